@@ -1,1 +1,78 @@
-fn main() {}
+//! `cargo xtask`: reads what was typed, runs the task, says in one sentence what went wrong.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::demo::{self, Existing};
+use xtask::setup::{self, Flavour, Libtorch};
+use xtask::surroundings::Surroundings;
+use xtask::test;
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask setup          libraries for learning on the CPU (0.6 GB to fetch), once per user
+  cargo xtask setup --cuda   libraries for an NVIDIA GPU (2.6 GB to fetch)
+  cargo xtask demo           learn, export, attack and purify on real digits
+  cargo xtask test           everything that a change has to pass
+
+Building only the runtime and the exporter needs no set-up:
+  cargo build --release -p ebm-export -p ebm-runtime";
+
+const SETUP_VARIABLES: &str = "Variables:
+  EBM_CACHE_DIR    where the libraries are kept [default: $XDG_CACHE_HOME/ebm-life-cycle or ~/.cache/ebm-life-cycle]
+  LIBTORCH         a libtorch 2.11.0 of your own: nothing is fetched in its place
+  ORT_DYLIB_PATH   an ONNX Runtime library of your own (1.24 or later): nothing is fetched in its place";
+
+/// Set-up, demonstration and tests of EBM Life Cycle.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch libtorch and ONNX Runtime into a cache of yours and link them into this clone
+    ///
+    /// Afterwards plain `cargo build`, `cargo test` and `cargo run` work without any variable. Repeating it changes
+    /// nothing; interrupting it does no harm; with a filled cache it needs no network.
+    #[command(after_help = SETUP_VARIABLES)]
+    Setup {
+        /// Fetch the parts for NVIDIA GPUs as well (2.6 GB to fetch, 3.9 GB on disk)
+        #[arg(long)]
+        cuda: bool,
+    },
+    /// Check formatting, lints and documentation, run all tests, build what must build without libtorch
+    ///
+    /// Everything is built in the release profile, so that the C++ part of the libtorch bindings is compiled once. The
+    /// first step that fails ends the run and prints the command that repeats it.
+    Test,
+    /// Learn, export, attack and purify on the bundled digits; writes demo/summary.png and demo/results.json
+    Demo {
+        /// Overwrite a folder `demo` that no earlier demo has written
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let surroundings = Surroundings::of_process()?;
+    match task {
+        Task::Setup { cuda: false } => setup::setup(&surroundings, Libtorch::Fetched(Flavour::Cpu)),
+        Task::Setup { cuda: true } => setup::setup(&surroundings, Libtorch::Fetched(Flavour::Cuda)),
+        Task::Test => test::test(&surroundings),
+        Task::Demo { force: false } => demo::demo(&surroundings, Existing::OfDemo),
+        Task::Demo { force: true } => demo::demo(&surroundings, Existing::Any),
+    }
+}

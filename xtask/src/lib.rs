@@ -1,0 +1,15 @@
+//! The tasks of this workspace: `cargo xtask setup`, `cargo xtask test` and `cargo xtask demo`.
+//!
+//! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
+
+pub mod cache;
+pub mod demo;
+pub mod link;
+pub mod own_library;
+pub mod part;
+pub mod setup;
+pub mod step;
+pub mod surroundings;
+pub mod test;
+pub mod tool;
+pub mod wheel;
