@@ -1,1 +1,23 @@
-//! TODO
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+pub mod error;
+pub mod graph;
+pub mod op;
+pub mod tensor;
+
+pub mod arch;
+pub mod gradient;
+pub mod langevin;
+pub mod pipeline;
+pub mod reference;
+pub mod rewrite;
+
+pub mod checkpoint;
+pub mod contract;
+pub mod file;
+pub mod onnx;
+
+pub use error::Error;
+pub use graph::Graph;
+pub use tensor::{Tensor, Tensors};

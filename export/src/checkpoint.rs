@@ -1,0 +1,334 @@
+//! Checkpoints: a folder with a JSON header and groups of named tensors as safetensors.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::arch::Network;
+use crate::contract::{FORMAT_VERSION, Kind, Langevin, Purification};
+use crate::error::Error;
+use crate::file::write_whole_folder;
+use crate::tensor::{Tensor, Tensors};
+
+/// Name of the header within a checkpoint.
+pub const HEADER_FILE: &str = "checkpoint.json";
+/// The group of the weights as they are learned.
+pub const WEIGHTS: &str = "weights";
+/// The group of their exponential moving average.
+pub const EMA: &str = "ema";
+
+/// What a checkpoint says about itself; ARCHITECTURE.md states each key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// `energy` or `classifier`.
+    pub kind: Kind,
+    /// The network.
+    pub network: Network,
+    /// Langevin dynamics as learned, of an energy.
+    pub langevin: Option<Langevin>,
+    /// Langevin dynamics as recommended for purification, of an energy.
+    pub purification: Option<Purification>,
+    /// Classes of a classifier.
+    pub n_classes: Option<usize>,
+    /// Number of updates of the weights so far.
+    pub update: u64,
+    /// The trainer's counters.
+    pub state: serde_json::Value,
+    /// The resolved configuration of the run.
+    pub config: serde_json::Value,
+    /// SHA-256 of the file of each group; filled in by [`write`].
+    #[serde(default)]
+    pub groups: BTreeMap<String, String>,
+}
+
+impl Header {
+    /// The header of a network that nobody has learned yet.
+    pub fn new(network: Network) -> Header {
+        Header {
+            format_version: FORMAT_VERSION,
+            kind: network.kind(),
+            n_classes: network.n_classes(),
+            network,
+            langevin: None,
+            purification: None,
+            update: 0,
+            state: serde_json::Value::Null,
+            config: serde_json::Value::Null,
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
+/// Writes a checkpoint as a new folder, whole or not at all.
+///
+/// # Errors
+/// The folder exists already, or the system refused.
+pub fn write(folder: &Path, header: &Header, groups: &[(&str, &Tensors)]) -> Result<(), Error> {
+    let mut header = header.clone();
+    let mut files = Vec::new();
+    header.groups.clear();
+    for (group, tensors) in groups {
+        let bytes = to_safetensors(tensors);
+        header.groups.insert((*group).to_string(), sha256(&bytes));
+        files.push((format!("{group}.safetensors"), bytes));
+    }
+    let mut json = serde_json::to_vec_pretty(&header).expect("a header has string keys only");
+    json.push(b'\n');
+    files.push((HEADER_FILE.to_string(), json));
+    write_whole_folder(folder, &files)
+}
+
+/// Reads the header of a checkpoint folder.
+///
+/// # Errors
+/// There is none, it is not a header of this format, or another version's.
+pub fn read_header(folder: &Path) -> Result<Header, Error> {
+    let path = folder.join(HEADER_FILE);
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::checkpoint(&path, format!("not a checkpoint header: {error}")))?;
+    let version = value
+        .get("format_version")
+        .and_then(serde_json::Value::as_u64);
+    if version != Some(u64::from(FORMAT_VERSION)) {
+        let got = version.map_or("none".to_string(), |version| version.to_string());
+        return Err(Error::checkpoint(
+            &path,
+            format!(
+                "expected format_version {FORMAT_VERSION}, got {got}; use the version of this program that wrote it"
+            ),
+        ));
+    }
+    serde_json::from_value(value)
+        .map_err(|error| Error::checkpoint(&path, format!("not a checkpoint header: {error}")))
+}
+
+/// Reads one group of tensors and checks it against the hash in the header.
+///
+/// # Errors
+/// The checkpoint has no such group, or its file is missing, damaged or not f32.
+pub fn read_group(folder: &Path, header: &Header, group: &str) -> Result<Tensors, Error> {
+    let path = folder.join(format!("{group}.safetensors"));
+    let wanted = header.groups.get(group).ok_or_else(|| {
+        let groups: Vec<&String> = header.groups.keys().collect();
+        Error::checkpoint(
+            folder,
+            format!("the checkpoint has no group {group:?}; it has {groups:?}"),
+        )
+    })?;
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let got = sha256(&bytes);
+    if got != *wanted {
+        return Err(Error::checkpoint(
+            &path,
+            format!(
+                "damaged: expected SHA-256 {wanted}, got {got}; take another checkpoint of the run"
+            ),
+        ));
+    }
+    from_safetensors(&bytes).map_err(|problem| Error::checkpoint(&path, problem))
+}
+
+/// The weights to use: the moving average where there is one.
+///
+/// # Errors
+/// As [`read_group`].
+pub fn read_best_weights(folder: &Path, header: &Header) -> Result<Tensors, Error> {
+    let group = if header.groups.contains_key(EMA) {
+        EMA
+    } else {
+        WEIGHTS
+    };
+    read_group(folder, header, group)
+}
+
+/// The checkpoint that a path means: itself, or the latest one of a run folder, `RUN/checkpoints/00001000`.
+///
+/// # Errors
+/// The path is neither.
+pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    if path.join(HEADER_FILE).is_file() {
+        return Ok(path.to_path_buf());
+    }
+    let numbered = |entry: fs::DirEntry| {
+        let number: u64 = entry.file_name().to_str()?.parse().ok()?;
+        entry
+            .path()
+            .join(HEADER_FILE)
+            .is_file()
+            .then(|| (number, entry.path()))
+    };
+    let entries = fs::read_dir(path.join("checkpoints"))
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    match entries.filter_map(numbered).max() {
+        Some((_, latest)) => Ok(latest),
+        None if path.exists() => Err(Error::checkpoint(
+            path,
+            format!(
+                "expected a checkpoint folder (with {HEADER_FILE}) or a run folder (with checkpoints/), found neither"
+            ),
+        )),
+        None => Err(Error::checkpoint(
+            path,
+            "no such folder; give a checkpoint or run folder",
+        )),
+    }
+}
+
+/// SHA-256 of tensors: of their names, shapes and elements in order, hexadecimal.
+pub fn tensors_sha256(tensors: &Tensors) -> String {
+    sha256(&to_safetensors(tensors))
+}
+
+/// SHA-256 of bytes, hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+            text
+        })
+}
+
+fn to_safetensors(tensors: &Tensors) -> Vec<u8> {
+    let bytes: BTreeMap<&String, Vec<u8>> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            (
+                name,
+                tensor
+                    .data()
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+            )
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, tensor)| {
+        let view = TensorView::new(Dtype::F32, tensor.shape().to_vec(), &bytes[name]);
+        (
+            name,
+            view.expect("a tensor has as many elements as its shape says"),
+        )
+    });
+    serialize(views, None).expect("views of whole tensors can be written")
+}
+
+fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| format!("not a safetensors file: {error}"))?;
+    let mut tensors = Tensors::new();
+    for (name, view) in file.iter() {
+        if view.dtype() != Dtype::F32 {
+            return Err(format!(
+                "tensor {name:?}: expected F32, got {:?}",
+                view.dtype()
+            ));
+        }
+        let data = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        tensors.insert(name.to_string(), Tensor::new(view.shape(), data));
+    }
+    Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::Sngan;
+
+    fn written(folder: &Path) -> (Header, Tensors) {
+        let header = Header::new(Network::Sngan(Sngan::sngan32(4)));
+        let weights = header.network.initial_weights(1).unwrap();
+        write(folder, &header, &[(WEIGHTS, &weights)]).unwrap();
+        (read_header(folder).unwrap(), weights)
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote() {
+        let parent = tempfile::tempdir().unwrap();
+        let (header, weights) = written(&parent.path().join("a"));
+        assert_eq!(
+            read_group(&parent.path().join("a"), &header, WEIGHTS).unwrap(),
+            weights
+        );
+        assert_eq!(
+            read_best_weights(&parent.path().join("a"), &header).unwrap(),
+            weights
+        );
+        assert_eq!(header.network, Network::Sngan(Sngan::sngan32(4)));
+    }
+
+    #[test]
+    fn the_same_checkpoint_has_the_same_bytes() {
+        let parent = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| parent.path().join(name));
+        written(&a);
+        written(&b);
+        for file in [HEADER_FILE, "weights.safetensors"] {
+            assert_eq!(
+                fs::read(a.join(file)).unwrap(),
+                fs::read(b.join(file)).unwrap(),
+                "{file}"
+            );
+        }
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a");
+        let (header, _) = written(&folder);
+        let message = |group| read_group(&folder, &header, group).unwrap_err().to_string();
+        assert!(message(EMA).contains("no group \"ema\"; it has [\"weights\"]"));
+        let file = folder.join("weights.safetensors");
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(message(WEIGHTS).contains("damaged: expected SHA-256"));
+        fs::write(folder.join(HEADER_FILE), "{\"format_version\": 2}").unwrap();
+        assert!(
+            read_header(&folder)
+                .unwrap_err()
+                .to_string()
+                .contains("expected format_version 1, got 2")
+        );
+        fs::write(folder.join(HEADER_FILE), "{").unwrap();
+        assert!(
+            read_header(&folder)
+                .unwrap_err()
+                .to_string()
+                .contains("not a checkpoint header")
+        );
+    }
+
+    #[test]
+    fn a_run_means_its_latest_checkpoint() {
+        let run = tempfile::tempdir().unwrap();
+        assert!(
+            resolve(run.path())
+                .unwrap_err()
+                .to_string()
+                .contains("found neither")
+        );
+        for update in ["00000090", "00000100"] {
+            written(&run.path().join("checkpoints").join(update));
+        }
+        fs::create_dir(run.path().join("checkpoints").join("00000200")).unwrap();
+        let latest = run.path().join("checkpoints").join("00000100");
+        assert_eq!(resolve(run.path()).unwrap(), latest);
+        assert_eq!(resolve(&latest).unwrap(), latest);
+    }
+}

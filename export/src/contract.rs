@@ -1,0 +1,90 @@
+//! What an exported file says about itself, so that a runtime needs nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::Network;
+
+/// Key of the metadata entry that holds the contract as JSON.
+pub const METADATA_KEY: &str = "ebm.contract";
+/// The format that this version writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What an exported file computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// `x → energy`.
+    Energy,
+    /// `x → energy, gradient`.
+    Gradient,
+    /// One Langevin step.
+    Step,
+    /// `x → logits`.
+    Classifier,
+}
+
+/// Extents of one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageShape {
+    /// Channels C.
+    pub channels: usize,
+    /// Rows H.
+    pub height: usize,
+    /// Columns W.
+    pub width: usize,
+}
+
+/// Langevin dynamics as the energy was learned with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Langevin {
+    /// ε.
+    pub step_size: f64,
+    /// T.
+    pub temperature: f64,
+    /// K, the steps per update.
+    pub steps: usize,
+    /// τ of the Gaussian term of the potential, where there is one.
+    pub tau: Option<f64>,
+}
+
+/// Langevin dynamics as recommended for purification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Purification {
+    /// ε.
+    pub step_size: f64,
+    /// T.
+    pub temperature: f64,
+    /// Number of steps.
+    pub steps: usize,
+}
+
+/// The contract: ARCHITECTURE.md states each key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contract {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// What the file computes.
+    pub kind: Kind,
+    /// The network and its parameters.
+    pub network: Network,
+    /// Extents of an image.
+    pub image: ImageShape,
+    /// Lowest and highest pixel value.
+    pub value_range: [f32; 2],
+    /// The fixed batch, `None` where it is symbolic.
+    pub batch: Option<usize>,
+    /// As learned.
+    pub langevin: Option<Langevin>,
+    /// As recommended.
+    pub purification: Option<Purification>,
+    /// Classes of a classifier.
+    pub n_classes: Option<usize>,
+    /// Opset of the default domain.
+    pub opset: i64,
+    /// Rewrites that were applied.
+    pub rewrites: Vec<String>,
+    /// SHA-256 of the weights, hexadecimal.
+    pub weights_sha256: String,
+    /// Resolved configuration of the run.
+    pub config: Option<serde_json::Value>,
+}

@@ -1,0 +1,122 @@
+//! What can go wrong, with where and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// The error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operator refused its operands.
+    #[error("node {node:?} ({op}): {problem}")]
+    Operator {
+        /// Name of the node.
+        node: String,
+        /// Name of the operator.
+        op: &'static str,
+        /// What was expected and what came.
+        problem: String,
+    },
+    /// Two inputs or weights of one name.
+    #[error(
+        "the name {name:?} is used twice in one graph; give each input and weight a name of its own"
+    )]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// An input or output that the graph does not have.
+    #[error("the graph has no {kind} {name:?}; it has {existing:?}")]
+    UnknownValue {
+        /// `input` or `output`.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        existing: Vec<String>,
+    },
+    /// A derivative that is not available.
+    #[error("cannot differentiate node {node:?} ({op}): {problem}")]
+    Gradient {
+        /// Name of the node.
+        node: String,
+        /// Name of the operator.
+        op: &'static str,
+        /// Why.
+        problem: String,
+    },
+    /// An output that cannot be differentiated because it is not one scalar per image.
+    #[error(
+        "output {output:?} has shape {shape}, expected one scalar per image, [N]; reduce it first"
+    )]
+    NotScalarPerImage {
+        /// Name of the output.
+        output: String,
+        /// Its shape.
+        shape: String,
+    },
+    /// A network description that makes no sense.
+    #[error("network {network}: {problem}")]
+    Network {
+        /// Name of the network.
+        network: &'static str,
+        /// What was expected and what came.
+        problem: String,
+    },
+    /// Weights that do not fit the network.
+    #[error("weight {name:?}: {problem}")]
+    Weight {
+        /// Name of the weight.
+        name: String,
+        /// What was expected and what came.
+        problem: String,
+    },
+    /// A file or folder that is not a checkpoint, or a damaged one.
+    #[error("{path}: {problem}")]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected and what came.
+        problem: String,
+    },
+    /// A file that is not ONNX, or a setting that ONNX does not have.
+    #[error("{0}")]
+    Onnx(String),
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn operator(node: &str, op: &'static str, problem: String) -> Error {
+        Error::Operator {
+            node: node.to_string(),
+            op,
+            problem,
+        }
+    }
+
+    pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Error {
+        Error::Checkpoint {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(std::io::Error) -> Error + use<'a> {
+        move |source| Error::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Differentiation as a function from graphs to graphs (reverse mode).
+//!
+//! The backward pass is written out in ordinary operators, all of which have gradient rules themselves, so that applied
+//! twice it gives Hessian-vector products.
+
+use std::collections::BTreeMap;
+
+use crate::error::Error;
+use crate::graph::{Dim, Graph, Shape, Source, Value};
+use crate::op::{BackwardStep, Binary, Expand, KeepDims, Operator, Reduce, ReduceKind};
+use crate::tensor::Tensor;
+
+/// The graph with one more output `gradient`: the derivative of `Σ_n output[n]` with respect to `input`, which is per image
+/// that of its own scalar, since images of a batch do not mix.
+///
+/// # Errors
+/// There is no such output or input; the output is not `[N]`; or a node has no gradient rule.
+pub fn gradient(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error> {
+    let mut graph = graph.clone();
+    let target = graph.output(output)?;
+    let source = graph.input_named(input)?;
+    let gradient = backward(&mut graph, target, source, output)?;
+    graph.set_output("gradient", gradient);
+    graph.rebuild(|_, _, _| Ok(None))
+}
+
+/// The graph with a further input `v`, shaped as `input`, and one output `hvp` behind `gradient`: the Hessian of `output`
+/// with respect to `input`, times v.
+///
+/// # Errors
+/// As [`gradient`]; or `v` is the name of an input or weight already.
+pub fn hessian_vector_product(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error> {
+    let mut graph = gradient(graph, output, input)?;
+    let [source, slope] = [graph.input_named(input)?, graph.output("gradient")?];
+    let shape = graph.shape(source).clone();
+    let axes = (1..shape.rank()).collect();
+    let v = graph.input("v", shape)?;
+    let product = graph.apply("v.product", Binary::Mul, &[slope, v])?;
+    let dot = graph.apply(
+        "v.dot",
+        Reduce {
+            kind: ReduceKind::Sum,
+            axes,
+            keep_dims: KeepDims::No,
+        },
+        &[product],
+    )?;
+    let product = backward(&mut graph, dot, source, "gradient·v")?;
+    graph.set_output("hvp", product);
+    graph.rebuild(|_, _, _| Ok(None))
+}
+
+/// Adds the backward pass from `target` to `source`; what it names after `output` is for errors.
+fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Result<Value, Error> {
+    if graph.shape(target).0 != [Dim::Batch] {
+        let shape = graph.shape(target).to_string();
+        return Err(Error::NotScalarPerImage {
+            output: output.to_string(),
+            shape,
+        });
+    }
+    let dependent = graph.depends_on(source);
+    let mut cotangents = BTreeMap::new();
+    let seed = graph.constant("grad.seed", Tensor::filled(&[1], 1.0));
+    cotangents.insert(target, seed);
+    for value in graph
+        .values()
+        .take(dependent.len())
+        .rev()
+        .filter(|value| dependent[value.0])
+    {
+        let (Source::Operator { op, inputs }, Some(&cotangent)) =
+            (graph.node(value).source.clone(), cotangents.get(&value))
+        else {
+            continue;
+        };
+        let name = graph.node(value).name.clone();
+        let wanted: Vec<bool> = inputs.iter().map(|input| dependent[input.0]).collect();
+        let step = BackwardStep {
+            name: &name,
+            inputs: &inputs,
+            wanted: &wanted,
+            output: value,
+            cotangent,
+        };
+        let gradients = op.gradient(graph, &step)?;
+        for (operand, gradient) in inputs
+            .iter()
+            .zip(gradients)
+            .filter(|(operand, _)| dependent[operand.0])
+        {
+            let Some(gradient) = gradient else { continue };
+            let sum = match cotangents.get(operand) {
+                Some(&sum) => {
+                    graph.apply(&format!("{name}.grad.add"), Binary::Add, &[sum, gradient])?
+                }
+                None => gradient,
+            };
+            cotangents.insert(*operand, sum);
+        }
+    }
+    let zero = Tensor::filled(&vec![1; graph.shape(source).rank()], 0.0);
+    let gradient = match cotangents.get(&source) {
+        Some(&gradient) => gradient,
+        None => graph.constant("grad.zero", zero.clone()),
+    };
+    like_source(graph, gradient, source, zero)
+}
+
+/// The gradient in the full shape of the input, also where it is constant over the batch or over pixels.
+fn like_source(
+    graph: &mut Graph,
+    gradient: Value,
+    source: Value,
+    zero: Tensor,
+) -> Result<Value, Error> {
+    let shape = graph.shape(source).clone();
+    if *graph.shape(gradient) == shape {
+        return Ok(gradient);
+    }
+    let image = Shape(
+        std::iter::once(Dim::Size(1))
+            .chain(shape.0[1..].iter().copied())
+            .collect(),
+    );
+    let gradient = match graph.shape(gradient).0.first() {
+        Some(Dim::Batch) => graph.apply("grad.expand", Expand { shape }, &[gradient])?,
+        _ => graph.apply("grad.expand", Expand { shape: image }, &[gradient])?,
+    };
+    let zero = graph.constant("grad.zero", zero);
+    let zeros = graph.apply("grad.zeros", Binary::Mul, &[source, zero])?;
+    graph.apply("grad.full", Binary::Add, &[gradient, zeros])
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{ArrayD, array};
+
+    use super::*;
+    use crate::reference::evaluate;
+
+    fn evaluated(graph: &Graph, x: ArrayD<f64>, output: &str) -> ArrayD<f64> {
+        let values = BTreeMap::from([("x".to_string(), x)]);
+        evaluate(graph, &values).unwrap().remove(output).unwrap()
+    }
+
+    /// E(x) = Σ x·x has ∇E = 2x and ∇²E·v = 2v.
+    #[test]
+    fn a_quadratic_energy_has_its_closed_form() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2])).unwrap();
+        let square = graph.apply("square", Binary::Mul, &[x, x]).unwrap();
+        let sum = Reduce {
+            kind: ReduceKind::Sum,
+            axes: vec![1],
+            keep_dims: KeepDims::No,
+        };
+        let energy = graph.apply("sum", sum, &[square]).unwrap();
+        graph.set_output("energy", energy);
+        let x = array![[1.0, -2.0], [0.5, 3.0]].into_dyn();
+        let derived = gradient(&graph, "energy", "x").unwrap();
+        assert_eq!(evaluated(&derived, x.clone(), "gradient"), &x * 2.0);
+        let twice = hessian_vector_product(&graph, "energy", "x").unwrap();
+        let v = array![[0.25, 1.0], [-1.0, 2.0]].into_dyn();
+        let values = BTreeMap::from([("x".to_string(), x), ("v".to_string(), v.clone())]);
+        assert_eq!(evaluate(&twice, &values).unwrap()["hvp"], v * 2.0);
+    }
+
+    #[test]
+    fn an_energy_that_is_linear_or_constant_has_a_full_gradient() {
+        for (weights, wanted) in [
+            (Some([3.0, -1.0]), [[3.0, -1.0], [3.0, -1.0]]),
+            (None, [[0.0, 0.0], [0.0, 0.0]]),
+        ] {
+            let mut graph = Graph::new();
+            let mut x = graph.input("x", Shape::batched(&[2])).unwrap();
+            if weights.is_none() {
+                let zero = graph.scalar("zero", 0.0);
+                let positive = graph
+                    .apply("positive", crate::op::Compare::Greater, &[x, zero])
+                    .unwrap();
+                x = graph.apply("mask", crate::op::Cast, &[positive]).unwrap();
+            }
+            let weight = Tensor::new(&[2, 1], weights.unwrap_or([1.0, 1.0]).to_vec());
+            let weight = graph.constant("weight", weight);
+            let product = graph
+                .apply("product", crate::op::MatMul, &[x, weight])
+                .unwrap();
+            let energy = graph
+                .apply(
+                    "energy",
+                    crate::op::Reshape {
+                        shape: Shape(vec![Dim::Batch]),
+                    },
+                    &[product],
+                )
+                .unwrap();
+            graph.set_output("energy", energy);
+            let derived = gradient(&graph, "energy", "x").unwrap();
+            let x = array![[1.0, -2.0], [0.5, 3.0]].into_dyn();
+            let wanted = ArrayD::from_shape_vec(vec![2, 2], wanted.concat()).unwrap();
+            assert_eq!(evaluated(&derived, x, "gradient"), wanted);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_one_scalar_per_image() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2])).unwrap();
+        graph.set_output("energy", x);
+        let error = gradient(&graph, "energy", "x").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "output \"energy\" has shape [N, 2], expected one scalar per image, [N]; reduce it first"
+        );
+        let error = gradient(&graph, "density", "x").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the graph has no output \"density\"; it has [\"energy\"]"
+        );
+    }
+}

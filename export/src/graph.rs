@@ -1,0 +1,504 @@
+//! Networks as graphs of ONNX-semantics operators over named weights.
+//!
+//! Shapes are static except for the batch N, which is symbolic and always axis 0. A [`Graph`] lists its
+//! nodes in topological order: a node can only use values that exist already, so a graph has no cycles by construction.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+use crate::error::Error;
+use crate::op::{Op, Operator};
+use crate::tensor::Tensor;
+
+/// One extent of a [`Shape`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// The symbolic batch N. As the leading extent of a `Reshape` or `Expand` target it stands for "as the input has it".
+    Batch,
+    /// A known extent.
+    Size(usize),
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Batch => write!(f, "N"),
+            Dim::Size(size) => write!(f, "{size}"),
+        }
+    }
+}
+
+/// The extents of a value, outermost first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shape(pub Vec<Dim>);
+
+impl Shape {
+    /// A shape without a batch.
+    pub fn fixed(sizes: &[usize]) -> Shape {
+        Shape(sizes.iter().map(|&size| Dim::Size(size)).collect())
+    }
+
+    /// `[N, sizes…]`.
+    pub fn batched(sizes: &[usize]) -> Shape {
+        Shape(
+            std::iter::once(Dim::Batch)
+                .chain(sizes.iter().map(|&size| Dim::Size(size)))
+                .collect(),
+        )
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The extent of an axis, `None` where it is the batch.
+    pub fn size(&self, axis: usize) -> Option<usize> {
+        match self.0.get(axis) {
+            Some(Dim::Size(size)) => Some(*size),
+            _ => None,
+        }
+    }
+
+    /// Number of elements of one image: the product of all extents but the batch.
+    pub fn elements_per_image(&self) -> usize {
+        self.0
+            .iter()
+            .map(|dim| if let Dim::Size(size) = dim { *size } else { 1 })
+            .product()
+    }
+
+    /// The extents with the batch replaced by `batch`.
+    pub fn concrete(&self, batch: usize) -> Vec<usize> {
+        self.0
+            .iter()
+            .map(|dim| {
+                if let Dim::Size(size) = dim {
+                    *size
+                } else {
+                    batch
+                }
+            })
+            .collect()
+    }
+
+    /// The shape that two operands broadcast to (right-aligned, an extent of 1 stretches), if there is one.
+    pub fn broadcast(&self, other: &Shape) -> Option<Shape> {
+        let rank = self.rank().max(other.rank());
+        let extent = |shape: &Shape, axis: usize| {
+            let missing = rank - shape.rank();
+            if axis < missing {
+                Dim::Size(1)
+            } else {
+                shape.0[axis - missing]
+            }
+        };
+        (0..rank)
+            .map(|axis| match (extent(self, axis), extent(other, axis)) {
+                (a, b) if a == b => Some(a),
+                (Dim::Size(1), b) => Some(b),
+                (a, Dim::Size(1)) => Some(a),
+                _ => None,
+            })
+            .collect::<Option<Vec<Dim>>>()
+            .map(Shape)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extents: Vec<String> = self.0.iter().map(Dim::to_string).collect();
+        write!(f, "[{}]", extents.join(", "))
+    }
+}
+
+/// The element type of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE 754 single precision.
+    F32,
+    /// Truth values, as comparisons give them.
+    Bool,
+}
+
+/// Element type and shape of a value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ValueType {
+    /// Element type.
+    pub dtype: DType,
+    /// Extents.
+    pub shape: Shape,
+}
+
+impl ValueType {
+    /// An f32 value of that shape.
+    pub fn f32(shape: Shape) -> ValueType {
+        ValueType {
+            dtype: DType::F32,
+            shape,
+        }
+    }
+}
+
+/// A handle of one value of a [`Graph`]; only meaningful for the graph that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value(pub(crate) usize);
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// An input of the graph.
+    Input,
+    /// A named weight, given when the graph is evaluated or written.
+    Weight,
+    /// A constant that stands in the graph.
+    Constant(Tensor),
+    /// The result of an operator.
+    Operator {
+        /// What is computed.
+        op: Op,
+        /// The operands, in the operator's order.
+        inputs: Vec<Value>,
+    },
+}
+
+/// One value of a graph: its unique name, its source and its type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Unique within the graph.
+    pub name: String,
+    /// Where the value comes from.
+    pub source: Source,
+    /// Its element type and shape.
+    pub value_type: ValueType,
+}
+
+/// A network: nodes in topological order and named outputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    outputs: Vec<(String, Value)>,
+    names: HashSet<String>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Graph {
+        Graph::default()
+    }
+
+    /// Adds an f32 input.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn input(&mut self, name: &str, shape: Shape) -> Result<Value, Error> {
+        self.add_named(name, Source::Input, ValueType::f32(shape))
+    }
+
+    /// Adds a named f32 weight.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn weight(&mut self, name: &str, sizes: &[usize]) -> Result<Value, Error> {
+        self.add_named(name, Source::Weight, ValueType::f32(Shape::fixed(sizes)))
+    }
+
+    /// Adds a constant; where the name is taken, a number is put behind it.
+    pub fn constant(&mut self, name: &str, tensor: Tensor) -> Value {
+        let value_type = ValueType::f32(Shape::fixed(tensor.shape()));
+        let name = self.free_name(name);
+        self.push(name, Source::Constant(tensor), value_type)
+    }
+
+    /// Adds a scalar constant.
+    pub fn scalar(&mut self, name: &str, value: f32) -> Value {
+        self.constant(name, Tensor::scalar(value))
+    }
+
+    /// Adds an operator; where the name is taken, a number is put behind it.
+    ///
+    /// # Errors
+    /// The operands do not fit the operator: the error names the node, what it expects and what it got.
+    pub fn apply(
+        &mut self,
+        name: &str,
+        op: impl Into<Op>,
+        inputs: &[Value],
+    ) -> Result<Value, Error> {
+        let op = op.into();
+        let types: Vec<&ValueType> = inputs.iter().map(|&input| self.value_type(input)).collect();
+        let value_type = op
+            .infer(&types)
+            .map_err(|problem| Error::operator(name, op.name(), problem))?;
+        let name = self.free_name(name);
+        Ok(self.push(
+            name,
+            Source::Operator {
+                op,
+                inputs: inputs.to_vec(),
+            },
+            value_type,
+        ))
+    }
+
+    /// Names a value as an output of the graph; a second output of the same name replaces the first.
+    pub fn set_output(&mut self, name: &str, value: Value) {
+        self.outputs.retain(|(existing, _)| existing != name);
+        self.outputs.push((name.to_string(), value));
+    }
+
+    /// Removes the output of that name, if there is one.
+    pub fn remove_output(&mut self, name: &str) {
+        self.outputs.retain(|(existing, _)| existing != name);
+    }
+
+    /// The outputs in the order in which they were named.
+    pub fn outputs(&self) -> &[(String, Value)] {
+        &self.outputs
+    }
+
+    /// The output of that name.
+    ///
+    /// # Errors
+    /// There is none; the error lists those that exist.
+    pub fn output(&self, name: &str) -> Result<Value, Error> {
+        self.outputs
+            .iter()
+            .find(|(existing, _)| existing == name)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
+                let existing = self.outputs.iter().map(|(name, _)| name.clone()).collect();
+                Error::UnknownValue {
+                    kind: "output",
+                    name: name.to_string(),
+                    existing,
+                }
+            })
+    }
+
+    /// The input of that name.
+    ///
+    /// # Errors
+    /// There is none; the error lists those that exist.
+    pub fn input_named(&self, name: &str) -> Result<Value, Error> {
+        self.inputs()
+            .find(|&input| self.node(input).name == name)
+            .ok_or_else(|| {
+                let existing = self
+                    .inputs()
+                    .map(|input| self.node(input).name.clone())
+                    .collect();
+                Error::UnknownValue {
+                    kind: "input",
+                    name: name.to_string(),
+                    existing,
+                }
+            })
+    }
+
+    /// The node behind a value.
+    pub fn node(&self, value: Value) -> &Node {
+        &self.nodes[value.0]
+    }
+
+    /// Element type and shape of a value.
+    pub fn value_type(&self, value: Value) -> &ValueType {
+        &self.nodes[value.0].value_type
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, value: Value) -> &Shape {
+        &self.nodes[value.0].value_type.shape
+    }
+
+    /// All values in topological order.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = Value> + ExactSizeIterator + use<> {
+        (0..self.nodes.len()).map(Value)
+    }
+
+    /// The inputs in the order in which they were added.
+    pub fn inputs(&self) -> impl Iterator<Item = Value> + '_ {
+        self.values()
+            .filter(|&value| self.node(value).source == Source::Input)
+    }
+
+    /// The weights in the order in which they were added.
+    pub fn weights(&self) -> impl Iterator<Item = Value> + '_ {
+        self.values()
+            .filter(|&value| self.node(value).source == Source::Weight)
+    }
+
+    /// Operator and operands of a value that an operator made.
+    pub fn operator(&self, value: Value) -> Option<(&Op, &[Value])> {
+        match &self.node(value).source {
+            Source::Operator { op, inputs } => Some((op, inputs)),
+            _ => None,
+        }
+    }
+
+    /// Per value: does it depend on `input`?
+    pub fn depends_on(&self, input: Value) -> Vec<bool> {
+        self.propagate(|value, _| value == input)
+    }
+
+    /// Per value: does it depend on any input? Those that do not are fixed once the weights are.
+    pub fn is_dynamic(&self) -> Vec<bool> {
+        self.propagate(|_, node| node.source == Source::Input)
+    }
+
+    fn propagate(&self, starts: impl Fn(Value, &Node) -> bool) -> Vec<bool> {
+        let mut marked = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            marked[index] = starts(Value(index), node)
+                || matches!(&node.source, Source::Operator { inputs, .. } if inputs.iter().any(|input| marked[input.0]));
+        }
+        marked
+    }
+
+    /// Per value: how many operators use it, plus one for each output that it is.
+    pub fn use_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.nodes.len()];
+        for node in &self.nodes {
+            if let Source::Operator { inputs, .. } = &node.source {
+                inputs.iter().for_each(|input| counts[input.0] += 1);
+            }
+        }
+        self.outputs
+            .iter()
+            .for_each(|(_, value)| counts[value.0] += 1);
+        counts
+    }
+
+    /// Copies the graph node by node into a new one and drops what no output needs (inputs stay).
+    ///
+    /// For each operator `replace` may build something else in the new graph and give its value;
+    /// `None` copies the node. The mapping it gets knows the new value of every earlier old one.
+    ///
+    /// # Errors
+    /// What `replace` returns, and operands that do not fit.
+    pub fn rebuild(
+        &self,
+        mut replace: impl FnMut(&mut Graph, &Mapping, Value) -> Result<Option<Value>, Error>,
+    ) -> Result<Graph, Error> {
+        let mut rebuilt = Graph::new();
+        let mut mapping = Mapping(HashMap::with_capacity(self.nodes.len()));
+        for value in self.values() {
+            let new = match replace(&mut rebuilt, &mapping, value)? {
+                Some(new) => new,
+                None => self.copy_node(value, &mut rebuilt, &mapping)?,
+            };
+            mapping.0.insert(value, new);
+        }
+        for (name, value) in &self.outputs {
+            rebuilt.set_output(name, mapping.get(*value));
+        }
+        Ok(rebuilt.without_dead_nodes())
+    }
+
+    fn copy_node(
+        &self,
+        value: Value,
+        target: &mut Graph,
+        mapping: &Mapping,
+    ) -> Result<Value, Error> {
+        let node = self.node(value);
+        match &node.source {
+            Source::Operator { op, inputs } => {
+                let inputs: Vec<Value> = inputs.iter().map(|&input| mapping.get(input)).collect();
+                target.apply(&node.name, op.clone(), &inputs)
+            }
+            Source::Constant(tensor) => Ok(target.constant(&node.name, tensor.clone())),
+            Source::Input | Source::Weight => {
+                target.add_named(&node.name, node.source.clone(), node.value_type.clone())
+            }
+        }
+    }
+
+    fn without_dead_nodes(self) -> Graph {
+        let mut live = vec![false; self.nodes.len()];
+        self.outputs
+            .iter()
+            .for_each(|(_, value)| live[value.0] = true);
+        for index in (0..self.nodes.len()).rev() {
+            match &self.nodes[index].source {
+                Source::Input => live[index] = true,
+                Source::Operator { inputs, .. } if live[index] => {
+                    inputs.iter().for_each(|input| live[input.0] = true)
+                }
+                _ => {}
+            }
+        }
+        let mut renumbered = BTreeMap::new();
+        let mut kept = Graph::new();
+        for (index, mut node) in self
+            .nodes
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| live[*index])
+        {
+            if let Source::Operator { inputs, .. } = &mut node.source {
+                inputs
+                    .iter_mut()
+                    .for_each(|input| *input = renumbered[input]);
+            }
+            renumbered.insert(
+                Value(index),
+                kept.push(node.name, node.source, node.value_type),
+            );
+        }
+        kept.outputs = self
+            .outputs
+            .into_iter()
+            .map(|(name, value)| (name, renumbered[&value]))
+            .collect();
+        kept
+    }
+
+    fn add_named(
+        &mut self,
+        name: &str,
+        source: Source,
+        value_type: ValueType,
+    ) -> Result<Value, Error> {
+        if self.names.contains(name) {
+            return Err(Error::DuplicateName {
+                name: name.to_string(),
+            });
+        }
+        Ok(self.push(name.to_string(), source, value_type))
+    }
+
+    fn push(&mut self, name: String, source: Source, value_type: ValueType) -> Value {
+        self.names.insert(name.clone());
+        self.nodes.push(Node {
+            name,
+            source,
+            value_type,
+        });
+        Value(self.nodes.len() - 1)
+    }
+
+    fn free_name(&self, wanted: &str) -> String {
+        if !self.names.contains(wanted) {
+            return wanted.to_string();
+        }
+        let mut number = 2;
+        loop {
+            let candidate = format!("{wanted}_{number}");
+            if !self.names.contains(&candidate) {
+                return candidate;
+            }
+            number += 1;
+        }
+    }
+}
+
+/// Which value of a rebuilt graph stands for which of the old one.
+pub struct Mapping(HashMap<Value, Value>);
+
+impl Mapping {
+    /// The new value that stands for `old`, which must precede the node being rebuilt.
+    pub fn get(&self, old: Value) -> Value {
+        self.0[&old]
+    }
+}

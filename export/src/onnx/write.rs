@@ -1,0 +1,363 @@
+//! Graphs to ONNX.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+
+use super::proto::tensor_shape_proto::{Dimension, dimension};
+use super::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_proto,
+    type_proto,
+};
+use crate::contract::{Contract, METADATA_KEY};
+use crate::error::Error;
+use crate::graph::{DType, Dim, Graph, Shape, Source, Value, ValueType};
+use crate::op::{OnnxAttribute, OnnxInput, Op, Operator};
+use crate::tensor::Tensor;
+
+/// Whether a file takes any batch or one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Any, named `N`.
+    Symbolic,
+    /// That one.
+    Fixed(usize),
+}
+
+impl Batch {
+    /// The fixed batch, if it is.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Batch::Symbolic => None,
+            Batch::Fixed(size) => Some(size),
+        }
+    }
+}
+
+/// A version of ONNX's operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opset(i64);
+
+impl Opset {
+    /// The oldest that can be written.
+    pub const OLDEST: Opset = Opset(13);
+    /// The newest that can be written.
+    pub const NEWEST: Opset = Opset(21);
+    /// What is written unless asked otherwise: old enough for every runtime in use, new enough for every operator.
+    pub const DEFAULT: Opset = Opset(17);
+
+    /// An opset by number.
+    ///
+    /// # Errors
+    /// It is not between [`Opset::OLDEST`] and [`Opset::NEWEST`].
+    pub fn new(number: i64) -> Result<Opset, Error> {
+        if (Opset::OLDEST.0..=Opset::NEWEST.0).contains(&number) {
+            return Ok(Opset(number));
+        }
+        let (oldest, newest) = (Opset::OLDEST.0, Opset::NEWEST.0);
+        Err(Error::Onnx(format!(
+            "expected an opset from {oldest} to {newest}, got {number}"
+        )))
+    }
+
+    /// Its number.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+
+    /// The version of the file format that came with it.
+    fn ir_version(self) -> i64 {
+        match self.0 {
+            ..=14 => 7,
+            15..=18 => 8,
+            19..=20 => 9,
+            _ => 10,
+        }
+    }
+
+    /// Axes of means became an input in opset 18.
+    fn takes_axes_as_attribute(self, op_type: &str) -> bool {
+        op_type == "ReduceMean" && self.0 < 18
+    }
+}
+
+/// The bytes of an ONNX file: the same graph and contract give the same bytes.
+///
+/// # Errors
+/// The graph holds weights that are not bound.
+pub fn model_bytes(
+    graph: &Graph,
+    contract: &Contract,
+    opset: Opset,
+    batch: Batch,
+) -> Result<Vec<u8>, Error> {
+    model_proto(graph, contract, opset, batch).map(|model| model.encode_to_vec())
+}
+
+/// The graph as an ONNX model that carries the contract.
+///
+/// # Errors
+/// The graph holds weights that are not bound.
+pub fn model_proto(
+    graph: &Graph,
+    contract: &Contract,
+    opset: Opset,
+    batch: Batch,
+) -> Result<ModelProto, Error> {
+    let contract_json = serde_json::to_string(contract).expect("a contract has string keys only");
+    Ok(ModelProto {
+        ir_version: Some(opset.ir_version()),
+        producer_name: Some(env!("CARGO_PKG_NAME").to_string()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").to_string()),
+        opset_import: vec![OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(opset.0),
+        }],
+        metadata_props: vec![StringStringEntryProto {
+            key: Some(METADATA_KEY.to_string()),
+            value: Some(contract_json),
+        }],
+        graph: Some(Writer::new(graph, opset, batch).graph()?),
+        ..ModelProto::default()
+    })
+}
+
+struct Writer<'a> {
+    graph: &'a Graph,
+    opset: Opset,
+    batch: Batch,
+    names: BTreeMap<Value, String>,
+    written: GraphProto,
+    lists: BTreeSet<String>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(graph: &'a Graph, opset: Opset, batch: Batch) -> Writer<'a> {
+        let names = graph
+            .values()
+            .map(|value| (value, graph.node(value).name.clone()))
+            .collect();
+        Writer {
+            graph,
+            opset,
+            batch,
+            names,
+            written: GraphProto::default(),
+            lists: BTreeSet::new(),
+        }
+    }
+
+    fn graph(mut self) -> Result<GraphProto, Error> {
+        self.written.name = Some("graph".to_string());
+        let aliases = self.name_outputs();
+        for value in self.graph.values() {
+            self.write(value)?;
+        }
+        for (name, value) in aliases {
+            let identity = NodeProto {
+                op_type: Some("Identity".to_string()),
+                name: Some(format!("{name}.identity")),
+                input: vec![self.names[&value].clone()],
+                output: vec![name],
+                ..NodeProto::default()
+            };
+            self.written.node.push(identity);
+        }
+        for (name, value) in self.graph.outputs() {
+            let info = self.value_info(name, self.graph.value_type(*value));
+            self.written.output.push(info);
+        }
+        Ok(self.written)
+    }
+
+    /// Values take the names of the outputs that they are; those that cannot (inputs, or a second name) are left to `Identity`.
+    fn name_outputs(&mut self) -> Vec<(String, Value)> {
+        let mut named = BTreeSet::new();
+        let mut aliases = Vec::new();
+        for (name, value) in self.graph.outputs() {
+            if self.graph.operator(*value).is_some() && named.insert(*value) {
+                self.names.insert(*value, name.clone());
+            } else {
+                aliases.push((name.clone(), *value));
+            }
+        }
+        aliases
+    }
+
+    fn write(&mut self, value: Value) -> Result<(), Error> {
+        let node = self.graph.node(value);
+        match &node.source {
+            Source::Input => {
+                let info = self.value_info(&node.name, &node.value_type);
+                self.written.input.push(info);
+            }
+            Source::Constant(tensor) => self
+                .written
+                .initializer
+                .push(float_tensor(&node.name, tensor)),
+            Source::Weight => {
+                let problem = "not bound; bind the weights before writing".to_string();
+                return Err(Error::Weight {
+                    name: node.name.clone(),
+                    problem,
+                });
+            }
+            Source::Operator { op, inputs } => {
+                self.write_operator(&node.name, op, inputs, value);
+                if !self
+                    .graph
+                    .outputs()
+                    .iter()
+                    .any(|(_, output)| *output == value)
+                {
+                    let info = self.value_info(&node.name, &node.value_type);
+                    self.written.value_info.push(info);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_operator(&mut self, name: &str, op: &Op, inputs: &[Value], value: Value) {
+        let onnx = op.to_onnx();
+        let mut attributes: Vec<AttributeProto> = onnx
+            .attributes
+            .iter()
+            .map(|(name, attribute)| attribute_proto(name, attribute))
+            .collect();
+        let mut input: Vec<String> = inputs
+            .iter()
+            .map(|input| self.names[input].clone())
+            .collect();
+        for extra in &onnx.extra_inputs {
+            match extra {
+                OnnxInput::Ints(axes) if self.opset.takes_axes_as_attribute(onnx.op_type) => {
+                    attributes.push(attribute_proto("axes", &OnnxAttribute::Ints(axes.clone())));
+                }
+                OnnxInput::Missing => input.push(String::new()),
+                OnnxInput::Ints(values) => input.push(self.int_list(values)),
+                OnnxInput::Floats(values) => input.push(self.float_list(values)),
+            }
+        }
+        self.written.node.push(NodeProto {
+            op_type: Some(onnx.op_type.to_string()),
+            name: Some(name.to_string()),
+            input,
+            output: vec![self.names[&value].clone()],
+            attribute: attributes,
+            ..NodeProto::default()
+        });
+    }
+
+    /// A constant list; equal lists are written once.
+    fn int_list(&mut self, values: &[i64]) -> String {
+        let name = format!("ints{values:?}");
+        if self.lists.insert(name.clone()) {
+            self.written.initializer.push(TensorProto {
+                name: Some(name.clone()),
+                data_type: Some(tensor_proto::DataType::Int64 as i32),
+                dims: vec![values.len() as i64],
+                raw_data: Some(
+                    values
+                        .iter()
+                        .flat_map(|value| value.to_le_bytes())
+                        .collect(),
+                ),
+                ..TensorProto::default()
+            });
+        }
+        name
+    }
+
+    fn float_list(&mut self, values: &[f32]) -> String {
+        let name = format!("floats{values:?}");
+        if self.lists.insert(name.clone()) {
+            self.written.initializer.push(float_tensor(
+                &name,
+                &Tensor::new(&[values.len()], values.to_vec()),
+            ));
+        }
+        name
+    }
+
+    fn value_info(&self, name: &str, value_type: &ValueType) -> ValueInfoProto {
+        let element = match value_type.dtype {
+            DType::F32 => tensor_proto::DataType::Float,
+            DType::Bool => tensor_proto::DataType::Bool,
+        };
+        let tensor = type_proto::Tensor {
+            elem_type: Some(element as i32),
+            shape: Some(self.shape(&value_type.shape)),
+        };
+        let value = Some(type_proto::Value::TensorType(tensor));
+        ValueInfoProto {
+            name: Some(name.to_string()),
+            r#type: Some(TypeProto {
+                value,
+                ..TypeProto::default()
+            }),
+            ..ValueInfoProto::default()
+        }
+    }
+
+    fn shape(&self, shape: &Shape) -> TensorShapeProto {
+        let extent = |dim: &Dim| match (dim, self.batch) {
+            (&Dim::Size(size), _) | (Dim::Batch, Batch::Fixed(size)) => {
+                dimension::Value::DimValue(size as i64)
+            }
+            (Dim::Batch, Batch::Symbolic) => dimension::Value::DimParam("N".to_string()),
+        };
+        let dimension = |dim| Dimension {
+            value: Some(extent(dim)),
+            ..Dimension::default()
+        };
+        TensorShapeProto {
+            dim: shape.0.iter().map(dimension).collect(),
+        }
+    }
+}
+
+fn float_tensor(name: &str, tensor: &Tensor) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_string()),
+        data_type: Some(tensor_proto::DataType::Float as i32),
+        dims: crate::op::as_i64(tensor.shape()),
+        raw_data: Some(
+            tensor
+                .data()
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        ),
+        ..TensorProto::default()
+    }
+}
+
+fn attribute_proto(name: &str, attribute: &OnnxAttribute) -> AttributeProto {
+    use attribute_proto::AttributeType;
+    let mut proto = AttributeProto {
+        name: Some(name.to_string()),
+        ..AttributeProto::default()
+    };
+    let kind = match attribute {
+        OnnxAttribute::Int(value) => {
+            proto.i = Some(*value);
+            AttributeType::Int
+        }
+        OnnxAttribute::Float(value) => {
+            proto.f = Some(*value);
+            AttributeType::Float
+        }
+        OnnxAttribute::Ints(values) => {
+            proto.ints = values.clone();
+            AttributeType::Ints
+        }
+        OnnxAttribute::Text(text) => {
+            proto.s = Some(text.as_bytes().to_vec());
+            AttributeType::String
+        }
+    };
+    proto.r#type = Some(kind as i32);
+    proto
+}

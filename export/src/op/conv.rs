@@ -1,0 +1,399 @@
+//! Convolution and its transpose over images `[N, C, H, W]`.
+
+use ndarray::{ArrayD, Ix4};
+
+use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, image_extents};
+use crate::error::Error;
+use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+
+/// `Conv`: x `[N, C, H, W]`, weight `[O, C/groups, kh, kw]`, optional bias `[O]` → `[N, O, H', W']` with
+/// `H' = (H + top + bottom − dilation·(kh − 1) − 1) / stride + 1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Step between outputs, vertical and horizontal.
+    pub strides: [usize; 2],
+    /// Zero padding: top, left, bottom, right.
+    pub pads: [usize; 4],
+    /// Distance between taps, vertical and horizontal.
+    pub dilations: [usize; 2],
+    /// Number of groups of channels that do not mix.
+    pub groups: usize,
+}
+
+impl Conv {
+    /// Stride 1 with that zero padding on all sides.
+    pub fn padded(padding: usize) -> Conv {
+        Conv {
+            strides: [1, 1],
+            pads: [padding; 4],
+            dilations: [1, 1],
+            groups: 1,
+        }
+    }
+
+    /// That stride without padding.
+    pub fn strided(stride: usize) -> Conv {
+        Conv {
+            strides: [stride; 2],
+            ..Conv::padded(0)
+        }
+    }
+
+    fn output_extent(&self, axis: usize, extent: usize, kernel: usize) -> Result<usize, String> {
+        let padded = extent + self.pads[axis] + self.pads[axis + 2];
+        let reach = self.dilations[axis] * (kernel - 1) + 1;
+        if padded < reach {
+            return Err(format!(
+                "a kernel that reaches over {reach} pixels does not fit {padded} padded ones"
+            ));
+        }
+        Ok((padded - reach) / self.strides[axis] + 1)
+    }
+}
+
+/// The transpose of [`Conv`], ONNX's `ConvTranspose`: x `[N, C, H, W]`, weight `[C, O/groups, kh, kw]`, optional bias `[O]`
+/// → `[N, O, H', W']` with `H' = stride·(H − 1) + dilation·(kh − 1) + 1 + output_pad − top − bottom`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvTranspose {
+    /// Step between outputs of the convolution that this transposes.
+    pub strides: [usize; 2],
+    /// Its zero padding: top, left, bottom, right.
+    pub pads: [usize; 4],
+    /// Rows and columns that its stride left over at the bottom and right.
+    pub output_pads: [usize; 2],
+    /// Its dilation.
+    pub dilations: [usize; 2],
+    /// Its groups.
+    pub groups: usize,
+}
+
+impl ConvTranspose {
+    fn output_extent(&self, axis: usize, extent: usize, kernel: usize) -> Result<usize, String> {
+        let full = self.strides[axis] * (extent - 1)
+            + self.dilations[axis] * (kernel - 1)
+            + 1
+            + self.output_pads[axis];
+        full.checked_sub(self.pads[axis] + self.pads[axis + 2])
+            .filter(|&extent| extent > 0)
+            .ok_or_else(|| format!("pads {:?} leave nothing of {full} pixels", self.pads))
+    }
+}
+
+/// `[rows of the kernel, columns]` and the check of weight and bias against the channels.
+fn check_weight(
+    inputs: &[&ValueType],
+    groups: usize,
+    channels_of: impl Fn(&[usize]) -> (usize, usize),
+) -> Result<(Dim, [usize; 3], Vec<usize>, usize), String> {
+    let (x, weight, bias) = match inputs.len() {
+        2 => floats::<2>(inputs).map(|[x, weight]| (x, weight, None))?,
+        _ => floats::<3>(inputs).map(|[x, weight, bias]| (x, weight, Some(bias)))?,
+    };
+    let image = image_extents(x)?;
+    let weight: Vec<usize> = (0..weight.rank())
+        .filter_map(|axis| weight.size(axis))
+        .collect();
+    if weight.len() != 4 || groups == 0 || weight.contains(&0) {
+        return Err(format!(
+            "expected a weight of four positive fixed extents and groups ≥ 1, got {weight:?} and {groups}"
+        ));
+    }
+    let (inputs_wanted, outputs) = channels_of(&weight);
+    if image[0] != inputs_wanted || weight[0] % groups != 0 {
+        return Err(format!(
+            "weight {weight:?} in {groups} groups takes {inputs_wanted} channels, got {}",
+            image[0]
+        ));
+    }
+    if bias.is_some_and(|bias| *bias != Shape::fixed(&[outputs])) {
+        return Err(format!(
+            "expected a bias [{outputs}], got {}",
+            bias.map_or_else(String::new, Shape::to_string)
+        ));
+    }
+    Ok((x.0[0], image, weight, outputs))
+}
+
+impl Operator for Conv {
+    fn name(&self) -> &'static str {
+        "Conv"
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        let (batch, [_, height, width], weight, outputs) =
+            check_weight(inputs, self.groups, |weight| {
+                (weight[1] * self.groups, weight[0])
+            })?;
+        let height = self.output_extent(0, height, weight[2])?;
+        let width = self.output_extent(1, width, weight[3])?;
+        Ok(ValueType::f32(Shape(vec![
+            batch,
+            Dim::Size(outputs),
+            Dim::Size(height),
+            Dim::Size(width),
+        ])))
+    }
+
+    fn to_onnx(&self) -> OnnxOperator {
+        OnnxOperator::plain("Conv")
+            .with("strides", OnnxAttribute::sizes(&self.strides))
+            .with("pads", OnnxAttribute::sizes(&self.pads))
+            .with("dilations", OnnxAttribute::sizes(&self.dilations))
+            .with("group", OnnxAttribute::Int(self.groups as i64))
+    }
+
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
+        let (x, weight) = (image_view(&inputs[0]), image_view(&inputs[1]));
+        let (batch, _, height, width) = x.dim();
+        let (outputs, group_inputs, rows, columns) = weight.dim();
+        let extent = |axis, extent, kernel| {
+            self.output_extent(axis, extent, kernel)
+                .expect("checked by infer")
+        };
+        let shape = [
+            batch,
+            outputs,
+            extent(0, height, rows),
+            extent(1, width, columns),
+        ];
+        let mut result = ndarray::Array4::<f64>::zeros(shape);
+        for ((n, o, i, j), sum) in result.indexed_iter_mut() {
+            let first_input = o / (outputs / self.groups) * group_inputs;
+            for c in 0..group_inputs {
+                for r in 0..rows {
+                    for s in 0..columns {
+                        let row = (i * self.strides[0] + r * self.dilations[0])
+                            .wrapping_sub(self.pads[0]);
+                        let column = (j * self.strides[1] + s * self.dilations[1])
+                            .wrapping_sub(self.pads[1]);
+                        if row < height && column < width {
+                            *sum += x[[n, first_input + c, row, column]] * weight[[o, c, r, s]];
+                        }
+                    }
+                }
+            }
+        }
+        add_bias(result, inputs.get(2))
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error> {
+        only_image_wanted(self.name(), step)?;
+        let cotangent = step.full_cotangent(graph)?;
+        let [_, height, width] =
+            image_extents(graph.shape(step.inputs[0])).map_err(|p| step.unsupported("Conv", &p))?;
+        let [_, rows, columns] =
+            image_extents(graph.shape(cotangent)).map_err(|p| step.unsupported("Conv", &p))?;
+        let weight = graph.shape(step.inputs[1]).clone();
+        let left_over = |axis: usize, extent: usize, outputs: usize| {
+            let kernel = weight.size(axis + 2).unwrap_or(1);
+            let covered =
+                self.strides[axis] * (outputs - 1) + self.dilations[axis] * (kernel - 1) + 1;
+            extent + self.pads[axis] + self.pads[axis + 2] - covered
+        };
+        let transpose = ConvTranspose {
+            strides: self.strides,
+            pads: self.pads,
+            output_pads: [left_over(0, height, rows), left_over(1, width, columns)],
+            dilations: self.dilations,
+            groups: self.groups,
+        };
+        let gradient = graph.apply(
+            &step.named("conv_transpose"),
+            transpose,
+            &[cotangent, step.inputs[1]],
+        )?;
+        Ok(only_first(gradient, step))
+    }
+
+    fn multiplications(&self, inputs: &[&Shape], output: &Shape) -> usize {
+        output.elements_per_image() * inputs[1].elements_per_image()
+            / inputs[1].size(0).unwrap_or(1)
+    }
+}
+
+impl Operator for ConvTranspose {
+    fn name(&self) -> &'static str {
+        "ConvTranspose"
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        let (batch, [_, height, width], weight, outputs) =
+            check_weight(inputs, self.groups, |weight| {
+                (weight[0], weight[1] * self.groups)
+            })?;
+        if (0..2).any(|axis| self.output_pads[axis] >= self.strides[axis].max(self.dilations[axis]))
+        {
+            return Err(format!(
+                "output pads {:?} must be below the strides {:?}",
+                self.output_pads, self.strides
+            ));
+        }
+        let height = self.output_extent(0, height, weight[2])?;
+        let width = self.output_extent(1, width, weight[3])?;
+        Ok(ValueType::f32(Shape(vec![
+            batch,
+            Dim::Size(outputs),
+            Dim::Size(height),
+            Dim::Size(width),
+        ])))
+    }
+
+    fn to_onnx(&self) -> OnnxOperator {
+        OnnxOperator::plain("ConvTranspose")
+            .with("strides", OnnxAttribute::sizes(&self.strides))
+            .with("pads", OnnxAttribute::sizes(&self.pads))
+            .with("output_padding", OnnxAttribute::sizes(&self.output_pads))
+            .with("dilations", OnnxAttribute::sizes(&self.dilations))
+            .with("group", OnnxAttribute::Int(self.groups as i64))
+    }
+
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
+        let (x, weight) = (image_view(&inputs[0]), image_view(&inputs[1]));
+        let (batch, channels, height, width) = x.dim();
+        let (_, group_outputs, rows, columns) = weight.dim();
+        let extent = |axis, extent, kernel| {
+            self.output_extent(axis, extent, kernel)
+                .expect("checked by infer")
+        };
+        let shape = [
+            batch,
+            group_outputs * self.groups,
+            extent(0, height, rows),
+            extent(1, width, columns),
+        ];
+        let mut result = ndarray::Array4::<f64>::zeros(shape);
+        for ((n, c, i, j), &value) in x.indexed_iter() {
+            let first_output = c / (channels / self.groups) * group_outputs;
+            for o in 0..group_outputs {
+                for r in 0..rows {
+                    for s in 0..columns {
+                        let row = (i * self.strides[0] + r * self.dilations[0])
+                            .wrapping_sub(self.pads[0]);
+                        let column = (j * self.strides[1] + s * self.dilations[1])
+                            .wrapping_sub(self.pads[1]);
+                        if row < shape[2] && column < shape[3] {
+                            result[[n, first_output + o, row, column]] +=
+                                value * weight[[c, o, r, s]];
+                        }
+                    }
+                }
+            }
+        }
+        add_bias(result, inputs.get(2))
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error> {
+        only_image_wanted(self.name(), step)?;
+        let cotangent = step.full_cotangent(graph)?;
+        let conv = Conv {
+            strides: self.strides,
+            pads: self.pads,
+            dilations: self.dilations,
+            groups: self.groups,
+        };
+        let gradient = graph.apply(&step.named("conv"), conv, &[cotangent, step.inputs[1]])?;
+        Ok(only_first(gradient, step))
+    }
+
+    fn multiplications(&self, inputs: &[&Shape], _output: &Shape) -> usize {
+        inputs[0].elements_per_image() * inputs[1].elements_per_image()
+            / inputs[1].size(0).unwrap_or(1)
+    }
+}
+
+fn image_view(array: &ArrayD<f64>) -> ndarray::ArrayView4<'_, f64> {
+    array
+        .view()
+        .into_dimensionality::<Ix4>()
+        .expect("checked by infer")
+}
+
+fn add_bias(mut result: ndarray::Array4<f64>, bias: Option<&ArrayD<f64>>) -> ArrayD<f64> {
+    if let Some(bias) = bias {
+        for ((_, o, _, _), value) in result.indexed_iter_mut() {
+            *value += bias[[o]];
+        }
+    }
+    result.into_dyn()
+}
+
+fn only_image_wanted(op: &'static str, step: &BackwardStep<'_>) -> Result<(), Error> {
+    if step.wanted[1..].contains(&true) {
+        return Err(step.unsupported(
+            op,
+            "its weight or bias depends on the input; only fixed ones are supported",
+        ));
+    }
+    Ok(())
+}
+
+fn only_first(gradient: Value, step: &BackwardStep<'_>) -> Vec<Option<Value>> {
+    (0..step.inputs.len())
+        .map(|operand| (operand == 0).then_some(gradient))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::op::testing::{Operand, check_gradients, evaluate};
+
+    #[test]
+    fn a_known_convolution() {
+        // A 2×2 kernel of ones over [[1,2],[3,4]] padded by one sums each window.
+        let x = Operand::fixed(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let ones = Operand::fixed(&[1, 1, 2, 2], &[1.0; 4]);
+        let bias = Operand::fixed(&[1], &[0.5]);
+        let result = evaluate(Conv::padded(1), &[x, ones, bias]);
+        assert_eq!(
+            result.as_slice().unwrap(),
+            [1.5, 3.5, 2.5, 4.5, 10.5, 6.5, 3.5, 7.5, 4.5]
+        );
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let x = ValueType::f32(Shape::batched(&[3, 8, 8]));
+        let weight = |sizes: &[usize]| ValueType::f32(Shape::fixed(sizes));
+        for (case, weight, wanted) in [
+            ("channels", weight(&[4, 2, 3, 3]), "takes 2 channels, got 3"),
+            ("rank", weight(&[4, 3, 3]), "four positive fixed extents"),
+            (
+                "kernel",
+                weight(&[4, 3, 9, 9]),
+                "does not fit 8 padded ones",
+            ),
+        ] {
+            let problem = Conv::padded(0).infer(&[&x, &weight]).unwrap_err();
+            assert!(problem.contains(wanted), "{case}: {problem}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn gradients_match_finite_differences(
+            stride in 1usize..3, pad in 0usize..2, dilation in 1usize..3, groups in 1usize..3,
+            kernel in 1usize..4, extent in 5usize..8, seed in 0u64..1000,
+        ) {
+            let channels = 2 * groups;
+            let weight = Operand::random_fixed(&[channels, 2, kernel, kernel], seed + 1);
+            let conv = Conv { strides: [stride, 1], pads: [pad, 0, pad, pad], dilations: [1, dilation], groups };
+            check_gradients(conv.clone(), &[Operand::random(&[channels, extent, extent], seed), weight.clone()]);
+            let output_pads = [if stride > 1 { 1 } else { 0 }, 0];
+            let transpose = ConvTranspose { strides: conv.strides, pads: [0; 4], output_pads, dilations: conv.dilations, groups };
+            check_gradients(transpose, &[Operand::random(&[channels, extent, extent], seed), weight]);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The operators: per family one file with, in that order, shape rule, ONNX form, reference evaluation,
+//! gradient rule and tests.
+//!
+//! All follow ONNX semantics. To add one, write its file after the pattern of the others and list it in the
+//! `operators!` table below.
+
+mod activation;
+mod conv;
+mod elementwise;
+mod linear;
+mod pool;
+mod reduce;
+mod resize;
+mod shape;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use ndarray::ArrayD;
+
+pub use activation::Activation;
+pub use conv::{Conv, ConvTranspose};
+pub use elementwise::{Binary, Cast, Compare, Unary};
+pub use linear::MatMul;
+pub use pool::AveragePool;
+pub use reduce::{KeepDims, Reduce, ReduceKind};
+pub use resize::Upsample;
+pub use shape::{Expand, Reshape, Reverse, Transpose};
+
+use crate::error::Error;
+use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+
+/// What every operator can do.
+pub trait Operator {
+    /// Name for people: the ONNX operator type, where there is one of the same meaning.
+    fn name(&self) -> &'static str;
+
+    /// Type of the result for operands of those types; `Err` says what was expected and what came.
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String>;
+
+    /// The ONNX node that computes it.
+    fn to_onnx(&self) -> OnnxOperator;
+
+    /// The result in f64 by the plainest loop there is. Truth values are 0 and 1. Shapes were checked by [`Operator::infer`].
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64>;
+
+    /// Adds to `graph` what takes the cotangent of the result to those of the operands, one per operand:
+    /// `None` where an operand has none, or where `step.wanted` says that nobody asks for it.
+    ///
+    /// # Errors
+    /// There is no rule for an operand that is wanted.
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error>;
+
+    /// Multiplications of one image: those of convolutions and matrix products, 0 for all else.
+    fn multiplications(&self, _inputs: &[&Shape], _output: &Shape) -> usize {
+        0
+    }
+}
+
+/// One node on the way back from the output to the input.
+pub struct BackwardStep<'a> {
+    /// Name of the node; those that its rule adds are named after it.
+    pub name: &'a str,
+    /// The operands.
+    pub inputs: &'a [Value],
+    /// Per operand: does anyone want its cotangent?
+    pub wanted: &'a [bool],
+    /// The result.
+    pub output: Value,
+    /// Cotangent of the result. Its shape broadcasts to that of the result (an extent that it is constant along may be 1).
+    pub cotangent: Value,
+}
+
+impl BackwardStep<'_> {
+    /// A name for a node of the backward pass.
+    pub fn named(&self, suffix: &str) -> String {
+        format!("{}.grad.{suffix}", self.name)
+    }
+
+    /// Why no rule applies.
+    pub fn unsupported(&self, op: &'static str, problem: &str) -> Error {
+        Error::Gradient {
+            node: self.name.to_string(),
+            op,
+            problem: problem.to_string(),
+        }
+    }
+
+    /// The cotangent with every extent but the batch as in the result.
+    pub fn full_cotangent(&self, graph: &mut Graph) -> Result<Value, Error> {
+        let target = graph.shape(self.output).clone();
+        let current = graph.shape(self.cotangent).clone();
+        let same = current.rank() == target.rank()
+            && current.0.iter().zip(&target.0).skip(1).all(|(a, b)| a == b)
+            && (current.0.first() == target.0.first() || target.0.first() == Some(&Dim::Batch));
+        if same {
+            return Ok(self.cotangent);
+        }
+        graph.apply(
+            &self.named("expand"),
+            Expand { shape: target },
+            &[self.cotangent],
+        )
+    }
+}
+
+/// How an operator reads in ONNX.
+pub struct OnnxOperator {
+    /// Operator type in the default domain.
+    pub op_type: &'static str,
+    /// Attributes.
+    pub attributes: Vec<(&'static str, OnnxAttribute)>,
+    /// Inputs that stand behind the operands.
+    pub extra_inputs: Vec<OnnxInput>,
+}
+
+impl OnnxOperator {
+    /// An operator with neither attributes nor further inputs.
+    pub fn plain(op_type: &'static str) -> OnnxOperator {
+        OnnxOperator {
+            op_type,
+            attributes: Vec::new(),
+            extra_inputs: Vec::new(),
+        }
+    }
+
+    /// Puts an attribute on it.
+    pub fn with(mut self, name: &'static str, attribute: OnnxAttribute) -> OnnxOperator {
+        self.attributes.push((name, attribute));
+        self
+    }
+
+    /// Puts a further input behind the operands.
+    pub fn with_input(mut self, input: OnnxInput) -> OnnxOperator {
+        self.extra_inputs.push(input);
+        self
+    }
+}
+
+/// A value of an ONNX attribute.
+pub enum OnnxAttribute {
+    /// An integer.
+    Int(i64),
+    /// A float.
+    Float(f32),
+    /// Integers.
+    Ints(Vec<i64>),
+    /// A string.
+    Text(&'static str),
+}
+
+impl OnnxAttribute {
+    /// Integers from sizes.
+    pub fn sizes(sizes: &[usize]) -> OnnxAttribute {
+        OnnxAttribute::Ints(as_i64(sizes))
+    }
+}
+
+/// A constant input of an ONNX node.
+pub enum OnnxInput {
+    /// An input that is left out.
+    Missing,
+    /// Integers, as a tensor of one axis.
+    Ints(Vec<i64>),
+    /// Floats, as a tensor of one axis.
+    Floats(Vec<f32>),
+}
+
+pub(crate) fn as_i64(sizes: &[usize]) -> Vec<i64> {
+    sizes.iter().map(|&size| size as i64).collect()
+}
+
+macro_rules! operators {
+    ($($name:ident),+ $(,)?) => {
+        /// An operator with its attributes.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op {
+            $(#[doc = concat!("See [`", stringify!($name), "`].")] $name($name),)+
+        }
+
+        $(impl From<$name> for Op {
+            fn from(op: $name) -> Op {
+                Op::$name(op)
+            }
+        })+
+
+        impl Op {
+            fn inner(&self) -> &dyn Operator {
+                match self {
+                    $(Op::$name(op) => op,)+
+                }
+            }
+        }
+    };
+}
+
+operators!(
+    Activation,
+    AveragePool,
+    Binary,
+    Cast,
+    Compare,
+    Conv,
+    ConvTranspose,
+    Expand,
+    MatMul,
+    Reduce,
+    Reshape,
+    Reverse,
+    Transpose,
+    Unary,
+    Upsample,
+);
+
+impl Operator for Op {
+    fn name(&self) -> &'static str {
+        self.inner().name()
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        self.inner().infer(inputs)
+    }
+
+    fn to_onnx(&self) -> OnnxOperator {
+        self.inner().to_onnx()
+    }
+
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
+        self.inner().evaluate(inputs)
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error> {
+        self.inner().gradient(graph, step)
+    }
+
+    fn multiplications(&self, inputs: &[&Shape], output: &Shape) -> usize {
+        self.inner().multiplications(inputs, output)
+    }
+}
+
+/// The operands as a fixed number of f32 values.
+pub(crate) fn floats<'a, const COUNT: usize>(
+    inputs: &[&'a ValueType],
+) -> Result<[&'a Shape; COUNT], String> {
+    let inputs: [&ValueType; COUNT] = inputs
+        .try_into()
+        .map_err(|_| format!("expected {COUNT} operands, got {}", inputs.len()))?;
+    if let Some(position) = inputs
+        .iter()
+        .position(|input| input.dtype != crate::graph::DType::F32)
+    {
+        return Err(format!(
+            "operand {position} must be f32, got {:?}",
+            inputs[position].dtype
+        ));
+    }
+    Ok(inputs.map(|input| &input.shape))
+}
+
+/// The extents of an image tensor `[batch, channels, height, width]`: everything behind the batch.
+pub(crate) fn image_extents(shape: &Shape) -> Result<[usize; 3], String> {
+    match shape.0.as_slice() {
+        [_, Dim::Size(channels), Dim::Size(height), Dim::Size(width)] => {
+            Ok([*channels, *height, *width])
+        }
+        _ => Err(format!("expected [N, C, H, W], got {shape}")),
+    }
+}

@@ -1,0 +1,338 @@
+//! Operators that move elements and compute nothing.
+
+use ndarray::{ArrayD, Axis, Slice};
+
+use super::{
+    BackwardStep, KeepDims, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reduce, ReduceKind,
+    as_i64, floats,
+};
+use crate::error::Error;
+use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+
+/// The same elements under another shape. A leading batch stands for "as many as the operand has along its first axis".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reshape {
+    /// The new shape.
+    pub shape: Shape,
+}
+
+/// Axes in another order: axis `i` of the result is axis `axes[i]` of the operand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transpose {
+    /// A permutation.
+    pub axes: Vec<usize>,
+}
+
+/// Broadcasts the operand. A leading batch stands for "as many as the operand has along its first axis".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expand {
+    /// The shape to broadcast to, of the operand's rank or a higher one.
+    pub shape: Shape,
+}
+
+/// The elements along some axes in the reverse order; ONNX's `Slice` with step −1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reverse {
+    /// Which axes; fixed extents only.
+    pub axes: Vec<usize>,
+}
+
+/// The target with its leading batch replaced by what the operand has along axis 0.
+fn resolve_batch(target: &Shape, operand: &Shape) -> Shape {
+    let mut resolved = target.clone();
+    if let (Some(first @ Dim::Batch), Some(&batch)) = (resolved.0.first_mut(), operand.0.first()) {
+        *first = batch;
+    }
+    resolved
+}
+
+/// The target as ONNX writes it, with `batch` for a leading batch.
+fn onnx_extents(target: &Shape, batch: i64) -> Vec<i64> {
+    target
+        .0
+        .iter()
+        .map(|dim| {
+            if let Dim::Size(size) = dim {
+                *size as i64
+            } else {
+                batch
+            }
+        })
+        .collect()
+}
+
+fn concrete_extents(target: &Shape, operand: &ArrayD<f64>) -> Vec<usize> {
+    target.concrete(operand.shape().first().copied().unwrap_or(1))
+}
+
+impl Operator for Reshape {
+    fn name(&self) -> &'static str {
+        "Reshape"
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        let [x] = floats::<1>(inputs)?;
+        let shape = resolve_batch(&self.shape, x);
+        let batches = |shape: &Shape| shape.0.iter().filter(|dim| **dim == Dim::Batch).count();
+        if shape.elements_per_image() != x.elements_per_image() || batches(&shape) != batches(x) {
+            return Err(format!(
+                "cannot reshape {x} to {shape}: the number of elements differs"
+            ));
+        }
+        Ok(ValueType::f32(shape))
+    }
+
+    fn to_onnx(&self) -> OnnxOperator {
+        /// ONNX's "as the operand has it along this axis".
+        const COPY: i64 = 0;
+        OnnxOperator::plain("Reshape").with_input(OnnxInput::Ints(onnx_extents(&self.shape, COPY)))
+    }
+
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
+        let shape = concrete_extents(&self.shape, &inputs[0]);
+        let contiguous = inputs[0].as_standard_layout().into_owned();
+        contiguous
+            .into_shape_with_order(shape)
+            .expect("checked by infer")
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error> {
+        let cotangent = step.full_cotangent(graph)?;
+        let shape = graph.shape(step.inputs[0]).clone();
+        Ok(vec![Some(graph.apply(
+            &step.named("reshape"),
+            Reshape { shape },
+            &[cotangent],
+        )?)])
+    }
+}
+
+impl Operator for Transpose {
+    fn name(&self) -> &'static str {
+        "Transpose"
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        let [x] = floats::<1>(inputs)?;
+        let mut sorted = self.axes.clone();
+        sorted.sort_unstable();
+        if sorted != (0..x.rank()).collect::<Vec<usize>>() {
+            return Err(format!(
+                "{:?} is not a permutation of the axes of {x}",
+                self.axes
+            ));
+        }
+        Ok(ValueType::f32(Shape(
+            self.axes.iter().map(|&axis| x.0[axis]).collect(),
+        )))
+    }
+
+    fn to_onnx(&self) -> OnnxOperator {
+        OnnxOperator::plain("Transpose").with("perm", OnnxAttribute::sizes(&self.axes))
+    }
+
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
+        inputs[0].clone().permuted_axes(self.axes.clone())
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error> {
+        let cotangent = step.full_cotangent(graph)?;
+        let mut inverse = vec![0; self.axes.len()];
+        self.axes
+            .iter()
+            .enumerate()
+            .for_each(|(to, &from)| inverse[from] = to);
+        let transpose = Transpose { axes: inverse };
+        Ok(vec![Some(graph.apply(
+            &step.named("transpose"),
+            transpose,
+            &[cotangent],
+        )?)])
+    }
+}
+
+impl Operator for Expand {
+    fn name(&self) -> &'static str {
+        "Expand"
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        let [x] = floats::<1>(inputs)?;
+        let shape = resolve_batch(&self.shape, x);
+        match x.broadcast(&shape) {
+            Some(broadcast) if broadcast == shape => Ok(ValueType::f32(shape)),
+            _ => Err(format!("{x} does not broadcast to {shape}")),
+        }
+    }
+
+    fn to_onnx(&self) -> OnnxOperator {
+        /// An extent that broadcasts to the operand's own.
+        const KEEP: i64 = 1;
+        OnnxOperator::plain("Expand").with_input(OnnxInput::Ints(onnx_extents(&self.shape, KEEP)))
+    }
+
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
+        let shape = concrete_extents(&self.shape, &inputs[0]);
+        inputs[0]
+            .broadcast(shape)
+            .expect("checked by infer")
+            .to_owned()
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error> {
+        let cotangent = step.full_cotangent(graph)?;
+        let operand = graph.shape(step.inputs[0]).clone();
+        let missing = self.shape.rank() - operand.rank();
+        let axes: Vec<usize> = (0..self.shape.rank())
+            .filter(|&axis| self.shape.size(axis).is_some_and(|size| size > 1))
+            .filter(|&axis| axis < missing || operand.size(axis - missing) == Some(1))
+            .collect();
+        let sum = Reduce {
+            kind: ReduceKind::Sum,
+            axes,
+            keep_dims: KeepDims::Yes,
+        };
+        let summed = graph.apply(&step.named("sum"), sum, &[cotangent])?;
+        Ok(vec![Some(graph.apply(
+            &step.named("reshape"),
+            Reshape { shape: operand },
+            &[summed],
+        )?)])
+    }
+}
+
+impl Operator for Reverse {
+    fn name(&self) -> &'static str {
+        "Slice"
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        let [x] = floats::<1>(inputs)?;
+        if let Some(axis) = self.axes.iter().find(|&&axis| x.size(axis).is_none()) {
+            return Err(format!(
+                "cannot reverse axis {axis} of {x}: only fixed extents, never the batch"
+            ));
+        }
+        Ok(ValueType::f32(x.clone()))
+    }
+
+    fn to_onnx(&self) -> OnnxOperator {
+        let count = self.axes.len();
+        OnnxOperator::plain("Slice")
+            .with_input(OnnxInput::Ints(vec![-1; count]))
+            .with_input(OnnxInput::Ints(vec![i64::MIN; count]))
+            .with_input(OnnxInput::Ints(as_i64(&self.axes)))
+            .with_input(OnnxInput::Ints(vec![-1; count]))
+    }
+
+    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
+        let mut result = inputs[0].clone();
+        for &axis in &self.axes {
+            result = result
+                .slice_axis(Axis(axis), Slice::new(0, None, -1))
+                .to_owned();
+        }
+        result
+    }
+
+    fn gradient(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Vec<Option<Value>>, Error> {
+        let cotangent = step.full_cotangent(graph)?;
+        Ok(vec![Some(graph.apply(
+            &step.named("reverse"),
+            self.clone(),
+            &[cotangent],
+        )?)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::{Operand, check_gradients, evaluate};
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        let x = || Operand::random(&[2, 3, 1], 1);
+        check_gradients(
+            Reshape {
+                shape: Shape::batched(&[6]),
+            },
+            &[x()],
+        );
+        check_gradients(
+            Transpose {
+                axes: vec![0, 2, 3, 1],
+            },
+            &[x()],
+        );
+        check_gradients(
+            Expand {
+                shape: Shape::batched(&[2, 3, 4]),
+            },
+            &[x()],
+        );
+        check_gradients(Reverse { axes: vec![1, 2] }, &[x()]);
+    }
+
+    #[test]
+    fn known_values() {
+        let x = || Operand::fixed(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(
+            evaluate(Reverse { axes: vec![1] }, &[x()])
+                .as_slice()
+                .unwrap(),
+            [3., 2., 1., 6., 5., 4.]
+        );
+        let transposed = evaluate(Transpose { axes: vec![1, 0] }, &[x()]);
+        assert_eq!(
+            transposed.iter().copied().collect::<Vec<f64>>(),
+            [1., 4., 2., 5., 3., 6.]
+        );
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let x = ValueType::f32(Shape::batched(&[2, 3]));
+        let cases: [(&dyn Operator, &str); 4] = [
+            (
+                &Reshape {
+                    shape: Shape::batched(&[7]),
+                },
+                "the number of elements differs",
+            ),
+            (
+                &Transpose {
+                    axes: vec![0, 0, 1],
+                },
+                "not a permutation",
+            ),
+            (
+                &Expand {
+                    shape: Shape::batched(&[2, 4]),
+                },
+                "does not broadcast",
+            ),
+            (&Reverse { axes: vec![0] }, "never the batch"),
+        ];
+        for (op, wanted) in cases {
+            let problem = op.infer(&[&x]).unwrap_err();
+            assert!(problem.contains(wanted), "{}: {problem}", op.name());
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Rewrites: functions from graphs to graphs that keep the value up to rounding and make it cheaper.
+
+mod flip_conv;
+mod fold_factor;
+mod pool_conv;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+use crate::graph::Graph;
+
+/// A rewrite by name. Each module states what it does and why that is exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// A mean-pooled convolution becomes a strided convolution of a box-filtered input.
+    PoolConv,
+    /// A stride-1 transposed convolution becomes a convolution with flipped weights.
+    FlipConv,
+    /// A constant factor behind a convolution moves into its weights.
+    FoldFactor,
+}
+
+impl Rewrite {
+    /// All of them, in the order in which they are applied.
+    pub const ALL: [Rewrite; 3] = [Rewrite::PoolConv, Rewrite::FlipConv, Rewrite::FoldFactor];
+
+    /// Its name in commands and contracts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rewrite::PoolConv => "pool_conv",
+            Rewrite::FlipConv => "flip_conv",
+            Rewrite::FoldFactor => "fold_factor",
+        }
+    }
+
+    fn rewritten(self, graph: &Graph) -> Result<Graph, Error> {
+        match self {
+            Rewrite::PoolConv => pool_conv::rewritten(graph),
+            Rewrite::FlipConv => flip_conv::rewritten(graph),
+            Rewrite::FoldFactor => fold_factor::rewritten(graph),
+        }
+    }
+}
+
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Rewrite {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Rewrite, String> {
+        Rewrite::ALL
+            .into_iter()
+            .find(|rewrite| rewrite.name() == name)
+            .ok_or_else(|| {
+                let names = Rewrite::ALL.map(Rewrite::name).join(", ");
+                format!("unknown rewrite {name:?}; there are {names}")
+            })
+    }
+}
+
+/// Applies the rewrites in the given order; one that finds nothing leaves the graph as it is.
+///
+/// # Errors
+/// A rewrite built a node whose operands do not fit, which its tests exclude.
+pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+    rewrites
+        .iter()
+        .try_fold(graph.clone(), |graph, rewrite| rewrite.rewritten(&graph))
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::collections::BTreeMap;
+
+    use ndarray::ArrayD;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::op::{Op, Operator};
+    use crate::reference::evaluate;
+
+    /// Bound on the relative L2 difference of raw and rewritten in f64.
+    pub const REWRITE_TOLERANCE: f64 = 1e-12;
+
+    /// Asserts that raw and rewritten agree on random inputs and weights, and gives the rewritten graph.
+    pub fn check_rewrite(graph: &Graph, rewrite: Rewrite, seed: u64) -> Graph {
+        let rewritten = apply(graph, &[rewrite]).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let values: BTreeMap<String, ArrayD<f64>> = graph
+            .inputs()
+            .chain(graph.weights())
+            .map(|value| {
+                let shape = graph.shape(value).concrete(2);
+                (
+                    graph.node(value).name.clone(),
+                    ArrayD::from_shape_fn(shape, |_| rng.random_range(-1.0..1.0)),
+                )
+            })
+            .collect();
+        let (before, after) = (
+            evaluate(graph, &values).unwrap(),
+            evaluate(&rewritten, &values).unwrap(),
+        );
+        for (name, before) in before {
+            let norm = |array: &ArrayD<f64>| array.mapv(|value| value * value).sum().sqrt();
+            let error = norm(&(&before - &after[&name])) / norm(&before).max(1.0);
+            assert!(
+                error <= REWRITE_TOLERANCE,
+                "{rewrite} changes {name} by {error}"
+            );
+        }
+        rewritten
+    }
+
+    /// The operators of a graph by name, in order.
+    pub fn operators(graph: &Graph) -> Vec<&'static str> {
+        graph
+            .values()
+            .filter_map(|value| graph.operator(value))
+            .map(|(op, _): (&Op, _)| op.name())
+            .collect()
+    }
+}
