@@ -7,13 +7,14 @@
 //! <cache>/lock                   held by the one set-up that writes
 //! ```
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::lock::Lock;
 use crate::part::Part;
 use crate::surroundings::Surroundings;
 use crate::{tool, wheel};
@@ -67,7 +68,7 @@ impl Cache {
                 self.root.display()
             )
         })?;
-        let _lock = self.lock()?;
+        let _lock = Lock::wait(&self.root)?;
         if self.is_complete(part) {
             return Ok(());
         }
@@ -87,10 +88,7 @@ impl Cache {
         if !self.unfinished().exists() && !self.downloads().exists() {
             return;
         }
-        let Ok(lock) = File::create(self.root.join("lock")) else {
-            return;
-        };
-        if lock.try_lock().is_ok() {
+        if let Ok(Some(_lock)) = Lock::attempt(&self.root) {
             self.clear_unfinished();
             parts
                 .iter()
@@ -146,24 +144,6 @@ impl Cache {
         }
         fs::rename(folder, &place).with_context(could_not)?;
         sync(&self.root).with_context(could_not)
-    }
-
-    fn lock(&self) -> Result<File> {
-        let path = self.root.join("lock");
-        let could_not = || format!("could not lock {}", path.display());
-        let lock = File::create(&path).with_context(could_not)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                println!(
-                    "Another set-up is filling {}: waiting for it.",
-                    self.root.display()
-                );
-                lock.lock().with_context(could_not)?;
-            }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(could_not),
-        }
-        Ok(lock)
     }
 
     fn downloads(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod demo;
 pub mod link;
+pub mod lock;
 pub mod own_library;
 pub mod part;
 pub mod setup;

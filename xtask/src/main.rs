@@ -11,7 +11,7 @@ use xtask::test;
 
 const EXAMPLES: &str = "Examples:
   cargo xtask setup          libraries for learning on the CPU (0.6 GB to fetch), once per user
-  cargo xtask setup --cuda   libraries for an NVIDIA GPU (2.6 GB to fetch)
+  cargo xtask setup --cuda   libraries for an NVIDIA GPU (2.5 GB to fetch)
   cargo xtask demo           learn, export, attack and purify on real digits
   cargo xtask test           everything that a change has to pass
 
@@ -39,7 +39,7 @@ enum Task {
     /// nothing; interrupting it does no harm; with a filled cache it needs no network.
     #[command(after_help = SETUP_VARIABLES)]
     Setup {
-        /// Fetch the parts for NVIDIA GPUs as well (2.6 GB to fetch, 3.9 GB on disk)
+        /// Fetch the parts for NVIDIA GPUs as well (2.5 GB to fetch, 3.9 GB on disk)
         #[arg(long)]
         cuda: bool,
     },

@@ -1,15 +1,11 @@
 //! The set-up as a user meets it: filled, repeated, interrupted, offline, refused.
 
-#![allow(clippy::unwrap_used)]
-
-mod fixture;
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use fixture::Fixture;
+use crate::fixture::{self, Fixture};
 use xtask::part::Part;
 
 /// Tells [`child`] which fixture to set up, and how.
@@ -345,7 +341,7 @@ fn child() {
 
 fn setup_in_child(fixture: &Fixture, variables: &[&str]) -> ExitStatus {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
+        .args(["--exact", "setup::child", "--nocapture"])
         .env(CHILD, fixture.folder())
         .envs(variables.iter().map(|name| (name, "1")))
         .stdout(Stdio::null())
