@@ -15,6 +15,7 @@ pub mod rewrite;
 
 pub mod checkpoint;
 pub mod contract;
+pub mod exported;
 pub mod file;
 pub mod onnx;
 

@@ -293,17 +293,11 @@ mod tests {
     #[test]
     fn known_values() {
         let x = || Operand::fixed(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(
-            evaluate(Reverse { axes: vec![1] }, &[x()])
-                .as_slice()
-                .unwrap(),
-            [3., 2., 1., 6., 5., 4.]
-        );
+        let elements = |array: ArrayD<f64>| array.iter().copied().collect::<Vec<f64>>();
+        let reversed = evaluate(Reverse { axes: vec![1] }, &[x()]);
+        assert_eq!(elements(reversed), [3., 2., 1., 6., 5., 4.]);
         let transposed = evaluate(Transpose { axes: vec![1, 0] }, &[x()]);
-        assert_eq!(
-            transposed.iter().copied().collect::<Vec<f64>>(),
-            [1., 4., 2., 5., 3., 6.]
-        );
+        assert_eq!(elements(transposed), [1., 4., 2., 5., 3., 6.]);
     }
 
     #[test]

@@ -200,7 +200,7 @@ fn scalar_graph(op: &Op, operands: &[Operand]) -> (Graph, BTreeMap<String, Array
             }
         }
     }
-    let views: Vec<_> = pieces.iter().map(ArrayD::view).collect();
+    let views: Vec<_> = pieces.iter().map(|piece| piece.view()).collect();
     values.insert(
         "x".to_string(),
         ndarray::concatenate(ndarray::Axis(1), &views).unwrap(),

@@ -1,0 +1,182 @@
+//! The files that a checkpoint becomes.
+
+use crate::checkpoint::{Header, tensors_sha256};
+use crate::contract::{Contract, FORMAT_VERSION, Kind};
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::langevin::step_graph;
+use crate::onnx::{Batch, Opset, model_bytes};
+use crate::pipeline::{bind, check_weights, gradient_graph};
+use crate::rewrite::{Rewrite, apply};
+use crate::tensor::Tensors;
+
+/// How files are written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Version of ONNX's operators.
+    pub opset: Opset,
+    /// Any batch or one.
+    pub batch: Batch,
+    /// Rewrites to apply, in order; none for the networks as they are described.
+    pub rewrites: Vec<Rewrite>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            opset: Opset::DEFAULT,
+            batch: Batch::Symbolic,
+            rewrites: Rewrite::ALL.to_vec(),
+        }
+    }
+}
+
+/// One file of an exported model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportedFile {
+    /// `energy.onnx`, `gradient.onnx`, `step.onnx` or `classifier.onnx`.
+    pub name: &'static str,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// The ONNX files of a checkpoint: energy, gradient and step of an energy network, or the classifier of a classifier.
+///
+/// # Errors
+/// The weights are not those of the network, or not finite.
+pub fn exported_files(
+    header: &Header,
+    weights: &Tensors,
+    settings: &Settings,
+) -> Result<Vec<ExportedFile>, Error> {
+    let network = header.network.graph()?;
+    check_weights(&network, weights)?;
+    let weights_sha256 = tensors_sha256(weights);
+    let write = |name, kind, graph: &Graph| {
+        let contract = contract(header, kind, settings, &weights_sha256);
+        let bound = bind(graph, weights)?;
+        model_bytes(&bound, &contract, settings.opset, settings.batch)
+            .map(|bytes| ExportedFile { name, bytes })
+    };
+    let forward = apply(&network, &settings.rewrites)?;
+    if header.network.kind() == Kind::Classifier {
+        return Ok(vec![write("classifier.onnx", Kind::Classifier, &forward)?]);
+    }
+    let gradient = gradient_graph(&network, &settings.rewrites)?;
+    let step = step_graph(&gradient)?;
+    Ok(vec![
+        write("energy.onnx", Kind::Energy, &forward)?,
+        write("gradient.onnx", Kind::Gradient, &gradient)?,
+        write("step.onnx", Kind::Step, &step)?,
+    ])
+}
+
+fn contract(header: &Header, kind: Kind, settings: &Settings, weights_sha256: &str) -> Contract {
+    Contract {
+        format_version: FORMAT_VERSION,
+        kind,
+        network: header.network.clone(),
+        image: header.network.image(),
+        value_range: [-1.0, 1.0],
+        batch: settings.batch.size(),
+        langevin: header.langevin.clone(),
+        purification: header.purification.clone(),
+        n_classes: header.network.n_classes(),
+        opset: settings.opset.number(),
+        rewrites: settings
+            .rewrites
+            .iter()
+            .map(|rewrite| rewrite.name().to_string())
+            .collect(),
+        weights_sha256: weights_sha256.to_string(),
+        config: (!header.config.is_null()).then(|| header.config.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{Activation, ConvClassifier, Network, Sngan};
+
+    fn energy() -> Network {
+        Network::Sngan(Sngan::small(
+            8,
+            1,
+            &[4, 6],
+            &[true, false],
+            Activation::Silu,
+        ))
+    }
+
+    #[test]
+    fn the_same_checkpoint_gives_the_same_bytes() {
+        let header = Header::new(energy());
+        let weights = header.network.initial_weights(1).unwrap();
+        let files = || exported_files(&header, &weights, &Settings::default()).unwrap();
+        assert_eq!(files(), files());
+        assert_eq!(
+            files().iter().map(|file| file.name).collect::<Vec<_>>(),
+            ["energy.onnx", "gradient.onnx", "step.onnx"]
+        );
+    }
+
+    #[test]
+    fn a_classifier_is_one_file() {
+        let header = Header::new(Network::ConvClassifier(ConvClassifier {
+            image_size: 8,
+            channels: 1,
+            widths: vec![4],
+            pools: vec![true],
+            n_classes: 10,
+            activation: Activation::Relu,
+        }));
+        let weights = header.network.initial_weights(1).unwrap();
+        let files = exported_files(&header, &weights, &Settings::default()).unwrap();
+        assert_eq!(
+            files.iter().map(|file| file.name).collect::<Vec<_>>(),
+            ["classifier.onnx"]
+        );
+    }
+
+    #[test]
+    fn weights_that_do_not_belong_are_refused() {
+        let header = Header::new(energy());
+        let weights = header.network.initial_weights(1).unwrap();
+        let changed = |change: &dyn Fn(&mut Tensors)| {
+            let mut weights = weights.clone();
+            change(&mut weights);
+            exported_files(&header, &weights, &Settings::default())
+                .unwrap_err()
+                .to_string()
+        };
+        let bias = "stem.conv1.bias";
+        for (change, wanted) in [
+            (
+                &|weights: &mut Tensors| drop(weights.remove(bias)) as (),
+                "weight \"stem.conv1.bias\": missing",
+            ),
+            (
+                &|weights: &mut Tensors| {
+                    drop(weights.insert(bias.into(), crate::Tensor::filled(&[5], 0.0)))
+                },
+                "expected shape [4], got [5]",
+            ),
+            (
+                &|weights: &mut Tensors| {
+                    drop(weights.insert(bias.into(), crate::Tensor::filled(&[4], f32::NAN)))
+                },
+                "element 0 is NaN",
+            ),
+            (
+                &|weights: &mut Tensors| {
+                    drop(weights.insert("more".into(), crate::Tensor::scalar(0.0)))
+                },
+                "no weight of this name",
+            ),
+        ] as [(&dyn Fn(&mut Tensors), &str); 4]
+        {
+            let error = changed(change);
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}
