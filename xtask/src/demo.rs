@@ -1,8 +1,7 @@
 //! `cargo xtask demo`: learn, export, attack and purify on the bundled digits.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -87,7 +86,7 @@ pub fn demo(surroundings: &Surroundings, existing: Existing) -> Result<()> {
     step::run_all(surroundings, &[Step::cargo("build", BUILD)])?;
     prepare(&folder)?;
     let started = Instant::now();
-    step::run_all(surroundings, &stages(surroundings)?)?;
+    step::run_all(surroundings, &stages(surroundings))?;
     println!(
         "The demo took {:.0} s after the build.",
         started.elapsed().as_secs_f64()
@@ -138,29 +137,16 @@ fn prepare(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn stages(surroundings: &Surroundings) -> Result<Vec<Step>> {
-    let programs = target_folder(surroundings)?.join("release");
+fn stages(surroundings: &Surroundings) -> Vec<Step> {
     let stage = |&(name, program, line): &(&'static str, &str, &str)| {
-        let program = programs.join(program).display().to_string();
-        Step::new(name, program, &line.replace("{epsilon}", EPSILON))
+        let program = surroundings.target().join("release").join(program);
+        Step::new(
+            name,
+            program.display().to_string(),
+            &line.replace("{epsilon}", EPSILON),
+        )
     };
-    Ok(STAGES.iter().map(stage).collect())
-}
-
-/// Where cargo puts what it builds, which the user may have moved.
-fn target_folder(surroundings: &Surroundings) -> Result<PathBuf> {
-    let output = surroundings
-        .command(surroundings.cargo())
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("could not start cargo")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)
-        .context("`cargo metadata` did not answer in JSON")?;
-    let folder = metadata["target_directory"]
-        .as_str()
-        .context("`cargo metadata` named no target folder")?;
-    Ok(folder.into())
+    STAGES.iter().map(stage).collect()
 }
 
 #[cfg(test)]

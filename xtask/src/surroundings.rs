@@ -19,6 +19,7 @@ const INJECTED: &[(&str, &str)] = &[
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     workspace: PathBuf,
+    target: PathBuf,
     variables: BTreeMap<OsString, OsString>,
 }
 
@@ -30,7 +31,13 @@ impl Surroundings {
         let workspace = manifest
             .parent()
             .context("the folder of xtask has no parent: run `cargo xtask` inside the clone")?;
-        Ok(Self::new(workspace, std::env::vars_os()))
+        let mut made = Self::new(workspace, std::env::vars_os());
+        // Cargo puts this program at <target>/debug/xtask, wherever the user has moved the target folder to.
+        let program = std::env::current_exe().context("this program cannot tell where it lies")?;
+        if let Some(target) = program.ancestors().nth(2) {
+            made.target = target.to_path_buf();
+        }
+        Ok(made)
     }
 
     /// A clone at `workspace` and just these variables. What cargo injected from `.cargo/config.toml` is left out.
@@ -38,8 +45,10 @@ impl Surroundings {
         workspace: impl Into<PathBuf>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Self {
+        let workspace = workspace.into();
         let mut made = Self {
-            workspace: workspace.into(),
+            target: workspace.join("target"),
+            workspace,
             variables: variables.into_iter().collect(),
         };
         for (name, path) in INJECTED {
@@ -57,6 +66,11 @@ impl Surroundings {
     /// Root of the clone.
     pub fn workspace(&self) -> &Path {
         &self.workspace
+    }
+
+    /// Where cargo puts what it builds.
+    pub fn target(&self) -> &Path {
+        &self.target
     }
 
     /// What the user set `name` to; an empty value counts as unset.

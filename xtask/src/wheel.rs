@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use flate2::read::DeflateDecoder;
+use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 use sha2::{Digest, Sha256};
-use zip::ZipArchive;
 
 use crate::surroundings::Surroundings;
 
@@ -129,31 +130,31 @@ impl Wheel {
 
 /// Unpacks the files of a wheel to where `place` wants them below `folder`.
 pub fn unpack(wheel: &Path, place: fn(&str) -> Option<PathBuf>, folder: &Path) -> Result<()> {
+    let damaged = || format!("{} is no wheel, or a damaged one", wheel.display());
     let file = File::open(wheel).with_context(|| format!("could not open {}", wheel.display()))?;
-    let mut archive = ZipArchive::new(io::BufReader::new(file))
-        .with_context(|| format!("{} is no wheel", wheel.display()))?;
-    for index in 0..archive.len() {
-        let mut entry = archive
-            .by_index(index)
-            .with_context(|| format!("{} is damaged", wheel.display()))?;
-        // Names that would leave the folder have no enclosed name.
-        let Some(name) = entry
-            .enclosed_name()
-            .and_then(|name| name.to_str().map(String::from))
-        else {
-            bail!(
-                "{} holds a file named {:?}, which would leave its folder",
-                wheel.display(),
-                entry.name()
-            );
-        };
-        if !entry.is_file() {
+    let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
+    let archive = ZipArchive::from_file(file, &mut buffer).with_context(damaged)?;
+    let mut entries = archive.entries(&mut buffer);
+    while let Some(entry) = entries.next_entry().with_context(damaged)? {
+        // What is left of a name is relative and stays inside its folder.
+        let name = entry.file_path().try_normalize().with_context(damaged)?;
+        let Some(place) = place(name.as_ref()).filter(|_| !entry.is_dir()) else {
             continue;
-        }
-        if let Some(place) = place(&name) {
-            write_file(&mut entry, &folder.join(place))
-                .with_context(|| format!("could not unpack {name} of {}", wheel.display()))?;
-        }
+        };
+        let packed = archive.get_entry(entry.wayfinder()).with_context(damaged)?;
+        let reader = packed.reader();
+        let plain: Box<dyn Read + '_> = match entry.compression_method() {
+            CompressionMethod::STORE => Box::new(reader),
+            CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(reader)),
+            other => bail!(
+                "{} packs {} with {other:?}, and only stored and deflated files are expected in a wheel",
+                wheel.display(),
+                name.as_ref()
+            ),
+        };
+        write_file(&mut packed.verifying_reader(plain), &folder.join(place)).with_context(
+            || format!("could not unpack {} of {}", name.as_ref(), wheel.display()),
+        )?;
     }
     Ok(())
 }
