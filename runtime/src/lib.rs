@@ -1,1 +1,28 @@
-//! TODO
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod backend;
+mod classifier;
+mod error;
+mod file;
+mod images;
+mod langevin;
+mod model;
+pub mod noise;
+#[cfg(feature = "png")]
+mod png;
+mod purifier;
+
+pub use backend::{Backend, Input, Output, Parallelism, Session};
+pub use classifier::{Classifier, Defended, DefendedClassifier, argmax};
+pub use error::{Error, ErrorKind, Result};
+pub use file::write_atomically;
+pub use images::Images;
+pub use langevin::{Measurement, drift_factor};
+pub use model::{
+    CONTRACT_KEY, Contract, FORMAT_VERSION, ImageShape, Kind, Langevin, Model, ModelFolder,
+    Purification, VALUE_RANGE,
+};
+#[cfg(feature = "png")]
+pub use png::{read_png, write_png};
+pub use purifier::{ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request};

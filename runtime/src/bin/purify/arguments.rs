@@ -1,0 +1,160 @@
+//! The arguments as they are typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ebm_runtime::{Backend, Model, Purifier, PurifierBuilder};
+
+/// Purifies images with an energy-based model.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Purify PNG images into a folder
+    Run(RunArguments),
+    /// Classify PNG images, bare and through purification
+    Classify(ClassifyArguments),
+    /// Print the contract of the models in a folder
+    Info(InfoArguments),
+    /// List the backends, with the reason where one is missing
+    Backends,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  purify run photo.png --model model -o cleaned
+  purify run training-set/ --model model -o cleaned --seed 7 --batch 32
+  purify run photo.png --model model -o cleaned --replicas 8     writes photo-r0.png … photo-r7.png
+
+Folders are searched for *.png, sorted by name, and keep their tree below OUT. The noise of an image depends on
+its place in that list and on the seed, not on batch, threads or backend. Files that cannot be read are reported
+and left out; the exit code then is 1.")]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub images: ImageArguments,
+    /// Folder for the purified images; made where it does not exist
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Independent purifications of each image; several are written as NAME-r0.png, NAME-r1.png, …
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub replicas: usize,
+    /// Replace files that exist in OUT
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub purification: PurificationArguments,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  purify classify photos/ --model model --replicas 32 --json answers.json
+
+Prints one line for each image, separated by tabs: file, class without defence, class with it, share of the
+replicas that agree.")]
+pub struct ClassifyArguments {
+    #[command(flatten)]
+    pub images: ImageArguments,
+    /// Independent purifications of each image, over which the logits are averaged
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub replicas: usize,
+    /// Write the answers, with logits, to this file too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub purification: PurificationArguments,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  purify info --model model --json | jq .step.purification")]
+pub struct InfoArguments {
+    /// Folder with step.onnx, as `export onnx` writes it
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Print the contracts as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ImageArguments {
+    /// PNG files, or folders that are searched for them
+    #[arg(required = true, value_name = "IMAGES_OR_FOLDER")]
+    pub paths: Vec<PathBuf>,
+    /// Folder with step.onnx, as `export onnx` writes it
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Purification (by default as the model recommends)")]
+pub struct PurificationArguments {
+    /// Number of Langevin steps
+    #[arg(long, value_name = "K")]
+    pub steps: Option<usize>,
+    /// Step size ε, which is also the noise's standard deviation
+    #[arg(long, value_name = "ε", allow_negative_numbers = true)]
+    pub step_size: Option<f64>,
+    /// Temperature T
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Largest L2 norm of an image's drift (ε²/2T)·∇E
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    pub clip: Option<f64>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Backend that runs the model: tract or ort
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub backend: Backend,
+    /// Shared library of ONNX Runtime for the backend ort, before ORT_DYLIB_PATH and the system's
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
+    /// Number of threads; all of the machine's by default
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Images that run together; changes the speed only
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+}
+
+impl PurificationArguments {
+    /// The backend with its library.
+    pub fn backend(&self) -> Backend {
+        match &self.onnxruntime {
+            Some(library) => self.backend.clone().with_library(library),
+            None => self.backend.clone(),
+        }
+    }
+
+    /// The purifier of the model with these settings.
+    pub fn purifier(&self, model: &Model) -> PurifierBuilder {
+        let mut builder = Purifier::builder(model)
+            .seed(self.seed)
+            .backend(self.backend());
+        if let Some(steps) = self.steps {
+            builder = builder.steps(steps);
+        }
+        if let Some(step_size) = self.step_size {
+            builder = builder.step_size(step_size);
+        }
+        if let Some(temperature) = self.temperature {
+            builder = builder.temperature(temperature);
+        }
+        if let Some(clip) = self.clip {
+            builder = builder.clip(clip);
+        }
+        if let Some(threads) = self.threads {
+            builder = builder.threads(threads);
+        }
+        if let Some(batch) = self.batch {
+            builder = builder.batch(batch);
+        }
+        builder
+    }
+}

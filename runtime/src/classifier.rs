@@ -1,0 +1,410 @@
+//! Classifiers, bare and defended by purification.
+
+use std::sync::Mutex;
+
+use ndarray::Array2;
+
+use crate::backend::{Backend, Input, Output, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::images::Images;
+use crate::model::{ImageShape, Kind, Model};
+use crate::purifier::{Purifier, Request};
+
+/// Images that go through a classifier at a time.
+const CHUNK: usize = 64;
+
+/// A classifier on a backend.
+pub struct Classifier {
+    image: ImageShape,
+    batch: Option<usize>,
+    n_classes: usize,
+    session: Mutex<Box<dyn Session>>,
+}
+
+impl Classifier {
+    /// Prepares a model of kind `classifier`. `n_threads` is as in [`Backend::prepare`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongKind`] for a model of another kind, and the errors of [`Backend::prepare`].
+    pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
+        model.expect_kind(Kind::Classifier)?;
+        let contract = model.contract();
+        Ok(Self {
+            image: contract.image,
+            batch: contract.batch,
+            n_classes: contract
+                .n_classes
+                .expect("a classifier's contract has been checked for it"),
+            session: Mutex::new(backend.prepare(model, n_threads)?),
+        })
+    }
+
+    /// Number of classes.
+    pub fn n_classes(&self) -> usize {
+        self.n_classes
+    }
+
+    /// Shape of the images that it classifies.
+    pub fn image(&self) -> ImageShape {
+        self.image
+    }
+
+    /// The logits `[N, n_classes]` of images `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] and [`ErrorKind::NonFinite`] for images that do not fit or have bad pixels, [`ErrorKind::Backend`] where the engine fails.
+    pub fn logits(&self, images: &Images) -> Result<Array2<f32>> {
+        images.check(self.image)?;
+        let values = self.logits_of(images.values())?;
+        Ok(
+            Array2::from_shape_vec((images.len(), self.n_classes), values)
+                .expect("there are as many logits as images and classes"),
+        )
+    }
+
+    /// The logits of states `[n, C, H, W]` of any number.
+    fn logits_of(&self, states: &[f32]) -> Result<Vec<f32>> {
+        let n = self.image.n_values();
+        let mut session = self
+            .session
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .fork();
+        let mut logits = Vec::with_capacity(states.len() / n * self.n_classes);
+        for chunk in states.chunks(n * self.batch.unwrap_or(CHUNK)) {
+            let n_images = chunk.len() / n;
+            let n_rows = self.batch.unwrap_or(n_images);
+            let mut padded = chunk.to_vec();
+            padded.resize(n_rows * n, 0.0);
+            let mut rows = vec![0.0; n_rows * self.n_classes];
+            let shape = [
+                n_rows,
+                self.image.channels,
+                self.image.height,
+                self.image.width,
+            ];
+            session.run(
+                &[Input {
+                    name: "x",
+                    shape: &shape,
+                    values: &padded,
+                }],
+                &mut [Output {
+                    name: "logits",
+                    shape: &[n_rows, self.n_classes],
+                    values: &mut rows,
+                }],
+            )?;
+            logits.extend_from_slice(&rows[..n_images * self.n_classes]);
+        }
+        Ok(logits)
+    }
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier")
+            .field("image", &self.image)
+            .field("n_classes", &self.n_classes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A classifier that sees each image through several independent purifications and answers with the mean of its logits over them.
+#[derive(Debug)]
+pub struct DefendedClassifier {
+    purifier: Purifier,
+    classifier: Classifier,
+    n_replicas: usize,
+}
+
+impl DefendedClassifier {
+    /// Puts a classifier behind `n_replicas` purifications of each image.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] where purifier and classifier are for images of different shapes, [`ErrorKind::Argument`] for no replicas.
+    pub fn new(purifier: Purifier, classifier: Classifier, n_replicas: usize) -> Result<Self> {
+        if purifier.contract().image != classifier.image {
+            return Err(Error::new(
+                ErrorKind::Shape,
+                "purifier and classifier are for images of different shapes",
+            )
+            .expected(purifier.contract().image)
+            .but_got(classifier.image));
+        }
+        if n_replicas == 0 {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                "the parameter `n_replicas` is out of range",
+            )
+            .expected("a number from 1")
+            .but_got(0));
+        }
+        Ok(Self {
+            purifier,
+            classifier,
+            n_replicas,
+        })
+    }
+
+    /// The classifier itself.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    /// The purifier in front of it.
+    pub fn purifier(&self) -> &Purifier {
+        &self.purifier
+    }
+
+    /// Classifies images `[N, C, H, W]`; image `i` has index `i` in the noise.
+    ///
+    /// # Errors
+    /// As [`Purifier::purify`].
+    pub fn classify(&self, images: &Images) -> Result<Defended> {
+        self.classify_from(0, images)
+    }
+
+    /// Like [`DefendedClassifier::classify`], with index `first_index + i` in the noise.
+    ///
+    /// # Errors
+    /// As [`Purifier::purify`].
+    pub fn classify_from(&self, first_index: u32, images: &Images) -> Result<Defended> {
+        self.classify_request(&Request::new(images).first_index(first_index))
+    }
+
+    /// Like [`DefendedClassifier::classify`], with an index in the noise for each image.
+    ///
+    /// # Errors
+    /// As [`Purifier::purify`].
+    pub fn classify_with(&self, indices: Vec<u32>, images: &Images) -> Result<Defended> {
+        self.classify_request(&Request::new(images).indices(indices))
+    }
+
+    fn classify_request(&self, request: &Request<'_>) -> Result<Defended> {
+        let request = request.clone().n_replicas(self.n_replicas);
+        let chains = self.purifier.chains(&request)?;
+        let n_classes = self.classifier.n_classes;
+        let logits = Mutex::new(vec![0.0_f32; chains.len() * n_classes]);
+        // Only the logits of a batch are kept, so that memory does not grow with the number of replicas.
+        self.purifier
+            .run_chains(&request, &chains, &|first, finished| {
+                finished
+                    .reports
+                    .iter()
+                    .flatten()
+                    .try_for_each(|report| report.expect_finite())?;
+                let rows = self.classifier.logits_of(finished.states)?;
+                let mut logits = logits
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                logits[first * n_classes..][..rows.len()].copy_from_slice(&rows);
+                Ok(())
+            })?;
+        let logits = logits
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(Defended::from_replicas(
+            &logits,
+            request.n_images(),
+            n_classes,
+        ))
+    }
+}
+
+/// The answers of a [`DefendedClassifier`] to N images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defended {
+    /// Mean logits over the replicas, `[N, n_classes]`.
+    pub logits: Array2<f32>,
+    /// The class of the largest mean logit, for each image.
+    pub predictions: Vec<usize>,
+    /// The share of the replicas that alone would have given the same class, for each image, in `[0, 1]`.
+    pub agreement: Vec<f32>,
+}
+
+impl Defended {
+    /// `logits` are `[replicas, n_images, n_classes]`.
+    fn from_replicas(logits: &[f32], n_images: usize, n_classes: usize) -> Self {
+        let replicas: Vec<&[f32]> = logits.chunks_exact((n_images * n_classes).max(1)).collect();
+        let n_replicas = replicas.len() as f32;
+        // The sum goes over the replicas in their order, so that the mean has the same bits however they were run.
+        let mean = Array2::from_shape_fn((n_images, n_classes), |(image, class)| {
+            replicas
+                .iter()
+                .map(|replica| replica[image * n_classes + class])
+                .sum::<f32>()
+                / n_replicas
+        });
+        let predictions = argmax(&mean);
+        let agrees = |image: usize, replica: &&&[f32]| {
+            largest(&replica[image * n_classes..][..n_classes]) == predictions[image]
+        };
+        let agreement = (0..n_images)
+            .map(|image| {
+                replicas
+                    .iter()
+                    .filter(|replica| agrees(image, replica))
+                    .count() as f32
+                    / n_replicas
+            })
+            .collect();
+        Self {
+            logits: mean,
+            predictions,
+            agreement,
+        }
+    }
+}
+
+/// The class of the largest logit in each row of `[N, n_classes]`; the first one where several are equal.
+pub fn argmax(logits: &Array2<f32>) -> Vec<usize> {
+    logits
+        .rows()
+        .into_iter()
+        .map(|row| largest(row.iter()))
+        .collect()
+}
+
+fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> usize {
+    let first = (0, f32::NEG_INFINITY);
+    let larger = |best: (usize, f32), (index, &value): (usize, &f32)| {
+        if value > best.1 { (index, value) } else { best }
+    };
+    values.into_iter().enumerate().fold(first, larger).0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::backend::available_backends;
+    use crate::model::ModelFolder;
+    use crate::model::tests::fixture;
+    use ndarray::array;
+
+    fn defended(
+        backend: &Backend,
+        n_replicas: usize,
+        batch: usize,
+        threads: usize,
+    ) -> Result<DefendedClassifier> {
+        let models = ModelFolder::open(fixture("digits")).unwrap();
+        let purifier = Purifier::builder(&models.step)
+            .backend(backend.clone())
+            .batch(batch)
+            .threads(threads);
+        let classifier = Classifier::new(models.classifier.as_ref().unwrap(), backend, threads)?;
+        DefendedClassifier::new(purifier.seed(3).build()?, classifier, n_replicas)
+    }
+
+    /// The upper half bright in even images, the lower half in odd ones.
+    fn halves(n_images: usize) -> Images {
+        let shape = ImageShape {
+            channels: 1,
+            height: 8,
+            width: 8,
+        };
+        let bright = |i: usize| (i % 64 < 32) == (i / 64).is_multiple_of(2);
+        Images::from_vec(
+            shape,
+            (0..n_images * 64)
+                .map(|i| if bright(i) { 1.0 } else { -1.0 })
+                .collect(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn mean_and_agreement_are_over_replicas() {
+        let logits = [1.0, 0.0, 3.0, 1.0, 0.0, 4.0, 1.0, 0.0, 2.0, 0.0, 0.0, 1.0];
+        let defended = Defended::from_replicas(&logits, 2, 2);
+        assert_eq!(
+            defended.logits,
+            array![[1.0, 4.0 / 3.0], [4.0 / 3.0, 2.0 / 3.0]]
+        );
+        assert_eq!(defended.predictions, [1, 0]);
+        assert_eq!(defended.agreement, [1.0 / 3.0, 2.0 / 3.0]);
+    }
+
+    #[test]
+    fn a_defended_classifier_answers_as_the_bare_one_on_clear_images() {
+        for backend in available_backends() {
+            let defended = defended(&backend, 4, 3, 2).unwrap();
+            let images = halves(70);
+            let bare = argmax(&defended.classifier().logits(&images).unwrap());
+            assert_eq!(
+                bare,
+                (0..70).map(|i| i % 2).collect::<Vec<_>>(),
+                "{backend}"
+            );
+            let answer = defended.classify(&images).unwrap();
+            assert_eq!(answer.predictions, bare, "{backend}");
+            assert!(
+                answer.agreement.iter().all(|&share| share == 1.0),
+                "{backend}"
+            );
+        }
+    }
+
+    #[test]
+    fn answers_do_not_depend_on_batch_threads_or_what_else_is_in_the_call() {
+        for backend in available_backends() {
+            let images = halves(5);
+            let whole = defended(&backend, 6, 1, 1)
+                .unwrap()
+                .classify(&images)
+                .unwrap();
+            for (batch, threads) in [(3, 1), (8, 2), (64, 3)] {
+                let other = defended(&backend, 6, batch, threads)
+                    .unwrap()
+                    .classify(&images)
+                    .unwrap();
+                assert_eq!(other, whole, "{backend}, batch {batch}, {threads} threads");
+            }
+            let last = Images::from_vec(images.shape(), images.image(4).to_vec()).unwrap();
+            let alone = defended(&backend, 6, 8, 1)
+                .unwrap()
+                .classify_from(4, &last)
+                .unwrap();
+            assert_eq!(alone.logits.row(0), whole.logits.row(4), "{backend}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for backend in available_backends() {
+            assert_eq!(
+                defended(&backend, 0, 8, 1).unwrap_err().kind(),
+                ErrorKind::Argument
+            );
+            let digits = ModelFolder::open(fixture("digits")).unwrap();
+            let colour = ModelFolder::open(fixture("colour")).unwrap();
+            let error = Classifier::new(&digits.step, &backend, 1).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WrongKind);
+            let classifier =
+                Classifier::new(colour.classifier.as_ref().unwrap(), &backend, 1).unwrap();
+            assert_eq!(
+                classifier.logits(&halves(1)).unwrap_err().kind(),
+                ErrorKind::Shape
+            );
+            let purifier = Purifier::builder(&digits.step)
+                .backend(backend.clone())
+                .build()
+                .unwrap();
+            let error = DefendedClassifier::new(purifier, classifier, 1).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Shape);
+        }
+    }
+
+    #[test]
+    fn no_images_have_no_answers() {
+        for backend in available_backends() {
+            let answer = defended(&backend, 2, 8, 2)
+                .unwrap()
+                .classify(&halves(0))
+                .unwrap();
+            assert_eq!(answer.logits.dim(), (0, 2));
+        }
+    }
+}

@@ -1,0 +1,637 @@
+//! Exported models and the contract that they carry.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The metadata key under which a model carries its contract.
+pub const CONTRACT_KEY: &str = "ebm.contract";
+
+/// The format version of the contract that this crate reads.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// The pixel values of every model: images are f32 in `[-1, 1]`.
+pub const VALUE_RANGE: [f64; 2] = [-1.0, 1.0];
+
+/// More pixels than this in one image are taken for a damaged contract.
+const MAX_PIXELS: usize = 1 << 28;
+
+const HOW_TO_EXPORT: &str = "export it again with `export onnx CHECKPOINT -o DIR`";
+
+/// What a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// `x → energy`.
+    Energy,
+    /// `x → energy, gradient`.
+    Gradient,
+    /// `x, noise, step_size, temperature → x_next, energy, gradient_norm`.
+    Step,
+    /// `x → logits`.
+    Classifier,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Energy => "energy",
+            Self::Gradient => "gradient",
+            Self::Step => "step",
+            Self::Classifier => "classifier",
+        })
+    }
+}
+
+/// The shape `[C, H, W]` of one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageShape {
+    /// C.
+    pub channels: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+}
+
+impl ImageShape {
+    /// The number of values of one image, C·H·W.
+    pub fn n_values(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+impl fmt::Display for ImageShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {}, {}]", self.channels, self.height, self.width)
+    }
+}
+
+/// The Langevin dynamics under which the energy was learned.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Langevin {
+    /// Step size ε.
+    pub step_size: f64,
+    /// Temperature T.
+    pub temperature: f64,
+    /// Number of steps K of one update.
+    #[serde(default)]
+    pub steps: Option<usize>,
+    /// Width τ of the Gaussian term of the potential, if it has one.
+    #[serde(default)]
+    pub tau: Option<f64>,
+}
+
+/// The purification that the maker of the model recommends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Purification {
+    /// Step size ε.
+    pub step_size: f64,
+    /// Temperature T.
+    pub temperature: f64,
+    /// Number of steps.
+    pub steps: usize,
+}
+
+/// What an exported model says about itself. Keys that are not listed here are ignored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Contract {
+    /// Version of the contract's format, 1.
+    pub format_version: u64,
+    /// What the model computes.
+    pub kind: Kind,
+    /// The network: its `name` and parameters.
+    #[serde(default)]
+    pub network: serde_json::Value,
+    /// Shape of one image.
+    pub image: ImageShape,
+    /// Range of pixel values, `[-1, 1]`.
+    pub value_range: [f64; 2],
+    /// The batch that the model is fixed to; `None` where it takes any.
+    #[serde(default)]
+    pub batch: Option<usize>,
+    /// The dynamics under which the energy was learned.
+    #[serde(default)]
+    pub langevin: Option<Langevin>,
+    /// The recommended purification.
+    #[serde(default)]
+    pub purification: Option<Purification>,
+    /// Number of classes of a classifier.
+    #[serde(default)]
+    pub n_classes: Option<usize>,
+    /// ONNX operator set.
+    #[serde(default)]
+    pub opset: Option<u64>,
+    /// Names of the rewrites that were applied on export.
+    #[serde(default)]
+    pub rewrites: Vec<String>,
+    /// SHA-256 of the weights of the checkpoint, in hexadecimal digits.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
+    /// The resolved configuration of the run that learned the weights.
+    #[serde(default)]
+    pub config: serde_json::Value,
+}
+
+impl Contract {
+    /// The name of the network, where the contract gives one.
+    pub fn network_name(&self) -> Option<&str> {
+        self.network.get("name")?.as_str()
+    }
+
+    fn parse(json: &str) -> Result<Self> {
+        let foreign = |problem: &str| {
+            Error::new(
+                ErrorKind::Contract,
+                format!("the metadata entry `{CONTRACT_KEY}` {problem}"),
+            )
+            .expected(format!("the contract of format version {FORMAT_VERSION}"))
+            .advise(HOW_TO_EXPORT)
+        };
+        let value: serde_json::Value =
+            serde_json::from_str(json).map_err(|e| foreign("is not JSON").caused_by(e))?;
+        match value.get("format_version") {
+            None => return Err(foreign("has no `format_version`")),
+            Some(version) if version.as_u64() != Some(FORMAT_VERSION) => {
+                return Err(Error::new(ErrorKind::Version, "the contract has another format version")
+                    .expected(FORMAT_VERSION)
+                    .but_got(version)
+                    .advise("use a version of this program as new as the exporter, or export the model again"));
+            }
+            Some(_) => {}
+        }
+        let contract: Self =
+            serde_json::from_value(value).map_err(|e| foreign("is not understood").caused_by(e))?;
+        contract.check()?;
+        Ok(contract)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |field: &str| {
+            Error::new(
+                ErrorKind::Contract,
+                format!("the contract's `{field}` is wrong"),
+            )
+            .advise(HOW_TO_EXPORT)
+        };
+        let dimensions = [self.image.channels, self.image.height, self.image.width];
+        let n_values = dimensions
+            .iter()
+            .try_fold(1_usize, |n, &d| n.checked_mul(d));
+        if !n_values.is_some_and(|n| (1..=MAX_PIXELS).contains(&n)) {
+            return Err(refuse("image")
+                .expected(format!(
+                    "dimensions from 1, with at most {MAX_PIXELS} values"
+                ))
+                .but_got(self.image));
+        }
+        if self.value_range != VALUE_RANGE {
+            return Err(refuse("value_range")
+                .expected(format!("{VALUE_RANGE:?}"))
+                .but_got(format!("{:?}", self.value_range)));
+        }
+        if self.batch == Some(0) {
+            return Err(refuse("batch")
+                .expected("null or a number from 1")
+                .but_got(0));
+        }
+        if self.kind == Kind::Classifier && self.n_classes.unwrap_or(0) == 0 {
+            return Err(refuse("n_classes")
+                .expected("the number of classes of the classifier")
+                .but_got(self.n_classes.map_or("null".into(), |n| n.to_string())));
+        }
+        Ok(())
+    }
+}
+
+/// An ONNX file whose contract has been checked. Nothing is prepared for running yet. Clones share the bytes.
+#[derive(Clone)]
+pub struct Model {
+    path: PathBuf,
+    bytes: Arc<[u8]>,
+    contract: Contract,
+}
+
+impl Model {
+    /// Reads an ONNX file and checks the contract that it carries.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Model`] where it is not whole or not ONNX, [`ErrorKind::Contract`] where
+    /// it carries no contract or one that makes no sense, and [`ErrorKind::Version`] where the contract is of another version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|e| {
+            Error::new(ErrorKind::Io, "the model cannot be read")
+                .at_path(path)
+                .caused_by(e)
+        })?;
+        Self::from_bytes(bytes, path)
+    }
+
+    /// Like [`Model::open`] for the bytes of an ONNX file; `path` only names it in messages.
+    ///
+    /// # Errors
+    /// As [`Model::open`], without [`ErrorKind::Io`].
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>, path: impl Into<PathBuf>) -> Result<Self> {
+        let (bytes, path) = (bytes.into(), path.into());
+        match contract_of(&bytes) {
+            Ok(contract) => Ok(Self {
+                path,
+                bytes,
+                contract,
+            }),
+            Err(error) => Err(error.at_path(path)),
+        }
+    }
+
+    /// The file, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The ONNX file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What the model says about itself.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// Nothing where the model is of this kind.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongKind`] where it is not.
+    pub fn expect_kind(&self, kind: Kind) -> Result<()> {
+        if self.contract.kind == kind {
+            return Ok(());
+        }
+        Err(
+            Error::new(ErrorKind::WrongKind, "the model is of another kind")
+                .at_path(&self.path)
+                .expected(format!("a {kind} model"))
+                .but_got(format!("kind `{}`", self.contract.kind))
+                .advise(format!("give the `{kind}.onnx` that `export onnx` wrote")),
+        )
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("path", &self.path)
+            .field("n_bytes", &self.bytes.len())
+            .field("contract", &self.contract)
+            .finish()
+    }
+}
+
+/// A folder as `export onnx` writes it: `step.onnx`, and `classifier.onnx` where the model has a classifier.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    /// The Langevin step.
+    pub step: Model,
+    /// The classifier, if there is one in the folder.
+    pub classifier: Option<Model>,
+}
+
+impl ModelFolder {
+    /// Opens the models of a folder and checks their contracts and kinds.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`] and [`Model::expect_kind`], and [`ErrorKind::Shape`] where the two models are for images of different shapes.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let step_path = folder.join("step.onnx");
+        if !step_path.is_file() {
+            return Err(Error::new(ErrorKind::Io, "the model folder is not usable")
+                .at_path(folder)
+                .expected("a folder that holds `step.onnx`")
+                .but_got(if folder.is_dir() {
+                    "a folder without it"
+                } else {
+                    "no such folder"
+                })
+                .advise("write one with `export onnx CHECKPOINT -o DIR`"));
+        }
+        let step = Model::open(step_path)?;
+        step.expect_kind(Kind::Step)?;
+        let classifier_path = folder.join("classifier.onnx");
+        let classifier = if classifier_path.exists() {
+            let classifier = Model::open(classifier_path)?;
+            classifier.expect_kind(Kind::Classifier)?;
+            expect_same_image(&step, &classifier)?;
+            Some(classifier)
+        } else {
+            None
+        };
+        Ok(Self { step, classifier })
+    }
+
+    /// The classifier.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the folder has none.
+    pub fn require_classifier(&self) -> Result<&Model> {
+        self.classifier.as_ref().ok_or_else(|| {
+            let folder = self.step.path().parent().unwrap_or(Path::new("."));
+            Error::new(ErrorKind::Io, "the model folder has no classifier")
+                .at_path(folder)
+                .expected("a file `classifier.onnx`")
+                .advise("export the classifier's checkpoint into the same folder")
+        })
+    }
+}
+
+pub(crate) fn expect_same_image(step: &Model, classifier: &Model) -> Result<()> {
+    let (expected, got) = (step.contract().image, classifier.contract().image);
+    if expected == got {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Shape,
+        "the classifier is for images of another shape than the energy",
+    )
+    .at_path(classifier.path())
+    .expected(expected)
+    .but_got(got)
+    .advise("export both for the same images"))
+}
+
+/// The parts of ONNX's `ModelProto` that are read here; the rest is skipped without being stored.
+#[derive(Clone, PartialEq, Message)]
+struct ModelHeader {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphHeader>,
+    #[prost(message, repeated, tag = "14")]
+    metadata: Vec<MetadataEntry>,
+}
+
+/// A `GraphProto` of which only the presence matters.
+#[derive(Clone, PartialEq, Message)]
+struct GraphHeader {}
+
+/// ONNX's `StringStringEntryProto`.
+#[derive(Clone, PartialEq, Message)]
+struct MetadataEntry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+fn contract_of(bytes: &[u8]) -> Result<Contract> {
+    let not_onnx = || {
+        Error::new(ErrorKind::Model, "the file is not a whole ONNX model")
+            .advise("it may be cut off or of another format: copy or export it again")
+    };
+    let header = ModelHeader::decode(bytes).map_err(|e| not_onnx().caused_by(e))?;
+    if header.graph.is_none() {
+        return Err(not_onnx().expected("a graph").but_got("none"));
+    }
+    let mut contracts = header
+        .metadata
+        .iter()
+        .filter(|entry| entry.key == CONTRACT_KEY);
+    match (contracts.next(), contracts.next()) {
+        (Some(entry), None) => Contract::parse(&entry.value),
+        (None, _) => Err(
+            Error::new(ErrorKind::Contract, "the ONNX model carries no contract")
+                .expected(format!("a metadata entry `{CONTRACT_KEY}`"))
+                .but_got(format!("{} other entries", header.metadata.len()))
+                .advise(HOW_TO_EXPORT),
+        ),
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::Contract,
+            "the ONNX model carries several contracts",
+        )
+        .expected(format!("one metadata entry `{CONTRACT_KEY}`"))
+        .advise(HOW_TO_EXPORT)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name)
+    }
+
+    /// The step graph of `digits` with one more metadata entry: protobuf messages concatenate.
+    fn with_entry(key: &str, value: &str) -> Vec<u8> {
+        let entry = MetadataEntry {
+            key: key.into(),
+            value: value.into(),
+        };
+        let mut bytes = std::fs::read(fixture("bare.onnx")).unwrap();
+        bytes.extend(
+            ModelHeader {
+                graph: None,
+                metadata: vec![entry],
+            }
+            .encode_to_vec(),
+        );
+        bytes
+    }
+
+    fn contract() -> serde_json::Value {
+        json!({
+            "format_version": 1, "kind": "step", "network": {"name": "fixture"},
+            "image": {"channels": 1, "height": 8, "width": 8}, "value_range": [-1.0, 1.0], "a_new_key": 1,
+        })
+    }
+
+    fn open(contract: &serde_json::Value) -> Result<Model> {
+        Model::from_bytes(with_entry(CONTRACT_KEY, &contract.to_string()), "test.onnx")
+    }
+
+    #[test]
+    fn fixtures_open() {
+        for (folder, shape, classes) in [
+            ("quadratic", [2, 4, 4], None),
+            ("digits", [1, 8, 8], Some(2)),
+            ("colour", [3, 8, 8], Some(3)),
+        ] {
+            let models = ModelFolder::open(fixture(folder)).unwrap();
+            let image = models.step.contract().image;
+            assert_eq!(
+                [image.channels, image.height, image.width],
+                shape,
+                "{folder}"
+            );
+            assert_eq!(
+                models.classifier.and_then(|c| c.contract().n_classes),
+                classes,
+                "{folder}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_ignored_and_absent_ones_are_none() {
+        let model = open(&contract()).unwrap();
+        assert_eq!(model.contract().network_name(), Some("fixture"));
+        assert_eq!(model.contract().purification, None);
+    }
+
+    #[test]
+    fn contracts_that_make_no_sense_are_refused() {
+        let change = |key: &str, value: serde_json::Value| {
+            let mut changed = contract();
+            changed[key] = value;
+            changed
+        };
+        let image = |c: u64, h: u64, w: u64| {
+            change("image", json!({"channels": c, "height": h, "width": w}))
+        };
+        let cases = [
+            (
+                change("format_version", json!(2)),
+                ErrorKind::Version,
+                "expected 1, got 2",
+            ),
+            (
+                change("format_version", json!("1")),
+                ErrorKind::Version,
+                "expected 1, got \"1\"",
+            ),
+            (
+                json!({"kind": "step"}),
+                ErrorKind::Contract,
+                "has no `format_version`",
+            ),
+            (
+                json!([1, 2]),
+                ErrorKind::Contract,
+                "has no `format_version`",
+            ),
+            (
+                change("kind", json!("poem")),
+                ErrorKind::Contract,
+                "is not understood",
+            ),
+            (image(0, 8, 8), ErrorKind::Contract, "got [0, 8, 8]"),
+            (image(1, 8, 0), ErrorKind::Contract, "got [1, 8, 0]"),
+            (
+                image(u64::MAX, u64::MAX, 3),
+                ErrorKind::Contract,
+                "`image` is wrong",
+            ),
+            (
+                change("value_range", json!([0.0, 1.0])),
+                ErrorKind::Contract,
+                "expected [-1.0, 1.0], got [0.0, 1.0]",
+            ),
+            (
+                change("batch", json!(0)),
+                ErrorKind::Contract,
+                "`batch` is wrong",
+            ),
+            (
+                change("kind", json!("classifier")),
+                ErrorKind::Contract,
+                "`n_classes` is wrong",
+            ),
+        ];
+        for (contract, kind, part) in cases {
+            let error = open(&contract).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            let message = error.to_string();
+            assert!(
+                message.starts_with("`test.onnx`: ") && message.contains(part),
+                "{message}"
+            );
+            assert!(error.advice().is_some(), "{message}");
+        }
+    }
+
+    #[test]
+    fn foreign_files_are_refused() {
+        let whole = std::fs::read(fixture("digits/step.onnx")).unwrap();
+        let mut twice = with_entry(CONTRACT_KEY, &contract().to_string());
+        twice.extend(&with_entry(CONTRACT_KEY, &contract().to_string()));
+        let cases = [
+            ("empty", vec![], ErrorKind::Model),
+            ("text", b"not a protobuf at all".to_vec(), ErrorKind::Model),
+            ("half", whole[..whole.len() / 2].to_vec(), ErrorKind::Model),
+            (
+                "last byte missing",
+                whole[..whole.len() - 1].to_vec(),
+                ErrorKind::Model,
+            ),
+            (
+                "no metadata",
+                std::fs::read(fixture("bare.onnx")).unwrap(),
+                ErrorKind::Contract,
+            ),
+            (
+                "other metadata",
+                with_entry("author", "somebody"),
+                ErrorKind::Contract,
+            ),
+            (
+                "not JSON",
+                with_entry(CONTRACT_KEY, "{"),
+                ErrorKind::Contract,
+            ),
+            ("two contracts", twice, ErrorKind::Contract),
+        ];
+        for (name, bytes, kind) in cases {
+            let error = Model::from_bytes(bytes, "test.onnx").unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}: {error}");
+        }
+    }
+
+    /// Any prefix of a good file gives an answer, never a panic.
+    #[test]
+    fn no_prefix_panics() {
+        let whole = std::fs::read(fixture("digits/step.onnx")).unwrap();
+        for n in 0..whole.len() {
+            assert!(
+                Model::from_bytes(&whole[..n], "test.onnx").is_err(),
+                "{n} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn kinds_and_folders_are_checked() {
+        let classifier = Model::open(fixture("digits/classifier.onnx")).unwrap();
+        let error = classifier.expect_kind(Kind::Step).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongKind);
+        assert!(
+            error
+                .to_string()
+                .contains("expected a step model, got kind `classifier`"),
+            "{error}"
+        );
+        for folder in [fixture(""), fixture("nowhere")] {
+            let error = ModelFolder::open(&folder).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .contains("a folder that holds `step.onnx`"),
+                "{error}"
+            );
+        }
+        let error = ModelFolder::open(fixture("quadratic"))
+            .unwrap()
+            .require_classifier()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("classifier.onnx"), "{error}");
+    }
+}
