@@ -29,8 +29,8 @@ const WRITTEN: &[&str] = &[
 /// Bound of the attack, as the largest change of a pixel in [-1, 1].
 const EPSILON: &str = "0.6";
 
-/// What is built before the clock starts.
-const BUILD: &str = "build --release -p ebm-trainer -p ebm-export -p ebm-runtime -p ebm-examples";
+/// What is built before the clock starts. `ort` is not used here, but with it `cargo xtask test` shares what is built.
+const BUILD: &str = "build --release -p ebm-trainer -p ebm-export -p ebm-runtime -p ebm-examples --features ebm-runtime/ort";
 
 /// The stages: name, program, and what it is told. `{epsilon}` stands for [`EPSILON`].
 const STAGES: &[(&str, &str, &str)] = &[
@@ -66,8 +66,11 @@ const STAGES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What a user types next.
-const NEXT: &str = "cargo run --release -p ebm-trainer -- fit PRESET_OR_FILE --set data.path=YOUR_IMAGES -o runs/mine";
+/// What a user types next: program, and what it is told.
+const NEXT: (&str, &str) = (
+    "trainer",
+    "fit mnist-midrun --data FOLDER_OF_YOUR_IDX_FILES -o runs/mine",
+);
 
 /// What to do with a folder `demo` that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +99,11 @@ pub fn demo(surroundings: &Surroundings, existing: Existing) -> Result<()> {
         "The attack (BPDA+EOT) is the one that the reference evaluates itself with. It is not the strongest known: \
          the accuracy under attack is no guarantee."
     );
-    println!("Next, on images of your own:\n  {NEXT}");
+    let next = built(surroundings, "next", NEXT.0, NEXT.1);
+    println!(
+        "Next, on images of your own:\n  {}",
+        next.typed(surroundings.workspace())
+    );
     Ok(())
 }
 
@@ -139,14 +146,20 @@ fn prepare(folder: &Path) -> Result<()> {
 
 fn stages(surroundings: &Surroundings) -> Vec<Step> {
     let stage = |&(name, program, line): &(&'static str, &str, &str)| {
-        let program = surroundings.target().join("release").join(program);
-        Step::new(
+        built(
+            surroundings,
             name,
-            program.display().to_string(),
+            program,
             &line.replace("{epsilon}", EPSILON),
         )
     };
     STAGES.iter().map(stage).collect()
+}
+
+/// A step that runs a program of this workspace.
+fn built(surroundings: &Surroundings, name: &'static str, program: &str, line: &str) -> Step {
+    let program = surroundings.target().join("release").join(program);
+    Step::new(name, program.display().to_string(), line)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::setup::{self, Libtorch};
 use crate::step::{self, Step};
 use crate::surroundings::Surroundings;
 
-/// Sets up, then runs the steps of [`steps`].
+/// Sets up, then runs every step in order and stops at the first that fails.
 pub fn test(surroundings: &Surroundings) -> Result<()> {
     setup::setup(surroundings, Libtorch::AsLinked)?;
     step::run_all(surroundings, &steps(surroundings))
