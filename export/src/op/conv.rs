@@ -99,7 +99,7 @@ fn check_weight(
         ));
     }
     let (inputs_wanted, outputs) = channels_of(&weight);
-    if image[0] != inputs_wanted || weight[0] % groups != 0 {
+    if image[0] != inputs_wanted || !weight[0].is_multiple_of(groups) {
         return Err(format!(
             "weight {weight:?} in {groups} groups takes {inputs_wanted} channels, got {}",
             image[0]
