@@ -1,0 +1,157 @@
+//! What the user can type.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cuda::DeviceName;
+
+/// Learns energy-based models of images, and attacks what they defend.
+#[derive(Debug, Parser)]
+#[command(name = "trainer", version, about, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Learn an energy network.
+    #[command(after_help = "Examples:\n  \
+        trainer fit digits-midrun\n  \
+        trainer fit mnist-midrun --data ~/mnist -o runs/mnist --set learning.updates=2000\n  \
+        trainer fit my.toml --preset cifar10-midrun-data --data ~/cifar-10-batches-bin --device cuda")]
+    Fit(LearnArgs),
+    /// Learn a classifier.
+    #[command(after_help = "Examples:\n  \
+        trainer classifier digits-classifier -o runs/classifier\n  \
+        trainer classifier mnist-classifier --data ~/mnist")]
+    Classifier(LearnArgs),
+    /// Go on with a run from its latest checkpoint, with the same result as if it had never stopped.
+    #[command(after_help = "Example:\n  trainer resume runs/digits-midrun")]
+    Resume(ResumeArgs),
+    /// Attack a classifier, bare (PGD) and defended by purification (BPDA+EOT, breaks confirmed).
+    #[command(after_help = "Example:\n  \
+        trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.25 -o runs/attack")]
+    Attack(AttackArgs),
+    /// List the presets, or print one.
+    #[command(after_help = "Examples:\n  trainer presets\n  trainer presets digits-midrun > my.toml")]
+    Presets {
+        /// The preset to print.
+        name: Option<String>,
+    },
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct MachineArgs {
+    /// Device; cuda fails where it is not there.
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: DeviceName,
+    /// Threads of libtorch [default: one per core]. Results are bit for bit the same only for the same number.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// A new run.
+#[derive(Debug, Args)]
+pub struct LearnArgs {
+    /// A preset's name, or a TOML file.
+    #[arg(value_name = "PRESET_OR_FILE", required_unless_present = "preset")]
+    pub preset_or_file: Option<String>,
+    /// A preset below the file, which then needs to hold only what differs.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Folder of the data files.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder of the run [default: runs/NAME].
+    #[arg(short, long, value_name = "RUN")]
+    pub output: Option<PathBuf>,
+    /// Seed of all random draws, in place of the configured one.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Override one value, for example langevin.steps=50; may be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Replace a run that is in the folder already.
+    #[arg(long)]
+    pub force: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// An old run.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Folder of the data files, where it has moved.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to compute.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// An attack.
+#[derive(Debug, Args)]
+pub struct AttackArgs {
+    /// Run or checkpoint of the energy network.
+    #[arg(long, value_name = "RUN")]
+    pub energy: PathBuf,
+    /// Run or checkpoint of the classifier; its test images are attacked.
+    #[arg(long, value_name = "RUN")]
+    pub classifier: PathBuf,
+    /// ε∞: largest change of a pixel, with pixels in [-1, 1].
+    #[arg(long)]
+    pub epsilon: f64,
+    /// Steps of the attack.
+    #[arg(long, default_value_t = 20)]
+    pub pgd_steps: usize,
+    /// Length of each step [default: ε/5].
+    #[arg(long)]
+    pub pgd_step_size: Option<f64>,
+    /// Purifications per image and step over which the gradient is averaged.
+    #[arg(long, default_value_t = 8)]
+    pub replicas: usize,
+    /// Fresh purifications that confirm a break.
+    #[arg(long, default_value_t = 32)]
+    pub verify_replicas: usize,
+    /// Test images to attack: the first so many.
+    #[arg(long, default_value_t = 200)]
+    pub images: usize,
+    /// Langevin steps of a purification [default: as the checkpoint recommends].
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Langevin step size of a purification [default: as the checkpoint recommends].
+    #[arg(long)]
+    pub step_size: Option<f64>,
+    /// Temperature of a purification [default: as the checkpoint recommends].
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Seed of the attack.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Seed of the verification; another than that of the attack.
+    #[arg(long, default_value_t = 1001)]
+    pub verify_seed: u64,
+    /// Images per evaluation of a network.
+    #[arg(long, default_value_t = 400)]
+    pub batch: usize,
+    /// Folder of the data files, where it has moved.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder of the results.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Replace results that are in the folder already.
+    #[arg(long)]
+    pub force: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}

@@ -1,0 +1,291 @@
+//! What a run does: every value of a preset or of a user's TOML file, checked before any work starts.
+
+mod check;
+mod layers;
+mod presets;
+
+use std::fmt;
+
+use ebm_export::arch::Network;
+use serde::{Deserialize, Serialize};
+
+pub use layers::{Error, Layers};
+pub use presets::{PRESETS, Preset, preset};
+
+/// What a configuration describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The learning of an energy network (`trainer fit`).
+    Energy,
+    /// The learning of a classifier (`trainer classifier`).
+    Classifier,
+}
+
+/// The learning of an energy network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnergyConfig {
+    /// Always [`Kind::Energy`].
+    pub kind: Kind,
+    /// All random draws derive from it.
+    pub seed: u64,
+    /// What is learned from.
+    pub data: DataConfig,
+    /// What is learned.
+    pub network: Network,
+    /// How weights move.
+    pub learning: EnergyLearning,
+    /// How chains move while learning.
+    pub langevin: Dynamics,
+    /// Where chains start.
+    pub chains: Chains,
+    /// What is recommended for purification with the result.
+    pub purification: Purification,
+    /// What is written, and when.
+    pub output: Output,
+}
+
+/// The learning of a classifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// Always [`Kind::Classifier`].
+    pub kind: Kind,
+    /// All random draws derive from it.
+    pub seed: u64,
+    /// What is learned from.
+    pub data: DataConfig,
+    /// What is learned.
+    pub network: Network,
+    /// How weights move.
+    pub learning: ClassifierLearning,
+    /// What is written, and when.
+    pub output: Output,
+}
+
+/// A kind of data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The handwritten digits that are bundled with the trainer, 1×8×8.
+    Digits,
+    /// MNIST, Fashion-MNIST and others in the IDX format.
+    Idx,
+    /// CIFAR-10 in its binary version, 3×32×32.
+    Cifar10,
+}
+
+/// Mirroring of training images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mirror {
+    /// None.
+    Off,
+    /// Each image is mirrored left to right with probability one half.
+    Half,
+}
+
+/// What is learned from. The folder is not part of it: it is given with `--data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The kind of data set.
+    pub source: Source,
+    /// Labels are below it.
+    pub n_classes: usize,
+    /// Images held out for testing. Only used by `digits`: the other sources have test files.
+    pub n_test: usize,
+    /// Seed of that split.
+    pub split_seed: u64,
+    /// Pixels of background put around each image.
+    pub padding: usize,
+    /// Training images are shifted by up to so many pixels in each direction.
+    pub shift: usize,
+    /// Mirroring of training images.
+    pub mirror: Mirror,
+}
+
+/// A number that may be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number or \"off\"")]
+pub enum Setting {
+    /// In use, with this value.
+    On(f64),
+    /// Written `"off"`.
+    Off(Off),
+}
+
+/// The word `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Off {
+    /// The only one.
+    #[serde(rename = "off")]
+    Off,
+}
+
+impl Setting {
+    /// The value, where it is in use.
+    pub fn value(self) -> Option<f64> {
+        match self {
+            Setting::On(value) => Some(value),
+            Setting::Off(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Setting::On(value) => write!(f, "{value}"),
+            Setting::Off(_) => write!(f, "off"),
+        }
+    }
+}
+
+/// The moments of Adam.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdamConfig {
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the root of the mean square.
+    pub epsilon: f64,
+}
+
+/// How the weights of an energy network move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnergyLearning {
+    /// Updates of the weights.
+    pub updates: u64,
+    /// Data images, and chains, per update.
+    pub batch: usize,
+    /// Pairs `[from update, rate]`.
+    pub learning_rate: Vec<(u64, f64)>,
+    /// Adam.
+    pub adam: AdamConfig,
+    /// Decay of the moving average of the weights; at update u it is at most `(1 + u) / (10 + u)`.
+    pub ema_decay: Setting,
+    /// Standard deviation σ of the noise that is added to data.
+    pub data_noise: f64,
+    /// Largest L2 norm of all weight gradients together.
+    pub weight_gradient_clip: Setting,
+}
+
+/// How the weights of a classifier move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierLearning {
+    /// Updates of the weights.
+    pub updates: u64,
+    /// Images per update.
+    pub batch: usize,
+    /// Pairs `[from update, rate]`.
+    pub learning_rate: Vec<(u64, f64)>,
+    /// Adam.
+    pub adam: AdamConfig,
+    /// Standard deviation of the noise that is added to data.
+    pub data_noise: f64,
+}
+
+/// K Langevin steps `x ← x − (ε²/2T)·∇E + ε·z`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dynamics {
+    /// K.
+    pub steps: usize,
+    /// ε.
+    pub step_size: f64,
+    /// T.
+    pub temperature: f64,
+    /// Largest L2 norm, per image, of the drift `(ε²/2T)·∇E`.
+    pub clip: Setting,
+}
+
+/// Where chains start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// Chains live on in a bank that begins with data; a restarted chain starts from data.
+    DataPersistent,
+    /// Chains live on in a bank that begins with uniform noise; a restarted chain starts from noise.
+    NoisePersistent,
+    /// Every chain starts from data (contrastive divergence).
+    Data,
+    /// Every chain starts from uniform noise.
+    Noise,
+}
+
+/// The chains of learning.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chains {
+    /// Where they start.
+    pub start: Start,
+    /// Chains in the bank. Only used by the persistent starts.
+    pub bank: usize,
+    /// Chance that a chain drawn from the bank is restarted.
+    pub rejuvenation: f64,
+}
+
+/// Recommended for purification.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Purification {
+    /// Langevin steps.
+    pub steps: usize,
+    /// ε.
+    pub step_size: f64,
+    /// T.
+    pub temperature: f64,
+}
+
+/// What is written, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Updates per line of `metrics.jsonl`.
+    pub log_every: u64,
+    /// Updates per sample sheet; 0 writes none but the last.
+    pub sample_every: u64,
+    /// Updates per checkpoint; 0 writes none but the last.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept: the newest.
+    pub keep: usize,
+}
+
+/// A whole configuration that can be read, checked and written.
+pub trait Configuration: Serialize + serde::de::DeserializeOwned {
+    /// What such a configuration describes.
+    const KIND: Kind;
+    /// The command that takes it.
+    const COMMAND: &'static str;
+
+    /// The kind that stands in it.
+    fn kind(&self) -> Kind;
+
+    /// Says which value is out of its range.
+    ///
+    /// # Errors
+    /// The first such value: its key, the value, and what is possible.
+    fn check(&self) -> Result<(), Error>;
+}
+
+#[cfg(test)]
+impl DataConfig {
+    /// The bundled digits without augmentation.
+    pub(crate) fn digits_for_tests() -> DataConfig {
+        DataConfig {
+            source: Source::Digits,
+            n_classes: 10,
+            n_test: 400,
+            split_seed: 0,
+            padding: 0,
+            shift: 0,
+            mirror: Mirror::Off,
+        }
+    }
+}

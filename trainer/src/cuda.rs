@@ -1,0 +1,80 @@
+//! Which device a run uses. One binary serves CPU and CUDA: it is linked with the CPU parts of libtorch, and the CUDA parts
+//! are loaded at start where they lie beside them.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use tch::{Cuda, Device};
+
+/// A device by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+}
+
+/// The device of that name.
+///
+/// # Errors
+/// CUDA is asked for and not there; nothing falls back in silence.
+pub fn device(name: DeviceName) -> Result<Device> {
+    match name {
+        DeviceName::Cpu => Ok(Device::Cpu),
+        DeviceName::Cuda => cuda(),
+    }
+}
+
+fn cuda() -> Result<Device> {
+    let Some(library) = libtorch_cuda() else {
+        bail!(
+            "--device cuda needs the CUDA parts of libtorch 2.11.0, and there is no libtorch_cuda.so beside the libtorch_cpu.so in use: \
+             run `cargo xtask setup --cuda`, or set LD_LIBRARY_PATH to the lib folder of a full PyTorch 2.11.0; or leave out --device"
+        );
+    };
+    load(&library)?;
+    if !Cuda::is_available() {
+        bail!(
+            "--device cuda: {} is loaded, but libtorch finds no usable NVIDIA GPU: check the driver with nvidia-smi; or leave out --device",
+            library.display()
+        );
+    }
+    Ok(Device::Cuda(0))
+}
+
+/// `libtorch_cuda.so` beside the `libtorch_cpu.so` of this process.
+fn libtorch_cuda() -> Option<PathBuf> {
+    let mut info = libc::Dl_info { dli_fname: std::ptr::null(), dli_fbase: std::ptr::null_mut(), dli_sname: std::ptr::null(), dli_saddr: std::ptr::null_mut() };
+    // A method of at::Tensor, exported by libtorch_cpu.so.
+    let symbol = c"_ZN2at4_ops4relu4callERKNS_6TensorE";
+    // Safety: dlsym and dladdr read loader tables; `symbol` ends with a zero and `info` is writable for the whole call. The name
+    // that dladdr gives belongs to the loader and lives as long as the library, which is never unloaded.
+    let file = unsafe {
+        let address: *mut c_void = libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr());
+        if address.is_null() || libc::dladdr(address, &mut info) == 0 || info.dli_fname.is_null() {
+            return None;
+        }
+        CStr::from_ptr(info.dli_fname)
+    };
+    let folder = PathBuf::from(std::ffi::OsStr::from_bytes(file.to_bytes())).parent()?.to_path_buf();
+    Some(folder.join("libtorch_cuda.so")).filter(|library| library.exists())
+}
+
+fn load(library: &std::path::Path) -> Result<()> {
+    let path = CString::new(library.as_os_str().as_bytes())?;
+    // Safety: loading runs the library's initialisers, which register CUDA kernels with the libtorch_cpu.so that is loaded
+    // already; the path ends with a zero. dlerror gives null or a string that is copied at once.
+    unsafe {
+        if libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
+            let error = libc::dlerror();
+            let reason = if error.is_null() { "unknown".into() } else { CStr::from_ptr(error).to_string_lossy().into_owned() };
+            bail!("--device cuda: cannot load {}: {reason}", library.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Gradients with respect to weights, by libtorch's autograd.
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use crate::network::Weights;
+
+/// The gradient of a scalar loss with respect to each weight.
+///
+/// # Errors
+/// The loss does not depend on a weight.
+pub fn of_loss(loss: &Tensor, weights: &Weights) -> Result<Weights> {
+    let leaves: Vec<&Tensor> = weights.values().collect();
+    let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
+    Ok(weights.keys().cloned().zip(gradients).collect())
+}
+
+/// Views of weights that autograd does not follow.
+pub fn detached(weights: &Weights) -> Weights {
+    weights.iter().map(|(name, weight)| (name.clone(), weight.detach())).collect()
+}
+
+/// Scales all gradients together so that their L2 norm is at most `largest`.
+///
+/// # Errors
+/// libtorch cannot compute.
+pub fn clip(gradients: &mut Weights, largest: f64) -> Result<()> {
+    let squares: Vec<Tensor> = gradients.values().map(|gradient| gradient.square().sum(Kind::Float)).collect();
+    let norm = Tensor::f_stack(&squares, 0)?.sum(Kind::Float).double_value(&[]).sqrt();
+    if norm > largest {
+        gradients.values_mut().try_for_each(|gradient| gradient.f_mul_scalar_(largest / norm).map(drop))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn clipping_scales_the_joint_norm() {
+        let tensor = |values: &[f32]| Tensor::from_slice(values);
+        let mut gradients = Weights::from([("a".to_string(), tensor(&[3.0])), ("b".to_string(), tensor(&[0.0, 4.0]))]);
+        clip(&mut gradients, 10.0).unwrap();
+        assert_eq!(gradients["b"].double_value(&[1]), 4.0);
+        clip(&mut gradients, 1.0).unwrap();
+        assert!((gradients["a"].double_value(&[0]) - 0.6).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,117 @@
+//! Langevin dynamics: chains of `x ← x − (ε²/2T)·∇E(x) + ε·z`, without autograd.
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use crate::config::{Dynamics, Purification, Setting};
+use crate::network::Network;
+
+impl Dynamics {
+    /// ε²/(2T), the factor of ∇E.
+    pub fn drift_factor(&self) -> f64 {
+        self.step_size * self.step_size / (2.0 * self.temperature)
+    }
+}
+
+impl From<Purification> for Dynamics {
+    fn from(purification: Purification) -> Dynamics {
+        let Purification { steps, step_size, temperature } = purification;
+        Dynamics { steps, step_size, temperature, clip: Setting::Off(crate::config::Off::Off) }
+    }
+}
+
+/// One Langevin step: state, gradient and noise are `[N, C, H, W]`; gives the next state and the drift `(ε²/2T)·∇E`,
+/// the norm of which is clipped per image where that is on.
+///
+/// # Errors
+/// The shapes differ.
+pub fn step(x: &Tensor, gradient: &Tensor, noise: &Tensor, dynamics: &Dynamics) -> Result<(Tensor, Tensor)> {
+    let mut drift = gradient.f_mul_scalar(dynamics.drift_factor())?;
+    if let Some(largest) = dynamics.clip.value() {
+        let factor = (largest / (norms(&drift)? + f64::MIN_POSITIVE.sqrt())).f_clamp_max(1.0)?;
+        drift = drift.f_mul(&factor.f_view([-1, 1, 1, 1])?)?;
+    }
+    let next = x.f_sub(&drift)?.f_add(&noise.f_mul_scalar(dynamics.step_size)?)?;
+    Ok((next, drift))
+}
+
+/// L2 norm of each image of `[N, C, H, W]`: `[N]`.
+///
+/// # Errors
+/// Another rank.
+pub fn norms(images: &Tensor) -> Result<Tensor> {
+    Ok(images.f_square()?.f_sum_dim_intlist([1i64, 2, 3].as_slice(), false, images.kind())?.f_sqrt()?)
+}
+
+/// Where chains are after their steps.
+#[derive(Debug)]
+pub struct ChainEnds {
+    /// `[N, C, H, W]`.
+    pub images: Tensor,
+    /// Mean over chains and steps of the L2 norm of the drift `(ε²/2T)·∇E`, f32 without axes.
+    pub gradient_strength: Tensor,
+}
+
+/// Runs all steps of `dynamics` from `start`; noise is drawn from libtorch's generator, which the caller has seeded.
+///
+/// `gradient_network` has the outputs `energy [N]` and `gradient [N, C, H, W]`.
+///
+/// # Errors
+/// The images do not fit the network.
+pub fn run(gradient_network: &Network<'_>, start: &Tensor, dynamics: &Dynamics) -> Result<ChainEnds> {
+    tch::no_grad(|| {
+        let mut images = start.shallow_clone();
+        let mut strength = Tensor::zeros([], (Kind::Float, start.device()));
+        for _ in 0..dynamics.steps {
+            let gradient = gradient_network.output("gradient", &images)?;
+            let noise = images.f_randn_like()?;
+            let (next, drift) = step(&images, &gradient, &noise, dynamics)?;
+            strength += norms(&drift)?.f_mean(Kind::Float)?;
+            images = next;
+        }
+        Ok(ChainEnds { images, gradient_strength: strength / dynamics.steps as f64 })
+    })
+}
+
+/// Purifies images in batches of at most `batch`.
+///
+/// # Errors
+/// The images do not fit the network.
+pub fn purify(gradient_network: &Network<'_>, images: &Tensor, dynamics: &Dynamics, batch: usize) -> Result<Tensor> {
+    let ends = images
+        .f_split(batch as i64, 0)?
+        .iter()
+        .map(|part| Ok(run(gradient_network, part, dynamics)?.images))
+        .collect::<Result<Vec<Tensor>>>()?;
+    Ok(Tensor::f_cat(&ends, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Off;
+
+    const DYNAMICS: Dynamics = Dynamics { steps: 1, step_size: 0.2, temperature: 0.5, clip: Setting::Off(Off::Off) };
+
+    /// ε = 0.2, T = 0.5: ε²/(2T) = 0.04, so that x − 0.04·g + 0.2·z = 1 − 0.4 + 0.1.
+    #[test]
+    fn a_step_has_its_closed_form() {
+        let image = |value: f64| Tensor::full([1, 1, 1, 1], value, (Kind::Double, tch::Device::Cpu));
+        let (next, drift) = step(&image(1.0), &image(10.0), &image(0.5), &DYNAMICS).unwrap();
+        assert!((next.double_value(&[0, 0, 0, 0]) - 0.7).abs() < 1e-12);
+        assert!((drift.double_value(&[0, 0, 0, 0]) - 0.4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_clipped_drift_keeps_its_direction_and_a_small_one_its_length() {
+        let clipped = Dynamics { clip: Setting::On(0.1), ..DYNAMICS };
+        let gradient = Tensor::from_slice(&[30.0, -40.0, 0.0, 0.25]).view([2, 1, 1, 2]);
+        let zero = gradient.zeros_like();
+        let (_, drift) = step(&zero, &gradient, &zero, &clipped).unwrap();
+        let drift = Vec::<f64>::try_from(drift.view([-1])).unwrap();
+        for (got, expected) in drift.iter().zip([0.06, -0.08, 0.0, 0.01]) {
+            assert!((got - expected).abs() < 1e-9, "{drift:?}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The command `trainer`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ebm_trainer::cli::{Cli, Command};
+use ebm_trainer::command;
+use ebm_trainer::session::{End, INTERRUPTED};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Fit(args) => command::fit(args),
+        Command::Classifier(args) => command::classifier(args),
+        Command::Resume(args) => command::resume(args),
+        Command::Attack(args) => command::attack(args),
+        Command::Presets { name } => command::presets(name.as_deref()),
+    };
+    match result {
+        Ok(End::Complete) => ExitCode::SUCCESS,
+        Ok(End::Interrupted) => ExitCode::from(INTERRUPTED as u8),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

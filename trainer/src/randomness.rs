@@ -1,0 +1,93 @@
+//! Every random draw of the trainer derives from a run's seed, the number of the update and a purpose.
+//!
+//! So a resumed run draws what the uninterrupted one would have drawn, and one purpose never disturbs another.
+
+use tch::Tensor;
+
+/// What a draw is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// The split of a data set into training and test images.
+    Split = 1,
+    /// The order in which an epoch visits the training images.
+    Order,
+    /// Random shifts and mirroring of training images.
+    Augmentation,
+    /// The noise that is added to data.
+    DataNoise,
+    /// The first states of the bank.
+    BankStart,
+    /// Which chains are drawn from the bank, and which of them restart.
+    Chains,
+    /// The noise of the Langevin steps.
+    Langevin,
+    /// The random start of an attack.
+    AttackStart,
+    /// Purifications by which an attack finds its direction.
+    AttackPurification,
+    /// Fresh purifications that confirm or refute a break.
+    Verification,
+    /// The chains of a sample sheet.
+    Samples,
+}
+
+/// A seed for one purpose at one update.
+pub fn derive(seed: u64, update: u64, purpose: Purpose) -> u64 {
+    mix(mix(mix(seed).wrapping_add(update)).wrapping_add(purpose as u64))
+}
+
+/// Makes libtorch's next draws those of this purpose at this update.
+pub fn seed_torch(seed: u64, update: u64, purpose: Purpose) {
+    tch::manual_seed(derive(seed, update, purpose) as i64);
+}
+
+/// A permutation of `0..n` by Fisher and Yates.
+pub fn permutation(n: usize, seed: u64) -> Vec<i64> {
+    let mut order: Vec<i64> = (0..n as i64).collect();
+    let mut state = seed;
+    for last in (1..n).rev() {
+        state = state.wrapping_add(GOLDEN_GAMMA);
+        let pick = (mix(state) as u128 * (last as u128 + 1)) >> 64;
+        order.swap(last, pick as usize);
+    }
+    order
+}
+
+/// Numbers as an index tensor, int64 `[n]`.
+pub fn index(numbers: &[i64]) -> Tensor {
+    Tensor::from_slice(numbers)
+}
+
+const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The output function of SplitMix64 (Steele, Lea, Flood 2014).
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(GOLDEN_GAMMA);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permutation_holds_each_number_once_and_depends_on_the_seed() {
+        let order = permutation(100, 1);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<i64>>());
+        assert_ne!(order, permutation(100, 2));
+        assert_eq!(order, permutation(100, 1));
+    }
+
+    #[test]
+    fn seed_update_and_purpose_each_change_the_draw() {
+        let base = derive(1, 2, Purpose::Chains);
+        assert_ne!(base, derive(2, 2, Purpose::Chains));
+        assert_ne!(base, derive(1, 3, Purpose::Chains));
+        assert_ne!(base, derive(1, 2, Purpose::Langevin));
+    }
+}

@@ -1,0 +1,61 @@
+//! Networks of earlier runs, read from checkpoints.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use ebm_export::checkpoint::{self, Header};
+use ebm_export::contract::Kind;
+use ebm_export::pipeline::check_weights;
+use ebm_export::tensor::Tensors;
+
+/// A checkpoint and what its header says.
+#[derive(Debug)]
+pub struct Saved {
+    /// The checkpoint folder.
+    pub folder: PathBuf,
+    /// Its header.
+    pub header: Header,
+}
+
+impl Saved {
+    /// The checkpoint that `path` means: itself, or the latest of a run folder.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(path: &Path) -> Result<Saved> {
+        let folder = checkpoint::resolve(path)?;
+        let header = checkpoint::read_header(&folder)?;
+        Ok(Saved { folder, header })
+    }
+
+    /// As [`Saved::open`], of that kind; `option` is named where it is of another.
+    ///
+    /// # Errors
+    /// There is none, or it is of another kind.
+    pub fn open_kind(path: &Path, kind: Kind, option: &str) -> Result<Saved> {
+        let saved = Saved::open(path).with_context(|| format!("{option} {}", path.display()))?;
+        if saved.header.kind != kind {
+            bail!("{option} {}: expected a checkpoint of kind {kind:?}, got {:?}", path.display(), saved.header.kind);
+        }
+        Ok(saved)
+    }
+
+    /// One group of tensors.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn group(&self, name: &str) -> Result<Tensors> {
+        Ok(checkpoint::read_group(&self.folder, &self.header, name)?)
+    }
+
+    /// The weights to use: the moving average where there is one. They are those of the network, and finite.
+    ///
+    /// # Errors
+    /// They are missing, damaged, of another network or not finite.
+    pub fn weights(&self) -> Result<Tensors> {
+        let weights = checkpoint::read_best_weights(&self.folder, &self.header)?;
+        check_weights(&self.header.network.graph()?, &weights)
+            .with_context(|| format!("the weights in {} are of no use", self.folder.display()))?;
+        Ok(weights)
+    }
+}

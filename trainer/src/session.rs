@@ -1,0 +1,190 @@
+//! The loop that all learning shares: update, record, checkpoint; stop at the end, on Ctrl-C or on a value that is not finite.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ebm_export::checkpoint::Header;
+use ebm_export::tensor::Tensors;
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use crate::config::Output;
+use crate::cuda::DeviceName;
+use crate::record::{Measured, Metrics, Progress, Window, curve};
+use crate::report::{self, Curve};
+use crate::run_folder::RunFolder;
+
+/// Something that learns by updates.
+pub trait Learning {
+    /// Updates done.
+    fn update_number(&self) -> u64;
+
+    /// Updates in all.
+    fn n_updates(&self) -> u64;
+
+    /// What is written, and when.
+    fn output(&self) -> Output;
+
+    /// Does one update.
+    ///
+    /// # Errors
+    /// A value is not finite, or libtorch fails; the state is then as before the update or no longer usable.
+    fn update(&mut self) -> Result<Measured>;
+
+    /// What a checkpoint says of it; the caller fills in `state`.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    fn header(&self) -> Result<Header>;
+
+    /// All tensors of a checkpoint.
+    ///
+    /// # Errors
+    /// libtorch cannot copy.
+    fn groups(&self) -> Result<Vec<(&'static str, Tensors)>>;
+
+    /// A sample sheet as PNG, where there is something to see.
+    ///
+    /// # Errors
+    /// libtorch cannot copy.
+    fn sheet(&self) -> Result<Option<Vec<u8>>>;
+
+    /// Which of the measured values the diagnostics show, and under which label.
+    fn curves(&self) -> &'static [(&'static str, &'static str)];
+
+    /// What the live line says of an update.
+    fn message(&self, measured: &Measured) -> String {
+        measured.iter().map(|(name, value)| format!("{} {value:.4}", name.replace('_', " "))).collect::<Vec<_>>().join(" · ")
+    }
+}
+
+/// What a checkpoint keeps beside tensors and configuration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Where the data lie, where the source needs a folder.
+    pub data_directory: Option<std::path::PathBuf>,
+    /// Means since the last log point.
+    pub window: Window,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All updates are done.
+    Complete,
+    /// Ctrl-C: the checkpoint holds all updates done.
+    Interrupted,
+}
+
+/// Set when the user wants to stop.
+#[derive(Clone, Debug, Default)]
+pub struct StopSignal(Arc<AtomicBool>);
+
+impl StopSignal {
+    /// Listens for Ctrl-C and a request to terminate; a second one ends the process at once.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> Result<StopSignal> {
+        let signal = StopSignal::default();
+        let flag = signal.0.clone();
+        ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(INTERRUPTED);
+            }
+            eprintln!("\nstopping after this update and writing a checkpoint; a second Ctrl-C stops at once");
+        })
+        .context("cannot listen for Ctrl-C")?;
+        Ok(signal)
+    }
+
+    /// Whether the user wants to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Exit code of a process that Ctrl-C ended.
+pub const INTERRUPTED: i32 = 130;
+
+/// Learns until all updates are done or the user stops.
+///
+/// # Errors
+/// An update fails, or a file cannot be written; the last checkpoint is as it was.
+pub fn run(learning: &mut dyn Learning, folder: &RunFolder, mut state: State, stop: &StopSignal) -> Result<End> {
+    let output = learning.output();
+    let mut metrics = Metrics::open(&folder.metrics(), learning.update_number())?;
+    let mut progress = Progress::new("update", learning.update_number(), learning.n_updates());
+    let start = Instant::now();
+    while learning.update_number() < learning.n_updates() && !stop.is_set() {
+        let measured = learning.update().with_context(|| stopped(folder.path()))?;
+        let update = learning.update_number();
+        state.window.add(&measured);
+        progress.show(update, &learning.message(&measured));
+        let last = update == learning.n_updates();
+        if last || update % output.log_every == 0 {
+            metrics.write(update, &state.window.take(), start.elapsed().as_secs_f64())?;
+        }
+        if last || is_due(update, output.sample_every) {
+            write_pictures(learning, folder)?;
+        }
+        if last || is_due(update, output.checkpoint_every) {
+            write_checkpoint(learning, folder, &state)?;
+        }
+    }
+    progress.finish();
+    if learning.update_number() == learning.n_updates() {
+        return Ok(End::Complete);
+    }
+    write_checkpoint(learning, folder, &state)?;
+    Ok(End::Interrupted)
+}
+
+fn is_due(update: u64, every: u64) -> bool {
+    every > 0 && update % every == 0
+}
+
+fn stopped(folder: &Path) -> String {
+    format!("the run in {} stopped; its last checkpoint is as it was", folder.display())
+}
+
+fn write_checkpoint(learning: &dyn Learning, folder: &RunFolder, state: &State) -> Result<()> {
+    let mut header = learning.header()?;
+    header.update = learning.update_number();
+    header.state = serde_json::to_value(state).context("cannot write the state of the run")?;
+    let groups = learning.groups()?;
+    let groups: Vec<(&str, &Tensors)> = groups.iter().map(|(name, tensors)| (*name, tensors)).collect();
+    folder.write_checkpoint(&header, &groups, learning.output().keep)
+}
+
+fn write_pictures(learning: &dyn Learning, folder: &RunFolder) -> Result<()> {
+    if let Some(png) = learning.sheet()? {
+        folder.write_sheet(learning.update_number(), &png)?;
+    }
+    let curves = learning.curves().iter().map(|(name, label)| Ok(Curve { label, points: curve(&folder.metrics(), name)? }));
+    let curves = curves.collect::<Result<Vec<Curve>>>()?;
+    folder.write_diagnostics(&report::diagnostics(&curves)?)
+}
+
+/// Where a run computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// The device.
+    pub device: Device,
+}
+
+impl Machine {
+    /// Looks for the device and sets the number of threads.
+    ///
+    /// # Errors
+    /// The device is not there.
+    pub fn new(device: DeviceName, n_threads: Option<u16>) -> Result<Machine> {
+        if let Some(n_threads) = n_threads {
+            tch::set_num_threads(i32::from(n_threads));
+        }
+        Ok(Machine { device: crate::cuda::device(device)? })
+    }
+}
