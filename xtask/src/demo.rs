@@ -27,7 +27,7 @@ const WRITTEN: &[&str] = &[
 ];
 
 /// Bound of the attack, as the largest change of a pixel in [-1, 1].
-const EPSILON: &str = "0.6";
+const EPSILON: &str = "0.25";
 
 /// What is built before the clock starts. `ort` is not used here, but with it `cargo xtask test` shares what is built.
 const BUILD: &str = "build --release -p ebm-trainer -p ebm-export -p ebm-runtime -p ebm-examples --features ebm-runtime/ort";

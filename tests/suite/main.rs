@@ -1,0 +1,9 @@
+//! What crosses crates: the same graphs in libtorch, tract and ONNX Runtime; noise; and the whole life cycle by its commands.
+#![allow(clippy::unwrap_used)]
+
+mod agreement;
+mod gradients;
+mod life_cycle;
+mod networks;
+mod noise;
+mod statistics;

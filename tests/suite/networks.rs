@@ -1,0 +1,90 @@
+//! The networks under test, their weights and images.
+
+use ebm_export::arch::{Activation, Network, Sngan};
+use ebm_export::tensor::{Tensor, Tensors};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub const ACTIVATIONS: [Activation; 6] = [
+    Activation::Relu,
+    Activation::LeakyRelu { slope: 0.1 },
+    Activation::Silu,
+    Activation::Softplus { beta: 2.0 },
+    Activation::Gelu,
+    Activation::SoftLeakyRelu { a: 0.49, e: 0.01 },
+];
+
+/// Every energy network, narrow: the published ones and the free form with every activation.
+pub fn energies() -> Vec<(String, Network)> {
+    let published = [
+        ("sngan32", Sngan::sngan32(8)),
+        ("sngan64", Sngan::sngan64(4)),
+        ("sngan128", Sngan::sngan128(2)),
+    ];
+    let published = published.map(|(name, network)| (name.to_string(), Network::Sngan(network)));
+    let free = ACTIVATIONS.map(|activation| {
+        let network = Sngan::small(
+            8,
+            2,
+            &[9, 12, 12, 10],
+            &[false, true, false, true],
+            activation,
+        );
+        (
+            format!("free form with {activation:?}"),
+            Network::Sngan(network),
+        )
+    });
+    published.into_iter().chain(free).collect()
+}
+
+/// Initial weights with biases that are not zero, so that no bias goes untested.
+pub fn weights(network: &Network, seed: u64) -> Tensors {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut weights = network.initial_weights(seed).unwrap();
+    for (_, bias) in weights
+        .iter_mut()
+        .filter(|(name, _)| name.ends_with(".bias"))
+    {
+        let data = bias
+            .data()
+            .iter()
+            .map(|_| rng.random_range(-0.1f32..0.1))
+            .collect();
+        *bias = Tensor::new(bias.shape(), data);
+    }
+    weights
+}
+
+/// Images `[batch, C, H, W]`, uniform in `[-1, 1]`.
+pub fn images(network: &Network, batch: usize, seed: u64) -> Tensor {
+    let image = network.image();
+    let shape = [batch, image.channels, image.height, image.width];
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Tensor::new(
+        &shape,
+        (0..shape.iter().product())
+            .map(|_| rng.random_range(-1.0f32..1.0))
+            .collect(),
+    )
+}
+
+/// The relative L2 difference of each image, and of these the median: a ReLU whose operand is within rounding of zero changes the
+/// gradient of its one image by far more than rounding, in any implementation.
+pub fn median_difference(wanted: &[f64], got: &[f64], batch: usize) -> f64 {
+    assert_eq!(wanted.len(), got.len());
+    let length = wanted.len() / batch;
+    let norm = |values: &mut dyn Iterator<Item = f64>| {
+        values.map(|value| value * value).sum::<f64>().sqrt()
+    };
+    let mut differences: Vec<f64> = wanted
+        .chunks(length)
+        .zip(got.chunks(length))
+        .map(|(wanted, got)| {
+            norm(&mut wanted.iter().zip(got).map(|(a, b)| a - b))
+                / norm(&mut wanted.iter().copied()).max(1e-12)
+        })
+        .collect();
+    differences.sort_by(f64::total_cmp);
+    differences[batch / 2]
+}
