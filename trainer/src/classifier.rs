@@ -8,23 +8,33 @@ use tch::{Device, Kind, Tensor};
 use crate::adam::Adam;
 use crate::config::{ClassifierConfig, Output};
 use crate::data::{Dataset, Images, Order, augment};
-use crate::gradients::{detached, of_loss};
+use crate::gradients::{detached, of_loss, sum};
 use crate::interval::Accuracy;
 use crate::learner::{OPTIMIZER, trainable, with_noise};
 use crate::network::{Network, Program, Weights, to_host};
+use crate::parallel::{Shared, Team};
 use crate::randomness::{Purpose, seed_torch};
 use crate::record::Measured;
 use crate::schedule::value_at;
-use crate::session::Learning;
+use crate::session::{Learning, Machine};
 
 /// Images per evaluation.
 const BATCH: i64 = 500;
+
+/// What one batch says.
+struct Step {
+    loss: f64,
+    gradients: Weights,
+    /// Per image.
+    right: Vec<bool>,
+}
 
 /// A classifier while it learns.
 #[derive(Debug)]
 pub struct ClassifierLearner {
     config: ClassifierConfig,
     device: Device,
+    team: Team,
     dataset: Dataset,
     order: Order,
     program: Program,
@@ -38,7 +48,8 @@ impl ClassifierLearner {
     ///
     /// # Errors
     /// The network makes no sense, or has another number of classes than the data.
-    pub fn new(config: ClassifierConfig, dataset: Dataset, device: Device) -> Result<ClassifierLearner> {
+    pub fn new(config: ClassifierConfig, dataset: Dataset, machine: Machine) -> Result<ClassifierLearner> {
+        let Machine { device, team } = machine;
         ensure!(
             config.network.n_classes() == Some(dataset.n_classes),
             "the data have {} classes: set network.n_classes, which is {:?}",
@@ -53,6 +64,7 @@ impl ClassifierLearner {
             update: 0,
             config,
             device,
+            team,
             dataset,
             weights,
         })
@@ -69,6 +81,21 @@ impl ClassifierLearner {
         self.adam.restore(header.update, &group(OPTIMIZER)?, self.device)?;
         self.update = header.update;
         Ok(())
+    }
+
+    /// Loss, its gradient and right answers of a batch.
+    fn differentiate(&self, images: &Tensor, labels: &Tensor) -> Result<Step> {
+        let scale = 1.0 / images.size()[0] as f64;
+        let parts = self.team.split(images)?.into_iter().zip(self.team.split(labels)?).collect();
+        let (program, weights) = (Shared::new(&self.program), Shared::new(&self.weights));
+        let parts = self.team.map(parts, |(images, labels): (Tensor, Tensor)| {
+            let logits = program.get().bind(weights.get())?.output("logits", &images)?;
+            let loss = logits.f_cross_entropy_loss(&labels, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)? * scale;
+            Ok(Step { loss: loss.double_value(&[]), gradients: of_loss(&loss, weights.get())?, right: is_right(&logits, &labels)? })
+        })?;
+        let loss = parts.iter().map(|part| part.loss).sum();
+        let right = parts.iter().flat_map(|part| part.right.iter().copied()).collect();
+        Ok(Step { loss, right, gradients: sum(parts.into_iter().map(|part| part.gradients))? })
     }
 
     /// Accuracy on the test images.
@@ -107,22 +134,18 @@ pub fn is_right(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
 impl Learning for ClassifierLearner {
     fn update(&mut self) -> Result<Measured> {
         let (seed, update) = (self.config.seed, self.update);
-        let learning_rate = value_at(&self.config.learning.learning_rate, update);
         let (images, labels) = self.dataset.train.batch(&self.order.batch(update, self.config.learning.batch));
         seed_torch(seed, update, Purpose::Augmentation);
         let images = augment(images, &self.config.data);
         seed_torch(seed, update, Purpose::DataNoise);
         let images = with_noise(images, self.config.learning.data_noise).to_device(self.device);
         let labels = labels.to_device(self.device);
-        let logits = self.program.bind(&self.weights)?.output("logits", &images)?;
-        let loss = logits.f_cross_entropy_loss(&labels, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)?;
-        let value = loss.double_value(&[]);
+        let Step { loss: value, gradients, right } = self.differentiate(&images, &labels)?;
         ensure!(value.is_finite(), "update {}: the loss is {value}: lower learning.learning_rate", update + 1);
-        let gradients = of_loss(&loss, &self.weights)?;
+        let learning_rate = self.learning_rate(self.update);
         self.adam.step(&mut self.weights, &gradients, learning_rate)?;
-        let right = is_right(&logits, &labels)?;
         self.update += 1;
-        Ok(vec![("loss", value), ("accuracy", Accuracy::of(&right).accuracy), ("learning_rate", learning_rate)])
+        Ok(vec![("loss", value), ("accuracy", Accuracy::of(&right).accuracy)])
     }
 
     fn update_number(&self) -> u64 {
@@ -131,6 +154,10 @@ impl Learning for ClassifierLearner {
 
     fn n_updates(&self) -> u64 {
         self.config.learning.updates
+    }
+
+    fn learning_rate(&self, update: u64) -> f64 {
+        value_at(&self.config.learning.learning_rate, update)
     }
 
     fn output(&self) -> Output {

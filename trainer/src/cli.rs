@@ -50,7 +50,7 @@ pub struct MachineArgs {
     /// Device; cuda fails where it is not there.
     #[arg(long, value_enum, default_value = "cpu")]
     pub device: DeviceName,
-    /// Threads of libtorch [default: one per core]. Results are bit for bit the same only for the same number.
+    /// Threads [default: one per core]; results do not depend on their number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 }

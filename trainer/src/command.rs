@@ -31,7 +31,7 @@ pub fn fit(args: &LearnArgs) -> Result<End> {
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
     let folder = new_run(args, &config)?;
-    let mut learner = Learner::new(config, dataset, machine.device)?;
+    let mut learner = Learner::new(config, dataset, machine)?;
     let state = State { data_directory: args.data.clone(), ..State::default() };
     session::run(&mut learner, &folder, state, &StopSignal::listen()?).map(|end| report_end(end, &folder))
 }
@@ -44,7 +44,7 @@ pub fn classifier(args: &LearnArgs) -> Result<End> {
     let config: ClassifierConfig = resolve(args)?;
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
-    let mut learner = ClassifierLearner::new(config.clone(), dataset, machine.device)?;
+    let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
     let folder = new_run(args, &config)?;
     let state = State { data_directory: args.data.clone(), ..State::default() };
     let end = session::run(&mut learner, &folder, state, &StopSignal::listen()?)?;
@@ -74,7 +74,7 @@ pub fn resume(args: &ResumeArgs) -> Result<End> {
 fn resume_fit(saved: &Saved, folder: &RunFolder, state: State, machine: Machine) -> Result<End> {
     let config: EnergyConfig = saved_config(saved)?;
     let dataset = load(&config.data, state.data_directory.as_deref(), &config.network)?;
-    let mut learner = Learner::new(config, dataset, machine.device)?;
+    let mut learner = Learner::new(config, dataset, machine)?;
     learner.restore(&saved.header, |group| saved.group(group))?;
     session::run(&mut learner, folder, state, &StopSignal::listen()?).map(|end| report_end(end, folder))
 }
@@ -82,7 +82,7 @@ fn resume_fit(saved: &Saved, folder: &RunFolder, state: State, machine: Machine)
 fn resume_classifier(saved: &Saved, folder: &RunFolder, state: State, machine: Machine) -> Result<End> {
     let config: ClassifierConfig = saved_config(saved)?;
     let dataset = load(&config.data, state.data_directory.as_deref(), &config.network)?;
-    let mut learner = ClassifierLearner::new(config, dataset, machine.device)?;
+    let mut learner = ClassifierLearner::new(config, dataset, machine)?;
     learner.restore(&saved.header, |group| saved.group(group))?;
     let end = session::run(&mut learner, folder, state, &StopSignal::listen()?)?;
     report_classifier(end, &learner, folder)
@@ -178,7 +178,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     let gradient_network = gradient_program.bind(&to_device(&energy_weights, Kind::Float, machine.device))?;
     let classifier_program = Program::new(&classifier.header.network.graph()?, Kind::Float, machine.device);
     let classifier_network = classifier_program.bind(&to_device(&classifier_weights, Kind::Float, machine.device))?;
-    let defence = Defence { gradient_network: &gradient_network, classifier: &classifier_network, dynamics, batch: args.batch };
+    let defence = Defence { team: &machine.team, gradient_network: &gradient_network, classifier: &classifier_network, dynamics, batch: args.batch };
 
     let start = Instant::now();
     let bare = attack_bare(&classifier_network, &clean, &labels, &parameters)?;

@@ -1,6 +1,6 @@
 //! Gradients with respect to weights, by libtorch's autograd.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use crate::network::Weights;
@@ -13,6 +13,22 @@ pub fn of_loss(loss: &Tensor, weights: &Weights) -> Result<Weights> {
     let leaves: Vec<&Tensor> = weights.values().collect();
     let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
     Ok(weights.keys().cloned().zip(gradients).collect())
+}
+
+/// Adds up gradients with respect to the same weights.
+///
+/// # Errors
+/// There are none, or they are of other weights.
+pub fn sum(parts: impl IntoIterator<Item = Weights>) -> Result<Weights> {
+    let mut parts = parts.into_iter();
+    let mut total = parts.next().context("there are no gradients")?;
+    for part in parts {
+        for (name, gradient) in part {
+            let total = total.get_mut(&name).with_context(|| format!("a gradient of an unknown weight {name:?}"))?;
+            let _ = total.f_add_(&gradient)?;
+        }
+    }
+    Ok(total)
 }
 
 /// Views of weights that autograd does not follow.

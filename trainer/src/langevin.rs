@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::config::{Dynamics, Purification, Setting};
 use crate::network::Network;
+use crate::parallel::{Shared, Team};
 
 impl Dynamics {
     /// ε²/(2T), the factor of ∇E.
@@ -48,8 +49,8 @@ pub fn norms(images: &Tensor) -> Result<Tensor> {
 pub struct ChainEnds {
     /// `[N, C, H, W]`.
     pub images: Tensor,
-    /// Mean over chains and steps of the L2 norm of the drift `(ε²/2T)·∇E`, f32 without axes.
-    pub gradient_strength: Tensor,
+    /// Mean over chains and steps of the L2 norm of the drift `(ε²/2T)·∇E`.
+    pub gradient_strength: f64,
 }
 
 /// Runs all steps of `dynamics` from `start`; noise is drawn from libtorch's generator, which the caller has seeded.
@@ -58,30 +59,34 @@ pub struct ChainEnds {
 ///
 /// # Errors
 /// The images do not fit the network.
-pub fn run(gradient_network: &Network<'_>, start: &Tensor, dynamics: &Dynamics) -> Result<ChainEnds> {
-    tch::no_grad(|| {
-        let mut images = start.shallow_clone();
-        let mut strength = Tensor::zeros([], (Kind::Float, start.device()));
-        for _ in 0..dynamics.steps {
-            let gradient = gradient_network.output("gradient", &images)?;
-            let noise = images.f_randn_like()?;
+pub fn run(team: &Team, gradient_network: &Network<'_>, start: &Tensor, dynamics: &Dynamics) -> Result<ChainEnds> {
+    let _guard = tch::no_grad_guard();
+    let n = start.size()[0] as f64;
+    let mut parts = team.split(start)?;
+    let mut strength = 0.0;
+    let network = Shared::new(gradient_network);
+    for _ in 0..dynamics.steps {
+        let noise = team.split(&start.f_randn_like()?)?;
+        let moved = team.map(parts.into_iter().zip(noise).collect(), |(images, noise)| {
+            let gradient = network.get().output("gradient", &images)?;
             let (next, drift) = step(&images, &gradient, &noise, dynamics)?;
-            strength += norms(&drift)?.f_mean(Kind::Float)?;
-            images = next;
-        }
-        Ok(ChainEnds { images, gradient_strength: strength / dynamics.steps as f64 })
-    })
+            Ok((next, norms(&drift)?.f_sum(Kind::Double)?.double_value(&[])))
+        })?;
+        strength += moved.iter().map(|(_, strength)| strength).sum::<f64>() / n;
+        parts = moved.into_iter().map(|(next, _)| next).collect();
+    }
+    Ok(ChainEnds { images: Tensor::f_cat(&parts, 0)?, gradient_strength: strength / dynamics.steps as f64 })
 }
 
 /// Purifies images in batches of at most `batch`.
 ///
 /// # Errors
 /// The images do not fit the network.
-pub fn purify(gradient_network: &Network<'_>, images: &Tensor, dynamics: &Dynamics, batch: usize) -> Result<Tensor> {
+pub fn purify(team: &Team, gradient_network: &Network<'_>, images: &Tensor, dynamics: &Dynamics, batch: usize) -> Result<Tensor> {
     let ends = images
         .f_split(batch as i64, 0)?
         .iter()
-        .map(|part| Ok(run(gradient_network, part, dynamics)?.images))
+        .map(|part| Ok(run(team, gradient_network, part, dynamics)?.images))
         .collect::<Result<Vec<Tensor>>>()?;
     Ok(Tensor::f_cat(&ends, 0)?)
 }

@@ -16,14 +16,15 @@ use crate::bank::{Bank, FreshStarts, UniformNoise};
 use crate::config::{DataConfig, EnergyConfig, Output, Start};
 use crate::data::{Dataset, Images, Order, augment};
 use crate::ema;
-use crate::gradients::{clip, detached, of_loss};
+use crate::gradients::{clip, detached, of_loss, sum};
 use crate::langevin::{self, ChainEnds};
 use crate::network::{Program, Weights, from_host, tensor_to_host, to_device, to_host};
+use crate::parallel::{Shared, Team};
 use crate::randomness::{Purpose, seed_torch};
 use crate::record::Measured;
 use crate::report;
 use crate::schedule::value_at;
-use crate::session::Learning;
+use crate::session::{Learning, Machine};
 
 /// The group of Adam's moments.
 pub const OPTIMIZER: &str = "optimizer";
@@ -39,6 +40,7 @@ const N_SAMPLES: usize = 64;
 pub struct Learner {
     config: EnergyConfig,
     device: Device,
+    team: Team,
     dataset: Dataset,
     order: Order,
     energy: Program,
@@ -56,7 +58,8 @@ impl Learner {
     ///
     /// # Errors
     /// The network makes no sense.
-    pub fn new(config: EnergyConfig, dataset: Dataset, device: Device) -> Result<Learner> {
+    pub fn new(config: EnergyConfig, dataset: Dataset, machine: Machine) -> Result<Learner> {
+        let Machine { device, team } = machine;
         let weights = config.network.initial_weights(config.seed)?;
         let weights = trainable(&weights, device);
         let graph = config.network.graph()?;
@@ -71,6 +74,7 @@ impl Learner {
             last_ends: None,
             config,
             device,
+            team,
             dataset,
             energy,
             gradient,
@@ -122,28 +126,33 @@ impl Learner {
         let weights = detached(&self.weights);
         let network = self.gradient.bind(&weights)?;
         seed_torch(self.config.seed, self.update, Purpose::Langevin);
-        let ends = langevin::run(&network, &drawn.states, &self.config.langevin)?;
+        let ends = langevin::run(&self.team, &network, &drawn.states, &self.config.langevin)?;
         self.bank.store(&drawn, &ends.images);
         Ok(ends)
     }
 
     /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights.
     fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
-        let batch = positives.size()[0];
-        let energies = self.energy.bind(&self.weights)?.output("energy", &Tensor::f_cat(&[positives, negatives], 0)?)?;
-        let difference = energies.narrow(0, 0, batch).mean(Kind::Float) - energies.narrow(0, batch, batch).mean(Kind::Float);
-        let loss = difference / self.config.langevin.temperature;
-        Ok((loss.double_value(&[]), of_loss(&loss, &self.weights)?))
+        let scale = 1.0 / (self.config.langevin.temperature * positives.size()[0] as f64);
+        let parts = self.team.split(positives)?.into_iter().zip(self.team.split(negatives)?).collect();
+        let (program, weights) = (Shared::new(&self.energy), Shared::new(&self.weights));
+        let parts = self.team.map(parts, |(positives, negatives): (Tensor, Tensor)| {
+            let n = positives.size()[0];
+            let energies = program.get().bind(weights.get())?.output("energy", &Tensor::f_cat(&[positives, negatives], 0)?)?;
+            let loss = (energies.narrow(0, 0, n).sum(Kind::Float) - energies.narrow(0, n, n).sum(Kind::Float)) * scale;
+            Ok((loss.double_value(&[]), of_loss(&loss, weights.get())?))
+        })?;
+        let difference = parts.iter().map(|(difference, _)| difference).sum();
+        Ok((difference, sum(parts.into_iter().map(|(_, gradients)| gradients))?))
     }
 }
 
 impl Learning for Learner {
     fn update(&mut self) -> Result<Measured> {
-        let learning_rate = value_at(&self.config.learning.learning_rate, self.update);
         let positives = self.positives();
         let negatives = self.negatives()?;
         let (energy_difference, mut gradients) = self.compare(&positives, &negatives.images)?;
-        let gradient_strength = negatives.gradient_strength.double_value(&[]);
+        let gradient_strength = negatives.gradient_strength;
         ensure!(
             energy_difference.is_finite() && gradient_strength.is_finite(),
             "update {}: the energy is not finite (energy difference {energy_difference}, gradient strength {gradient_strength}): \
@@ -153,17 +162,14 @@ impl Learning for Learner {
         if let Some(largest) = self.config.learning.weight_gradient_clip.value() {
             clip(&mut gradients, largest)?;
         }
+        let learning_rate = self.learning_rate(self.update);
         self.adam.step(&mut self.weights, &gradients, learning_rate)?;
         if let (Some(average), Some(decay)) = (&mut self.average, self.config.learning.ema_decay.value()) {
             ema::advance(average, &self.weights, ema::decay_at(decay, self.update))?;
         }
         self.last_ends = Some(negatives.images);
         self.update += 1;
-        Ok(vec![
-            ("energy_difference", energy_difference),
-            ("gradient_strength", gradient_strength),
-            ("learning_rate", learning_rate),
-        ])
+        Ok(vec![("energy_difference", energy_difference), ("gradient_strength", gradient_strength)])
     }
 
     fn update_number(&self) -> u64 {
@@ -172,6 +178,10 @@ impl Learning for Learner {
 
     fn n_updates(&self) -> u64 {
         self.config.learning.updates
+    }
+
+    fn learning_rate(&self, update: u64) -> f64 {
+        value_at(&self.config.learning.learning_rate, update)
     }
 
     fn output(&self) -> Output {

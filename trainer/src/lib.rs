@@ -12,6 +12,7 @@ pub mod ema;
 pub mod gradients;
 pub mod langevin;
 pub mod network;
+pub mod parallel;
 pub mod schedule;
 
 pub mod classifier;

@@ -84,6 +84,8 @@ struct Instruction {
 #[derive(Debug)]
 pub struct Program {
     device: Device,
+    /// Whether images lie in memory with their channels innermost, which suits libtorch's f32 kernels for CPUs.
+    channels_last: bool,
     n_values: usize,
     constants: Vec<(usize, Tensor)>,
     weights: Vec<(usize, String, Vec<i64>)>,
@@ -121,6 +123,12 @@ impl Program {
             let value = instruction.run(&fixed, &mut none)?;
             fixed[instruction.result] = Some(value);
         }
+        if self.channels_last {
+            fixed.iter_mut().flatten().try_for_each(|value| -> Result<()> {
+                *value = channels_last(value)?;
+                Ok(())
+            })?;
+        }
         Ok(Network { program: self, fixed, tracked })
     }
 }
@@ -149,7 +157,7 @@ impl Network<'_> {
         };
         check_input(name, shape, x)?;
         let mut values: Vec<Option<Tensor>> = (0..self.program.n_values).map(|_| None).collect();
-        values[*index] = Some(x.shallow_clone());
+        values[*index] = Some(if self.program.channels_last { channels_last(x)? } else { x.shallow_clone() });
         let keep_operands = self.tracked || x.requires_grad();
         for instruction in &self.program.flowing {
             let value = if keep_operands { instruction.run_tracked(&self.fixed, &values)? } else { instruction.run(&self.fixed, &mut values)? };
@@ -171,6 +179,14 @@ impl Network<'_> {
         let position = position.with_context(|| format!("the graph has no output {name:?}, only {:?}", names.collect::<Vec<_>>()))?;
         Ok(self.evaluate(x)?.swap_remove(position))
     }
+}
+
+/// The same values with the channels innermost in memory.
+fn channels_last(value: &Tensor) -> Result<Tensor> {
+    if value.dim() != 4 {
+        return Ok(value.shallow_clone());
+    }
+    Ok(value.f_permute([0i64, 2, 3, 1])?.f_contiguous()?.f_permute([0i64, 3, 1, 2])?)
 }
 
 fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
@@ -280,11 +296,26 @@ fn average_pool(pool: &AveragePool, x: &Tensor) -> Result<Tensor> {
     let [top, left, bottom, right] = pool.pads.map(|pad| pad as i64);
     let kernel = pool.kernel.map(|size| size as i64);
     let strides = pool.strides.map(|stride| stride as i64);
+    if strides == [1, 1] && x.device() == Device::Cpu {
+        return sliding_mean(x, kernel, [left, right, top, bottom]);
+    }
     if top == bottom && left == right && 2 * top <= kernel[0] && 2 * left <= kernel[1] {
         return Ok(x.f_avg_pool2d(kernel, strides, [top, left], false, true, None::<i64>)?);
     }
     let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
     Ok(padded.f_avg_pool2d(kernel, strides, [0, 0], false, true, None::<i64>)?)
+}
+
+/// Mean pooling with stride 1: sums over rows, then over columns. On a CPU these adds take a third of the time of libtorch's pooling.
+fn sliding_mean(x: &Tensor, kernel: [i64; 2], pads: [i64; 4]) -> Result<Tensor> {
+    let mut sum = if pads == [0; 4] { x.shallow_clone() } else { x.f_constant_pad_nd(pads)? };
+    for (axis, taps) in [(2, kernel[0]), (3, kernel[1])] {
+        let extent = sum.size()[axis as usize] - taps + 1;
+        let windows = (0..taps).map(|tap| sum.f_narrow(axis, tap, extent)).collect::<Result<Vec<Tensor>, _>>()?;
+        let (first, rest) = windows.split_first().context("a window without pixels")?;
+        sum = rest.iter().try_fold(first.shallow_clone(), |sum, window| sum.f_add(window))?;
+    }
+    Ok(sum.f_mul_scalar(1.0 / (kernel[0] * kernel[1]) as f64)?)
 }
 
 fn convolve(conv: &Conv, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -359,6 +390,7 @@ impl<'a> Compiler<'a> {
     fn compile(&self, device: Device) -> Program {
         let mut program = Program {
             device,
+            channels_last: device == Device::Cpu && self.kind == Kind::Float,
             n_values: self.index.len(),
             constants: Vec::new(),
             weights: Vec::new(),

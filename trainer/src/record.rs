@@ -58,14 +58,15 @@ impl Metrics {
         Ok(Metrics { file })
     }
 
-    /// Adds a line: the update, the means and the seconds of this process.
+    /// Adds a line: the update, the means, the learning rate and the seconds of this process.
     ///
     /// # Errors
     /// The disk is full, for example.
-    pub fn write(&mut self, update: u64, means: &[(String, f64)], seconds: f64) -> Result<()> {
+    pub fn write(&mut self, update: u64, means: &[(String, f64)], learning_rate: f64, seconds: f64) -> Result<()> {
         let mut line = serde_json::Map::new();
         line.insert("update".to_string(), update.into());
         line.extend(means.iter().map(|(name, mean)| (name.clone(), (*mean).into())));
+        line.insert("learning_rate".to_string(), learning_rate.into());
         line.insert("seconds".to_string(), seconds.into());
         writeln!(self.file, "{}", serde_json::Value::Object(line)).context("cannot write metrics.jsonl")
     }

@@ -13,6 +13,7 @@ use tch::Device;
 
 use crate::config::Output;
 use crate::cuda::DeviceName;
+use crate::parallel::Team;
 use crate::record::{Measured, Metrics, Progress, Window, curve};
 use crate::report::{self, Curve};
 use crate::run_folder::RunFolder;
@@ -27,6 +28,9 @@ pub trait Learning {
 
     /// What is written, and when.
     fn output(&self) -> Output;
+
+    /// The learning rate of an update, counted from 0.
+    fn learning_rate(&self, update: u64) -> f64;
 
     /// Does one update.
     ///
@@ -126,7 +130,7 @@ pub fn run(learning: &mut dyn Learning, folder: &RunFolder, mut state: State, st
         progress.show(update, &learning.message(&measured));
         let last = update == learning.n_updates();
         if last || update % output.log_every == 0 {
-            metrics.write(update, &state.window.take(), start.elapsed().as_secs_f64())?;
+            metrics.write(update, &state.window.take(), learning.learning_rate(update - 1), start.elapsed().as_secs_f64())?;
         }
         if last || is_due(update, output.sample_every) {
             write_pictures(learning, folder)?;
@@ -170,21 +174,20 @@ fn write_pictures(learning: &dyn Learning, folder: &RunFolder) -> Result<()> {
 }
 
 /// Where a run computes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Machine {
     /// The device.
     pub device: Device,
+    /// The threads.
+    pub team: Team,
 }
 
 impl Machine {
-    /// Looks for the device and sets the number of threads.
+    /// Looks for the device and starts the threads.
     ///
     /// # Errors
     /// The device is not there.
     pub fn new(device: DeviceName, n_threads: Option<u16>) -> Result<Machine> {
-        if let Some(n_threads) = n_threads {
-            tch::set_num_threads(i32::from(n_threads));
-        }
-        Ok(Machine { device: crate::cuda::device(device)? })
+        Ok(Machine { device: crate::cuda::device(device)?, team: Team::new(n_threads)? })
     }
 }

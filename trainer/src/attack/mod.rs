@@ -16,6 +16,7 @@ pub use pgd::attack_bare;
 
 use crate::config::Dynamics;
 use crate::network::Network;
+use crate::parallel::Team;
 
 /// A projected-gradient attack.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
@@ -57,6 +58,8 @@ impl Parameters {
 /// A classifier behind purifications.
 #[derive(Debug)]
 pub struct Defence<'a> {
+    /// Divides the work.
+    pub team: &'a Team,
     /// With outputs `energy` and `gradient`.
     pub gradient_network: &'a Network<'a>,
     /// With output `logits`.
@@ -72,7 +75,7 @@ impl Defence<'_> {
     /// libtorch's generator, which the caller has seeded.
     fn purified(&self, images: &Tensor, replicas: usize) -> Result<Tensor> {
         let copies = images.f_repeat([replicas as i64, 1, 1, 1])?;
-        crate::langevin::purify(self.gradient_network, &copies, &self.dynamics, self.batch)
+        crate::langevin::purify(self.team, self.gradient_network, &copies, &self.dynamics, self.batch)
     }
 
     /// Mean logits over `replicas` purifications, `[n, n_classes]`.

@@ -1,0 +1,96 @@
+//! Work on a batch divided among threads, each of which runs libtorch on one core.
+//!
+//! A batch is cut into parts by its size alone, so that results do not depend on the number of threads.
+#![allow(unsafe_code)]
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tch::{Device, Tensor};
+
+/// Pixels of a part, at most, where a part has more than one image: enough that libtorch's cost per call hardly counts.
+const PART_PIXELS: i64 = 16_384;
+
+/// A value whose tensors several threads read at the same time.
+///
+/// `tch` tensors may be sent to another thread but not be shared. This wrapper shares them for reading.
+#[derive(Debug)]
+pub struct Shared<'a, T>(&'a T);
+
+// Safety: libtorch allows concurrent reads of a tensor and counts references atomically. The threads of a team only evaluate
+// graphs with shared values, which reads them; results and everything computed in place are owned by one thread.
+unsafe impl<T> Sync for Shared<'_, T> {}
+// Safety: as above; what is sent is a shared reference.
+unsafe impl<T> Send for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    /// Shares a value for reading.
+    pub fn new(value: &'a T) -> Shared<'a, T> {
+        Shared(value)
+    }
+
+    /// The value.
+    pub fn get(&self) -> &'a T {
+        self.0
+    }
+}
+
+/// Threads that divide batches.
+#[derive(Debug)]
+pub struct Team {
+    pool: ThreadPool,
+}
+
+impl Team {
+    /// A team of that many threads; one per core where none is given. libtorch itself is set to one thread.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub fn new(n_threads: Option<u16>) -> Result<Team> {
+        tch::set_num_threads(1);
+        let n_threads = n_threads.map_or(0, usize::from);
+        let pool = ThreadPoolBuilder::new().num_threads(n_threads).start_handler(|_| tch::set_num_threads(1)).build();
+        Ok(Team { pool: pool.context("cannot start threads")? })
+    }
+
+    /// Cuts `[N, …]` along its batch: on a CPU into an even number of parts of about the same size, elsewhere not at all.
+    ///
+    /// # Errors
+    /// The tensor has no axis.
+    pub fn split(&self, batch: &Tensor) -> Result<Vec<Tensor>> {
+        let n = batch.size().first().copied().context("a batch needs an axis")?;
+        if batch.device() != Device::Cpu || n < 2 {
+            return Ok(vec![batch.shallow_clone()]);
+        }
+        let n_pixels: i64 = batch.size().iter().skip(2).product();
+        let n_parts = (n * n_pixels + PART_PIXELS - 1) / PART_PIXELS;
+        Ok(batch.f_chunk(n_parts + n_parts % 2, 0)?)
+    }
+
+    /// Applies a function to each part; the results come in the order of the parts.
+    ///
+    /// # Errors
+    /// The first error of the function.
+    pub fn map<T: Send, R: Send>(&self, parts: Vec<T>, function: impl Fn(T) -> Result<R> + Sync) -> Result<Vec<R>> {
+        let function = &function;
+        self.pool.install(|| parts.into_par_iter().map(function).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tch::Kind;
+
+    use super::*;
+
+    #[test]
+    fn parts_are_even_in_number_and_come_back_in_order() {
+        let team = Team::new(Some(2)).unwrap();
+        let batch = Tensor::arange(100, (Kind::Float, Device::Cpu)).view([100, 1, 1, 1]).expand([100, 1, 32, 32], false);
+        let parts = team.split(&batch).unwrap();
+        assert_eq!(parts.iter().map(|part| part.size()[0]).collect::<Vec<_>>(), [13, 13, 13, 13, 13, 13, 13, 9]);
+        let doubled = team.map(parts, |part| Ok(part * 2.0)).unwrap();
+        assert!(Tensor::cat(&doubled, 0).equal(&(batch * 2.0)));
+    }
+}
