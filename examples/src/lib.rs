@@ -1,1 +1,1 @@
-//! TODO
+#![doc = include_str!("../README.md")]

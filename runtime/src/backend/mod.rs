@@ -220,6 +220,40 @@ fn check_names(kind: &str, wanted: &[&str], there: &[String]) -> Result<Vec<usiz
     wanted.iter().map(place).collect()
 }
 
+/// Nothing where the declared shape of the input `x` is that of the contract; sizes that are not fixed are `None`.
+#[cfg(any(feature = "tract", feature = "ort"))]
+fn check_image(model: &Model, declared: &[Option<usize>]) -> Result<()> {
+    let image = model.contract().image;
+    let expected = [
+        model.contract().batch,
+        Some(image.channels),
+        Some(image.height),
+        Some(image.width),
+    ];
+    let fits = |(declared, expected): (&Option<usize>, Option<usize>)| {
+        declared.is_none() || expected.is_none() || *declared == expected
+    };
+    if declared.len() == 4 && declared.iter().zip(expected).all(fits) {
+        return Ok(());
+    }
+    let show = |sizes: &[Option<usize>]| {
+        let sizes: Vec<_> = sizes
+            .iter()
+            .map(|size| size.map_or("N".into(), |size| size.to_string()))
+            .collect();
+        format!("[{}]", sizes.join(", "))
+    };
+    Err(Error::new(
+        ErrorKind::Shape,
+        "the model's input has another shape than its contract says",
+    )
+    .at_path(model.path())
+    .at_tensor("x")
+    .expected(show(&expected))
+    .but_got(show(declared))
+    .advise("the file does not keep to its contract: export it again"))
+}
+
 #[cfg(any(feature = "tract", feature = "ort"))]
 fn copy_output(output: &mut Output<'_>, shape: &[usize], values: &[f32]) -> Result<()> {
     if shape != output.shape || values.len() != output.values.len() {

@@ -8,7 +8,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::{Input, Output, Session, check_names, copy_output};
+use super::{Input, Output, Session, check_image, check_names, copy_output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
@@ -102,6 +102,14 @@ pub(super) fn prepare(
             .advise("export it again, or use the backend `tract`")
             .caused_by(e)
     })?;
+    let x = session.inputs().iter().find(|outlet| outlet.name() == "x");
+    if let Some(shape) = x.and_then(|outlet| outlet.dtype().tensor_shape()) {
+        let declared: Vec<_> = shape
+            .iter()
+            .map(|&size| usize::try_from(size).ok())
+            .collect();
+        check_image(model, &declared)?;
+    }
     let names = |outlets: &[ort::value::Outlet]| {
         outlets
             .iter()

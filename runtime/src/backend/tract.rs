@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
-use super::{Input, Output, Session, check_names, copy_output};
+use super::{Input, Output, Session, check_image, check_names, copy_output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
@@ -22,6 +22,9 @@ pub(super) fn prepare(model: &Model) -> Result<Box<dyn Session>> {
             .advise("export it again, or try the backend `ort`")
             .caused_by(error.into_boxed_dyn_error())
     })?;
+    if let Some(x) = inputs.iter().find(|input| input.name == "x") {
+        check_image(model, &x.declared())?;
+    }
     let prepared = Arc::new(Prepared {
         plan,
         inputs,
@@ -43,6 +46,16 @@ struct PlannedInput {
     name: String,
     shape: Vec<usize>,
     batch: BatchAxis,
+}
+
+impl PlannedInput {
+    fn declared(&self) -> Vec<Option<usize>> {
+        let mut sizes: Vec<_> = self.shape.iter().copied().map(Some).collect();
+        if self.batch == BatchAxis::Free {
+            sizes[0] = None;
+        }
+        sizes
+    }
 }
 
 /// Whether an input's first dimension is a batch of any size, of which the plan takes one image.

@@ -107,7 +107,7 @@ pub struct PurificationArguments {
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip: Option<f64>,
     /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// Backend that runs the model: tract or ort
     #[arg(long, value_name = "NAME", default_value_t)]

@@ -74,11 +74,11 @@ fn pictures_below(folder: &Path, output: Option<&Path>) -> Result<Vec<(PathBuf, 
 }
 
 /// The images that could be read out of a group, with their inputs; the errors of the others are handed to `report`.
-pub fn read_group<'a>(
-    group: &'a [Input],
+pub fn read_group(
+    group: &[Input],
     shape: ImageShape,
     mut report: impl FnMut(&anyhow::Error),
-) -> Result<(Vec<&'a Input>, Option<Images>)> {
+) -> Result<(Vec<&Input>, Option<Images>)> {
     let (mut inputs, mut images) = (Vec::new(), Vec::new());
     for input in group {
         match read_png(&input.path, shape) {

@@ -1,0 +1,250 @@
+//! Measures what purification is worth: accuracy on clean and attacked images, bare and defended, with the exported models on the runtime.
+//!
+//! An attacked image counts as defended only if the attack's own confirmation could not break it and the fresh purifications made here classify it rightly too.
+
+mod attacked;
+mod picture;
+mod score;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use ebm_runtime::{
+    Backend, Classifier, DefendedClassifier, Images, ModelFolder, Purifier, argmax,
+    write_atomically,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use attacked::Attacked;
+use picture::Row;
+use score::Score;
+
+/// Measures bare and defended accuracy on clean and attacked images
+#[derive(Parser)]
+#[command(after_help = "Example:
+  life_cycle_report --model demo/model --attack demo/attack --epsilon 0.6 -o demo")]
+struct Arguments {
+    /// Folder with step.onnx and classifier.onnx
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// File of attacked images, or the folder that holds it as attacked.safetensors
+    #[arg(long, value_name = "FILE_OR_DIR")]
+    attack: PathBuf,
+    /// Bound of the attack, as the largest change of a pixel in [-1, 1]; only repeated in the results
+    #[arg(long)]
+    epsilon: f64,
+    /// Folder for results.json and summary.png
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Independent purifications of each image
+    #[arg(long, default_value_t = 32)]
+    replicas: usize,
+    /// Seed of the purifications, which must not be the attack's
+    #[arg(long, default_value_t = 900_913)]
+    seed: u64,
+    /// Backend that runs the models: tract or ort
+    #[arg(long, default_value_t)]
+    backend: Backend,
+    /// Number of threads; all of the machine's by default
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    match report(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("life_cycle_report: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(arguments: &Arguments) -> Result<()> {
+    let attacked = Attacked::open(&arguments.attack)?;
+    let bar = ProgressBar::hidden();
+    let defended = defended_classifier(arguments, &attacked, &bar)?;
+    let bare = |images: &Images| anyhow::Ok(argmax(&defended.classifier().logits(images)?));
+    let bare_clean = bare(&attacked.clean)?;
+    let bare_attacked = bare(
+        attacked
+            .bare_attacked
+            .as_ref()
+            .unwrap_or(&attacked.attacked),
+    )?;
+
+    let started = Instant::now();
+    let steps = attacked.labels.len() as u64
+        * arguments.replicas as u64
+        * u64::from(defended.purifier().n_steps());
+    show(&bar, "clean", steps);
+    let on_clean = defended.classify(&attacked.clean)?;
+    show(&bar, "attacked", steps);
+    let on_attacked = defended.classify(&attacked.attacked)?;
+    bar.finish_and_clear();
+    let seconds = started.elapsed().as_secs_f64();
+
+    let right = |predictions: &[usize]| -> Vec<bool> {
+        predictions
+            .iter()
+            .zip(&attacked.labels)
+            .map(|(prediction, label)| prediction == label)
+            .collect()
+    };
+    let unbroken = |right: Vec<bool>, broken: &[bool]| -> Vec<bool> {
+        right
+            .into_iter()
+            .zip(broken)
+            .map(|(right, broken)| right && !broken)
+            .collect()
+    };
+    let scores = [
+        ("clean", "bare, clean", Score::of(&right(&bare_clean))),
+        (
+            "attacked",
+            "bare, attacked",
+            Score::of(&unbroken(right(&bare_attacked), &attacked.bare_broken)),
+        ),
+        (
+            "defended_clean",
+            "defended, clean",
+            Score::of(&right(&on_clean.predictions)),
+        ),
+        (
+            "defended_attacked",
+            "defended, attacked",
+            Score::of(&unbroken(right(&on_attacked.predictions), &attacked.broken)),
+        ),
+    ];
+    let milliseconds = seconds * 1e3 / (2 * steps) as f64;
+    print_table(&scores, seconds, milliseconds);
+
+    std::fs::create_dir_all(&arguments.output).with_context(|| {
+        format!(
+            "`{}`: the folder cannot be made",
+            arguments.output.display()
+        )
+    })?;
+    write(
+        &arguments.output.join("results.json"),
+        &results(arguments, &defended, &scores, seconds, milliseconds),
+    )?;
+    let purified = defended.purifier().purify(&attacked.attacked)?;
+    let bare_on_attacked = bare(&attacked.attacked)?;
+    let rows = [
+        Row {
+            title: "original",
+            images: &attacked.clean,
+            answers: &bare_clean,
+        },
+        Row {
+            title: "attacked",
+            images: &attacked.attacked,
+            answers: &bare_on_attacked,
+        },
+        Row {
+            title: "purified",
+            images: &purified,
+            answers: &on_attacked.predictions,
+        },
+    ];
+    let png = picture::draw(&rows, &attacked.labels)?;
+    write(&arguments.output.join("summary.png"), &png)
+}
+
+fn defended_classifier(
+    arguments: &Arguments,
+    attacked: &Attacked,
+    bar: &ProgressBar,
+) -> Result<DefendedClassifier> {
+    let models = ModelFolder::open(&arguments.model)?;
+    let on_progress = {
+        let bar = bar.clone();
+        move |progress: ebm_runtime::Progress| bar.set_position(progress.n_done)
+    };
+    let mut builder = Purifier::builder(&models.step)
+        .seed(arguments.seed)
+        .backend(arguments.backend.clone())
+        .on_progress(on_progress);
+    if let Some(threads) = arguments.threads {
+        builder = builder.threads(threads);
+    }
+    let purifier = builder.build()?;
+    let classifier = Classifier::new(
+        models.require_classifier()?,
+        &arguments.backend,
+        purifier.n_threads(),
+    )?;
+    attacked.check_labels(classifier.n_classes())?;
+    Ok(DefendedClassifier::new(
+        purifier,
+        classifier,
+        arguments.replicas,
+    )?)
+}
+
+fn show(bar: &ProgressBar, what: &str, steps: u64) {
+    let template = format!("purifying {what:<9} {{bar:30}} {{percent}} %, ETA {{eta}}");
+    // The template is well formed; should it ever not be, the default style serves as well.
+    bar.set_style(
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar.set_length(steps);
+    bar.reset();
+    bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+}
+
+type Scores<'a> = [(&'a str, &'a str, Score); 4];
+
+fn print_table(scores: &Scores<'_>, seconds: f64, milliseconds: f64) {
+    println!("{:<20} {:>8} {:>6}   95 % interval", "", "accuracy", "n");
+    for (_, name, score) in scores {
+        let (low, high) = score.interval();
+        println!(
+            "{name:<20} {:>6.1} % {:>6}   {:.1} % to {:.1} %",
+            100.0 * score.accuracy(),
+            score.n,
+            100.0 * low,
+            100.0 * high
+        );
+    }
+    println!("{seconds:.1} s of purification, {milliseconds:.4} ms per image and step");
+}
+
+fn results(
+    arguments: &Arguments,
+    defended: &DefendedClassifier,
+    scores: &Scores<'_>,
+    seconds: f64,
+    milliseconds: f64,
+) -> Vec<u8> {
+    let purifier = defended.purifier();
+    let mut results = json!({
+        "epsilon": arguments.epsilon,
+        "n_images": scores[0].2.n,
+        "seconds": seconds,
+        "milliseconds_per_image_step": milliseconds,
+        "replicas": arguments.replicas,
+        "seed": arguments.seed,
+        "backend": purifier.backend().name(),
+        "threads": purifier.n_threads(),
+        "purification": {
+            "steps": purifier.n_steps(), "step_size": purifier.step_size(), "temperature": purifier.temperature(),
+        },
+    });
+    for (key, _, score) in scores {
+        let (low, high) = score.interval();
+        results[key] = json!(score.accuracy());
+        results[format!("{key}_interval")] = json!([low, high]);
+    }
+    format!("{results:#}\n").into_bytes()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(path, bytes)
+        .with_context(|| format!("`{}`: the file cannot be written", path.display()))
+}

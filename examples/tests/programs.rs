@@ -1,0 +1,203 @@
+//! The example programs, run as a user would, on the runtime's fixture models.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use ebm_runtime::{ImageShape, Images, write_png};
+use predicates::str::contains;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+
+const SHAPE: ImageShape = ImageShape {
+    channels: 1,
+    height: 8,
+    width: 8,
+};
+
+fn model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/fixtures/digits")
+}
+
+fn program(name: &str) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin(name));
+    command.timeout(std::time::Duration::from_secs(120));
+    command
+}
+
+/// Images of class 0 (upper half bright) where `upper` holds, else of class 1.
+fn halves(n: usize, upper: impl Fn(usize) -> bool) -> Images {
+    let pixel = |i: usize| {
+        if (i % 64 < 32) == upper(i / 64) {
+            0.9
+        } else {
+            -0.9
+        }
+    };
+    Images::from_vec(SHAPE, (0..n * 64).map(pixel).collect()).unwrap()
+}
+
+fn bytes(images: &Images) -> Vec<u8> {
+    images
+        .array()
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect()
+}
+
+/// 20 clean images of alternating classes; the attack turned those below 5 into the other class, and confirmed breaking those from 15 on.
+fn attack_file(folder: &Path, labels_dtype: Dtype) {
+    let even = |i: usize| i.is_multiple_of(2);
+    let clean = bytes(&halves(20, even));
+    let attacked = bytes(&halves(20, |i| even(i) == (i >= 5)));
+    let bare = bytes(&halves(20, |i| !even(i)));
+    let labels: Vec<u8> = (0..20_i64).flat_map(|i| (i % 2).to_le_bytes()).collect();
+    let broken: Vec<u8> = (0..20).map(|i| u8::from(i >= 15)).collect();
+    let bare_broken = vec![1_u8; 20];
+    let image = || vec![20, 1, 8, 8];
+    let tensor = |dtype, shape, data| TensorView::new(dtype, shape, data).unwrap();
+    let tensors = [
+        ("clean", tensor(Dtype::F32, image(), &clean)),
+        ("attacked", tensor(Dtype::F32, image(), &attacked)),
+        ("bare_attacked", tensor(Dtype::F32, image(), &bare)),
+        ("labels", tensor(labels_dtype, vec![20], &labels)),
+        ("broken", tensor(Dtype::U8, vec![20], &broken)),
+        ("bare_broken", tensor(Dtype::U8, vec![20], &bare_broken)),
+    ];
+    std::fs::write(
+        folder.join("attacked.safetensors"),
+        serialize(tensors, None).unwrap(),
+    )
+    .unwrap();
+}
+
+#[test]
+fn life_cycle_report_counts_what_neither_attack_nor_fresh_purifications_break() {
+    let folder = tempfile::tempdir().unwrap();
+    attack_file(folder.path(), Dtype::I64);
+    let output = folder.path().join("out");
+    program("life_cycle_report")
+        .arg("--model")
+        .arg(model())
+        .arg("--attack")
+        .arg(folder.path())
+        .arg("-o")
+        .arg(&output)
+        .args(["--epsilon", "0.5", "--replicas", "4"])
+        .assert()
+        .success()
+        .stdout(contains("defended, attacked     50.0 %     20"));
+    let results: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(output.join("results.json")).unwrap()).unwrap();
+    // Attacked: 5 are of the other class in fresh purifications, 5 others were broken by the attack.
+    for (key, accuracy) in [
+        ("clean", 1.0),
+        ("attacked", 0.0),
+        ("defended_clean", 1.0),
+        ("defended_attacked", 0.5),
+    ] {
+        assert_eq!(results[key], accuracy, "{key}");
+        let interval = results[format!("{key}_interval")]
+            .as_array()
+            .unwrap()
+            .clone();
+        let (low, high) = (interval[0].as_f64().unwrap(), interval[1].as_f64().unwrap());
+        assert!(
+            0.0 <= low && low <= accuracy && accuracy <= high && high <= 1.0,
+            "{key}: {low} to {high}"
+        );
+    }
+    assert_eq!(
+        (&results["epsilon"], &results["n_images"]),
+        (&0.5.into(), &20.into())
+    );
+    assert!(results["seconds"].as_f64().unwrap() > 0.0);
+    assert!(results["milliseconds_per_image_step"].as_f64().unwrap() > 0.0);
+    let picture = image::open(output.join("summary.png")).unwrap();
+    assert!(
+        picture.width() > 800 && picture.height() > 300,
+        "{} × {}",
+        picture.width(),
+        picture.height()
+    );
+}
+
+#[test]
+fn life_cycle_report_refuses_what_it_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = || {
+        let mut command = program("life_cycle_report");
+        command
+            .arg("--model")
+            .arg(model())
+            .arg("--attack")
+            .arg(folder.path());
+        command
+            .arg("-o")
+            .arg(folder.path())
+            .args(["--epsilon", "0.5"]);
+        command
+    };
+    report()
+        .assert()
+        .failure()
+        .stderr(contains("attacked.safetensors` cannot be read"));
+    std::fs::write(folder.path().join("attacked.safetensors"), b"poem").unwrap();
+    report()
+        .assert()
+        .failure()
+        .stderr(contains("is no file of attacked images"));
+    attack_file(folder.path(), Dtype::U64);
+    report()
+        .assert()
+        .failure()
+        .stderr(contains("`labels`: expected elements I64, got U64"));
+    attack_file(folder.path(), Dtype::I64);
+    report()
+        .args(["--replicas", "0"])
+        .assert()
+        .failure()
+        .stderr(contains("n_replicas"));
+}
+
+#[test]
+fn purify_picture_writes_a_purified_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    write_png(&input, &halves(1, |_| true), 0).unwrap();
+    program("purify_picture")
+        .arg(model())
+        .arg(&input)
+        .arg(&output)
+        .assert()
+        .success();
+    assert_eq!(image::open(&output).unwrap().width(), 8);
+    program("purify_picture")
+        .assert()
+        .failure()
+        .stderr(contains("expected MODEL_DIR"));
+}
+
+#[test]
+fn defended_classifier_names_the_class_of_each_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = halves(2, |i| i == 0);
+    let files = [
+        folder.path().join("upper.png"),
+        folder.path().join("lower.png"),
+    ];
+    files
+        .iter()
+        .enumerate()
+        .for_each(|(i, file)| write_png(file, &images, i).unwrap());
+    program("defended_classifier")
+        .arg(model())
+        .args(&files)
+        .assert()
+        .success()
+        .stdout(
+            contains("upper.png: class 0, given by 100 %")
+                .and(contains("lower.png: class 1, given by 100 %")),
+        );
+}
+
+use predicates::prelude::PredicateBooleanExt;

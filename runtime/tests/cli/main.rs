@@ -1,0 +1,9 @@
+//! The command `purify`, as a specification: what it does, and what it says where it cannot.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod classify;
+mod info;
+mod run;
+mod workbench;

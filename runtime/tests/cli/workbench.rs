@@ -1,0 +1,110 @@
+//! A temporary folder with images, and the command.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use assert_cmd::Command;
+use ebm_runtime::{ImageShape, Images, read_png, write_png};
+use tempfile::TempDir;
+
+pub const GREY: ImageShape = ImageShape {
+    channels: 1,
+    height: 8,
+    width: 8,
+};
+pub const COLOUR: ImageShape = ImageShape {
+    channels: 3,
+    height: 8,
+    width: 8,
+};
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+pub struct Workbench(TempDir);
+
+impl Workbench {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes an image whose pixels are this byte.
+    pub fn image(&self, name: &str, shape: ImageShape, byte: u8) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let images = Images::from_bytes(shape, &vec![byte; shape.n_values()]).unwrap();
+        write_png(&path, &images, 0).unwrap();
+        path
+    }
+
+    /// Writes an image with the upper half bright.
+    pub fn upper(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let bytes: Vec<u8> = (0..64).map(|i| if i < 32 { 250 } else { 5 }).collect();
+        write_png(&path, &Images::from_bytes(GREY, &bytes).unwrap(), 0).unwrap();
+        path
+    }
+
+    /// Writes a file of other bytes.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// `purify ARGUMENTS` in the folder.
+    pub fn purify(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_purify"));
+        command
+            .current_dir(self.0.path())
+            .args(arguments)
+            .timeout(Duration::from_secs(120));
+        command
+    }
+
+    /// `purify run ARGUMENTS --model` with the fixture for grey images.
+    pub fn run(&self, arguments: &[&str]) -> Command {
+        let mut command = self.purify(&["run"]);
+        command
+            .args(arguments)
+            .arg("--model")
+            .arg(fixture("digits"));
+        command
+    }
+
+    /// The files below a folder, sorted, with `/` between.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let root = self.path(name);
+        let mut found = Vec::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => found.push(
+                        path.strip_prefix(&root)
+                            .unwrap()
+                            .to_string_lossy()
+                            .into_owned(),
+                    ),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    pub fn read(&self, name: &str, shape: ImageShape) -> Images {
+        read_png(self.path(name), shape).unwrap()
+    }
+}
