@@ -14,6 +14,21 @@ pub const ACTIVATIONS: [Activation; 6] = [
     Activation::SoftLeakyRelu { a: 0.49, e: 0.01 },
 ];
 
+/// A small network of the free form, and a name for it.
+pub fn free_form(activation: Activation) -> (String, Network) {
+    let network = Sngan::small(
+        8,
+        2,
+        &[9, 12, 12, 10],
+        &[false, true, false, true],
+        activation,
+    );
+    (
+        format!("free form with {activation:?}"),
+        Network::Sngan(network),
+    )
+}
+
 /// Every energy network, narrow: the published ones and the free form with every activation.
 pub fn energies() -> Vec<(String, Network)> {
     let published = [
@@ -22,20 +37,10 @@ pub fn energies() -> Vec<(String, Network)> {
         ("sngan128", Sngan::sngan128(2)),
     ];
     let published = published.map(|(name, network)| (name.to_string(), Network::Sngan(network)));
-    let free = ACTIVATIONS.map(|activation| {
-        let network = Sngan::small(
-            8,
-            2,
-            &[9, 12, 12, 10],
-            &[false, true, false, true],
-            activation,
-        );
-        (
-            format!("free form with {activation:?}"),
-            Network::Sngan(network),
-        )
-    });
-    published.into_iter().chain(free).collect()
+    published
+        .into_iter()
+        .chain(ACTIVATIONS.map(free_form))
+        .collect()
 }
 
 /// Initial weights with biases that are not zero, so that no bias goes untested.
