@@ -238,12 +238,12 @@ impl Instruction {
     }
 }
 
-/// `g · [x > 0]`.
+/// `g · [x > 0]`, where g broadcasts to x.
 fn mask_positive(g: &Tensor, x: &Tensor) -> Result<Tensor> {
-    if g.size() == x.size() && !g.requires_grad() && !x.requires_grad() {
-        return Ok(x.f_threshold_backward(g, 0.0)?);
+    if g.requires_grad() || x.requires_grad() || g.dim() != x.dim() {
+        return Ok(g.f_mul(&x.f_gt(0.0)?.f_to_kind(g.kind())?)?);
     }
-    Ok(g.f_mul(&x.f_gt(0.0)?.f_to_kind(g.kind())?)?)
+    Ok(x.f_threshold_backward(&g.f_expand_as(x)?, 0.0)?)
 }
 
 fn apply(op: &Op, operands: &[&Tensor]) -> Result<Tensor> {
@@ -318,16 +318,47 @@ fn sliding_mean(x: &Tensor, kernel: [i64; 2], pads: [i64; 4]) -> Result<Tensor> 
     Ok(sum.f_mul_scalar(1.0 / (kernel[0] * kernel[1]) as f64)?)
 }
 
+/// Pointwise convolutions of so few weights are matrix products: for them a call of libtorch's convolution costs more than the sum.
+const FEW_WEIGHTS: usize = 4096;
+
 fn convolve(conv: &Conv, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if is_small_and_pointwise(conv, x, weight) {
+        return pointwise(x, weight, bias);
+    }
     let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
     let strides = conv.strides.map(|stride| stride as i64);
     let dilations = conv.dilations.map(|dilation| dilation as i64);
     let groups = conv.groups as i64;
-    if top == bottom && left == right {
-        return Ok(x.f_conv2d(weight, bias, strides, [top, left], dilations, groups)?);
+    if top != bottom || left != right {
+        let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
+        return Ok(padded.f_conv2d(weight, bias, strides, [0, 0], dilations, groups)?);
     }
-    let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
-    Ok(padded.f_conv2d(weight, bias, strides, [0, 0], dilations, groups)?)
+    let y = x.f_conv2d(weight, bias, strides, [top, left], dilations, groups)?;
+    // With a single channel libtorch cannot tell which order the channels are meant to have.
+    if x.size()[1] == 1 && x.device() == Device::Cpu { channels_last(&y) } else { Ok(y) }
+}
+
+fn is_small_and_pointwise(conv: &Conv, x: &Tensor, weight: &Tensor) -> bool {
+    let size = weight.size();
+    x.device() == Device::Cpu
+        && size[2..] == [1, 1]
+        && conv.strides == [1, 1]
+        && conv.pads == [0; 4]
+        && conv.groups == 1
+        && weight.numel() <= FEW_WEIGHTS
+}
+
+/// A 1×1 convolution as a matrix product over the channels of each pixel.
+fn pointwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let [n, channels, height, width] = x.size()[..] else { bail!("expected [N, C, H, W], got {:?}", x.size()) };
+    let outputs = weight.size()[0];
+    let pixels = x.f_permute([0i64, 2, 3, 1])?.f_reshape([-1, channels])?;
+    let matrix = weight.f_reshape([outputs, channels])?.f_transpose(0, 1)?;
+    let sums = match bias {
+        Some(bias) => bias.f_addmm(&pixels, &matrix)?,
+        None => pixels.f_matmul(&matrix)?,
+    };
+    Ok(sums.f_view([n, height, width, outputs])?.f_permute([0i64, 3, 1, 2])?)
 }
 
 fn convolve_transposed(conv: &ConvTranspose, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
