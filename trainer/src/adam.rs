@@ -19,8 +19,18 @@ pub struct Adam {
 impl Adam {
     /// No steps done.
     pub fn new(config: AdamConfig, weights: &Weights) -> Adam {
-        let zeros = || weights.iter().map(|(name, weight)| (name.clone(), weight.zeros_like().set_requires_grad(false))).collect();
-        Adam { config, steps: 0, means: zeros(), squares: zeros() }
+        let zeros = || {
+            weights
+                .iter()
+                .map(|(name, weight)| (name.clone(), weight.zeros_like().set_requires_grad(false)))
+                .collect()
+        };
+        Adam {
+            config,
+            steps: 0,
+            means: zeros(),
+            squares: zeros(),
+        }
     }
 
     /// Moves each weight by its gradient.
@@ -29,9 +39,18 @@ impl Adam {
     ///
     /// # Errors
     /// A gradient is missing or of another shape.
-    pub fn step(&mut self, weights: &mut Weights, gradients: &Weights, learning_rate: f64) -> Result<()> {
+    pub fn step(
+        &mut self,
+        weights: &mut Weights,
+        gradients: &Weights,
+        learning_rate: f64,
+    ) -> Result<()> {
         self.steps += 1;
-        let AdamConfig { beta1, beta2, epsilon } = self.config;
+        let AdamConfig {
+            beta1,
+            beta2,
+            epsilon,
+        } = self.config;
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let [rest1, rest2] = [1.0 - beta1.powi(steps), 1.0 - beta2.powi(steps)];
         tch::no_grad(|| {
@@ -44,7 +63,9 @@ impl Adam {
                 let _ = square.f_mul_scalar_(beta2)?;
                 let _ = square.f_addcmul_(gradient, &gradient.f_mul_scalar(1.0 - beta2)?)?;
                 let denominator = (square.f_div_scalar(rest2)?.f_sqrt()?).f_add_scalar(epsilon)?;
-                let change = mean.f_div(&denominator)?.f_mul_scalar(-learning_rate / rest1)?;
+                let change = mean
+                    .f_div(&denominator)?
+                    .f_mul_scalar(-learning_rate / rest1)?;
                 let _ = weight.f_add_(&change)?;
             }
             Ok(())
@@ -57,7 +78,10 @@ impl Adam {
     /// libtorch cannot copy.
     pub fn state(&self) -> Result<Tensors> {
         let named = |prefix: &str, tensors: &Weights| -> Result<Tensors> {
-            Ok(to_host(tensors)?.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect())
+            Ok(to_host(tensors)?
+                .into_iter()
+                .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
+                .collect())
         };
         let mut state = named("mean.", &self.means)?;
         state.append(&mut named("square.", &self.squares)?);
@@ -73,8 +97,13 @@ impl Adam {
         self.steps = steps;
         for (prefix, tensors) in [("mean.", &mut self.means), ("square.", &mut self.squares)] {
             for (name, tensor) in tensors {
-                let saved = state.get(&format!("{prefix}{name}")).with_context(|| format!("the saved optimiser knows no weight {name:?}"))?;
-                ensure!(saved.size() == tensor.size(), "the saved optimiser has another shape of weight {name:?}");
+                let saved = state
+                    .get(&format!("{prefix}{name}"))
+                    .with_context(|| format!("the saved optimiser knows no weight {name:?}"))?;
+                ensure!(
+                    saved.size() == tensor.size(),
+                    "the saved optimiser has another shape of weight {name:?}"
+                );
                 *tensor = saved.shallow_clone();
             }
         }
@@ -89,7 +118,6 @@ impl Adam {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use tch::Tensor;
 
     use super::*;
@@ -98,13 +126,19 @@ mod tests {
         Weights::from([("w".to_string(), Tensor::from_slice(&[value as f32]))])
     }
 
-    const CONFIG: AdamConfig = AdamConfig { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    const CONFIG: AdamConfig = AdamConfig {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+    };
 
     /// In the first step m/(1−β₁) = g and v/(1−β₂) = g², so that the weight moves by rate · g/|g|.
     #[test]
     fn the_first_step_moves_by_the_learning_rate() {
         let mut weights = single(1.0);
-        Adam::new(CONFIG, &single(1.0)).step(&mut weights, &single(-3.0), 0.1).unwrap();
+        Adam::new(CONFIG, &single(1.0))
+            .step(&mut weights, &single(-3.0), 0.1)
+            .unwrap();
         assert!((weights["w"].double_value(&[0]) - 1.1).abs() < 1e-6);
     }
 
@@ -114,10 +148,15 @@ mod tests {
         let mut adam = Adam::new(CONFIG, &weights);
         adam.step(&mut weights, &single(0.5), 0.1).unwrap();
         let mut resumed = Adam::new(CONFIG, &twin);
-        resumed.restore(adam.steps(), &adam.state().unwrap(), Device::Cpu).unwrap();
+        resumed
+            .restore(adam.steps(), &adam.state().unwrap(), Device::Cpu)
+            .unwrap();
         let _ = twin.get_mut("w").unwrap().copy_(&weights["w"]);
         adam.step(&mut weights, &single(-0.2), 0.1).unwrap();
         resumed.step(&mut twin, &single(-0.2), 0.1).unwrap();
-        assert_eq!(weights["w"].double_value(&[0]), twin["w"].double_value(&[0]));
+        assert_eq!(
+            weights["w"].double_value(&[0]),
+            twin["w"].double_value(&[0])
+        );
     }
 }

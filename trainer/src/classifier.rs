@@ -48,7 +48,11 @@ impl ClassifierLearner {
     ///
     /// # Errors
     /// The network makes no sense, or has another number of classes than the data.
-    pub fn new(config: ClassifierConfig, dataset: Dataset, machine: Machine) -> Result<ClassifierLearner> {
+    pub fn new(
+        config: ClassifierConfig,
+        dataset: Dataset,
+        machine: Machine,
+    ) -> Result<ClassifierLearner> {
         let Machine { device, team } = machine;
         ensure!(
             config.network.n_classes() == Some(dataset.n_classes),
@@ -74,11 +78,16 @@ impl ClassifierLearner {
     ///
     /// # Errors
     /// The checkpoint is of another network.
-    pub fn restore(&mut self, header: &Header, group: impl Fn(&str) -> Result<Tensors>) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        header: &Header,
+        group: impl Fn(&str) -> Result<Tensors>,
+    ) -> Result<()> {
         let weights = group(WEIGHTS)?;
         ebm_export::pipeline::check_weights(&self.config.network.graph()?, &weights)?;
         self.weights = trainable(&weights, self.device);
-        self.adam.restore(header.update, &group(OPTIMIZER)?, self.device)?;
+        self.adam
+            .restore(header.update, &group(OPTIMIZER)?, self.device)?;
         self.update = header.update;
         Ok(())
     }
@@ -86,16 +95,41 @@ impl ClassifierLearner {
     /// Loss, its gradient and right answers of a batch.
     fn differentiate(&self, images: &Tensor, labels: &Tensor) -> Result<Step> {
         let scale = 1.0 / images.size()[0] as f64;
-        let parts = self.team.split(images)?.into_iter().zip(self.team.split(labels)?).collect();
+        let parts = self
+            .team
+            .split(images)?
+            .into_iter()
+            .zip(self.team.split(labels)?)
+            .collect();
         let (program, weights) = (Shared::new(&self.program), Shared::new(&self.weights));
         let parts = self.team.map(parts, |(images, labels): (Tensor, Tensor)| {
-            let logits = program.get().bind(weights.get())?.output("logits", &images)?;
-            let loss = logits.f_cross_entropy_loss(&labels, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)? * scale;
-            Ok(Step { loss: loss.double_value(&[]), gradients: of_loss(&loss, weights.get())?, right: is_right(&logits, &labels)? })
+            let logits = program
+                .get()
+                .bind(weights.get())?
+                .output("logits", &images)?;
+            let loss = logits.f_cross_entropy_loss(
+                &labels,
+                None::<&Tensor>,
+                tch::Reduction::Sum,
+                -100,
+                0.0,
+            )? * scale;
+            Ok(Step {
+                loss: loss.double_value(&[]),
+                gradients: of_loss(&loss, weights.get())?,
+                right: is_right(&logits, &labels)?,
+            })
         })?;
         let loss = parts.iter().map(|part| part.loss).sum();
-        let right = parts.iter().flat_map(|part| part.right.iter().copied()).collect();
-        Ok(Step { loss, right, gradients: sum(parts.into_iter().map(|part| part.gradients))? })
+        let right = parts
+            .iter()
+            .flat_map(|part| part.right.iter().copied())
+            .collect();
+        Ok(Step {
+            loss,
+            right,
+            gradients: sum(parts.into_iter().map(|part| part.gradients))?,
+        })
     }
 
     /// Accuracy on the test images.
@@ -116,7 +150,8 @@ pub fn accuracy(classifier: &Network<'_>, images: &Images) -> Result<Accuracy> {
     let (pixels, labels) = images.first(images.len());
     let mut right = Vec::with_capacity(images.len());
     for (pixels, labels) in pixels.split(BATCH, 0).iter().zip(labels.split(BATCH, 0)) {
-        let logits = tch::no_grad(|| classifier.output("logits", &pixels.to_device(classifier.device())))?;
+        let logits =
+            tch::no_grad(|| classifier.output("logits", &pixels.to_device(classifier.device())))?;
         right.extend(is_right(&logits, &labels.to_device(classifier.device()))?);
     }
     Ok(Accuracy::of(&right))
@@ -134,18 +169,33 @@ pub fn is_right(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
 impl Learning for ClassifierLearner {
     fn update(&mut self) -> Result<Measured> {
         let (seed, update) = (self.config.seed, self.update);
-        let (images, labels) = self.dataset.train.batch(&self.order.batch(update, self.config.learning.batch));
+        let (images, labels) = self
+            .dataset
+            .train
+            .batch(&self.order.batch(update, self.config.learning.batch));
         seed_torch(seed, update, Purpose::Augmentation);
         let images = augment(images, &self.config.data);
         seed_torch(seed, update, Purpose::DataNoise);
         let images = with_noise(images, self.config.learning.data_noise).to_device(self.device);
         let labels = labels.to_device(self.device);
-        let Step { loss: value, gradients, right } = self.differentiate(&images, &labels)?;
-        ensure!(value.is_finite(), "update {}: the loss is {value}: lower learning.learning_rate", update + 1);
+        let Step {
+            loss: value,
+            gradients,
+            right,
+        } = self.differentiate(&images, &labels)?;
+        ensure!(
+            value.is_finite(),
+            "update {}: the loss is {value}: lower learning.learning_rate",
+            update + 1
+        );
         let learning_rate = self.learning_rate(self.update);
-        self.adam.step(&mut self.weights, &gradients, learning_rate)?;
+        self.adam
+            .step(&mut self.weights, &gradients, learning_rate)?;
         self.update += 1;
-        Ok(vec![("loss", value), ("accuracy", Accuracy::of(&right).accuracy)])
+        Ok(vec![
+            ("loss", value),
+            ("accuracy", Accuracy::of(&right).accuracy),
+        ])
     }
 
     fn update_number(&self) -> u64 {
@@ -166,12 +216,16 @@ impl Learning for ClassifierLearner {
 
     fn header(&self) -> Result<Header> {
         let mut header = Header::new(self.config.network.clone());
-        header.config = serde_json::to_value(&self.config).context("cannot write the configuration")?;
+        header.config =
+            serde_json::to_value(&self.config).context("cannot write the configuration")?;
         Ok(header)
     }
 
     fn groups(&self) -> Result<Vec<(&'static str, Tensors)>> {
-        Ok(vec![(WEIGHTS, to_host(&self.weights)?), (OPTIMIZER, self.adam.state()?)])
+        Ok(vec![
+            (WEIGHTS, to_host(&self.weights)?),
+            (OPTIMIZER, self.adam.state()?),
+        ])
     }
 
     fn sheet(&self) -> Result<Option<Vec<u8>>> {
@@ -179,6 +233,9 @@ impl Learning for ClassifierLearner {
     }
 
     fn curves(&self) -> &'static [(&'static str, &'static str)] {
-        &[("loss", "cross-entropy of training images"), ("accuracy", "accuracy on training images")]
+        &[
+            ("loss", "cross-entropy of training images"),
+            ("accuracy", "accuracy on training images"),
+        ]
     }
 }

@@ -37,7 +37,9 @@ pub enum Command {
         trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.25 -o runs/attack")]
     Attack(AttackArgs),
     /// List the presets, or print one.
-    #[command(after_help = "Examples:\n  trainer presets\n  trainer presets digits-midrun > my.toml")]
+    #[command(
+        after_help = "Examples:\n  trainer presets\n  trainer presets digits-midrun > my.toml"
+    )]
     Presets {
         /// The preset to print.
         name: Option<String>,

@@ -14,7 +14,10 @@ use tch::Kind;
 use crate::attack::{Defence, Outcome, Parameters, Report, Results, attack_bare, attack_defended};
 use crate::classifier::ClassifierLearner;
 use crate::cli::{AttackArgs, LearnArgs, ResumeArgs};
-use crate::config::{ClassifierConfig, Configuration, DataConfig, Dynamics, EnergyConfig, Layers, Off, PRESETS, Setting, preset};
+use crate::config::{
+    ClassifierConfig, Configuration, DataConfig, Dynamics, EnergyConfig, Layers, Off, PRESETS,
+    Setting, preset,
+};
 use crate::data::{self, Dataset};
 use crate::learner::Learner;
 use crate::network::{Program, to_device};
@@ -30,10 +33,14 @@ pub fn fit(args: &LearnArgs) -> Result<End> {
     let config: EnergyConfig = resolve(args)?;
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
+    let mut learner = Learner::new(config.clone(), dataset, machine)?;
     let folder = new_run(args, &config)?;
-    let mut learner = Learner::new(config, dataset, machine)?;
-    let state = State { data_directory: args.data.clone(), ..State::default() };
-    session::run(&mut learner, &folder, state, &StopSignal::listen()?).map(|end| report_end(end, &folder))
+    let state = State {
+        data_directory: args.data.clone(),
+        ..State::default()
+    };
+    session::run(&mut learner, &folder, state, &StopSignal::listen()?)
+        .map(|end| report_end(end, &folder))
 }
 
 /// `trainer classifier`.
@@ -46,7 +53,10 @@ pub fn classifier(args: &LearnArgs) -> Result<End> {
     let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
     let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
     let folder = new_run(args, &config)?;
-    let state = State { data_directory: args.data.clone(), ..State::default() };
+    let state = State {
+        data_directory: args.data.clone(),
+        ..State::default()
+    };
     let end = session::run(&mut learner, &folder, state, &StopSignal::listen()?)?;
     report_classifier(end, &learner, &folder)
 }
@@ -58,13 +68,22 @@ pub fn classifier(args: &LearnArgs) -> Result<End> {
 pub fn resume(args: &ResumeArgs) -> Result<End> {
     let folder = RunFolder::open(&args.run)?;
     let saved = Saved::open(&args.run)?;
-    let mut state: State = serde_json::from_value(saved.header.state.clone())
-        .with_context(|| format!("{} was not written by a run of `trainer`", saved.folder.display()))?;
+    let mut state: State =
+        serde_json::from_value(saved.header.state.clone()).with_context(|| {
+            format!(
+                "{} was not written by a run of `trainer`",
+                saved.folder.display()
+            )
+        })?;
     if args.data.is_some() {
         state.data_directory = args.data.clone();
     }
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
-    eprintln!("resuming {} after update {}", args.run.display(), saved.header.update);
+    eprintln!(
+        "resuming {} after update {}",
+        args.run.display(),
+        saved.header.update
+    );
     match saved.header.kind {
         NetworkKind::Classifier => resume_classifier(&saved, &folder, state, machine),
         _ => resume_fit(&saved, &folder, state, machine),
@@ -73,15 +92,29 @@ pub fn resume(args: &ResumeArgs) -> Result<End> {
 
 fn resume_fit(saved: &Saved, folder: &RunFolder, state: State, machine: Machine) -> Result<End> {
     let config: EnergyConfig = saved_config(saved)?;
-    let dataset = load(&config.data, state.data_directory.as_deref(), &config.network)?;
+    let dataset = load(
+        &config.data,
+        state.data_directory.as_deref(),
+        &config.network,
+    )?;
     let mut learner = Learner::new(config, dataset, machine)?;
     learner.restore(&saved.header, |group| saved.group(group))?;
-    session::run(&mut learner, folder, state, &StopSignal::listen()?).map(|end| report_end(end, folder))
+    session::run(&mut learner, folder, state, &StopSignal::listen()?)
+        .map(|end| report_end(end, folder))
 }
 
-fn resume_classifier(saved: &Saved, folder: &RunFolder, state: State, machine: Machine) -> Result<End> {
+fn resume_classifier(
+    saved: &Saved,
+    folder: &RunFolder,
+    state: State,
+    machine: Machine,
+) -> Result<End> {
     let config: ClassifierConfig = saved_config(saved)?;
-    let dataset = load(&config.data, state.data_directory.as_deref(), &config.network)?;
+    let dataset = load(
+        &config.data,
+        state.data_directory.as_deref(),
+        &config.network,
+    )?;
     let mut learner = ClassifierLearner::new(config, dataset, machine)?;
     learner.restore(&saved.header, |group| saved.group(group))?;
     let end = session::run(&mut learner, folder, state, &StopSignal::listen()?)?;
@@ -89,8 +122,12 @@ fn resume_classifier(saved: &Saved, folder: &RunFolder, state: State, machine: M
 }
 
 fn saved_config<C: Configuration>(saved: &Saved) -> Result<C> {
-    let config: C = serde_json::from_value(saved.header.config.clone())
-        .with_context(|| format!("the configuration in {} is not one of this version", saved.folder.display()))?;
+    let config: C = serde_json::from_value(saved.header.config.clone()).with_context(|| {
+        format!(
+            "the configuration in {} is not one of this version",
+            saved.folder.display()
+        )
+    })?;
     config.check()?;
     Ok(config)
 }
@@ -112,16 +149,27 @@ fn resolve<C: Configuration>(args: &LearnArgs) -> Result<C> {
     Ok(layers.resolve()?)
 }
 
-fn load(config: &DataConfig, directory: Option<&Path>, network: &ebm_export::arch::Network) -> Result<Dataset> {
+fn load(
+    config: &DataConfig,
+    directory: Option<&Path>,
+    network: &ebm_export::arch::Network,
+) -> Result<Dataset> {
     Ok(data::load(config, directory, network.image())?)
 }
 
 fn new_run<C: Configuration>(args: &LearnArgs, config: &C) -> Result<RunFolder> {
-    let name = args.preset_or_file.as_ref().or(args.preset.as_ref()).map(Path::new).and_then(Path::file_stem);
+    let name = args
+        .preset_or_file
+        .as_ref()
+        .or(args.preset.as_ref())
+        .map(Path::new)
+        .and_then(Path::file_stem);
     let default = || PathBuf::from("runs").join(name.unwrap_or("run".as_ref()));
     let path = args.output.clone().unwrap_or_else(default);
     let folder = RunFolder::create(&path, Existing::from_force(args.force))?;
-    folder.write_config(&toml::to_string(config).context("cannot write the configuration as TOML")?)?;
+    folder.write_config(
+        &toml::to_string(config).context("cannot write the configuration as TOML")?,
+    )?;
     eprintln!("run folder {}", path.display());
     Ok(folder)
 }
@@ -129,8 +177,12 @@ fn new_run<C: Configuration>(args: &LearnArgs, config: &C) -> Result<RunFolder> 
 fn report_end(end: End, folder: &RunFolder) -> End {
     let path = folder.path().display();
     match end {
-        End::Complete => println!("done: {path} (checkpoints, metrics.jsonl, samples, diagnostics.svg)"),
-        End::Interrupted => eprintln!("interrupted; nothing is lost: continue with `trainer resume {path}`"),
+        End::Complete => {
+            println!("done: {path} (checkpoints, metrics.jsonl, samples, diagnostics.svg)")
+        }
+        End::Interrupted => {
+            eprintln!("interrupted; nothing is lost: continue with `trainer resume {path}`")
+        }
     }
     end
 }
@@ -149,7 +201,9 @@ fn report_classifier(end: End, learner: &ClassifierLearner, folder: &RunFolder) 
 pub fn presets(name: Option<&str>) -> Result<End> {
     match name {
         Some(name) => print!("{}", preset(name)?.text),
-        None => PRESETS.iter().for_each(|preset| println!("{:<26} {}", preset.name, preset.summary())),
+        None => PRESETS
+            .iter()
+            .for_each(|preset| println!("{:<26} {}", preset.name, preset.summary())),
     }
     Ok(End::Complete)
 }
@@ -171,14 +225,29 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     prepare_output(args)?;
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let (clean, labels) = test_images(args, &classifier)?;
-    let (clean, labels) = (clean.to_device(machine.device), labels.to_device(machine.device));
+    let (clean, labels) = (
+        clean.to_device(machine.device),
+        labels.to_device(machine.device),
+    );
     let (energy_weights, classifier_weights) = (energy.weights()?, classifier.weights()?);
     let graph = gradient_graph(&energy.header.network.graph()?, &Rewrite::ALL)?;
     let gradient_program = Program::new(&graph, Kind::Float, machine.device);
-    let gradient_network = gradient_program.bind(&to_device(&energy_weights, Kind::Float, machine.device))?;
-    let classifier_program = Program::new(&classifier.header.network.graph()?, Kind::Float, machine.device);
-    let classifier_network = classifier_program.bind(&to_device(&classifier_weights, Kind::Float, machine.device))?;
-    let defence = Defence { team: &machine.team, gradient_network: &gradient_network, classifier: &classifier_network, dynamics, batch: args.batch };
+    let gradient_network =
+        gradient_program.bind(&to_device(&energy_weights, Kind::Float, machine.device))?;
+    let classifier_program = Program::new(
+        &classifier.header.network.graph()?,
+        Kind::Float,
+        machine.device,
+    );
+    let classifier_network =
+        classifier_program.bind(&to_device(&classifier_weights, Kind::Float, machine.device))?;
+    let defence = Defence {
+        team: &machine.team,
+        gradient_network: &gradient_network,
+        classifier: &classifier_network,
+        dynamics,
+        batch: args.batch,
+    };
 
     let start = Instant::now();
     let bare = attack_bare(&classifier_network, &clean, &labels, &parameters)?;
@@ -190,7 +259,11 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
         n_images: clean.size()[0] as usize,
         report: summary(&bare, &defended),
         seconds: start.elapsed().as_secs_f64(),
-        weights_sha256: [("energy", tensors_sha256(&energy_weights)), ("classifier", tensors_sha256(&classifier_weights))].into(),
+        weights_sha256: [
+            ("energy", tensors_sha256(&energy_weights)),
+            ("classifier", tensors_sha256(&classifier_weights)),
+        ]
+        .into(),
     };
     results.write(&args.output, &clean, &labels, &bare, &defended)?;
     print!("{}", results.report);
@@ -219,8 +292,16 @@ fn parameters(args: &AttackArgs) -> Result<Parameters> {
         verify_seed: args.verify_seed,
     };
     parameters.check()?;
-    ensure!(args.images >= 1, "--images {}: expected at least 1", args.images);
-    ensure!(args.seed != args.verify_seed, "--seed and --verify-seed are both {}: a break must be confirmed with another seed", args.seed);
+    ensure!(
+        args.images >= 1,
+        "--images {}: expected at least 1",
+        args.images
+    );
+    ensure!(
+        args.seed != args.verify_seed,
+        "--seed and --verify-seed are both {}: a break must be confirmed with another seed",
+        args.seed
+    );
     Ok(parameters)
 }
 
@@ -228,8 +309,14 @@ fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
     let recommended = energy.header.purification.as_ref();
     let missing = |option: &str| format!("the checkpoint recommends no purification: say {option}");
     let dynamics = Dynamics {
-        steps: args.steps.or(recommended.map(|recommended| recommended.steps)).with_context(|| missing("--steps"))?,
-        step_size: args.step_size.or(recommended.map(|recommended| recommended.step_size)).with_context(|| missing("--step-size"))?,
+        steps: args
+            .steps
+            .or(recommended.map(|recommended| recommended.steps))
+            .with_context(|| missing("--steps"))?,
+        step_size: args
+            .step_size
+            .or(recommended.map(|recommended| recommended.step_size))
+            .with_context(|| missing("--step-size"))?,
         temperature: args
             .temperature
             .or(recommended.map(|recommended| recommended.temperature))
@@ -241,18 +328,27 @@ fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
 }
 
 fn prepare_output(args: &AttackArgs) -> Result<()> {
-    let held = ["attack.json", "attacked.safetensors"].iter().any(|name| args.output.join(name).exists());
+    let held = ["attack.json", "attacked.safetensors"]
+        .iter()
+        .any(|name| args.output.join(name).exists());
     if held && !args.force {
-        bail!("{} holds the results of an attack already: choose another folder with -o, or replace them with --force", args.output.display());
+        bail!(
+            "{} holds the results of an attack already: choose another folder with -o, or replace them with --force",
+            args.output.display()
+        );
     }
-    fs::create_dir_all(&args.output).with_context(|| format!("cannot make the folder {}", args.output.display()))
+    fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot make the folder {}", args.output.display()))
 }
 
 /// The first test images of the classifier's data.
 fn test_images(args: &AttackArgs, classifier: &Saved) -> Result<(tch::Tensor, tch::Tensor)> {
     let config: ClassifierConfig = saved_config(classifier)?;
     let state: Option<State> = serde_json::from_value(classifier.header.state.clone()).ok();
-    let directory = args.data.clone().or(state.and_then(|state| state.data_directory));
+    let directory = args
+        .data
+        .clone()
+        .or(state.and_then(|state| state.data_directory));
     let dataset = load(&config.data, directory.as_deref(), &config.network)?;
     Ok(dataset.test.first(args.images))
 }

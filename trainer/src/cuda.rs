@@ -49,7 +49,12 @@ fn cuda() -> Result<Device> {
 
 /// `libtorch_cuda.so` beside the `libtorch_cpu.so` of this process.
 fn libtorch_cuda() -> Option<PathBuf> {
-    let mut info = libc::Dl_info { dli_fname: std::ptr::null(), dli_fbase: std::ptr::null_mut(), dli_sname: std::ptr::null(), dli_saddr: std::ptr::null_mut() };
+    let mut info = libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
     // A method of at::Tensor, exported by libtorch_cpu.so.
     let symbol = c"_ZN2at4_ops4relu4callERKNS_6TensorE";
     // Safety: dlsym and dladdr read loader tables; `symbol` ends with a zero and `info` is writable for the whole call. The name
@@ -61,7 +66,9 @@ fn libtorch_cuda() -> Option<PathBuf> {
         }
         CStr::from_ptr(info.dli_fname)
     };
-    let folder = PathBuf::from(std::ffi::OsStr::from_bytes(file.to_bytes())).parent()?.to_path_buf();
+    let folder = PathBuf::from(std::ffi::OsStr::from_bytes(file.to_bytes()))
+        .parent()?
+        .to_path_buf();
     Some(folder.join("libtorch_cuda.so")).filter(|library| library.exists())
 }
 
@@ -72,7 +79,11 @@ fn load(library: &std::path::Path) -> Result<()> {
     unsafe {
         if libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
             let error = libc::dlerror();
-            let reason = if error.is_null() { "unknown".into() } else { CStr::from_ptr(error).to_string_lossy().into_owned() };
+            let reason = if error.is_null() {
+                "unknown".into()
+            } else {
+                CStr::from_ptr(error).to_string_lossy().into_owned()
+            };
             bail!("--device cuda: cannot load {}: {reason}", library.display());
         }
     }

@@ -17,7 +17,9 @@ pub fn decay_at(decay: f64, update: u64) -> f64 {
 pub fn advance(average: &mut Weights, weights: &Weights, decay: f64) -> Result<()> {
     tch::no_grad(|| {
         for (name, average) in average {
-            let weight = weights.get(name).with_context(|| format!("weight {name:?} is unknown to the moving average"))?;
+            let weight = weights
+                .get(name)
+                .with_context(|| format!("weight {name:?} is unknown to the moving average"))?;
             let _ = average.f_lerp_(weight, 1.0 - decay)?;
         }
         Ok(())
@@ -26,12 +28,14 @@ pub fn advance(average: &mut Weights, weights: &Weights, decay: f64) -> Result<(
 
 /// A copy in memory of its own.
 pub fn copied(weights: &Weights) -> Weights {
-    weights.iter().map(|(name, weight)| (name.clone(), weight.detach().copy())).collect()
+    weights
+        .iter()
+        .map(|(name, weight)| (name.clone(), weight.detach().copy()))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use tch::Tensor;
 
     use super::*;

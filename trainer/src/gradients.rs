@@ -24,7 +24,9 @@ pub fn sum(parts: impl IntoIterator<Item = Weights>) -> Result<Weights> {
     let mut total = parts.next().context("there are no gradients")?;
     for part in parts {
         for (name, gradient) in part {
-            let total = total.get_mut(&name).with_context(|| format!("a gradient of an unknown weight {name:?}"))?;
+            let total = total
+                .get_mut(&name)
+                .with_context(|| format!("a gradient of an unknown weight {name:?}"))?;
             let _ = total.f_add_(&gradient)?;
         }
     }
@@ -33,7 +35,10 @@ pub fn sum(parts: impl IntoIterator<Item = Weights>) -> Result<Weights> {
 
 /// Views of weights that autograd does not follow.
 pub fn detached(weights: &Weights) -> Weights {
-    weights.iter().map(|(name, weight)| (name.clone(), weight.detach())).collect()
+    weights
+        .iter()
+        .map(|(name, weight)| (name.clone(), weight.detach()))
+        .collect()
 }
 
 /// Scales all gradients together so that their L2 norm is at most `largest`.
@@ -41,23 +46,33 @@ pub fn detached(weights: &Weights) -> Weights {
 /// # Errors
 /// libtorch cannot compute.
 pub fn clip(gradients: &mut Weights, largest: f64) -> Result<()> {
-    let squares: Vec<Tensor> = gradients.values().map(|gradient| gradient.square().sum(Kind::Float)).collect();
-    let norm = Tensor::f_stack(&squares, 0)?.sum(Kind::Float).double_value(&[]).sqrt();
+    let squares: Vec<Tensor> = gradients
+        .values()
+        .map(|gradient| gradient.square().sum(Kind::Float))
+        .collect();
+    let norm = Tensor::f_stack(&squares, 0)?
+        .sum(Kind::Float)
+        .double_value(&[])
+        .sqrt();
     if norm > largest {
-        gradients.values_mut().try_for_each(|gradient| gradient.f_mul_scalar_(largest / norm).map(drop))?;
+        gradients
+            .values_mut()
+            .try_for_each(|gradient| gradient.f_mul_scalar_(largest / norm).map(drop))?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn clipping_scales_the_joint_norm() {
         let tensor = |values: &[f32]| Tensor::from_slice(values);
-        let mut gradients = Weights::from([("a".to_string(), tensor(&[3.0])), ("b".to_string(), tensor(&[0.0, 4.0]))]);
+        let mut gradients = Weights::from([
+            ("a".to_string(), tensor(&[3.0])),
+            ("b".to_string(), tensor(&[0.0, 4.0])),
+        ]);
         clip(&mut gradients, 10.0).unwrap();
         assert_eq!(gradients["b"].double_value(&[1]), 4.0);
         clip(&mut gradients, 1.0).unwrap();

@@ -20,7 +20,12 @@ pub struct Accuracy {
 impl Accuracy {
     /// From counts; `n` is above 0.
     pub fn new(n_right: usize, n: usize) -> Accuracy {
-        Accuracy { n, n_right, accuracy: n_right as f64 / n as f64, interval: wilson(n_right, n) }
+        Accuracy {
+            n,
+            n_right,
+            accuracy: n_right as f64 / n as f64,
+            interval: wilson(n_right, n),
+        }
     }
 
     /// From one truth value per image.
@@ -32,7 +37,12 @@ impl Accuracy {
 impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [low, high] = self.interval.map(|bound| 100.0 * bound);
-        write!(f, "{:.1} % (n = {}, 95 % interval {low:.1} to {high:.1} %)", 100.0 * self.accuracy, self.n)
+        write!(
+            f,
+            "{:.1} % (n = {}, 95 % interval {low:.1} to {high:.1} %)",
+            100.0 * self.accuracy,
+            self.n
+        )
     }
 }
 
@@ -47,7 +57,10 @@ fn wilson(n_right: usize, n: usize) -> [f64; 2] {
     let centre = share + Z * Z / (2.0 * n);
     let reach = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
-    [((centre - reach) / scale).max(0.0), ((centre + reach) / scale).min(1.0)]
+    [
+        ((centre - reach) / scale).max(0.0),
+        ((centre + reach) / scale).min(1.0),
+    ]
 }
 
 #[cfg(test)]
@@ -57,9 +70,16 @@ mod tests {
     /// Values of R's `prop.test(…, correct = FALSE)`.
     #[test]
     fn intervals_are_those_of_other_software() {
-        for ((n_right, n), expected) in [((8, 10), [0.490_162, 0.943_318]), ((0, 10), [0.0, 0.277_533]), ((10, 10), [0.722_467, 1.0])] {
+        for ((n_right, n), expected) in [
+            ((8, 10), [0.490_162, 0.943_318]),
+            ((0, 10), [0.0, 0.277_533]),
+            ((10, 10), [0.722_467, 1.0]),
+        ] {
             let got = wilson(n_right, n);
-            assert!((got[0] - expected[0]).abs() < 1e-5 && (got[1] - expected[1]).abs() < 1e-5, "{n_right}/{n}: {got:?}");
+            assert!(
+                (got[0] - expected[0]).abs() < 1e-5 && (got[1] - expected[1]).abs() < 1e-5,
+                "{n_right}/{n}: {got:?}"
+            );
         }
     }
 }

@@ -16,8 +16,17 @@ impl Dynamics {
 
 impl From<Purification> for Dynamics {
     fn from(purification: Purification) -> Dynamics {
-        let Purification { steps, step_size, temperature } = purification;
-        Dynamics { steps, step_size, temperature, clip: Setting::Off(crate::config::Off::Off) }
+        let Purification {
+            steps,
+            step_size,
+            temperature,
+        } = purification;
+        Dynamics {
+            steps,
+            step_size,
+            temperature,
+            clip: Setting::Off(crate::config::Off::Off),
+        }
     }
 }
 
@@ -26,13 +35,20 @@ impl From<Purification> for Dynamics {
 ///
 /// # Errors
 /// The shapes differ.
-pub fn step(x: &Tensor, gradient: &Tensor, noise: &Tensor, dynamics: &Dynamics) -> Result<(Tensor, Tensor)> {
+pub fn step(
+    x: &Tensor,
+    gradient: &Tensor,
+    noise: &Tensor,
+    dynamics: &Dynamics,
+) -> Result<(Tensor, Tensor)> {
     let mut drift = gradient.f_mul_scalar(dynamics.drift_factor())?;
     if let Some(largest) = dynamics.clip.value() {
         let factor = (largest / (norms(&drift)? + f64::MIN_POSITIVE.sqrt())).f_clamp_max(1.0)?;
         drift = drift.f_mul(&factor.f_view([-1, 1, 1, 1])?)?;
     }
-    let next = x.f_sub(&drift)?.f_add(&noise.f_mul_scalar(dynamics.step_size)?)?;
+    let next = x
+        .f_sub(&drift)?
+        .f_add(&noise.f_mul_scalar(dynamics.step_size)?)?;
     Ok((next, drift))
 }
 
@@ -41,7 +57,10 @@ pub fn step(x: &Tensor, gradient: &Tensor, noise: &Tensor, dynamics: &Dynamics) 
 /// # Errors
 /// Another rank.
 pub fn norms(images: &Tensor) -> Result<Tensor> {
-    Ok(images.f_square()?.f_sum_dim_intlist([1i64, 2, 3].as_slice(), false, images.kind())?.f_sqrt()?)
+    Ok(images
+        .f_square()?
+        .f_sum_dim_intlist([1i64, 2, 3].as_slice(), false, images.kind())?
+        .f_sqrt()?)
 }
 
 /// Where chains are after their steps.
@@ -59,7 +78,12 @@ pub struct ChainEnds {
 ///
 /// # Errors
 /// The images do not fit the network.
-pub fn run(team: &Team, gradient_network: &Network<'_>, start: &Tensor, dynamics: &Dynamics) -> Result<ChainEnds> {
+pub fn run(
+    team: &Team,
+    gradient_network: &Network<'_>,
+    start: &Tensor,
+    dynamics: &Dynamics,
+) -> Result<ChainEnds> {
     let _guard = tch::no_grad_guard();
     let n = start.size()[0] as f64;
     let mut parts = team.split(start)?;
@@ -75,14 +99,23 @@ pub fn run(team: &Team, gradient_network: &Network<'_>, start: &Tensor, dynamics
         strength += moved.iter().map(|(_, strength)| strength).sum::<f64>() / n;
         parts = moved.into_iter().map(|(next, _)| next).collect();
     }
-    Ok(ChainEnds { images: Tensor::f_cat(&parts, 0)?, gradient_strength: strength / dynamics.steps as f64 })
+    Ok(ChainEnds {
+        images: Tensor::f_cat(&parts, 0)?,
+        gradient_strength: strength / dynamics.steps as f64,
+    })
 }
 
 /// Purifies images in batches of at most `batch`.
 ///
 /// # Errors
 /// The images do not fit the network.
-pub fn purify(team: &Team, gradient_network: &Network<'_>, images: &Tensor, dynamics: &Dynamics, batch: usize) -> Result<Tensor> {
+pub fn purify(
+    team: &Team,
+    gradient_network: &Network<'_>,
+    images: &Tensor,
+    dynamics: &Dynamics,
+    batch: usize,
+) -> Result<Tensor> {
     let ends = images
         .f_split(batch as i64, 0)?
         .iter()
@@ -93,16 +126,21 @@ pub fn purify(team: &Team, gradient_network: &Network<'_>, images: &Tensor, dyna
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::Off;
 
-    const DYNAMICS: Dynamics = Dynamics { steps: 1, step_size: 0.2, temperature: 0.5, clip: Setting::Off(Off::Off) };
+    const DYNAMICS: Dynamics = Dynamics {
+        steps: 1,
+        step_size: 0.2,
+        temperature: 0.5,
+        clip: Setting::Off(Off::Off),
+    };
 
     /// ε = 0.2, T = 0.5: ε²/(2T) = 0.04, so that x − 0.04·g + 0.2·z = 1 − 0.4 + 0.1.
     #[test]
     fn a_step_has_its_closed_form() {
-        let image = |value: f64| Tensor::full([1, 1, 1, 1], value, (Kind::Double, tch::Device::Cpu));
+        let image =
+            |value: f64| Tensor::full([1, 1, 1, 1], value, (Kind::Double, tch::Device::Cpu));
         let (next, drift) = step(&image(1.0), &image(10.0), &image(0.5), &DYNAMICS).unwrap();
         assert!((next.double_value(&[0, 0, 0, 0]) - 0.7).abs() < 1e-12);
         assert!((drift.double_value(&[0, 0, 0, 0]) - 0.4).abs() < 1e-12);
@@ -110,7 +148,10 @@ mod tests {
 
     #[test]
     fn a_clipped_drift_keeps_its_direction_and_a_small_one_its_length() {
-        let clipped = Dynamics { clip: Setting::On(0.1), ..DYNAMICS };
+        let clipped = Dynamics {
+            clip: Setting::On(0.1),
+            ..DYNAMICS
+        };
         let gradient = Tensor::from_slice(&[30.0, -40.0, 0.0, 0.25]).view([2, 1, 1, 2]);
         let zero = gradient.zeros_like();
         let (_, drift) = step(&zero, &gradient, &zero, &clipped).unwrap();

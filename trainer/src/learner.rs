@@ -65,10 +65,19 @@ impl Learner {
         let graph = config.network.graph()?;
         let energy = Program::new(&rewrite::apply(&graph, &Rewrite::ALL)?, Kind::Float, device);
         let gradient = Program::new(&gradient_graph(&graph, &Rewrite::ALL)?, Kind::Float, device);
-        let bank = Bank::new(&config.chains, config.seed, fresh_starts(&config, &dataset.train).as_ref(), device);
+        let bank = Bank::new(
+            &config.chains,
+            config.seed,
+            fresh_starts(&config, &dataset.train).as_ref(),
+            device,
+        );
         Ok(Learner {
             order: Order::new(config.seed, dataset.train.len()),
-            average: config.learning.ema_decay.value().map(|_| ema::copied(&weights)),
+            average: config
+                .learning
+                .ema_decay
+                .value()
+                .map(|_| ema::copied(&weights)),
             adam: Adam::new(config.learning.adam, &weights),
             update: 0,
             last_ends: None,
@@ -87,7 +96,11 @@ impl Learner {
     ///
     /// # Errors
     /// The checkpoint is of another network or configuration.
-    pub fn restore(&mut self, header: &Header, group: impl Fn(&str) -> Result<Tensors>) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        header: &Header,
+        group: impl Fn(&str) -> Result<Tensors>,
+    ) -> Result<()> {
         let graph = self.config.network.graph()?;
         let read_weights = |name| -> Result<Tensors> {
             let weights = group(name)?;
@@ -98,11 +111,15 @@ impl Learner {
         if self.average.is_some() {
             self.average = Some(to_device(&read_weights(EMA)?, Kind::Float, self.device));
         }
-        self.adam.restore(header.update, &group(OPTIMIZER)?, self.device)?;
+        self.adam
+            .restore(header.update, &group(OPTIMIZER)?, self.device)?;
         if self.bank.states().is_some() {
             let saved = group(BANK)?;
-            let states = saved.get(STATES).with_context(|| format!("the saved bank has no tensor {STATES:?}"))?;
-            self.bank.restore(from_host(states, Kind::Float, self.device))?;
+            let states = saved
+                .get(STATES)
+                .with_context(|| format!("the saved bank has no tensor {STATES:?}"))?;
+            self.bank
+                .restore(from_host(states, Kind::Float, self.device))?;
         }
         self.update = header.update;
         Ok(())
@@ -122,7 +139,12 @@ impl Learner {
     /// Ends of this update's chains.
     fn negatives(&mut self) -> Result<ChainEnds> {
         let fresh = fresh_starts(&self.config, &self.dataset.train);
-        let drawn = self.bank.draw(self.update, self.config.learning.batch, fresh.as_ref(), self.device);
+        let drawn = self.bank.draw(
+            self.update,
+            self.config.learning.batch,
+            fresh.as_ref(),
+            self.device,
+        );
         let weights = detached(&self.weights);
         let network = self.gradient.bind(&weights)?;
         seed_torch(self.config.seed, self.update, Purpose::Langevin);
@@ -134,16 +156,31 @@ impl Learner {
     /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights.
     fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
         let scale = 1.0 / (self.config.langevin.temperature * positives.size()[0] as f64);
-        let parts = self.team.split(positives)?.into_iter().zip(self.team.split(negatives)?).collect();
+        let parts = self
+            .team
+            .split(positives)?
+            .into_iter()
+            .zip(self.team.split(negatives)?)
+            .collect();
         let (program, weights) = (Shared::new(&self.energy), Shared::new(&self.weights));
-        let parts = self.team.map(parts, |(positives, negatives): (Tensor, Tensor)| {
-            let n = positives.size()[0];
-            let energies = program.get().bind(weights.get())?.output("energy", &Tensor::f_cat(&[positives, negatives], 0)?)?;
-            let loss = (energies.narrow(0, 0, n).sum(Kind::Float) - energies.narrow(0, n, n).sum(Kind::Float)) * scale;
-            Ok((loss.double_value(&[]), of_loss(&loss, weights.get())?))
-        })?;
+        let parts = self
+            .team
+            .map(parts, |(positives, negatives): (Tensor, Tensor)| {
+                let n = positives.size()[0];
+                let energies = program
+                    .get()
+                    .bind(weights.get())?
+                    .output("energy", &Tensor::f_cat(&[positives, negatives], 0)?)?;
+                let loss = (energies.narrow(0, 0, n).sum(Kind::Float)
+                    - energies.narrow(0, n, n).sum(Kind::Float))
+                    * scale;
+                Ok((loss.double_value(&[]), of_loss(&loss, weights.get())?))
+            })?;
         let difference = parts.iter().map(|(difference, _)| difference).sum();
-        Ok((difference, sum(parts.into_iter().map(|(_, gradients)| gradients))?))
+        Ok((
+            difference,
+            sum(parts.into_iter().map(|(_, gradients)| gradients))?,
+        ))
     }
 }
 
@@ -163,13 +200,19 @@ impl Learning for Learner {
             clip(&mut gradients, largest)?;
         }
         let learning_rate = self.learning_rate(self.update);
-        self.adam.step(&mut self.weights, &gradients, learning_rate)?;
-        if let (Some(average), Some(decay)) = (&mut self.average, self.config.learning.ema_decay.value()) {
+        self.adam
+            .step(&mut self.weights, &gradients, learning_rate)?;
+        if let (Some(average), Some(decay)) =
+            (&mut self.average, self.config.learning.ema_decay.value())
+        {
             ema::advance(average, &self.weights, ema::decay_at(decay, self.update))?;
         }
         self.last_ends = Some(negatives.images);
         self.update += 1;
-        Ok(vec![("energy_difference", energy_difference), ("gradient_strength", gradient_strength)])
+        Ok(vec![
+            ("energy_difference", energy_difference),
+            ("gradient_strength", gradient_strength),
+        ])
     }
 
     fn update_number(&self) -> u64 {
@@ -202,23 +245,32 @@ impl Learning for Learner {
             temperature: purification.temperature,
             steps: purification.steps,
         });
-        header.config = serde_json::to_value(&self.config).context("cannot write the configuration")?;
+        header.config =
+            serde_json::to_value(&self.config).context("cannot write the configuration")?;
         Ok(header)
     }
 
     fn groups(&self) -> Result<Vec<(&'static str, Tensors)>> {
-        let mut groups = vec![(WEIGHTS, to_host(&self.weights)?), (OPTIMIZER, self.adam.state()?)];
+        let mut groups = vec![
+            (WEIGHTS, to_host(&self.weights)?),
+            (OPTIMIZER, self.adam.state()?),
+        ];
         if let Some(average) = &self.average {
             groups.push((EMA, to_host(average)?));
         }
         if let Some(states) = self.bank.states() {
-            groups.push((BANK, Tensors::from([(STATES.to_string(), tensor_to_host(states)?)])));
+            groups.push((
+                BANK,
+                Tensors::from([(STATES.to_string(), tensor_to_host(states)?)]),
+            ));
         }
         Ok(groups)
     }
 
     fn sheet(&self) -> Result<Option<Vec<u8>>> {
-        let Some(ends) = &self.last_ends else { return Ok(None) };
+        let Some(ends) = &self.last_ends else {
+            return Ok(None);
+        };
         let shown = ends.narrow(0, 0, ends.size()[0].min(N_SAMPLES as i64));
         let (data, _) = self.dataset.train.first(shown.size()[0] as usize);
         Ok(Some(report::sheet(&data, &shown)?))
@@ -226,8 +278,14 @@ impl Learning for Learner {
 
     fn curves(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("energy_difference", "energy of data − energy of chain ends, over T"),
-            ("gradient_strength", "gradient strength: mean L2 norm of (ε²/2T)·∇E"),
+            (
+                "energy_difference",
+                "energy of data − energy of chain ends, over T",
+            ),
+            (
+                "gradient_strength",
+                "gradient strength: mean L2 norm of (ε²/2T)·∇E",
+            ),
         ]
     }
 }
@@ -235,22 +293,33 @@ impl Learning for Learner {
 /// Weights on a device that autograd follows.
 pub(crate) fn trainable(weights: &Tensors, device: Device) -> Weights {
     let weights = to_device(weights, Kind::Float, device);
-    weights.into_iter().map(|(name, weight)| (name, weight.set_requires_grad(true))).collect()
+    weights
+        .into_iter()
+        .map(|(name, weight)| (name, weight.set_requires_grad(true)))
+        .collect()
 }
 
 /// Images plus normal noise of standard deviation `sigma`.
 pub(crate) fn with_noise(images: Tensor, sigma: f64) -> Tensor {
-    if sigma == 0.0 { images } else { &images + images.randn_like() * sigma }
+    if sigma == 0.0 {
+        images
+    } else {
+        &images + images.randn_like() * sigma
+    }
 }
 
 fn fresh_starts<'a>(config: &'a EnergyConfig, images: &'a Images) -> Box<dyn FreshStarts + 'a> {
     match config.chains.start {
-        Start::DataPersistent | Start::Data => {
-            Box::new(DataStarts { images, data: &config.data, sigma: config.learning.data_noise })
-        }
+        Start::DataPersistent | Start::Data => Box::new(DataStarts {
+            images,
+            data: &config.data,
+            sigma: config.learning.data_noise,
+        }),
         Start::NoisePersistent | Start::Noise => {
             let shape = images.shape();
-            Box::new(UniformNoise { shape: [shape.channels, shape.height, shape.width].map(|size| size as i64) })
+            Box::new(UniformNoise {
+                shape: [shape.channels, shape.height, shape.width].map(|size| size as i64),
+            })
         }
     }
 }
@@ -264,7 +333,14 @@ struct DataStarts<'a> {
 
 impl FreshStarts for DataStarts<'_> {
     fn draw(&self, n: usize) -> Tensor {
-        let indices = Tensor::randint(self.images.len() as i64, [n as i64], (Kind::Int64, Device::Cpu));
-        with_noise(augment(self.images.batch(&indices).0, self.data), self.sigma)
+        let indices = Tensor::randint(
+            self.images.len() as i64,
+            [n as i64],
+            (Kind::Int64, Device::Cpu),
+        );
+        with_noise(
+            augment(self.images.batch(&indices).0, self.data),
+            self.sigma,
+        )
     }
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::{Dim, Graph, Shape, Source, Value};
 use ebm_export::op::{
-    Activation, AveragePool, Binary, Compare, Conv, ConvTranspose, KeepDims, Op, Reduce, ReduceKind, Unary,
+    Activation, AveragePool, Binary, Compare, Conv, ConvTranspose, KeepDims, Op, Reduce,
+    ReduceKind, Unary,
 };
 use ebm_export::tensor;
 use tch::{Device, Kind, Tensor};
@@ -19,7 +20,10 @@ pub type Weights = BTreeMap<String, Tensor>;
 
 /// Copies tensors of a checkpoint to a device.
 pub fn to_device(tensors: &tensor::Tensors, kind: Kind, device: Device) -> Weights {
-    tensors.iter().map(|(name, tensor)| (name.clone(), from_host(tensor, kind, device))).collect()
+    tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), from_host(tensor, kind, device)))
+        .collect()
 }
 
 /// Copies tensors back, as f32.
@@ -27,13 +31,19 @@ pub fn to_device(tensors: &tensor::Tensors, kind: Kind, device: Device) -> Weigh
 /// # Errors
 /// libtorch cannot copy.
 pub fn to_host(weights: &Weights) -> Result<tensor::Tensors> {
-    weights.iter().map(|(name, weight)| Ok((name.clone(), tensor_to_host(weight)?))).collect()
+    weights
+        .iter()
+        .map(|(name, weight)| Ok((name.clone(), tensor_to_host(weight)?)))
+        .collect()
 }
 
 /// Copies one tensor to a device.
 pub fn from_host(tensor: &tensor::Tensor, kind: Kind, device: Device) -> Tensor {
     let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
-    Tensor::from_slice(tensor.data()).view(shape.as_slice()).to_kind(kind).to_device(device)
+    Tensor::from_slice(tensor.data())
+        .view(shape.as_slice())
+        .to_kind(kind)
+        .to_device(device)
 }
 
 /// Copies one tensor back, as f32.
@@ -42,7 +52,12 @@ pub fn from_host(tensor: &tensor::Tensor, kind: Kind, device: Device) -> Tensor 
 /// libtorch cannot copy.
 pub fn tensor_to_host(tensor: &Tensor) -> Result<tensor::Tensor> {
     let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
-    let flat = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
+    let flat = tensor
+        .detach()
+        .to_device(Device::Cpu)
+        .to_kind(Kind::Float)
+        .contiguous()
+        .view([-1]);
     Ok(tensor::Tensor::new(&shape, Vec::<f32>::try_from(flat)?))
 }
 
@@ -112,9 +127,14 @@ impl Program {
         }
         let mut tracked = false;
         for (index, name, shape) in &self.weights {
-            let weight = weights.get(name).with_context(|| format!("there is no weight {name:?}: these weights are of another network"))?;
+            let weight = weights.get(name).with_context(|| {
+                format!("there is no weight {name:?}: these weights are of another network")
+            })?;
             let got = weight.size();
-            ensure!(got == *shape, "weight {name:?} has shape {got:?}, the network expects {shape:?}: these weights are of another network");
+            ensure!(
+                got == *shape,
+                "weight {name:?} has shape {got:?}, the network expects {shape:?}: these weights are of another network"
+            );
             tracked |= weight.requires_grad();
             fixed[*index] = Some(weight.shallow_clone());
         }
@@ -124,12 +144,19 @@ impl Program {
             fixed[instruction.result] = Some(value);
         }
         if self.channels_last {
-            fixed.iter_mut().flatten().try_for_each(|value| -> Result<()> {
-                *value = channels_last(value)?;
-                Ok(())
-            })?;
+            fixed
+                .iter_mut()
+                .flatten()
+                .try_for_each(|value| -> Result<()> {
+                    *value = channels_last(value)?;
+                    Ok(())
+                })?;
         }
-        Ok(Network { program: self, fixed, tracked })
+        Ok(Network {
+            program: self,
+            fixed,
+            tracked,
+        })
     }
 }
 
@@ -153,20 +180,35 @@ impl Network<'_> {
     /// The input has another shape than the graph's.
     pub fn evaluate(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         let [(index, name, shape)] = self.program.inputs.as_slice() else {
-            bail!("the graph has {} inputs, expected one", self.program.inputs.len());
+            bail!(
+                "the graph has {} inputs, expected one",
+                self.program.inputs.len()
+            );
         };
         check_input(name, shape, x)?;
         let mut values: Vec<Option<Tensor>> = (0..self.program.n_values).map(|_| None).collect();
-        values[*index] = Some(if self.program.channels_last { channels_last(x)? } else { x.shallow_clone() });
+        values[*index] = Some(if self.program.channels_last {
+            channels_last(x)?
+        } else {
+            x.shallow_clone()
+        });
         let keep_operands = self.tracked || x.requires_grad();
         for instruction in &self.program.flowing {
-            let value = if keep_operands { instruction.run_tracked(&self.fixed, &values)? } else { instruction.run(&self.fixed, &mut values)? };
+            let value = if keep_operands {
+                instruction.run_tracked(&self.fixed, &values)?
+            } else {
+                instruction.run(&self.fixed, &mut values)?
+            };
             for &released in &instruction.released {
                 values[released] = None;
             }
             values[instruction.result] = Some(value);
         }
-        self.program.outputs.iter().map(|(_, operand)| Ok(get(*operand, &self.fixed, &values)?.shallow_clone())).collect()
+        self.program
+            .outputs
+            .iter()
+            .map(|(_, operand)| Ok(get(*operand, &self.fixed, &values)?.shallow_clone()))
+            .collect()
     }
 
     /// One output of the graph.
@@ -176,7 +218,12 @@ impl Network<'_> {
     pub fn output(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let names = self.program.outputs.iter().map(|(name, _)| name);
         let position = names.clone().position(|existing| existing == name);
-        let position = position.with_context(|| format!("the graph has no output {name:?}, only {:?}", names.collect::<Vec<_>>()))?;
+        let position = position.with_context(|| {
+            format!(
+                "the graph has no output {name:?}, only {:?}",
+                names.collect::<Vec<_>>()
+            )
+        })?;
         Ok(self.evaluate(x)?.swap_remove(position))
     }
 }
@@ -186,7 +233,10 @@ fn channels_last(value: &Tensor) -> Result<Tensor> {
     if value.dim() != 4 {
         return Ok(value.shallow_clone());
     }
-    Ok(value.f_permute([0i64, 2, 3, 1])?.f_contiguous()?.f_permute([0i64, 3, 1, 2])?)
+    Ok(value
+        .f_permute([0i64, 2, 3, 1])?
+        .f_contiguous()?
+        .f_permute([0i64, 3, 1, 2])?)
 }
 
 fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
@@ -196,28 +246,46 @@ fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
         Dim::Size(expected) => *expected as i64 == got,
     };
     let fitting = size.len() == shape.rank() && shape.0.iter().zip(&size).all(fits);
-    ensure!(fitting, "input {name:?} has shape {size:?}, the network expects {shape}");
+    ensure!(
+        fitting,
+        "input {name:?} has shape {size:?}, the network expects {shape}"
+    );
     Ok(())
 }
 
-fn get<'a>(operand: Operand, fixed: &'a [Option<Tensor>], flowing: &'a [Option<Tensor>]) -> Result<&'a Tensor> {
+fn get<'a>(
+    operand: Operand,
+    fixed: &'a [Option<Tensor>],
+    flowing: &'a [Option<Tensor>],
+) -> Result<&'a Tensor> {
     let value = match operand {
         Operand::Fixed(index) => &fixed[index],
         Operand::Flowing(index) => &flowing[index],
     };
-    value.as_ref().context("a value of the graph is used before it is there or after it was dropped")
+    value
+        .as_ref()
+        .context("a value of the graph is used before it is there or after it was dropped")
 }
 
 impl Instruction {
     /// The result; an operand that is computed into is taken out of `flowing`.
     fn run(&self, fixed: &[Option<Tensor>], flowing: &mut [Option<Tensor>]) -> Result<Tensor> {
-        if !matches!(self.operation, Operation::InPlace(_) | Operation::ReluInPlace) {
+        if !matches!(
+            self.operation,
+            Operation::InPlace(_) | Operation::ReluInPlace
+        ) {
             return self.run_tracked(fixed, flowing);
         }
-        let Some(&Operand::Flowing(target)) = self.operands.first() else { return self.run_tracked(fixed, flowing) };
-        let mut value = flowing[target].take().context("an operand was dropped before its last use")?;
+        let Some(&Operand::Flowing(target)) = self.operands.first() else {
+            return self.run_tracked(fixed, flowing);
+        };
+        let mut value = flowing[target]
+            .take()
+            .context("an operand was dropped before its last use")?;
         let _ = match &self.operation {
-            Operation::InPlace(Binary::Mul) => value.f_mul_(get(self.operands[1], fixed, flowing)?)?,
+            Operation::InPlace(Binary::Mul) => {
+                value.f_mul_(get(self.operands[1], fixed, flowing)?)?
+            }
             Operation::InPlace(_) => value.f_add_(get(self.operands[1], fixed, flowing)?)?,
             _ => value.f_relu_()?,
         };
@@ -226,7 +294,11 @@ impl Instruction {
 
     /// The result; all operands stay as they are, so that autograd can use them.
     fn run_tracked(&self, fixed: &[Option<Tensor>], flowing: &[Option<Tensor>]) -> Result<Tensor> {
-        let operands: Vec<&Tensor> = self.operands.iter().map(|&operand| get(operand, fixed, flowing)).collect::<Result<_>>()?;
+        let operands: Vec<&Tensor> = self
+            .operands
+            .iter()
+            .map(|&operand| get(operand, fixed, flowing))
+            .collect::<Result<_>>()?;
         let result = match &self.operation {
             Operation::Plain(op) => apply(op, &operands),
             Operation::InPlace(binary) => apply(&Op::Binary(*binary), &operands),
@@ -258,7 +330,9 @@ fn apply(op: &Op, operands: &[&Tensor]) -> Result<Tensor> {
         Op::Cast(_) => x.f_to_kind(Kind::Float)?,
         Op::Compare(Compare::Greater) => x.f_gt_tensor(operands[1])?,
         Op::Conv(conv) => convolve(conv, x, operands[1], operands.get(2).copied())?,
-        Op::ConvTranspose(conv) => convolve_transposed(conv, x, operands[1], operands.get(2).copied())?,
+        Op::ConvTranspose(conv) => {
+            convolve_transposed(conv, x, operands[1], operands.get(2).copied())?
+        }
         Op::Expand(expand) => x.f_expand(extents(&expand.shape, x), false)?,
         Op::MatMul(_) => x.f_matmul(operands[1])?,
         Op::Reduce(reduce) => reduced(reduce, x)?,
@@ -274,7 +348,9 @@ fn activate(activation: &Activation, x: &Tensor) -> Result<Tensor> {
     Ok(match activation {
         Activation::Relu => x.f_relu()?,
         // libtorch's own leaky_relu has a fixed slope in tch.
-        Activation::LeakyRelu { slope } => x.f_clamp_min(0.0)?.f_add(&x.f_clamp_max(0.0)?.f_mul_scalar(f64::from(*slope))?)?,
+        Activation::LeakyRelu { slope } => x
+            .f_clamp_min(0.0)?
+            .f_add(&x.f_clamp_max(0.0)?.f_mul_scalar(f64::from(*slope))?)?,
         Activation::Sigmoid => x.f_sigmoid()?,
         Activation::Tanh => x.f_tanh()?,
         Activation::Softplus => x.f_softplus()?,
@@ -308,12 +384,20 @@ fn average_pool(pool: &AveragePool, x: &Tensor) -> Result<Tensor> {
 
 /// Mean pooling with stride 1: sums over rows, then over columns. On a CPU these adds take a third of the time of libtorch's pooling.
 fn sliding_mean(x: &Tensor, kernel: [i64; 2], pads: [i64; 4]) -> Result<Tensor> {
-    let mut sum = if pads == [0; 4] { x.shallow_clone() } else { x.f_constant_pad_nd(pads)? };
+    let mut sum = if pads == [0; 4] {
+        x.shallow_clone()
+    } else {
+        x.f_constant_pad_nd(pads)?
+    };
     for (axis, taps) in [(2, kernel[0]), (3, kernel[1])] {
         let extent = sum.size()[axis as usize] - taps + 1;
-        let windows = (0..taps).map(|tap| sum.f_narrow(axis, tap, extent)).collect::<Result<Vec<Tensor>, _>>()?;
+        let windows = (0..taps)
+            .map(|tap| sum.f_narrow(axis, tap, extent))
+            .collect::<Result<Vec<Tensor>, _>>()?;
         let (first, rest) = windows.split_first().context("a window without pixels")?;
-        sum = rest.iter().try_fold(first.shallow_clone(), |sum, window| sum.f_add(window))?;
+        sum = rest
+            .iter()
+            .try_fold(first.shallow_clone(), |sum, window| sum.f_add(window))?;
     }
     Ok(sum.f_mul_scalar(1.0 / (kernel[0] * kernel[1]) as f64)?)
 }
@@ -335,7 +419,11 @@ fn convolve(conv: &Conv, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
     }
     let y = x.f_conv2d(weight, bias, strides, [top, left], dilations, groups)?;
     // With a single channel libtorch cannot tell which order the channels are meant to have.
-    if x.size()[1] == 1 && x.device() == Device::Cpu { channels_last(&y) } else { Ok(y) }
+    if x.size()[1] == 1 && x.device() == Device::Cpu {
+        channels_last(&y)
+    } else {
+        Ok(y)
+    }
 }
 
 fn is_small_and_pointwise(conv: &Conv, x: &Tensor, weight: &Tensor) -> bool {
@@ -350,7 +438,9 @@ fn is_small_and_pointwise(conv: &Conv, x: &Tensor, weight: &Tensor) -> bool {
 
 /// A 1×1 convolution as a matrix product over the channels of each pixel.
 fn pointwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let [n, channels, height, width] = x.size()[..] else { bail!("expected [N, C, H, W], got {:?}", x.size()) };
+    let [n, channels, height, width] = x.size()[..] else {
+        bail!("expected [N, C, H, W], got {:?}", x.size())
+    };
     let outputs = weight.size()[0];
     let pixels = x.f_permute([0i64, 2, 3, 1])?.f_reshape([-1, channels])?;
     let matrix = weight.f_reshape([outputs, channels])?.f_transpose(0, 1)?;
@@ -358,22 +448,47 @@ fn pointwise(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tenso
         Some(bias) => bias.f_addmm(&pixels, &matrix)?,
         None => pixels.f_matmul(&matrix)?,
     };
-    Ok(sums.f_view([n, height, width, outputs])?.f_permute([0i64, 3, 1, 2])?)
+    Ok(sums
+        .f_view([n, height, width, outputs])?
+        .f_permute([0i64, 3, 1, 2])?)
 }
 
-fn convolve_transposed(conv: &ConvTranspose, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn convolve_transposed(
+    conv: &ConvTranspose,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
     let strides = conv.strides.map(|stride| stride as i64);
     let dilations = conv.dilations.map(|dilation| dilation as i64);
     let output_pads = conv.output_pads.map(|pad| pad as i64);
     let groups = conv.groups as i64;
     if top == bottom && left == right {
-        return Ok(x.f_conv_transpose2d(weight, bias, strides, [top, left], output_pads, groups, dilations)?);
+        return Ok(x.f_conv_transpose2d(
+            weight,
+            bias,
+            strides,
+            [top, left],
+            output_pads,
+            groups,
+            dilations,
+        )?);
     }
-    let whole = x.f_conv_transpose2d(weight, bias, strides, [0, 0], output_pads, groups, dilations)?;
+    let whole = x.f_conv_transpose2d(
+        weight,
+        bias,
+        strides,
+        [0, 0],
+        output_pads,
+        groups,
+        dilations,
+    )?;
     let size = whole.size();
     let rows = whole.f_narrow(2, top, size[2] - top - bottom)?;
-    Ok(rows.f_narrow(3, left, size[3] - left - right)?.f_contiguous()?)
+    Ok(rows
+        .f_narrow(3, left, size[3] - left - right)?
+        .f_contiguous()?)
 }
 
 fn reduced(reduce: &Reduce, x: &Tensor) -> Result<Tensor> {
@@ -414,8 +529,17 @@ struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     fn new(graph: &'a Graph, kind: Kind) -> Compiler<'a> {
-        let index = graph.values().enumerate().map(|(index, value)| (value, index)).collect();
-        Compiler { graph, kind, index, dynamic: graph.is_dynamic() }
+        let index = graph
+            .values()
+            .enumerate()
+            .map(|(index, value)| (value, index))
+            .collect();
+        Compiler {
+            graph,
+            kind,
+            index,
+            dynamic: graph.is_dynamic(),
+        }
     }
 
     fn compile(&self, device: Device) -> Program {
@@ -426,7 +550,12 @@ impl<'a> Compiler<'a> {
             constants: Vec::new(),
             weights: Vec::new(),
             inputs: Vec::new(),
-            outputs: self.graph.outputs().iter().map(|(name, value)| (name.clone(), self.operand(*value))).collect(),
+            outputs: self
+                .graph
+                .outputs()
+                .iter()
+                .map(|(name, value)| (name.clone(), self.operand(*value)))
+                .collect(),
             fixed: Vec::new(),
             flowing: Vec::new(),
         };
@@ -443,11 +572,23 @@ impl<'a> Compiler<'a> {
         let (node, index) = (self.graph.node(value), self.index[&value]);
         let shape = &node.value_type.shape;
         match &node.source {
-            Source::Input => program.inputs.push((index, node.name.clone(), shape.clone())),
-            Source::Weight => program.weights.push((index, node.name.clone(), as_i64(&shape.concrete(1)))),
-            Source::Constant(tensor) => program.constants.push((index, from_host(tensor, self.kind, program.device))),
+            Source::Input => program
+                .inputs
+                .push((index, node.name.clone(), shape.clone())),
+            Source::Weight => {
+                program
+                    .weights
+                    .push((index, node.name.clone(), as_i64(&shape.concrete(1))))
+            }
+            Source::Constant(tensor) => program
+                .constants
+                .push((index, from_host(tensor, self.kind, program.device))),
             Source::Operator { op, inputs } => {
-                let list = if self.dynamic[index] { &mut program.flowing } else { &mut program.fixed };
+                let list = if self.dynamic[index] {
+                    &mut program.flowing
+                } else {
+                    &mut program.fixed
+                };
                 list.push(self.instruction(value, op, inputs));
             }
         }
@@ -455,7 +596,11 @@ impl<'a> Compiler<'a> {
 
     fn operand(&self, value: Value) -> Operand {
         let index = self.index[&value];
-        if self.dynamic[index] { Operand::Flowing(index) } else { Operand::Fixed(index) }
+        if self.dynamic[index] {
+            Operand::Flowing(index)
+        } else {
+            Operand::Fixed(index)
+        }
     }
 
     fn instruction(&self, value: Value, op: &Op, inputs: &[Value]) -> Instruction {
@@ -476,17 +621,30 @@ impl<'a> Compiler<'a> {
     /// g and x, where the operator is `g · cast(x > 0)`. In place of x its `Relu` is taken, where there is one: it is
     /// positive where x is, and x itself can then be dropped earlier.
     fn mask(&self, op: &Op, inputs: &[Value]) -> Option<[Value; 2]> {
-        let (Op::Binary(Binary::Mul), &[left, right]) = (op, inputs) else { return None };
-        let masked = |g: Value, mask: Value| self.positive(mask).map(|x| [g, self.relu_of(x).unwrap_or(x)]);
+        let (Op::Binary(Binary::Mul), &[left, right]) = (op, inputs) else {
+            return None;
+        };
+        let masked = |g: Value, mask: Value| {
+            self.positive(mask)
+                .map(|x| [g, self.relu_of(x).unwrap_or(x)])
+        };
         masked(left, right).or_else(|| masked(right, left))
     }
 
     /// x, where the value is `cast(x > 0)`.
     fn positive(&self, value: Value) -> Option<Value> {
-        let (Op::Cast(_), &[truth]) = self.graph.operator(value)? else { return None };
-        let (Op::Compare(Compare::Greater), &[x, zero]) = self.graph.operator(truth)? else { return None };
+        let (Op::Cast(_), &[truth]) = self.graph.operator(value)? else {
+            return None;
+        };
+        let (Op::Compare(Compare::Greater), &[x, zero]) = self.graph.operator(truth)? else {
+            return None;
+        };
         match &self.graph.node(zero).source {
-            Source::Constant(constant) if constant.shape().is_empty() && constant.data() == [0.0] => Some(x),
+            Source::Constant(constant)
+                if constant.shape().is_empty() && constant.data() == [0.0] =>
+            {
+                Some(x)
+            }
             _ => None,
         }
     }
@@ -499,13 +657,24 @@ impl<'a> Compiler<'a> {
     /// Lets an instruction compute into its first operand where nobody else holds that operand's memory.
     fn compute_in_place(&self, instructions: &mut [Instruction]) {
         let owned = owned_values(instructions);
-        let shapes: Vec<&Shape> = self.graph.values().map(|value| self.graph.shape(value)).collect();
+        let shapes: Vec<&Shape> = self
+            .graph
+            .values()
+            .map(|value| self.graph.shape(value))
+            .collect();
         for instruction in instructions {
-            let free = |operand: &Operand| matches!(operand, Operand::Flowing(index)
-                if owned.contains(index) && instruction.released.contains(index) && shapes[*index] == shapes[instruction.result]);
+            let free = |operand: &Operand| {
+                matches!(operand, Operand::Flowing(index)
+                if owned.contains(index) && instruction.released.contains(index) && shapes[*index] == shapes[instruction.result])
+            };
             match (&instruction.operation, instruction.operands.as_slice()) {
-                (Operation::Plain(Op::Activation(Activation::Relu)), [x]) if free(x) => instruction.operation = Operation::ReluInPlace,
-                (Operation::Plain(Op::Binary(binary @ (Binary::Add | Binary::Mul))), [left, right]) if left.index() != right.index() => {
+                (Operation::Plain(Op::Activation(Activation::Relu)), [x]) if free(x) => {
+                    instruction.operation = Operation::ReluInPlace
+                }
+                (
+                    Operation::Plain(Op::Binary(binary @ (Binary::Add | Binary::Mul))),
+                    [left, right],
+                ) if left.index() != right.index() => {
                     let binary = *binary;
                     if free(left) {
                         instruction.operation = Operation::InPlace(binary);
@@ -537,7 +706,11 @@ impl Operand {
 
 /// Drops instructions whose result nobody uses.
 fn drop_unused(program: &mut Program) {
-    let mut needed: HashSet<usize> = program.outputs.iter().map(|(_, operand)| operand.index()).collect();
+    let mut needed: HashSet<usize> = program
+        .outputs
+        .iter()
+        .map(|(_, operand)| operand.index())
+        .collect();
     let mut keep = |instruction: &Instruction| {
         let kept = needed.contains(&instruction.result);
         if kept {
@@ -546,7 +719,11 @@ fn drop_unused(program: &mut Program) {
         kept
     };
     for list in [&mut program.flowing, &mut program.fixed] {
-        let mut kept: Vec<Instruction> = std::mem::take(list).into_iter().rev().filter(&mut keep).collect();
+        let mut kept: Vec<Instruction> = std::mem::take(list)
+            .into_iter()
+            .rev()
+            .filter(&mut keep)
+            .collect();
         kept.reverse();
         *list = kept;
     }
@@ -554,19 +731,174 @@ fn drop_unused(program: &mut Program) {
 
 /// Notes at each instruction which values it is the last to use.
 fn release(program: &mut Program) {
-    let mut used: HashSet<usize> = program.outputs.iter().filter_map(|(_, operand)| operand.flowing()).collect();
+    let mut used: HashSet<usize> = program
+        .outputs
+        .iter()
+        .filter_map(|(_, operand)| operand.flowing())
+        .collect();
     for instruction in program.flowing.iter_mut().rev() {
-        let operands: Vec<usize> = instruction.operands.iter().filter_map(|operand| operand.flowing()).collect();
-        instruction.released = operands.into_iter().filter(|&operand| used.insert(operand)).collect();
+        let operands: Vec<usize> = instruction
+            .operands
+            .iter()
+            .filter_map(|operand| operand.flowing())
+            .collect();
+        instruction.released = operands
+            .into_iter()
+            .filter(|&operand| used.insert(operand))
+            .collect();
     }
 }
 
 /// Values in memory of their own: made by an operator that allocates, and never seen through a view.
 fn owned_values(instructions: &[Instruction]) -> HashSet<usize> {
     let may_be_view = |operation: &Operation| {
-        matches!(operation, Operation::Plain(Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reduce(_)) | Operation::Truth(_))
+        matches!(
+            operation,
+            Operation::Plain(Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reduce(_))
+                | Operation::Truth(_)
+        )
     };
-    let (views, makers): (Vec<&Instruction>, Vec<&Instruction>) = instructions.iter().partition(|instruction| may_be_view(&instruction.operation));
-    let seen: HashSet<usize> = views.iter().flat_map(|view| view.operands.iter().filter_map(|operand| operand.flowing())).collect();
-    makers.iter().map(|maker| maker.result).filter(|result| !seen.contains(result)).collect()
+    let (views, makers): (Vec<&Instruction>, Vec<&Instruction>) = instructions
+        .iter()
+        .partition(|instruction| may_be_view(&instruction.operation));
+    let seen: HashSet<usize> = views
+        .iter()
+        .flat_map(|view| view.operands.iter().filter_map(|operand| operand.flowing()))
+        .collect();
+    makers
+        .iter()
+        .map(|maker| maker.result)
+        .filter(|result| !seen.contains(result))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ebm_export::arch::{Activation, Network as Description, Sngan};
+    use ebm_export::pipeline::gradient_graph;
+    use ebm_export::rewrite::Rewrite;
+
+    use super::*;
+
+    fn single(name: &str, tensor: Tensor) -> Weights {
+        Weights::from([(name.to_string(), tensor)])
+    }
+
+    /// E(x) = Σ (w·x)² has ∇E = 2w²x.
+    #[test]
+    fn a_quadratic_energy_has_its_closed_form() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[1, 1, 2])).unwrap();
+        let w = graph.weight("w", &[1, 1, 2]).unwrap();
+        let product = graph.apply("product", Binary::Mul, &[x, w]).unwrap();
+        let square = graph
+            .apply("square", Binary::Mul, &[product, product])
+            .unwrap();
+        let sum = Reduce {
+            kind: ReduceKind::Sum,
+            axes: vec![1, 2, 3],
+            keep_dims: KeepDims::No,
+        };
+        let energy = graph.apply("energy", sum, &[square]).unwrap();
+        graph.set_output("energy", energy);
+        let graph = ebm_export::gradient::gradient(&graph, "energy", "x").unwrap();
+        let program = Program::new(&graph, Kind::Float, Device::Cpu);
+        let weights = single("w", Tensor::from_slice(&[2.0f32, 0.5]).view([1, 1, 2]));
+        let x = Tensor::from_slice(&[1.0f32, -4.0]).view([1, 1, 1, 2]);
+        let outputs = program.bind(&weights).unwrap().evaluate(&x).unwrap();
+        assert_eq!(outputs[0].double_value(&[0]), 8.0);
+        assert_eq!(
+            Vec::<f32>::try_from(outputs[1].view([-1])).unwrap(),
+            [8.0, -2.0]
+        );
+        assert_eq!(
+            Vec::<f32>::try_from(x.view([-1])).unwrap(),
+            [1.0, -4.0],
+            "the input is as it was"
+        );
+    }
+
+    #[test]
+    fn the_gradient_graph_agrees_with_autograd() {
+        for activation in [
+            Activation::Relu,
+            Activation::Silu,
+            Activation::LeakyRelu { slope: 0.1 },
+            Activation::Gelu,
+        ] {
+            for (kind, tolerance) in [(Kind::Double, 1e-7), (Kind::Float, 1e-5)] {
+                let error = autograd_difference(activation, kind);
+                assert!(error < tolerance, "{activation:?} {kind:?}: {error}");
+            }
+        }
+    }
+
+    /// Relative L2 difference of the rewritten gradient graph in `kind` from autograd through the energy graph in f64.
+    fn autograd_difference(activation: Activation, kind: Kind) -> f64 {
+        let network = Description::Sngan(Sngan::small(
+            8,
+            1,
+            &[5, 7, 7],
+            &[true, true, false],
+            activation,
+        ));
+        let energy_graph = network.graph().unwrap();
+        let weights = network.initial_weights(1).unwrap();
+        tch::manual_seed(1);
+        let x = Tensor::randn([6, 1, 8, 8], (Kind::Double, Device::Cpu));
+
+        let program = Program::new(&energy_graph, Kind::Double, Device::Cpu);
+        let exact = program
+            .bind(&to_device(&weights, Kind::Double, Device::Cpu))
+            .unwrap();
+        let leaf = x.copy().set_requires_grad(true);
+        let energy = exact.output("energy", &leaf).unwrap().sum(Kind::Double);
+        let expected = Tensor::run_backward(&[&energy], &[&leaf], false, false).swap_remove(0);
+
+        let graph = gradient_graph(&energy_graph, &Rewrite::ALL).unwrap();
+        let program = Program::new(&graph, kind, Device::Cpu);
+        let network = program
+            .bind(&to_device(&weights, kind, Device::Cpu))
+            .unwrap();
+        let got = network
+            .output("gradient", &x.to_kind(kind))
+            .unwrap()
+            .to_kind(Kind::Double);
+        (got - &expected).norm().double_value(&[]) / expected.norm().double_value(&[])
+    }
+
+    #[test]
+    fn weights_of_another_network_are_refused() {
+        let network = Description::Sngan(Sngan::small(8, 1, &[2], &[true], Activation::Relu));
+        let other = Description::Sngan(Sngan::small(8, 1, &[3], &[true], Activation::Relu));
+        let program = Program::new(&network.graph().unwrap(), Kind::Float, Device::Cpu);
+        let weights = to_device(&other.initial_weights(1).unwrap(), Kind::Float, Device::Cpu);
+        let error = program.bind(&weights).unwrap_err().to_string();
+        assert!(
+            error.contains("these weights are of another network"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn images_of_another_size_are_refused() {
+        let network = Description::Sngan(Sngan::small(8, 1, &[2], &[true], Activation::Relu));
+        let program = Program::new(&network.graph().unwrap(), Kind::Float, Device::Cpu);
+        let weights = to_device(
+            &network.initial_weights(1).unwrap(),
+            Kind::Float,
+            Device::Cpu,
+        );
+        let x = Tensor::zeros([1, 3, 8, 8], (Kind::Float, Device::Cpu));
+        let error = program
+            .bind(&weights)
+            .unwrap()
+            .evaluate(&x)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("[1, 3, 8, 8], the network expects [N, 1, 8, 8]"),
+            "{error}"
+        );
+    }
 }

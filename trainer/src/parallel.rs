@@ -49,8 +49,13 @@ impl Team {
     pub fn new(n_threads: Option<u16>) -> Result<Team> {
         tch::set_num_threads(1);
         let n_threads = n_threads.map_or(0, usize::from);
-        let pool = ThreadPoolBuilder::new().num_threads(n_threads).start_handler(|_| tch::set_num_threads(1)).build();
-        Ok(Team { pool: pool.context("cannot start threads")? })
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(n_threads)
+            .start_handler(|_| tch::set_num_threads(1))
+            .build();
+        Ok(Team {
+            pool: pool.context("cannot start threads")?,
+        })
     }
 
     /// Cuts `[N, …]` along its batch: on a CPU into an even number of parts of about the same size, elsewhere not at all.
@@ -58,7 +63,11 @@ impl Team {
     /// # Errors
     /// The tensor has no axis.
     pub fn split(&self, batch: &Tensor) -> Result<Vec<Tensor>> {
-        let n = batch.size().first().copied().context("a batch needs an axis")?;
+        let n = batch
+            .size()
+            .first()
+            .copied()
+            .context("a batch needs an axis")?;
         if batch.device() != Device::Cpu || n < 2 {
             return Ok(vec![batch.shallow_clone()]);
         }
@@ -71,15 +80,19 @@ impl Team {
     ///
     /// # Errors
     /// The first error of the function.
-    pub fn map<T: Send, R: Send>(&self, parts: Vec<T>, function: impl Fn(T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    pub fn map<T: Send, R: Send>(
+        &self,
+        parts: Vec<T>,
+        function: impl Fn(T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         let function = &function;
-        self.pool.install(|| parts.into_par_iter().map(function).collect())
+        self.pool
+            .install(|| parts.into_par_iter().map(function).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use tch::Kind;
 
     use super::*;
@@ -87,9 +100,14 @@ mod tests {
     #[test]
     fn parts_are_even_in_number_and_come_back_in_order() {
         let team = Team::new(Some(2)).unwrap();
-        let batch = Tensor::arange(100, (Kind::Float, Device::Cpu)).view([100, 1, 1, 1]).expand([100, 1, 32, 32], false);
+        let batch = Tensor::arange(100, (Kind::Float, Device::Cpu))
+            .view([100, 1, 1, 1])
+            .expand([100, 1, 32, 32], false);
         let parts = team.split(&batch).unwrap();
-        assert_eq!(parts.iter().map(|part| part.size()[0]).collect::<Vec<_>>(), [13, 13, 13, 13, 13, 13, 13, 9]);
+        assert_eq!(
+            parts.iter().map(|part| part.size()[0]).collect::<Vec<_>>(),
+            [13, 13, 13, 13, 13, 13, 13, 9]
+        );
         let doubled = team.map(parts, |part| Ok(part * 2.0)).unwrap();
         assert!(Tensor::cat(&doubled, 0).equal(&(batch * 2.0)));
     }

@@ -18,14 +18,24 @@ const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 /// They are no images.
 pub fn sheet(left: &Tensor, right: &Tensor) -> Result<Vec<u8>> {
     let (left, right) = (tiles(left)?, tiles(right)?);
-    let tile = left.first().or(right.first()).map_or((1, 1), RgbImage::dimensions);
+    let tile = left
+        .first()
+        .or(right.first())
+        .map_or((1, 1), RgbImage::dimensions);
     let (width, height) = (tile.0 as usize + GAP, tile.1 as usize + GAP);
     let rows = left.len().max(right.len()).div_ceil(COLUMNS);
     let block = COLUMNS * width;
-    let mut paper = RgbImage::from_pixel((2 * block + 4 * GAP) as u32, (rows * height + GAP) as u32, PAPER);
+    let mut paper = RgbImage::from_pixel(
+        (2 * block + 4 * GAP) as u32,
+        (rows * height + GAP) as u32,
+        PAPER,
+    );
     for (offset, tiles) in [(GAP, left), (block + 4 * GAP, right)] {
         for (place, tile) in tiles.iter().enumerate() {
-            let (x, y) = (offset + place % COLUMNS * width, GAP + place / COLUMNS * height);
+            let (x, y) = (
+                offset + place % COLUMNS * width,
+                GAP + place / COLUMNS * height,
+            );
             image::imageops::replace(&mut paper, tile, x as i64, y as i64);
         }
     }
@@ -34,26 +44,38 @@ pub fn sheet(left: &Tensor, right: &Tensor) -> Result<Vec<u8>> {
 
 fn png(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).context("cannot encode a picture")?;
+    picture
+        .write_to(&mut bytes, ImageFormat::Png)
+        .context("cannot encode a picture")?;
     Ok(bytes.into_inner())
 }
 
 /// One magnified picture per image.
 fn tiles(images: &Tensor) -> Result<Vec<RgbImage>> {
     let size = images.size();
-    let &[n, channels, height, width] = size.as_slice() else { return Err(anyhow!("images have shape {size:?}, expected [N, C, H, W]")) };
+    let &[n, channels, height, width] = size.as_slice() else {
+        return Err(anyhow!("images have shape {size:?}, expected [N, C, H, W]"));
+    };
     let scale = (SIDE / width.max(1) as usize).max(1);
-    let values = ((images.to_device(Device::Cpu).to_kind(Kind::Float) + 1.0) * 127.5).clamp(0.0, 255.0).round().to_kind(Kind::Uint8);
+    let values = ((images.to_device(Device::Cpu).to_kind(Kind::Float) + 1.0) * 127.5)
+        .clamp(0.0, 255.0)
+        .round()
+        .to_kind(Kind::Uint8);
     let bytes = Vec::<u8>::try_from(values.contiguous().view([-1]))?;
     let at = |image: usize, channel: usize, row: usize, column: usize| {
         let channel = channel.min(channels as usize - 1);
-        bytes[((image * channels as usize + channel) * height as usize + row) * width as usize + column]
+        bytes[((image * channels as usize + channel) * height as usize + row) * width as usize
+            + column]
     };
     let tile = |image: usize| {
-        RgbImage::from_fn((width as usize * scale) as u32, (height as usize * scale) as u32, |x, y| {
-            let (row, column) = (y as usize / scale, x as usize / scale);
-            Rgb([0, 1, 2].map(|channel| at(image, channel, row, column)))
-        })
+        RgbImage::from_fn(
+            (width as usize * scale) as u32,
+            (height as usize * scale) as u32,
+            |x, y| {
+                let (row, column) = (y as usize / scale, x as usize / scale);
+                Rgb([0, 1, 2].map(|channel| at(image, channel, row, column)))
+            },
+        )
     };
     Ok((0..n as usize).map(tile).collect())
 }
@@ -74,7 +96,8 @@ pub struct Curve {
 pub fn diagnostics(curves: &[Curve]) -> Result<String> {
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, (900, 320 * curves.len() as u32)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (900, 320 * curves.len() as u32))
+            .into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
         for (part, curve) in area.split_evenly((curves.len(), 1)).iter().zip(curves) {
             draw(part, curve)?;
@@ -86,8 +109,17 @@ pub fn diagnostics(curves: &[Curve]) -> Result<String> {
 
 fn draw(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, curve: &Curve) -> Result<()> {
     let last = curve.points.last().map_or(1.0, |point| point.0).max(1.0);
-    let values = || curve.points.iter().map(|point| point.1).filter(|value| value.is_finite());
-    let (low, high) = (values().fold(0.0f64, f64::min), values().fold(0.0f64, f64::max));
+    let values = || {
+        curve
+            .points
+            .iter()
+            .map(|point| point.1)
+            .filter(|value| value.is_finite())
+    };
+    let (low, high) = (
+        values().fold(0.0f64, f64::min),
+        values().fold(0.0f64, f64::max),
+    );
     let room = ((high - low) * 0.05).max(1e-6);
     let mut chart = ChartBuilder::on(area)
         .margin(12)
@@ -96,9 +128,14 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, curve: &Curv
         .build_cartesian_2d(0.0..last, low - room..high + room)
         .map_err(drawing)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("update").y_desc(curve.label).x_label_formatter(&|x| format!("{x:.0}")).label_style(("sans-serif", 14));
+    mesh.x_desc("update")
+        .y_desc(curve.label)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .label_style(("sans-serif", 14));
     mesh.draw().map_err(drawing)?;
-    chart.draw_series(LineSeries::new(curve.points.iter().copied(), &BLUE)).map_err(drawing)?;
+    chart
+        .draw_series(LineSeries::new(curve.points.iter().copied(), &BLUE))
+        .map_err(drawing)?;
     Ok(())
 }
 
@@ -108,7 +145,6 @@ fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -120,7 +156,10 @@ mod tests {
 
     #[test]
     fn diagnostics_name_their_axes() {
-        let curve = Curve { label: "energy difference", points: vec![(1.0, 0.5), (2.0, -0.5)] };
+        let curve = Curve {
+            label: "energy difference",
+            points: vec![(1.0, 0.5), (2.0, -0.5)],
+        };
         let text = diagnostics(&[curve]).unwrap();
         assert!(text.contains("energy difference") && text.contains("update"));
     }

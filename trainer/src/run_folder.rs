@@ -20,7 +20,11 @@ pub enum Existing {
 impl Existing {
     /// From the option `--force`.
     pub fn from_force(force: bool) -> Existing {
-        if force { Existing::Replace } else { Existing::Keep }
+        if force {
+            Existing::Replace
+        } else {
+            Existing::Keep
+        }
     }
 }
 
@@ -29,6 +33,8 @@ const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples";
 const DIAGNOSTICS: &str = "diagnostics.svg";
 const CHECKPOINTS: &str = "checkpoints";
+/// How the temporary names of `ebm_export::file` begin.
+const UNFINISHED: &str = ".unfinished-";
 
 /// The folder of a run.
 #[derive(Clone, Debug)]
@@ -42,7 +48,9 @@ impl RunFolder {
     /// # Errors
     /// It holds a run that is to be kept, or it cannot be made.
     pub fn create(path: &Path, existing: Existing) -> Result<RunFolder> {
-        let folder = RunFolder { path: path.to_path_buf() };
+        let folder = RunFolder {
+            path: path.to_path_buf(),
+        };
         if folder.holds_a_run() {
             match existing {
                 Existing::Keep => bail!(
@@ -53,7 +61,8 @@ impl RunFolder {
                 Existing::Replace => folder.clear()?,
             }
         }
-        fs::create_dir_all(path.join(SAMPLES)).with_context(|| format!("cannot make the folder {}", path.display()))?;
+        fs::create_dir_all(path.join(SAMPLES))
+            .with_context(|| format!("cannot make the folder {}", path.display()))?;
         Ok(folder)
     }
 
@@ -62,16 +71,42 @@ impl RunFolder {
     /// # Errors
     /// It holds none.
     pub fn open(path: &Path) -> Result<RunFolder> {
-        let folder = RunFolder { path: path.to_path_buf() };
+        let folder = RunFolder {
+            path: path.to_path_buf(),
+        };
         if !folder.holds_a_run() {
-            bail!("{} holds no run: expected a folder that `trainer fit` or `trainer classifier` made", path.display());
+            bail!(
+                "{} holds no run: expected a folder that `trainer fit` or `trainer classifier` made",
+                path.display()
+            );
         }
-        fs::create_dir_all(path.join(SAMPLES)).with_context(|| format!("cannot write to {}", path.display()))?;
+        fs::create_dir_all(path.join(SAMPLES))
+            .with_context(|| format!("cannot write to {}", path.display()))?;
+        folder.sweep();
         Ok(folder)
     }
 
+    /// Removes what a process that was killed left half-written.
+    fn sweep(&self) {
+        for folder in [
+            self.path.clone(),
+            self.path.join(CHECKPOINTS),
+            self.path.join(SAMPLES),
+        ] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                    // What cannot be removed is in nobody's way.
+                    let _ =
+                        fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+                }
+            }
+        }
+    }
+
     fn holds_a_run(&self) -> bool {
-        [CONFIG, METRICS, CHECKPOINTS].iter().any(|name| self.path.join(name).exists())
+        [CONFIG, METRICS, CHECKPOINTS]
+            .iter()
+            .any(|name| self.path.join(name).exists())
     }
 
     fn clear(&self) -> Result<()> {
@@ -120,20 +155,32 @@ impl RunFolder {
     /// # Errors
     /// The disk is full, for example.
     pub fn write_sheet(&self, update: u64, png: &[u8]) -> Result<()> {
-        Ok(write_whole(&self.path.join(SAMPLES).join(format!("{update:08}.png")), png)?)
+        Ok(write_whole(
+            &self.path.join(SAMPLES).join(format!("{update:08}.png")),
+            png,
+        )?)
     }
 
     /// Writes the checkpoint of `header.update`, then removes all but the newest `keep`.
     ///
     /// # Errors
     /// The disk is full, for example; earlier checkpoints stay.
-    pub fn write_checkpoint(&self, header: &Header, groups: &[(&str, &Tensors)], keep: usize) -> Result<()> {
+    pub fn write_checkpoint(
+        &self,
+        header: &Header,
+        groups: &[(&str, &Tensors)],
+        keep: usize,
+    ) -> Result<()> {
         let path = self.checkpoint(header.update);
         if path.exists() {
             return Ok(());
         }
-        checkpoint::write(&path, header, groups)
-            .with_context(|| format!("the checkpoint of update {} was not written; earlier ones are as they were", header.update))?;
+        checkpoint::write(&path, header, groups).with_context(|| {
+            format!(
+                "the checkpoint of update {} was not written; earlier ones are as they were",
+                header.update
+            )
+        })?;
         self.prune(keep)
     }
 
@@ -149,7 +196,8 @@ impl RunFolder {
         let surplus = updates.len().saturating_sub(keep);
         for update in &updates[..surplus] {
             let path = self.checkpoint(*update);
-            fs::remove_dir_all(&path).with_context(|| format!("cannot remove the old checkpoint {}", path.display()))?;
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove the old checkpoint {}", path.display()))?;
         }
         Ok(())
     }

@@ -35,7 +35,11 @@ impl Saved {
     pub fn open_kind(path: &Path, kind: Kind, option: &str) -> Result<Saved> {
         let saved = Saved::open(path).with_context(|| format!("{option} {}", path.display()))?;
         if saved.header.kind != kind {
-            bail!("{option} {}: expected a checkpoint of kind {kind:?}, got {:?}", path.display(), saved.header.kind);
+            bail!(
+                "{option} {}: expected a checkpoint of kind {kind:?}, got {:?}",
+                path.display(),
+                saved.header.kind
+            );
         }
         Ok(saved)
     }

@@ -2,7 +2,11 @@
 
 /// The value of the last pair `(from update, value)` that has begun; a schedule begins at update 0.
 pub fn value_at(schedule: &[(u64, f64)], update: u64) -> f64 {
-    schedule.iter().take_while(|(from, _)| *from <= update).last().map_or(0.0, |(_, value)| *value)
+    schedule
+        .iter()
+        .take_while(|(from, _)| *from <= update)
+        .last()
+        .map_or(0.0, |(_, value)| *value)
 }
 
 #[cfg(test)]

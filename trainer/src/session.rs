@@ -1,6 +1,5 @@
 //! The loop that all learning shares: update, record, checkpoint; stop at the end, on Ctrl-C or on a value that is not finite.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -61,7 +60,11 @@ pub trait Learning {
 
     /// What the live line says of an update.
     fn message(&self, measured: &Measured) -> String {
-        measured.iter().map(|(name, value)| format!("{} {value:.4}", name.replace('_', " "))).collect::<Vec<_>>().join(" · ")
+        measured
+            .iter()
+            .map(|(name, value)| format!("{} {value:.4}", name.replace('_', " ")))
+            .collect::<Vec<_>>()
+            .join(" · ")
     }
 }
 
@@ -114,23 +117,41 @@ impl StopSignal {
 /// Exit code of a process that Ctrl-C ended.
 pub const INTERRUPTED: i32 = 130;
 
-/// Learns until all updates are done or the user stops.
+/// Learns until all updates are done or the user stops. A run has a checkpoint from its beginning on.
 ///
 /// # Errors
 /// An update fails, or a file cannot be written; the last checkpoint is as it was.
-pub fn run(learning: &mut dyn Learning, folder: &RunFolder, mut state: State, stop: &StopSignal) -> Result<End> {
+pub fn run(
+    learning: &mut dyn Learning,
+    folder: &RunFolder,
+    state: State,
+    stop: &StopSignal,
+) -> Result<End> {
+    let path = folder.path().display();
+    learn(learning, folder, state, stop)
+        .with_context(|| format!("the run in {path} stopped; its last checkpoint is as it was"))
+}
+
+fn learn(
+    learning: &mut dyn Learning,
+    folder: &RunFolder,
+    mut state: State,
+    stop: &StopSignal,
+) -> Result<End> {
     let output = learning.output();
+    write_checkpoint(learning, folder, &state)?;
     let mut metrics = Metrics::open(&folder.metrics(), learning.update_number())?;
     let mut progress = Progress::new("update", learning.update_number(), learning.n_updates());
     let start = Instant::now();
     while learning.update_number() < learning.n_updates() && !stop.is_set() {
-        let measured = learning.update().with_context(|| stopped(folder.path()))?;
+        let measured = learning.update()?;
         let update = learning.update_number();
         state.window.add(&measured);
         progress.show(update, &learning.message(&measured));
         let last = update == learning.n_updates();
-        if last || update % output.log_every == 0 {
-            metrics.write(update, &state.window.take(), learning.learning_rate(update - 1), start.elapsed().as_secs_f64())?;
+        if last || is_due(update, output.log_every) {
+            let (means, seconds) = (state.window.take(), start.elapsed().as_secs_f64());
+            metrics.write(update, &means, learning.learning_rate(update - 1), seconds)?;
         }
         if last || is_due(update, output.sample_every) {
             write_pictures(learning, folder)?;
@@ -151,16 +172,15 @@ fn is_due(update: u64, every: u64) -> bool {
     every > 0 && update % every == 0
 }
 
-fn stopped(folder: &Path) -> String {
-    format!("the run in {} stopped; its last checkpoint is as it was", folder.display())
-}
-
 fn write_checkpoint(learning: &dyn Learning, folder: &RunFolder, state: &State) -> Result<()> {
     let mut header = learning.header()?;
     header.update = learning.update_number();
     header.state = serde_json::to_value(state).context("cannot write the state of the run")?;
     let groups = learning.groups()?;
-    let groups: Vec<(&str, &Tensors)> = groups.iter().map(|(name, tensors)| (*name, tensors)).collect();
+    let groups: Vec<(&str, &Tensors)> = groups
+        .iter()
+        .map(|(name, tensors)| (*name, tensors))
+        .collect();
     folder.write_checkpoint(&header, &groups, learning.output().keep)
 }
 
@@ -168,7 +188,12 @@ fn write_pictures(learning: &dyn Learning, folder: &RunFolder) -> Result<()> {
     if let Some(png) = learning.sheet()? {
         folder.write_sheet(learning.update_number(), &png)?;
     }
-    let curves = learning.curves().iter().map(|(name, label)| Ok(Curve { label, points: curve(&folder.metrics(), name)? }));
+    let curves = learning.curves().iter().map(|(name, label)| {
+        Ok(Curve {
+            label,
+            points: curve(&folder.metrics(), name)?,
+        })
+    });
     let curves = curves.collect::<Result<Vec<Curve>>>()?;
     folder.write_diagnostics(&report::diagnostics(&curves)?)
 }
@@ -188,6 +213,9 @@ impl Machine {
     /// # Errors
     /// The device is not there.
     pub fn new(device: DeviceName, n_threads: Option<u16>) -> Result<Machine> {
-        Ok(Machine { device: crate::cuda::device(device)?, team: Team::new(n_threads)? })
+        Ok(Machine {
+            device: crate::cuda::device(device)?,
+            team: Team::new(n_threads)?,
+        })
     }
 }

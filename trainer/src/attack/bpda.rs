@@ -17,8 +17,17 @@ use crate::record::Progress;
 ///
 /// # Errors
 /// The images do not fit the networks.
-pub fn attack_defended(defence: &Defence<'_>, clean: &Tensor, labels: &Tensor, parameters: &Parameters) -> Result<Outcome> {
-    let mut verification = Verification { defence, parameters, n_done: 0 };
+pub fn attack_defended(
+    defence: &Defence<'_>,
+    clean: &Tensor,
+    labels: &Tensor,
+    parameters: &Parameters,
+) -> Result<Outcome> {
+    let mut verification = Verification {
+        defence,
+        parameters,
+        n_done: 0,
+    };
     let right_when_clean = verification.is_right(clean, labels)?;
     let mut broken: Vec<bool> = right_when_clean.iter().map(|right| !right).collect();
     seed_torch(parameters.attack_seed, 0, Purpose::AttackStart);
@@ -30,22 +39,36 @@ pub fn attack_defended(defence: &Defence<'_>, clean: &Tensor, labels: &Tensor, p
         if places.size()[0] == 0 {
             break;
         }
-        let [images, originals, truth] = [&attacked, clean, labels].map(|all| all.index_select(0, &places));
+        let [images, originals, truth] =
+            [&attacked, clean, labels].map(|all| all.index_select(0, &places));
         let (suspect, gradient) = probe(defence, &images, &truth, parameters, step)?;
         let confirmed = verification.confirm(&images, &truth, &suspect)?;
-        for (within, _) in confirmed.iter().enumerate().filter(|(_, confirmed)| **confirmed) {
+        for (within, _) in confirmed
+            .iter()
+            .enumerate()
+            .filter(|(_, confirmed)| **confirmed)
+        {
             broken[places.int64_value(&[within as i64]) as usize] = true;
         }
         let n_standing = broken.iter().filter(|broken| !**broken).count();
-        progress.show(step as u64, &format!("{n_standing} of {} stand", broken.len()));
+        progress.show(
+            step as u64,
+            &format!("{n_standing} of {} stand", broken.len()),
+        );
         if step < parameters.pgd_steps {
             let moved = ascend(&images, &gradient, &originals, parameters);
-            let stays = Tensor::from_slice(&confirmed).view([-1, 1, 1, 1]).to_device(clean.device());
+            let stays = Tensor::from_slice(&confirmed)
+                .view([-1, 1, 1, 1])
+                .to_device(clean.device());
             let _ = attacked.index_copy_(0, &places, &images.where_self(&stays, &moved));
         }
     }
     progress.finish();
-    Ok(Outcome { attacked, broken, right_when_clean })
+    Ok(Outcome {
+        attacked,
+        broken,
+        right_when_clean,
+    })
 }
 
 /// An image that is wrong without an attack is its own break.
@@ -56,17 +79,34 @@ fn restore_clean(broken: &[bool], clean: &Tensor, attacked: &mut Tensor) {
 }
 
 /// Per image: do the mean logits of fresh purifications get it wrong? And the direction in which to go on.
-fn probe(defence: &Defence<'_>, images: &Tensor, labels: &Tensor, parameters: &Parameters, step: usize) -> Result<(Vec<bool>, Tensor)> {
+fn probe(
+    defence: &Defence<'_>,
+    images: &Tensor,
+    labels: &Tensor,
+    parameters: &Parameters,
+    step: usize,
+) -> Result<(Vec<bool>, Tensor)> {
     let replicas = parameters.replicas;
-    seed_torch(parameters.attack_seed, step as u64, Purpose::AttackPurification);
+    seed_torch(
+        parameters.attack_seed,
+        step as u64,
+        Purpose::AttackPurification,
+    );
     let purified = tch::no_grad(|| defence.purified(images, replicas))?.set_requires_grad(true);
-    let mean = mean_over_replicas(&super::logits(defence.classifier, &purified, defence.batch)?, replicas)?;
-    let loss = mean.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)?;
+    let mean = mean_over_replicas(
+        &super::logits(defence.classifier, &purified, defence.batch)?,
+        replicas,
+    )?;
+    let loss =
+        mean.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)?;
     let gradients = Tensor::f_run_backward(&[&loss], &[&purified], false, false)?;
     let size = images.size();
     let gradient = gradients[0].f_view([replicas as i64, size[0], size[1], size[2], size[3]])?;
     let gradient = gradient.f_mean_dim([0i64].as_slice(), false, gradient.kind())?;
-    let wrong = is_right(&mean.detach(), labels)?.into_iter().map(|right| !right).collect();
+    let wrong = is_right(&mean.detach(), labels)?
+        .into_iter()
+        .map(|right| !right)
+        .collect();
     Ok((wrong, gradient))
 }
 
@@ -80,20 +120,34 @@ struct Verification<'a> {
 impl Verification<'_> {
     /// Per image: does the defended classifier get it right?
     fn is_right(&mut self, images: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
-        seed_torch(self.parameters.verify_seed, self.n_done, Purpose::Verification);
+        seed_torch(
+            self.parameters.verify_seed,
+            self.n_done,
+            Purpose::Verification,
+        );
         self.n_done += 1;
-        is_right(&self.defence.mean_logits(images, self.parameters.verify_replicas)?, labels)
+        is_right(
+            &self
+                .defence
+                .mean_logits(images, self.parameters.verify_replicas)?,
+            labels,
+        )
     }
 
     /// Per image: is it suspect, and wrong again?
     fn confirm(&mut self, images: &Tensor, labels: &Tensor, suspect: &[bool]) -> Result<Vec<bool>> {
-        let places: Vec<i64> = (0..suspect.len() as i64).filter(|&place| suspect[place as usize]).collect();
+        let places: Vec<i64> = (0..suspect.len() as i64)
+            .filter(|&place| suspect[place as usize])
+            .collect();
         let mut confirmed = vec![false; suspect.len()];
         if places.is_empty() {
             return Ok(confirmed);
         }
         let index = crate::randomness::index(&places).to_device(images.device());
-        let right = self.is_right(&images.index_select(0, &index), &labels.index_select(0, &index))?;
+        let right = self.is_right(
+            &images.index_select(0, &index),
+            &labels.index_select(0, &index),
+        )?;
         for (place, right) in places.iter().zip(right) {
             confirmed[*place as usize] = !right;
         }

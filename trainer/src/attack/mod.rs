@@ -45,12 +45,36 @@ impl Parameters {
     /// # Errors
     /// The first such value.
     pub fn check(&self) -> Result<()> {
-        ensure!(self.epsilon > 0.0 && self.epsilon <= 2.0, "--epsilon {}: expected above 0 and at most 2, the width of the pixel range [-1, 1]", self.epsilon);
-        ensure!(self.pgd_steps >= 1, "--pgd-steps {}: expected at least 1", self.pgd_steps);
-        ensure!(self.pgd_step_size > 0.0 && self.pgd_step_size.is_finite(), "--pgd-step-size {}: expected above 0", self.pgd_step_size);
-        ensure!(self.replicas >= 1, "--replicas {}: expected at least 1", self.replicas);
-        ensure!(self.verify_replicas >= 1, "--verify-replicas {}: expected at least 1", self.verify_replicas);
-        ensure!(self.batch >= 1, "--batch {}: expected at least 1", self.batch);
+        ensure!(
+            self.epsilon > 0.0 && self.epsilon <= 2.0,
+            "--epsilon {}: expected above 0 and at most 2, the width of the pixel range [-1, 1]",
+            self.epsilon
+        );
+        ensure!(
+            self.pgd_steps >= 1,
+            "--pgd-steps {}: expected at least 1",
+            self.pgd_steps
+        );
+        ensure!(
+            self.pgd_step_size > 0.0 && self.pgd_step_size.is_finite(),
+            "--pgd-step-size {}: expected above 0",
+            self.pgd_step_size
+        );
+        ensure!(
+            self.replicas >= 1,
+            "--replicas {}: expected at least 1",
+            self.replicas
+        );
+        ensure!(
+            self.verify_replicas >= 1,
+            "--verify-replicas {}: expected at least 1",
+            self.verify_replicas
+        );
+        ensure!(
+            self.batch >= 1,
+            "--batch {}: expected at least 1",
+            self.batch
+        );
         Ok(())
     }
 }
@@ -75,13 +99,23 @@ impl Defence<'_> {
     /// libtorch's generator, which the caller has seeded.
     fn purified(&self, images: &Tensor, replicas: usize) -> Result<Tensor> {
         let copies = images.f_repeat([replicas as i64, 1, 1, 1])?;
-        crate::langevin::purify(self.team, self.gradient_network, &copies, &self.dynamics, self.batch)
+        crate::langevin::purify(
+            self.team,
+            self.gradient_network,
+            &copies,
+            &self.dynamics,
+            self.batch,
+        )
     }
 
     /// Mean logits over `replicas` purifications, `[n, n_classes]`.
     fn mean_logits(&self, images: &Tensor, replicas: usize) -> Result<Tensor> {
         tch::no_grad(|| {
-            let logits = logits(self.classifier, &self.purified(images, replicas)?, self.batch)?;
+            let logits = logits(
+                self.classifier,
+                &self.purified(images, replicas)?,
+                self.batch,
+            )?;
             mean_over_replicas(&logits, replicas)
         })
     }
@@ -90,14 +124,19 @@ impl Defence<'_> {
 /// Logits in batches, `[n, n_classes]`.
 fn logits(classifier: &Network<'_>, images: &Tensor, batch: usize) -> Result<Tensor> {
     let parts = images.f_split(batch as i64, 0)?;
-    let parts = parts.iter().map(|part| classifier.output("logits", part)).collect::<Result<Vec<Tensor>>>()?;
+    let parts = parts
+        .iter()
+        .map(|part| classifier.output("logits", part))
+        .collect::<Result<Vec<Tensor>>>()?;
     Ok(Tensor::f_cat(&parts, 0)?)
 }
 
 /// `[replicas · n, n_classes]` to `[n, n_classes]`.
 fn mean_over_replicas(logits: &Tensor, replicas: usize) -> Result<Tensor> {
     let size = logits.size();
-    Ok(logits.f_view([replicas as i64, size[0] / replicas as i64, size[1]])?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
+    Ok(logits
+        .f_view([replicas as i64, size[0] / replicas as i64, size[1]])?
+        .f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
 }
 
 /// A random point of the ball around each image; the caller has seeded libtorch's generator.
@@ -109,18 +148,22 @@ fn random_start(clean: &Tensor, epsilon: f64) -> Tensor {
 /// One step up the loss, back into the ball and into the range of pixels.
 fn ascend(attacked: &Tensor, gradient: &Tensor, clean: &Tensor, parameters: &Parameters) -> Tensor {
     let moved = attacked + gradient.sign() * parameters.pgd_step_size;
-    moved.maximum(&(clean - parameters.epsilon)).minimum(&(clean + parameters.epsilon)).clamp(-1.0, 1.0)
+    moved
+        .maximum(&(clean - parameters.epsilon))
+        .minimum(&(clean + parameters.epsilon))
+        .clamp(-1.0, 1.0)
 }
 
 /// The places of images that still stand, int64 `[n]`.
 fn standing(broken: &[bool], device: Device) -> Tensor {
-    let places: Vec<i64> = (0..broken.len() as i64).filter(|&place| !broken[place as usize]).collect();
+    let places: Vec<i64> = (0..broken.len() as i64)
+        .filter(|&place| !broken[place as usize])
+        .collect();
     crate::randomness::index(&places).to_device(device)
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -137,7 +180,8 @@ mod tests {
             attack_seed: 0,
             verify_seed: 1,
         };
-        let moved = Vec::<f32>::try_from(ascend(&clean, &gradient, &clean, &parameters).view([-1])).unwrap();
+        let moved = Vec::<f32>::try_from(ascend(&clean, &gradient, &clean, &parameters).view([-1]))
+            .unwrap();
         assert_eq!(moved, [0.1, 1.0, -1.0]);
     }
 }

@@ -28,7 +28,10 @@ pub struct Outcome {
 impl Outcome {
     /// Share of images that stand.
     pub fn robust(&self) -> Accuracy {
-        Accuracy::new(self.broken.iter().filter(|broken| !**broken).count(), self.broken.len())
+        Accuracy::new(
+            self.broken.iter().filter(|broken| !**broken).count(),
+            self.broken.len(),
+        )
     }
 
     /// Share of images that are right without an attack.
@@ -75,7 +78,14 @@ impl Results {
     ///
     /// # Errors
     /// The disk is full, for example.
-    pub fn write(&self, folder: &Path, clean: &Tensor, labels: &Tensor, bare: &Outcome, defended: &Outcome) -> Result<()> {
+    pub fn write(
+        &self,
+        folder: &Path,
+        clean: &Tensor,
+        labels: &Tensor,
+        bare: &Outcome,
+        defended: &Outcome,
+    ) -> Result<()> {
         let tensors = [
             ("clean", floats(clean)?),
             ("attacked", floats(&defended.attacked)?),
@@ -84,8 +94,12 @@ impl Results {
             ("bare_attacked", floats(&bare.attacked)?),
             ("bare_broken", flags(&bare.broken)),
         ];
-        let views = tensors.iter().map(|(name, stored)| Ok((*name, stored.view()?))).collect::<Result<Vec<_>>>()?;
-        let bytes = safetensors::serialize(views, None).context("cannot encode the attacked images")?;
+        let views = tensors
+            .iter()
+            .map(|(name, stored)| Ok((*name, stored.view()?)))
+            .collect::<Result<Vec<_>>>()?;
+        let bytes =
+            safetensors::serialize(views, None).context("cannot encode the attacked images")?;
         write_whole(&folder.join("attacked.safetensors"), &bytes)?;
         let json = serde_json::to_string_pretty(self).context("cannot encode the results")? + "\n";
         Ok(write_whole(&folder.join("attack.json"), json.as_bytes())?)
@@ -101,8 +115,23 @@ impl fmt::Display for Report {
             ("defended, attacked (BPDA+EOT)", self.defended_attacked),
         ];
         writeln!(f, "{:<34} {:>8}  {:>5}  95 % interval", "", "accuracy", "n")?;
-        for (name, Accuracy { n, accuracy, interval: [low, high], .. }) in rows {
-            writeln!(f, "{name:<34} {:>6.1} %  {n:>5}  {:.1} to {:.1} %", 100.0 * accuracy, 100.0 * low, 100.0 * high)?;
+        for (
+            name,
+            Accuracy {
+                n,
+                accuracy,
+                interval: [low, high],
+                ..
+            },
+        ) in rows
+        {
+            writeln!(
+                f,
+                "{name:<34} {:>6.1} %  {n:>5}  {:.1} to {:.1} %",
+                100.0 * accuracy,
+                100.0 * low,
+                100.0 * high
+            )?;
         }
         Ok(())
     }
@@ -117,7 +146,8 @@ struct Stored {
 
 impl Stored {
     fn view(&self) -> Result<TensorView<'_>> {
-        TensorView::new(self.dtype, self.shape.clone(), &self.bytes).context("cannot encode a tensor")
+        TensorView::new(self.dtype, self.shape.clone(), &self.bytes)
+            .context("cannot encode a tensor")
     }
 }
 
@@ -126,17 +156,39 @@ fn shape(tensor: &Tensor) -> Vec<usize> {
 }
 
 fn floats(tensor: &Tensor) -> Result<Stored> {
-    let flat = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
-    let bytes = Vec::<f32>::try_from(flat)?.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Ok(Stored { dtype: Dtype::F32, shape: shape(tensor), bytes })
+    let flat = tensor
+        .to_device(Device::Cpu)
+        .to_kind(Kind::Float)
+        .contiguous()
+        .view([-1]);
+    let bytes = Vec::<f32>::try_from(flat)?
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    Ok(Stored {
+        dtype: Dtype::F32,
+        shape: shape(tensor),
+        bytes,
+    })
 }
 
 fn integers(tensor: &Tensor) -> Result<Stored> {
     let flat = tensor.to_device(Device::Cpu).contiguous().view([-1]);
-    let bytes = Vec::<i64>::try_from(flat)?.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Ok(Stored { dtype: Dtype::I64, shape: shape(tensor), bytes })
+    let bytes = Vec::<i64>::try_from(flat)?
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    Ok(Stored {
+        dtype: Dtype::I64,
+        shape: shape(tensor),
+        bytes,
+    })
 }
 
 fn flags(flags: &[bool]) -> Stored {
-    Stored { dtype: Dtype::U8, shape: vec![flags.len()], bytes: flags.iter().map(|&flag| u8::from(flag)).collect() }
+    Stored {
+        dtype: Dtype::U8,
+        shape: vec![flags.len()],
+        bytes: flags.iter().map(|&flag| u8::from(flag)).collect(),
+    }
 }

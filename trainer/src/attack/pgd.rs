@@ -13,8 +13,14 @@ use crate::record::Progress;
 ///
 /// # Errors
 /// The images do not fit the classifier.
-pub fn attack_bare(classifier: &Network<'_>, clean: &Tensor, labels: &Tensor, parameters: &Parameters) -> Result<Outcome> {
-    let right = tch::no_grad(|| is_right(&super::logits(classifier, clean, parameters.batch)?, labels))?;
+pub fn attack_bare(
+    classifier: &Network<'_>,
+    clean: &Tensor,
+    labels: &Tensor,
+    parameters: &Parameters,
+) -> Result<Outcome> {
+    let right =
+        tch::no_grad(|| is_right(&super::logits(classifier, clean, parameters.batch)?, labels))?;
     let mut broken: Vec<bool> = right.iter().map(|right| !right).collect();
     let mut best = clean.copy();
     seed_torch(parameters.attack_seed, 0, Purpose::AttackStart);
@@ -24,26 +30,44 @@ pub fn attack_bare(classifier: &Network<'_>, clean: &Tensor, labels: &Tensor, pa
         let (logits, gradient) = loss_gradient(classifier, &attacked, labels)?;
         note_breaks(&logits, labels, &attacked, &mut best, &mut broken)?;
         let n_standing = broken.iter().filter(|broken| !**broken).count();
-        progress.show(step as u64, &format!("{n_standing} of {} stand", broken.len()));
+        progress.show(
+            step as u64,
+            &format!("{n_standing} of {} stand", broken.len()),
+        );
         if step < parameters.pgd_steps {
             attacked = ascend(&attacked, &gradient, clean, parameters);
         }
     }
     progress.finish();
     keep_last_iterates(&broken, &attacked, &mut best);
-    Ok(Outcome { attacked: best, broken, right_when_clean: right })
+    Ok(Outcome {
+        attacked: best,
+        broken,
+        right_when_clean: right,
+    })
 }
 
 /// Logits, and the gradient of the summed cross-entropy with respect to the images.
-fn loss_gradient(classifier: &Network<'_>, images: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+fn loss_gradient(
+    classifier: &Network<'_>,
+    images: &Tensor,
+    labels: &Tensor,
+) -> Result<(Tensor, Tensor)> {
     let images = images.detach().set_requires_grad(true);
     let logits = classifier.output("logits", &images)?;
-    let loss = logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)?;
+    let loss =
+        logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)?;
     let mut gradients = Tensor::f_run_backward(&[&loss], &[&images], false, false)?;
     Ok((logits.detach(), gradients.swap_remove(0)))
 }
 
-fn note_breaks(logits: &Tensor, labels: &Tensor, attacked: &Tensor, best: &mut Tensor, broken: &mut [bool]) -> Result<()> {
+fn note_breaks(
+    logits: &Tensor,
+    labels: &Tensor,
+    attacked: &Tensor,
+    best: &mut Tensor,
+    broken: &mut [bool],
+) -> Result<()> {
     for (place, right) in is_right(logits, labels)?.into_iter().enumerate() {
         if !right && !broken[place] {
             broken[place] = true;

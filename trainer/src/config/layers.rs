@@ -104,7 +104,10 @@ impl Layers {
     pub fn preset_or_file(self, name: &str) -> Result<Layers, Error> {
         let path = Path::new(name);
         if path.is_file() {
-            let text = fs::read_to_string(path).map_err(|source| Error::Unreadable { file: path.into(), source })?;
+            let text = fs::read_to_string(path).map_err(|source| Error::Unreadable {
+                file: path.into(),
+                source,
+            })?;
             self.text(name, &text)
         } else {
             self.preset(name)
@@ -125,10 +128,14 @@ impl Layers {
     /// # Errors
     /// It is no TOML.
     pub fn text(mut self, place: &str, text: &str) -> Result<Layers, Error> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| Error::Syntax {
-            place: error.span().map_or(place.to_string(), |span| at_line(place, text, span.start)),
-            message: one_line(error.message()),
-        })?;
+        let table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| Error::Syntax {
+                place: error
+                    .span()
+                    .map_or(place.to_string(), |span| at_line(place, text, span.start)),
+                message: one_line(error.message()),
+            })?;
         self.texts.push((place.to_string(), text.to_string()));
         merge(&mut self.table, table);
         Ok(self)
@@ -139,13 +146,20 @@ impl Layers {
     /// # Errors
     /// It has no such form.
     pub fn set(mut self, text: &str) -> Result<Layers, Error> {
-        let form = || Error::Set { text: text.to_string() };
+        let form = || Error::Set {
+            text: text.to_string(),
+        };
         let (path, value) = text.split_once('=').ok_or_else(form)?;
         let keys: Vec<&str> = path.trim().split('.').collect();
-        let (last, sections) = keys.split_last().filter(|_| keys.iter().all(|key| !key.is_empty())).ok_or_else(form)?;
+        let (last, sections) = keys
+            .split_last()
+            .filter(|_| keys.iter().all(|key| !key.is_empty()))
+            .ok_or_else(form)?;
         let mut table = &mut self.table;
         for section in sections {
-            let entry = table.entry(*section).or_insert_with(|| Value::Table(Table::new()));
+            let entry = table
+                .entry(*section)
+                .or_insert_with(|| Value::Table(Table::new()));
             table = entry.as_table_mut().ok_or_else(form)?;
         }
         table.insert((*last).to_string(), parse_value(value.trim()));
@@ -159,15 +173,27 @@ impl Layers {
     /// An unknown or missing key, a value of another type or out of its range, another kind of configuration.
     pub fn resolve<C: Configuration>(&self) -> Result<C, Error> {
         self.check_kind(C::KIND, C::COMMAND)?;
-        let config: C = self.table.clone().try_into().map_err(|error| self.explain(&error))?;
+        let config: C = self
+            .table
+            .clone()
+            .try_into()
+            .map_err(|error| self.explain(&error))?;
         config.check()?;
         Ok(config)
     }
 
     fn check_kind(&self, expected: Kind, command: &'static str) -> Result<(), Error> {
-        let kind = self.table.get("kind").cloned().and_then(|kind| kind.try_into::<Kind>().ok());
+        let kind = self
+            .table
+            .get("kind")
+            .cloned()
+            .and_then(|kind| kind.try_into::<Kind>().ok());
         match kind {
-            Some(got) if got != expected => Err(Error::Kind { expected, got, command }),
+            Some(got) if got != expected => Err(Error::Kind {
+                expected,
+                got,
+                command,
+            }),
             _ => Ok(()),
         }
     }
@@ -176,20 +202,43 @@ impl Layers {
         let message = error.message();
         let section = section_of(&error.to_string());
         let Some((key, known)) = unknown_key(message) else {
-            let section = if section.is_empty() { section } else { format!(" (in [{section}])") };
-            return Error::Content { place: self.last_place(), message: format!("{}{section}", one_line(message)) };
+            let section = if section.is_empty() {
+                section
+            } else {
+                format!(" (in [{section}])")
+            };
+            return Error::Content {
+                place: self.last_place(),
+                message: format!("{}{section}", one_line(message)),
+            };
         };
         let place = self.place_of(&key).unwrap_or_else(|| self.last_place());
-        let section = if section.is_empty() { section } else { format!(" in [{section}]") };
-        Error::UnknownKey { place, suggestion: suggest(&key, &known), key, section }
+        let section = if section.is_empty() {
+            section
+        } else {
+            format!(" in [{section}]")
+        };
+        Error::UnknownKey {
+            place,
+            suggestion: suggest(&key, &known),
+            key,
+            section,
+        }
     }
 
     /// File and line of a key, or the `--set` that brought it.
     fn place_of(&self, key: &str) -> Option<String> {
         self.texts.iter().rev().find_map(|(place, text)| {
             if text.is_empty() {
-                let typed = place.trim_start_matches("--set ").split('=').next().unwrap_or_default();
-                return typed.split('.').any(|part| part.trim() == key).then(|| place.clone());
+                let typed = place
+                    .trim_start_matches("--set ")
+                    .split('=')
+                    .next()
+                    .unwrap_or_default();
+                return typed
+                    .split('.')
+                    .any(|part| part.trim() == key)
+                    .then(|| place.clone());
             }
             line_of_key(text, key).map(|line| format!("{place}, line {line}"))
         })
@@ -213,7 +262,10 @@ fn merge(below: &mut Table, above: Table) {
 }
 
 fn parse_value(text: &str) -> Value {
-    let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    let parsed = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"));
     parsed.unwrap_or_else(|| Value::String(text.to_string()))
 }
 
@@ -221,20 +273,31 @@ fn parse_value(text: &str) -> Value {
 fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
     let rest = message.split_once("unknown field `")?.1;
     let (key, rest) = rest.split_once('`')?;
-    let known = rest.split('`').skip(1).step_by(2).map(str::to_string).collect();
+    let known = rest
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_string)
+        .collect();
     Some((key.to_string(), known))
 }
 
 /// The section, from the line "in `section`" of an error.
 fn section_of(error: &str) -> String {
-    let line = error.lines().find_map(|line| line.trim().strip_prefix("in `")?.strip_suffix('`'));
+    let line = error
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("in `")?.strip_suffix('`'));
     line.unwrap_or_default().to_string()
 }
 
 fn suggest(key: &str, known: &[String]) -> String {
-    let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(key, candidate));
+    let nearest = known
+        .iter()
+        .min_by_key(|candidate| strsim::damerau_levenshtein(key, candidate));
     match nearest {
-        Some(nearest) if strsim::jaro_winkler(key, nearest) > 0.7 => format!("did you mean `{nearest}`?"),
+        Some(nearest) if strsim::jaro_winkler(key, nearest) > 0.7 => {
+            format!("did you mean `{nearest}`?")
+        }
         _ if known.is_empty() => "no key is possible there".to_string(),
         _ => format!("possible are {}", known.join(", ")),
     }
@@ -243,15 +306,22 @@ fn suggest(key: &str, known: &[String]) -> String {
 fn line_of_key(text: &str, key: &str) -> Option<usize> {
     let is_key = |line: &str| {
         let line = line.trim();
-        let header = line.strip_prefix('[').and_then(|rest| rest.split(']').next());
-        let name = header.or_else(|| line.split_once('=').map(|(name, _)| name)).unwrap_or_default();
-        name.split('.').any(|part| part.trim().trim_matches('"') == key)
+        let header = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split(']').next());
+        let name = header
+            .or_else(|| line.split_once('=').map(|(name, _)| name))
+            .unwrap_or_default();
+        name.split('.')
+            .any(|part| part.trim().trim_matches('"') == key)
     };
     text.lines().position(is_key).map(|line| line + 1)
 }
 
 fn at_line(place: &str, text: &str, offset: usize) -> String {
-    let line = text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1);
+    let line = text
+        .get(..offset)
+        .map_or(1, |before| before.matches('\n').count() + 1);
     format!("{place}, line {line}")
 }
 

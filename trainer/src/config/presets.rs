@@ -14,7 +14,12 @@ pub struct Preset {
 impl Preset {
     /// What it is for, in one line.
     pub fn summary(&self) -> &'static str {
-        self.text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+        self.text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches('#')
+            .trim()
     }
 }
 
@@ -40,15 +45,21 @@ presets![
 /// # Errors
 /// There is none; the error lists those that exist.
 pub fn preset(name: &str) -> Result<&'static Preset, Error> {
-    PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| Error::UnknownPreset {
-        name: name.to_string(),
-        presets: PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", "),
-    })
+    PRESETS
+        .iter()
+        .find(|preset| preset.name == name)
+        .ok_or_else(|| Error::UnknownPreset {
+            name: name.to_string(),
+            presets: PRESETS
+                .iter()
+                .map(|preset| preset.name)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::{ClassifierConfig, EnergyConfig, Layers};
 
@@ -58,7 +69,11 @@ mod tests {
             let layers = Layers::default().preset(preset.name).unwrap();
             let energy = layers.resolve::<EnergyConfig>().map(|_| ());
             let classifier = layers.resolve::<ClassifierConfig>().map(|_| ());
-            assert!(energy.is_ok() || classifier.is_ok(), "{}: {energy:?} {classifier:?}", preset.name);
+            assert!(
+                energy.is_ok() || classifier.is_ok(),
+                "{}: {energy:?} {classifier:?}",
+                preset.name
+            );
         }
     }
 }

@@ -7,7 +7,11 @@ use ebm_export::contract::ImageShape;
 
 use super::{Dataset, Error, Images, check_labels};
 
-const SHAPE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+const SHAPE: ImageShape = ImageShape {
+    channels: 3,
+    height: 32,
+    width: 32,
+};
 const PIXELS: usize = 3072;
 const ROW: usize = PIXELS + 1;
 const ROWS: usize = 10_000;
@@ -16,25 +20,51 @@ const N_CLASSES: usize = 10;
 /// The six files of a folder, or of `cifar-10-batches-bin` in it.
 pub(super) fn load(directory: &Path) -> Result<Dataset, Error> {
     let inner = directory.join("cifar-10-batches-bin");
-    let directory = if inner.is_dir() { inner } else { directory.to_path_buf() };
-    let train: Vec<String> = (1..=5).map(|number| format!("data_batch_{number}.bin")).collect();
+    let directory = if inner.is_dir() {
+        inner
+    } else {
+        directory.to_path_buf()
+    };
+    let train: Vec<String> = (1..=5)
+        .map(|number| format!("data_batch_{number}.bin"))
+        .collect();
     let test = ["test_batch.bin".to_string()];
-    let paths = |names: &[String]| names.iter().map(|name| existing(&directory, name)).collect::<Result<Vec<_>, _>>();
+    let paths = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| existing(&directory, name))
+            .collect::<Result<Vec<_>, _>>()
+    };
     let (train, test) = (paths(&train)?, paths(&test)?);
-    Ok(Dataset { train: read(&train, ROWS)?, test: read(&test, ROWS)?, n_classes: N_CLASSES })
+    Ok(Dataset {
+        train: read(&train, ROWS)?,
+        test: read(&test, ROWS)?,
+        n_classes: N_CLASSES,
+    })
 }
 
 fn existing(directory: &Path, name: &str) -> Result<PathBuf, Error> {
     let path = directory.join(name);
     let length = fs::metadata(&path).map_err(|_| {
-        let packed = if directory.join(format!("{name}.xz")).exists() { " (only its .xz is there: unpack it with `xz -d`)" } else { "" };
-        Error::Missing { directory: directory.to_path_buf(), candidates: format!("{name}{packed}") }
+        let packed = if directory.join(format!("{name}.xz")).exists() {
+            " (only its .xz is there: unpack it with `xz -d`)"
+        } else {
+            ""
+        };
+        Error::Missing {
+            directory: directory.to_path_buf(),
+            candidates: format!("{name}{packed}"),
+        }
     })?;
     let expected = (ROWS * ROW) as u64;
     if length.len() == expected {
         Ok(path)
     } else {
-        Err(Error::Length { file: path, expected, got: length.len() })
+        Err(Error::Length {
+            file: path,
+            expected,
+            got: length.len(),
+        })
     }
 }
 
@@ -42,27 +72,38 @@ fn read(paths: &[PathBuf], rows: usize) -> Result<Images, Error> {
     let mut pixels = Vec::with_capacity(paths.len() * rows * PIXELS);
     let mut labels = Vec::with_capacity(paths.len() * rows);
     for path in paths {
-        let bytes = fs::read(path).map_err(|source| Error::Unreadable { file: path.clone(), source })?;
+        let bytes = fs::read(path).map_err(|source| Error::Unreadable {
+            file: path.clone(),
+            source,
+        })?;
         if bytes.len() != rows * ROW {
-            return Err(Error::Length { file: path.clone(), expected: (rows * ROW) as u64, got: bytes.len() as u64 });
+            return Err(Error::Length {
+                file: path.clone(),
+                expected: (rows * ROW) as u64,
+                got: bytes.len() as u64,
+            });
         }
         let file_labels: Vec<u8> = bytes.chunks_exact(ROW).map(|row| row[0]).collect();
         check_labels(path, &file_labels, N_CLASSES)?;
         labels.extend(file_labels);
-        bytes.chunks_exact(ROW).for_each(|row| pixels.extend_from_slice(&row[1..]));
+        bytes
+            .chunks_exact(ROW)
+            .for_each(|row| pixels.extend_from_slice(&row[1..]));
     }
     Ok(Images::new(pixels, SHAPE, &labels, u8::MAX))
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn written(labels: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("batch.bin");
-        let bytes: Vec<u8> = labels.iter().flat_map(|&label| std::iter::once(label).chain(vec![label; PIXELS])).collect();
+        let bytes: Vec<u8> = labels
+            .iter()
+            .flat_map(|&label| std::iter::once(label).chain(vec![label; PIXELS]))
+            .collect();
         fs::write(&path, bytes).unwrap();
         (folder, path)
     }
@@ -80,7 +121,14 @@ mod tests {
     #[test]
     fn a_label_above_nine_and_a_short_file_are_errors() {
         let (_folder, path) = written(&[3, 10]);
-        assert!(matches!(read(&[path.clone()], 2), Err(Error::Label { row: 1, label: 10, .. })));
+        assert!(matches!(
+            read(&[path.clone()], 2),
+            Err(Error::Label {
+                row: 1,
+                label: 10,
+                ..
+            })
+        ));
         assert!(matches!(read(&[path], 3), Err(Error::Length { .. })));
     }
 }

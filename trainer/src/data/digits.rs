@@ -14,7 +14,11 @@ const BUNDLED: &[u8] = include_bytes!("../../data/digits/digits.csv.gz");
 /// Grey values go from 0 to this.
 const BRIGHTEST: u8 = 16;
 
-const SHAPE: ImageShape = ImageShape { channels: 1, height: 8, width: 8 };
+const SHAPE: ImageShape = ImageShape {
+    channels: 1,
+    height: 8,
+    width: 8,
+};
 const PIXELS: usize = 64;
 const N_CLASSES: usize = 10;
 
@@ -27,7 +31,10 @@ pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Data
             (path, text)
         }
         Some(directory) => {
-            let path = find(directory, &["digits.csv.gz".to_string(), "digits.csv".to_string()])?;
+            let path = find(
+                directory,
+                &["digits.csv.gz".to_string(), "digits.csv".to_string()],
+            )?;
             let text = read_unpacked(&path)?;
             (path, text)
         }
@@ -40,17 +47,30 @@ pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Data
 fn split(config: &DataConfig, pixels: &[u8], labels: &[u8]) -> Result<Dataset, Error> {
     let n_images = labels.len();
     if config.n_test == 0 || config.n_test >= n_images {
-        return Err(Error::Split { n_test: config.n_test, n_images });
+        return Err(Error::Split {
+            n_test: config.n_test,
+            n_images,
+        });
     }
-    let order = randomness::permutation(n_images, randomness::derive(config.split_seed, 0, Purpose::Split));
+    let order = randomness::permutation(
+        n_images,
+        randomness::derive(config.split_seed, 0, Purpose::Split),
+    );
     let (train, test) = order.split_at(n_images - config.n_test);
     let pick = |rows: &[i64]| {
         let image = |row: &i64| &pixels[*row as usize * PIXELS..(*row as usize + 1) * PIXELS];
-        let picked: Vec<u8> = rows.iter().flat_map(|row| image(row).iter().copied()).collect();
+        let picked: Vec<u8> = rows
+            .iter()
+            .flat_map(|row| image(row).iter().copied())
+            .collect();
         let labels: Vec<u8> = rows.iter().map(|row| labels[*row as usize]).collect();
         Images::new(picked, SHAPE, &labels, BRIGHTEST)
     };
-    Ok(Dataset { train: pick(train), test: pick(test), n_classes: N_CLASSES })
+    Ok(Dataset {
+        train: pick(train),
+        test: pick(test),
+        n_classes: N_CLASSES,
+    })
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
@@ -59,7 +79,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
         expected: "a text file of digits (64 grey values from 0 to 16 and a label per line, with commas)",
         got,
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| foreign(format!("{:02x?}", &bytes[..bytes.len().min(4)])))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| foreign(format!("{:02x?}", &bytes[..bytes.len().min(4)])))?;
     if text.trim().is_empty() {
         return Err(foreign("nothing: it is empty".to_string()));
     }
@@ -69,7 +90,9 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
         let values = parse_line(line).map_err(|got| Error::Line {
             file: path.to_path_buf(),
             line: row + 1,
-            expected: format!("{PIXELS} grey values from 0 to {BRIGHTEST} and a label, with commas"),
+            expected: format!(
+                "{PIXELS} grey values from 0 to {BRIGHTEST} and a label, with commas"
+            ),
             got,
         })?;
         pixels.extend_from_slice(&values[..PIXELS]);
@@ -92,12 +115,15 @@ fn parse_line(line: &str) -> Result<Vec<u8>, String> {
 /// Whole numbers, also when they are written as `3.0` or `3.000e+00`.
 fn parse_value(text: &str) -> Result<u8, String> {
     let number: f64 = text.trim().parse().map_err(|_| format!("{text:?}"))?;
-    if number.fract() == 0.0 && (0.0..=255.0).contains(&number) { Ok(number as u8) } else { Err(format!("{text:?}")) }
+    if number.fract() == 0.0 && (0.0..=255.0).contains(&number) {
+        Ok(number as u8)
+    } else {
+        Err(format!("{text:?}"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -106,24 +132,45 @@ mod tests {
 
     #[test]
     fn the_bundled_file_is_the_published_one() {
-        let hash: String = Sha256::digest(BUNDLED).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = Sha256::digest(BUNDLED)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(hash, DIGITS_SHA256);
     }
 
     #[test]
     fn the_bundled_digits_are_1797_and_the_split_keeps_each_once() {
-        let config = DataConfig { n_test: 400, ..DataConfig::digits_for_tests() };
+        let config = DataConfig {
+            n_test: 400,
+            ..DataConfig::digits_for_tests()
+        };
         let dataset = load(&config, None).unwrap();
         assert_eq!((dataset.train.len(), dataset.test.len()), (1397, 400));
-        let sum = |images: &Images| images.pixels.to_kind(tch::Kind::Int64).sum(tch::Kind::Int64).int64_value(&[]);
-        let (pixels, _) = parse(Path::new("digits"), &unpack(Path::new("digits"), BUNDLED).unwrap()).unwrap();
+        let sum = |images: &Images| {
+            images
+                .pixels
+                .to_kind(tch::Kind::Int64)
+                .sum(tch::Kind::Int64)
+                .int64_value(&[])
+        };
+        let (pixels, _) = parse(
+            Path::new("digits"),
+            &unpack(Path::new("digits"), BUNDLED).unwrap(),
+        )
+        .unwrap();
         let all: i64 = pixels.iter().map(|&pixel| i64::from(pixel)).sum();
         assert_eq!(sum(&dataset.train) + sum(&dataset.test), all);
     }
 
     #[test]
     fn a_line_cut_short_is_named() {
-        let error = parse(Path::new("digits.csv"), b"1,2,3\n").unwrap_err().to_string();
-        assert!(error.contains("digits.csv, line 1") && error.contains("3 values"), "{error}");
+        let error = parse(Path::new("digits.csv"), b"1,2,3\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("digits.csv, line 1") && error.contains("3 values"),
+            "{error}"
+        );
     }
 }

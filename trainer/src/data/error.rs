@@ -94,7 +94,9 @@ pub enum Error {
         n_labels: usize,
     },
     /// Images do not fit the network.
-    #[error("images have [channels, height, width] {got:?} (data.padding = {padding} included), the network expects {expected:?}: set data.padding, or network.image_size and network.channels")]
+    #[error(
+        "images have [channels, height, width] {got:?} (data.padding = {padding} included), the network expects {expected:?}: set data.padding, or network.image_size and network.channels"
+    )]
     ImageShape {
         /// What the network takes.
         expected: [usize; 3],

@@ -15,7 +15,11 @@ const LABELS_MAGIC: u32 = 0x0000_0801;
 pub(super) fn load(directory: &Path, n_classes: usize) -> Result<Dataset, Error> {
     let train = load_pair(directory, "train", n_classes)?;
     let test = load_pair(directory, "t10k", n_classes)?;
-    Ok(Dataset { train, test, n_classes })
+    Ok(Dataset {
+        train,
+        test,
+        n_classes,
+    })
 }
 
 fn load_pair(directory: &Path, part: &str, n_classes: usize) -> Result<Images, Error> {
@@ -32,14 +36,20 @@ fn load_pair(directory: &Path, part: &str, n_classes: usize) -> Result<Images, E
         });
     }
     check_labels(&labels_path, &labels, n_classes)?;
-    let shape = ImageShape { channels: 1, height: sizes[1], width: sizes[2] };
+    let shape = ImageShape {
+        channels: 1,
+        height: sizes[1],
+        width: sizes[2],
+    };
     Ok(Images::new(pixels, shape, &labels, u8::MAX))
 }
 
 fn names(part: &str, what: &str, axes: usize) -> Vec<String> {
     ["-idx", ".idx"]
         .iter()
-        .flat_map(|separator| ["", ".gz"].map(|end| format!("{part}-{what}{separator}{axes}-ubyte{end}")))
+        .flat_map(|separator| {
+            ["", ".gz"].map(|end| format!("{part}-{what}{separator}{axes}-ubyte{end}"))
+        })
         .collect()
 }
 
@@ -49,7 +59,12 @@ fn read(path: &Path, magic: u32, axes: usize) -> Result<(Vec<usize>, Vec<u8>), E
     parse(path, bytes, magic, axes)
 }
 
-fn parse(path: &Path, mut bytes: Vec<u8>, magic: u32, axes: usize) -> Result<(Vec<usize>, Vec<u8>), Error> {
+fn parse(
+    path: &Path,
+    mut bytes: Vec<u8>,
+    magic: u32,
+    axes: usize,
+) -> Result<(Vec<usize>, Vec<u8>), Error> {
     let word = |index: usize| {
         let bytes = bytes.get(4 * index..4 * index + 4)?;
         Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
@@ -57,17 +72,34 @@ fn parse(path: &Path, mut bytes: Vec<u8>, magic: u32, axes: usize) -> Result<(Ve
     if word(0) != Some(magic) {
         return Err(Error::Foreign {
             file: path.to_path_buf(),
-            expected: if axes == 3 { "an IDX file of images (magic 00000803)" } else { "an IDX file of labels (magic 00000801)" },
-            got: word(0).map_or_else(|| format!("{} bytes in all", bytes.len()), |word| format!("{word:08x}")),
+            expected: if axes == 3 {
+                "an IDX file of images (magic 00000803)"
+            } else {
+                "an IDX file of labels (magic 00000801)"
+            },
+            got: word(0).map_or_else(
+                || format!("{} bytes in all", bytes.len()),
+                |word| format!("{word:08x}"),
+            ),
         });
     }
     let header = 4 * (axes + 1);
-    let length_error = |expected: u64| Error::Length { file: path.to_path_buf(), expected, got: bytes.len() as u64 };
-    let sizes: Vec<usize> = (1..=axes).map_while(word).map(|size| size as usize).collect();
+    let length_error = |expected: u64| Error::Length {
+        file: path.to_path_buf(),
+        expected,
+        got: bytes.len() as u64,
+    };
+    let sizes: Vec<usize> = (1..=axes)
+        .map_while(word)
+        .map(|size| size as usize)
+        .collect();
     if sizes.len() != axes {
         return Err(length_error(header as u64));
     }
-    let expected = sizes.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64)).saturating_add(header as u64);
+    let expected = sizes
+        .iter()
+        .fold(1u64, |product, &size| product.saturating_mul(size as u64))
+        .saturating_add(header as u64);
     if expected != bytes.len() as u64 {
         return Err(length_error(expected));
     }
@@ -76,12 +108,14 @@ fn parse(path: &Path, mut bytes: Vec<u8>, magic: u32, axes: usize) -> Result<(Ve
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn file(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
         let words = std::iter::once(&magic).chain(sizes);
-        words.flat_map(|word| word.to_be_bytes()).chain(data.iter().copied()).collect()
+        words
+            .flat_map(|word| word.to_be_bytes())
+            .chain(data.iter().copied())
+            .collect()
     }
 
     #[test]
@@ -95,13 +129,19 @@ mod tests {
     fn every_truncation_is_an_error() {
         let whole = file(IMAGES_MAGIC, &[2, 1, 2], &[1, 2, 3, 4]);
         for length in 0..whole.len() {
-            assert!(parse(Path::new("a"), whole[..length].to_vec(), IMAGES_MAGIC, 3).is_err(), "{length} bytes");
+            assert!(
+                parse(Path::new("a"), whole[..length].to_vec(), IMAGES_MAGIC, 3).is_err(),
+                "{length} bytes"
+            );
         }
     }
 
     #[test]
     fn extents_that_overflow_are_an_error() {
         let bytes = file(IMAGES_MAGIC, &[u32::MAX, u32::MAX, u32::MAX], &[]);
-        assert!(matches!(parse(Path::new("a"), bytes, IMAGES_MAGIC, 3), Err(Error::Length { .. })));
+        assert!(matches!(
+            parse(Path::new("a"), bytes, IMAGES_MAGIC, 3),
+            Err(Error::Length { .. })
+        ));
     }
 }

@@ -45,7 +45,10 @@ impl Images {
     /// This is the one place where bytes become pixel values.
     pub fn batch(&self, indices: &Tensor) -> (Tensor, Tensor) {
         let pixels = self.pixels.index_select(0, indices).to_kind(Kind::Float);
-        (pixels * (2.0 / f64::from(self.brightest)) - 1.0, self.labels.index_select(0, indices))
+        (
+            pixels * (2.0 / f64::from(self.brightest)) - 1.0,
+            self.labels.index_select(0, indices),
+        )
     }
 
     /// The first `n` images (or all, where there are fewer) and their labels.
@@ -57,11 +60,20 @@ impl Images {
     /// Channels, height and width.
     pub fn shape(&self) -> ImageShape {
         let size = self.pixels.size();
-        ImageShape { channels: size[1] as usize, height: size[2] as usize, width: size[3] as usize }
+        ImageShape {
+            channels: size[1] as usize,
+            height: size[2] as usize,
+            width: size[3] as usize,
+        }
     }
 
     fn new(pixels: Vec<u8>, shape: ImageShape, labels: &[u8], brightest: u8) -> Images {
-        let size = [labels.len() as i64, shape.channels as i64, shape.height as i64, shape.width as i64];
+        let size = [
+            labels.len() as i64,
+            shape.channels as i64,
+            shape.height as i64,
+            shape.width as i64,
+        ];
         Images {
             pixels: Tensor::from_slice(&pixels).view(size),
             labels: Tensor::from_slice(labels).to_kind(Kind::Int64),
@@ -71,7 +83,10 @@ impl Images {
 
     fn padded(self, padding: usize) -> Images {
         let sides = [padding as i64; 4];
-        Images { pixels: self.pixels.constant_pad_nd(sides), ..self }
+        Images {
+            pixels: self.pixels.constant_pad_nd(sides),
+            ..self
+        }
     }
 }
 
@@ -87,7 +102,11 @@ pub struct Dataset {
 }
 
 /// Reads the configured data set and checks that its images fit the network.
-pub fn load(config: &DataConfig, directory: Option<&Path>, network: ImageShape) -> Result<Dataset, Error> {
+pub fn load(
+    config: &DataConfig,
+    directory: Option<&Path>,
+    network: ImageShape,
+) -> Result<Dataset, Error> {
     let dataset = match config.source {
         Source::Digits => digits::load(config, directory)?,
         Source::Idx => idx::load(required(directory, "idx")?, config.n_classes)?,
@@ -104,7 +123,9 @@ pub fn load(config: &DataConfig, directory: Option<&Path>, network: ImageShape) 
 }
 
 fn required<'a>(directory: Option<&'a Path>, source: &'static str) -> Result<&'a Path, Error> {
-    directory.ok_or(Error::NoDirectory { source_name: source })
+    directory.ok_or(Error::NoDirectory {
+        source_name: source,
+    })
 }
 
 fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<(), Error> {
@@ -112,7 +133,11 @@ fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<
     if extents(&got) == extents(&expected) {
         return Ok(());
     }
-    Err(Error::ImageShape { expected: extents(&expected), got: extents(&got), padding })
+    Err(Error::ImageShape {
+        expected: extents(&expected),
+        got: extents(&got),
+        padding,
+    })
 }
 
 /// Shifts each image by up to `shift` pixels in each direction and mirrors half of them, as configured.
@@ -126,7 +151,11 @@ pub fn augment(images: Tensor, config: &DataConfig) -> Tensor {
     let (n, _, height, width) = dimensions(&images);
     let shift = config.shift as i64;
     let padded = (images + 1.0).constant_pad_nd([shift; 4]) - 1.0;
-    let offsets: Vec<i64> = i64s(&Tensor::randint(2 * shift + 1, [2 * n], (Kind::Int64, Device::Cpu)));
+    let offsets: Vec<i64> = i64s(&Tensor::randint(
+        2 * shift + 1,
+        [2 * n],
+        (Kind::Int64, Device::Cpu),
+    ));
     let crops: Vec<Tensor> = (0..n)
         .map(|i| {
             let (top, left) = (offsets[2 * i as usize], offsets[2 * i as usize + 1]);
@@ -169,19 +198,32 @@ pub struct Order {
 impl Order {
     /// An order of `n_images` images.
     pub fn new(seed: u64, n_images: usize) -> Order {
-        Order { seed, n_images, epoch: None }
+        Order {
+            seed,
+            n_images,
+            epoch: None,
+        }
     }
 
     /// The indices that an update uses, int64 `[batch]`.
     pub fn batch(&mut self, update: u64, batch: usize) -> Tensor {
         let first = update * batch as u64;
-        let indices: Vec<i64> = (first..first + batch as u64).map(|position| self.at(position)).collect();
+        let indices: Vec<i64> = (first..first + batch as u64)
+            .map(|position| self.at(position))
+            .collect();
         randomness::index(&indices)
     }
 
     fn at(&mut self, position: u64) -> i64 {
-        let (epoch, within) = (position / self.n_images as u64, (position % self.n_images as u64) as usize);
-        if self.epoch.as_ref().is_none_or(|(current, _)| *current != epoch) {
+        let (epoch, within) = (
+            position / self.n_images as u64,
+            (position % self.n_images as u64) as usize,
+        );
+        if self
+            .epoch
+            .as_ref()
+            .is_none_or(|(current, _)| *current != epoch)
+        {
             let seed = randomness::derive(self.seed, epoch, randomness::Purpose::Order);
             self.epoch = Some((epoch, randomness::permutation(self.n_images, seed)));
         }
@@ -191,43 +233,68 @@ impl Order {
 
 /// The first of the paths that exists.
 fn find(directory: &Path, candidates: &[String]) -> Result<PathBuf, Error> {
-    candidates.iter().map(|name| directory.join(name)).find(|path| path.is_file()).ok_or_else(|| Error::Missing {
-        directory: directory.to_path_buf(),
-        candidates: candidates.join(", "),
-    })
+    candidates
+        .iter()
+        .map(|name| directory.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| Error::Missing {
+            directory: directory.to_path_buf(),
+            candidates: candidates.join(", "),
+        })
 }
 
 /// The content of a file, unpacked where it is gzip.
 fn read_unpacked(path: &Path) -> Result<Vec<u8>, Error> {
-    let bytes = fs::read(path).map_err(|source| Error::Unreadable { file: path.to_path_buf(), source })?;
-    if bytes.starts_with(&[0x1f, 0x8b]) { unpack(path, &bytes) } else { Ok(bytes) }
+    let bytes = fs::read(path).map_err(|source| Error::Unreadable {
+        file: path.to_path_buf(),
+        source,
+    })?;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        unpack(path, &bytes)
+    } else {
+        Ok(bytes)
+    }
 }
 
 fn unpack(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut unpacked = Vec::new();
     MultiGzDecoder::new(bytes)
         .read_to_end(&mut unpacked)
-        .map_err(|source| Error::Gzip { file: path.to_path_buf(), source })?;
+        .map_err(|source| Error::Gzip {
+            file: path.to_path_buf(),
+            source,
+        })?;
     Ok(unpacked)
 }
 
 fn check_labels(path: &Path, labels: &[u8], n_classes: usize) -> Result<(), Error> {
-    match labels.iter().position(|&label| usize::from(label) >= n_classes) {
-        Some(row) => Err(Error::Label { file: path.to_path_buf(), row, label: labels[row], n_classes }),
+    match labels
+        .iter()
+        .position(|&label| usize::from(label) >= n_classes)
+    {
+        Some(row) => Err(Error::Label {
+            file: path.to_path_buf(),
+            row,
+            label: labels[row],
+            n_classes,
+        }),
         None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn an_epoch_visits_each_image_once_and_the_next_in_another_order() {
         let mut order = Order::new(3, 10);
-        let first: Vec<i64> = (0..5).flat_map(|update| i64s(&order.batch(update, 2))).collect();
-        let second: Vec<i64> = (5..10).flat_map(|update| i64s(&order.batch(update, 2))).collect();
+        let first: Vec<i64> = (0..5)
+            .flat_map(|update| i64s(&order.batch(update, 2)))
+            .collect();
+        let second: Vec<i64> = (5..10)
+            .flat_map(|update| i64s(&order.batch(update, 2)))
+            .collect();
         let mut sorted = first.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..10).collect::<Vec<i64>>());
@@ -237,7 +304,11 @@ mod tests {
 
     #[test]
     fn bytes_become_values_between_minus_one_and_one_and_padding_is_background() {
-        let shape = ImageShape { channels: 1, height: 1, width: 2 };
+        let shape = ImageShape {
+            channels: 1,
+            height: 1,
+            width: 2,
+        };
         let images = Images::new(vec![0, 16], shape, &[7], 16).padded(1);
         let (batch, labels) = images.first(5);
         assert_eq!(batch.size(), [1, 1, 3, 4]);
@@ -250,10 +321,19 @@ mod tests {
     #[test]
     fn a_shift_moves_the_image_and_fills_with_background() {
         tch::manual_seed(1);
-        let config = DataConfig { shift: 1, ..DataConfig::digits_for_tests() };
-        let shifted = augment(Tensor::ones([50, 1, 3, 3], (Kind::Float, Device::Cpu)), &config);
+        let config = DataConfig {
+            shift: 1,
+            ..DataConfig::digits_for_tests()
+        };
+        let shifted = augment(
+            Tensor::ones([50, 1, 3, 3], (Kind::Float, Device::Cpu)),
+            &config,
+        );
         assert_eq!(shifted.size(), [50, 1, 3, 3]);
-        assert_eq!(shifted.select(2, 1).select(2, 1).min().double_value(&[]), 1.0);
+        assert_eq!(
+            shifted.select(2, 1).select(2, 1).min().double_value(&[]),
+            1.0
+        );
         assert_eq!(shifted.min().double_value(&[]), -1.0);
     }
 }

@@ -1,0 +1,9 @@
+//! What the command `trainer` promises, on runs that take moments.
+#![allow(clippy::unwrap_used)]
+
+mod attack;
+mod common;
+mod configuration;
+mod data;
+mod learning;
+mod safety;
