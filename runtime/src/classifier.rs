@@ -278,7 +278,7 @@ fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::backend::available_backends;
+    use crate::backend::tests::available_backends;
     use crate::model::ModelFolder;
     use crate::model::tests::fixture;
     use ndarray::array;

@@ -71,6 +71,8 @@ impl Error {
         self
     }
 
+    /// Only backends know of tensors.
+    #[cfg_attr(not(any(feature = "tract", feature = "ort")), allow(dead_code))]
     pub(crate) fn at_tensor(mut self, tensor: impl Into<String>) -> Self {
         self.0.tensor = Some(tensor.into());
         self

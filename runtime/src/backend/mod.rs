@@ -268,7 +268,7 @@ fn copy_output(output: &mut Output<'_>, shape: &[usize], values: &[f32]) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::model::tests::fixture;
@@ -383,5 +383,3 @@ mod tests {
             .collect()
     }
 }
-#[cfg(test)]
-pub(crate) use tests::available_backends;

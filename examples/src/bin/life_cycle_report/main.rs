@@ -152,7 +152,11 @@ fn report(arguments: &Arguments) -> Result<()> {
             answers: &on_attacked.predictions,
         },
     ];
-    let png = picture::draw(&rows, &attacked.labels)?;
+    let title = format!(
+        "classifier's answers (last row: over {} purifications), red wrong",
+        arguments.replicas
+    );
+    let png = picture::draw(&title, &rows, &attacked.labels)?;
     write(&arguments.output.join("summary.png"), &png)
 }
 

@@ -30,19 +30,20 @@ pub struct Row<'a> {
     pub answers: &'a [usize],
 }
 
-/// The bytes of the PNG.
-pub fn draw(rows: &[Row<'_>], labels: &[usize]) -> Result<Vec<u8>> {
+/// The bytes of the PNG: the title in ASCII, then the rows. Answers that equal the label are green.
+pub fn draw(title: &str, rows: &[Row<'_>], labels: &[usize]) -> Result<Vec<u8>> {
     let n_columns = labels.len().min(N_COLUMNS);
     let shape = rows[0].images.shape();
     let enlarge = (SIDE / shape.width.max(shape.height) as u32).max(1);
     let (width, height) = (shape.width as u32 * enlarge, shape.height as u32 * enlarge);
     let (cell_width, cell_height) = (width + GAP, height + GLYPH * SCALE + 2 * GAP);
     let mut page = RgbImage::from_pixel(
-        (TITLE_WIDTH + cell_width * n_columns as u32 + GAP).max(60 * GLYPH),
+        (TITLE_WIDTH + cell_width * n_columns as u32 + GAP)
+            .max(2 * GAP + title.len() as u32 * GLYPH * SCALE),
         TITLE_HEIGHT + cell_height * rows.len() as u32,
         PAPER,
     );
-    write(&mut page, GAP, GAP, "answers: green right, red wrong", INK);
+    write(&mut page, GAP, GAP, title, INK);
     for (row, y) in rows
         .iter()
         .zip((TITLE_HEIGHT..).step_by(cell_height as usize))
