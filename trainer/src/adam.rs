@@ -151,7 +151,7 @@ mod tests {
         resumed
             .restore(adam.steps(), &adam.state().unwrap(), Device::Cpu)
             .unwrap();
-        let _ = twin.get_mut("w").unwrap().copy_(&weights["w"]);
+        twin.get_mut("w").unwrap().copy_(&weights["w"]);
         adam.step(&mut weights, &single(-0.2), 0.1).unwrap();
         resumed.step(&mut twin, &single(-0.2), 0.1).unwrap();
         assert_eq!(

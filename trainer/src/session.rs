@@ -169,7 +169,7 @@ fn learn(
 }
 
 fn is_due(update: u64, every: u64) -> bool {
-    every > 0 && update % every == 0
+    every > 0 && update.is_multiple_of(every)
 }
 
 fn write_checkpoint(learning: &dyn Learning, folder: &RunFolder, state: &State) -> Result<()> {

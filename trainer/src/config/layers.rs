@@ -62,7 +62,9 @@ pub enum Error {
         text: String,
     },
     /// The configuration describes something else.
-    #[error("this configuration describes {got:?}, but {command} expects {expected:?}")]
+    #[error(
+        "this configuration describes {got}, but `{command}` expects {expected}: use another command or preset"
+    )]
     Kind {
         /// What the command takes.
         expected: Kind,

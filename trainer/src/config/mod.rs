@@ -22,6 +22,15 @@ pub enum Kind {
     Classifier,
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Energy => "an energy network",
+            Kind::Classifier => "a classifier",
+        })
+    }
+}
+
 /// The learning of an energy network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

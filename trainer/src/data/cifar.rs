@@ -122,7 +122,7 @@ mod tests {
     fn a_label_above_nine_and_a_short_file_are_errors() {
         let (_folder, path) = written(&[3, 10]);
         assert!(matches!(
-            read(&[path.clone()], 2),
+            read(std::slice::from_ref(&path), 2),
             Err(Error::Label {
                 row: 1,
                 label: 10,

@@ -79,10 +79,14 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
         expected: "a text file of digits (64 grey values from 0 to 16 and a label per line, with commas)",
         got,
     };
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| foreign(format!("{:02x?}", &bytes[..bytes.len().min(4)])))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        foreign(format!(
+            "a file that begins with {:02x?}",
+            &bytes[..bytes.len().min(4)]
+        ))
+    })?;
     if text.trim().is_empty() {
-        return Err(foreign("nothing: it is empty".to_string()));
+        return Err(foreign("an empty file".to_string()));
     }
     let mut pixels = Vec::new();
     let mut labels = Vec::new();

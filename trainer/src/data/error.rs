@@ -38,7 +38,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file is of another format.
-    #[error("{} is not {expected}: it begins with {got}; check that --data names the right folder and that data.source fits it", file.display())]
+    #[error("{} is not {expected}: got {got}; check that --data names the right folder and that data.source fits it", file.display())]
     Foreign {
         /// Which file.
         file: PathBuf,

@@ -79,7 +79,7 @@ fn parse(
             },
             got: word(0).map_or_else(
                 || format!("{} bytes in all", bytes.len()),
-                |word| format!("{word:08x}"),
+                |word| format!("a file that begins with {word:08x}"),
             ),
         });
     }

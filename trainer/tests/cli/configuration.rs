@@ -195,13 +195,16 @@ fn values_out_of_range_are_refused() {
 fn a_preset_of_the_other_kind_is_refused() {
     refused(
         &mut trainer("fit digits-classifier"),
-        &["describes Classifier", "`trainer fit` expects Energy"],
+        &[
+            "describes a classifier",
+            "`trainer fit` expects an energy network",
+        ],
     );
     refused(
         &mut trainer("classifier digits-midrun"),
         &[
-            "describes Energy",
-            "`trainer classifier` expects Classifier",
+            "describes an energy network",
+            "`trainer classifier` expects a classifier",
         ],
     );
 }
