@@ -95,12 +95,7 @@ impl ClassifierLearner {
     /// Loss, its gradient and right answers of a batch.
     fn differentiate(&self, images: &Tensor, labels: &Tensor) -> Result<Step> {
         let scale = 1.0 / images.size()[0] as f64;
-        let parts = self
-            .team
-            .split(images)?
-            .into_iter()
-            .zip(self.team.split(labels)?)
-            .collect();
+        let parts = self.team.split_with(images, labels)?;
         let (program, weights) = (Shared::new(&self.program), Shared::new(&self.weights));
         let parts = self.team.map(parts, |(images, labels): (Tensor, Tensor)| {
             let logits = program

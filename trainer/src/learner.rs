@@ -156,12 +156,7 @@ impl Learner {
     /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights.
     fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
         let scale = 1.0 / (self.config.langevin.temperature * positives.size()[0] as f64);
-        let parts = self
-            .team
-            .split(positives)?
-            .into_iter()
-            .zip(self.team.split(negatives)?)
-            .collect();
+        let parts = self.team.split_with(positives, negatives)?;
         let (program, weights) = (Shared::new(&self.energy), Shared::new(&self.weights));
         let parts = self
             .team

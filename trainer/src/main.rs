@@ -20,8 +20,21 @@ fn main() -> ExitCode {
         Ok(End::Complete) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED as u8),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", one_sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The chain of causes; of each the first line, since libtorch puts its call stack below.
+fn one_sentence(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| {
+        cause
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_string()
+    });
+    causes.collect::<Vec<String>>().join(": ")
 }

@@ -76,6 +76,17 @@ impl Team {
         Ok(batch.f_chunk(n_parts + n_parts % 2, 0)?)
     }
 
+    /// Cuts a batch as [`Team::split`] does, and something else with one row per image into parts of the same lengths.
+    ///
+    /// # Errors
+    /// The rows are not as many as the images.
+    pub fn split_with(&self, batch: &Tensor, rows: &Tensor) -> Result<Vec<(Tensor, Tensor)>> {
+        let parts = self.split(batch)?;
+        let lengths: Vec<i64> = parts.iter().map(|part| part.size()[0]).collect();
+        let rows = rows.f_split_with_sizes(lengths, 0)?;
+        Ok(parts.into_iter().zip(rows).collect())
+    }
+
     /// Applies a function to each part; the results come in the order of the parts.
     ///
     /// # Errors
@@ -108,6 +119,9 @@ mod tests {
             parts.iter().map(|part| part.size()[0]).collect::<Vec<_>>(),
             [13, 13, 13, 13, 13, 13, 13, 9]
         );
+        let labels = Tensor::arange(100, (Kind::Int64, Device::Cpu));
+        let last = team.split_with(&batch, &labels).unwrap().pop().unwrap();
+        assert_eq!((last.0.size()[0], last.1.size()), (9, vec![9]));
         let doubled = team.map(parts, |part| Ok(part * 2.0)).unwrap();
         assert!(Tensor::cat(&doubled, 0).equal(&(batch * 2.0)));
     }

@@ -60,6 +60,19 @@ fn idx_files_are_read_plain_and_packed() {
 }
 
 #[test]
+fn a_classifier_learns_from_idx_files() {
+    let folder = mnist();
+    let (data, run) = (folder.path().display(), folder.path().join("run"));
+    let tiny = "--set learning.updates=2 --set network.widths=[2,2,2] --threads 1";
+    trainer(&format!(
+        "classifier mnist-classifier --data {data} {tiny} -o {}",
+        run.display()
+    ))
+    .assert()
+    .success();
+}
+
+#[test]
 fn a_truncated_file_is_refused() {
     let folder = mnist();
     let bytes = fs::read(train_images(folder.path())).unwrap();
