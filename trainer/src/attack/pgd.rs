@@ -27,7 +27,7 @@ pub fn attack_bare(
     let mut attacked = random_start(clean, parameters.epsilon);
     let mut progress = Progress::new("PGD step", 0, parameters.pgd_steps as u64);
     for step in 0..=parameters.pgd_steps {
-        let (logits, gradient) = loss_gradient(classifier, &attacked, labels)?;
+        let (logits, gradient) = loss_gradient(classifier, &attacked, labels, parameters.batch)?;
         note_breaks(&logits, labels, &attacked, &mut best, &mut broken)?;
         let n_standing = broken.iter().filter(|broken| !**broken).count();
         progress.show(
@@ -52,9 +52,10 @@ fn loss_gradient(
     classifier: &Network<'_>,
     images: &Tensor,
     labels: &Tensor,
+    batch: usize,
 ) -> Result<(Tensor, Tensor)> {
     let images = images.detach().set_requires_grad(true);
-    let logits = classifier.output("logits", &images)?;
+    let logits = super::logits(classifier, &images, batch)?;
     let loss =
         logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Sum, -100, 0.0)?;
     let mut gradients = Tensor::f_run_backward(&[&loss], &[&images], false, false)?;
