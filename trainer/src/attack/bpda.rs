@@ -28,6 +28,11 @@ pub fn attack_defended(
         parameters,
         n_done: 0,
     };
+    eprintln!(
+        "verifying {} clean images on {} purifications each",
+        labels.size()[0],
+        parameters.verify_replicas
+    );
     let right_when_clean = verification.is_right(clean, labels)?;
     let mut broken: Vec<bool> = right_when_clean.iter().map(|right| !right).collect();
     seed_torch(parameters.attack_seed, 0, Purpose::AttackStart);

@@ -1,0 +1,165 @@
+//! `trainer attack`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use ebm_export::checkpoint::tensors_sha256;
+use ebm_export::contract::Kind as NetworkKind;
+use ebm_export::pipeline::gradient_graph;
+use ebm_export::rewrite::Rewrite;
+use ebm_export::tensor::Tensors;
+use tch::{Kind, Tensor};
+
+use super::{load, saved_config};
+use crate::attack::{Defence, Outcome, Parameters, Report, Results, attack_bare, attack_defended};
+use crate::cli::AttackArgs;
+use crate::config::{ClassifierConfig, Dynamics, Off, Setting};
+use crate::network::{Program, to_device};
+use crate::saved::Saved;
+use crate::session::{End, Machine, State};
+
+/// `trainer attack`.
+///
+/// # Errors
+/// A checkpoint, a parameter or the folder is refused; or libtorch fails.
+pub fn attack(args: &AttackArgs) -> Result<End> {
+    let energy = Saved::open_kind(&args.energy, NetworkKind::Energy, "--energy")?;
+    let classifier = Saved::open_kind(&args.classifier, NetworkKind::Classifier, "--classifier")?;
+    check_same_images(&energy, &classifier)?;
+    let (parameters, dynamics) = (parameters(args)?, purification(args, &energy)?);
+    let weights = [energy.weights()?, classifier.weights()?];
+    prepare_output(args)?;
+
+    let machine = Machine::new(args.machine.device, args.machine.threads)?;
+    let device = machine.device;
+    let (clean, labels) = test_images(args, &classifier)?;
+    let (clean, labels) = (clean.to_device(device), labels.to_device(device));
+    let gradient_graph = gradient_graph(&energy.header.network.graph()?, &Rewrite::ALL)?;
+    let programs = [gradient_graph, classifier.header.network.graph()?]
+        .map(|graph| Program::new(&graph, Kind::Float, device));
+    let defence = Defence {
+        team: &machine.team,
+        gradient_network: &programs[0].bind(&to_device(&weights[0], Kind::Float, device))?,
+        classifier: &programs[1].bind(&to_device(&weights[1], Kind::Float, device))?,
+        dynamics,
+        batch: args.batch,
+    };
+
+    let start = Instant::now();
+    let bare = attack_bare(defence.classifier, &clean, &labels, &parameters)?;
+    let defended = attack_defended(&defence, &clean, &labels, &parameters)?;
+    let results = Results {
+        attack: "PGD on the bare classifier; BPDA+EOT with confirmed breaks on the defended one",
+        parameters,
+        purification: dynamics,
+        n_images: clean.size()[0] as usize,
+        report: summary(&bare, &defended),
+        seconds: start.elapsed().as_secs_f64(),
+        weights_sha256: hashes(&weights),
+    };
+    results.write(&args.output, &clean, &labels, &bare, &defended)?;
+    print!("{}", results.report);
+    println!("{:.1} s; {}", results.seconds, args.output.display());
+    Ok(End::Complete)
+}
+
+fn check_same_images(energy: &Saved, classifier: &Saved) -> Result<()> {
+    let [energy, classifier] = [energy, classifier].map(|saved| saved.header.network.image());
+    ensure!(
+        energy == classifier,
+        "--energy takes images {energy:?}, --classifier {classifier:?}: give runs that learned from the same images"
+    );
+    Ok(())
+}
+
+fn hashes([energy, classifier]: &[Tensors; 2]) -> BTreeMap<&'static str, String> {
+    [
+        ("energy", tensors_sha256(energy)),
+        ("classifier", tensors_sha256(classifier)),
+    ]
+    .into()
+}
+
+fn summary(bare: &Outcome, defended: &Outcome) -> Report {
+    Report {
+        clean: bare.clean(),
+        attacked: bare.robust(),
+        defended_clean: defended.clean(),
+        defended_attacked: defended.robust(),
+    }
+}
+
+fn parameters(args: &AttackArgs) -> Result<Parameters> {
+    let parameters = Parameters {
+        epsilon: args.epsilon,
+        pgd_steps: args.pgd_steps,
+        pgd_step_size: args.pgd_step_size.unwrap_or(args.epsilon / 5.0),
+        replicas: args.replicas,
+        verify_replicas: args.verify_replicas,
+        batch: args.batch,
+        attack_seed: args.seed,
+        verify_seed: args.verify_seed,
+    };
+    parameters.check()?;
+    ensure!(
+        args.images >= 1,
+        "--images {}: expected at least 1",
+        args.images
+    );
+    ensure!(
+        args.seed != args.verify_seed,
+        "--seed and --verify-seed are both {}: a break must be confirmed with another seed",
+        args.seed
+    );
+    Ok(parameters)
+}
+
+fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
+    let recommended = energy.header.purification.as_ref();
+    let missing = |option: &str| format!("the checkpoint recommends no purification: say {option}");
+    let dynamics = Dynamics {
+        steps: args
+            .steps
+            .or(recommended.map(|recommended| recommended.steps))
+            .with_context(|| missing("--steps"))?,
+        step_size: args
+            .step_size
+            .or(recommended.map(|recommended| recommended.step_size))
+            .with_context(|| missing("--step-size"))?,
+        temperature: args
+            .temperature
+            .or(recommended.map(|recommended| recommended.temperature))
+            .with_context(|| missing("--temperature"))?,
+        clip: Setting::Off(Off::Off),
+    };
+    dynamics.check("purification")?;
+    Ok(dynamics)
+}
+
+fn prepare_output(args: &AttackArgs) -> Result<()> {
+    let held = ["attack.json", "attacked.safetensors"]
+        .iter()
+        .any(|name| args.output.join(name).exists());
+    if held && !args.force {
+        bail!(
+            "{} holds the results of an attack already: choose another folder with -o, or replace them with --force",
+            args.output.display()
+        );
+    }
+    fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot make the folder {}", args.output.display()))
+}
+
+/// The first test images of the classifier's data.
+fn test_images(args: &AttackArgs, classifier: &Saved) -> Result<(Tensor, Tensor)> {
+    let config: ClassifierConfig = saved_config(classifier)?;
+    let state: Option<State> = serde_json::from_value(classifier.header.state.clone()).ok();
+    let directory = args
+        .data
+        .clone()
+        .or(state.and_then(|state| state.data_directory));
+    let dataset = load(&config.data, directory.as_deref(), &config.network)?;
+    Ok(dataset.test.first(args.images))
+}

@@ -1,0 +1,251 @@
+//! From a graph to instructions: what is computed once per binding, what is fused, what is computed in place, and when
+//! values are dropped.
+
+use std::collections::{HashMap, HashSet};
+
+use ebm_export::graph::{Graph, Shape, Source, Value};
+use ebm_export::op::{Activation, Binary, Compare, Op};
+use tch::{Device, Kind};
+
+use super::Program;
+use super::instruction::{Instruction, Operand, Operation};
+use super::operators::as_i64;
+use super::weights::from_host;
+
+/// Turns a graph into two lists of instructions.
+pub(super) struct Compiler<'a> {
+    graph: &'a Graph,
+    kind: Kind,
+    index: HashMap<Value, usize>,
+    dynamic: Vec<bool>,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(graph: &'a Graph, kind: Kind) -> Compiler<'a> {
+        let index = graph
+            .values()
+            .enumerate()
+            .map(|(index, value)| (value, index))
+            .collect();
+        Compiler {
+            graph,
+            kind,
+            index,
+            dynamic: graph.is_dynamic(),
+        }
+    }
+
+    pub(super) fn compile(&self, device: Device) -> Program {
+        let mut program = Program {
+            device,
+            channels_last: device == Device::Cpu && self.kind == Kind::Float,
+            n_values: self.index.len(),
+            constants: Vec::new(),
+            weights: Vec::new(),
+            inputs: Vec::new(),
+            outputs: self
+                .graph
+                .outputs()
+                .iter()
+                .map(|(name, value)| (name.clone(), self.operand(*value)))
+                .collect(),
+            fixed: Vec::new(),
+            flowing: Vec::new(),
+        };
+        for value in self.graph.values() {
+            self.add(&mut program, value);
+        }
+        drop_unused(&mut program);
+        release(&mut program);
+        self.compute_in_place(&mut program.flowing);
+        program
+    }
+
+    fn add(&self, program: &mut Program, value: Value) {
+        let (node, index) = (self.graph.node(value), self.index[&value]);
+        let shape = &node.value_type.shape;
+        match &node.source {
+            Source::Input => program
+                .inputs
+                .push((index, node.name.clone(), shape.clone())),
+            Source::Weight => {
+                program
+                    .weights
+                    .push((index, node.name.clone(), as_i64(&shape.concrete(1))))
+            }
+            Source::Constant(tensor) => program
+                .constants
+                .push((index, from_host(tensor, self.kind, program.device))),
+            Source::Operator { op, inputs } => {
+                let list = if self.dynamic[index] {
+                    &mut program.flowing
+                } else {
+                    &mut program.fixed
+                };
+                list.push(self.instruction(value, op, inputs));
+            }
+        }
+    }
+
+    fn operand(&self, value: Value) -> Operand {
+        let index = self.index[&value];
+        if self.dynamic[index] {
+            Operand::Flowing(index)
+        } else {
+            Operand::Fixed(index)
+        }
+    }
+
+    fn instruction(&self, value: Value, op: &Op, inputs: &[Value]) -> Instruction {
+        let (operation, inputs) = match (self.mask(op, inputs), op) {
+            (Some([g, x]), _) => (Operation::MaskPositive, vec![g, x]),
+            (None, Op::Cast(_)) => (Operation::Truth(self.kind), inputs.to_vec()),
+            (None, _) => (Operation::Plain(op.clone()), inputs.to_vec()),
+        };
+        Instruction {
+            name: self.graph.node(value).name.clone(),
+            operation,
+            operands: inputs.iter().map(|&input| self.operand(input)).collect(),
+            result: self.index[&value],
+            released: Vec::new(),
+        }
+    }
+
+    /// g and x, where the operator is `g · cast(x > 0)`. In place of x its `Relu` is taken, where there is one: it is
+    /// positive where x is, and x itself can then be dropped earlier.
+    fn mask(&self, op: &Op, inputs: &[Value]) -> Option<[Value; 2]> {
+        let (Op::Binary(Binary::Mul), &[left, right]) = (op, inputs) else {
+            return None;
+        };
+        let masked = |g: Value, mask: Value| {
+            self.positive(mask)
+                .map(|x| [g, self.relu_of(x).unwrap_or(x)])
+        };
+        masked(left, right).or_else(|| masked(right, left))
+    }
+
+    /// x, where the value is `cast(x > 0)`.
+    fn positive(&self, value: Value) -> Option<Value> {
+        let (Op::Cast(_), &[truth]) = self.graph.operator(value)? else {
+            return None;
+        };
+        let (Op::Compare(Compare::Greater), &[x, zero]) = self.graph.operator(truth)? else {
+            return None;
+        };
+        match &self.graph.node(zero).source {
+            Source::Constant(constant)
+                if constant.shape().is_empty() && constant.data() == [0.0] =>
+            {
+                Some(x)
+            }
+            _ => None,
+        }
+    }
+
+    fn relu_of(&self, x: Value) -> Option<Value> {
+        let is_relu = |value: &Value| matches!(self.graph.operator(*value), Some((Op::Activation(Activation::Relu), [operand])) if *operand == x);
+        self.graph.values().find(is_relu)
+    }
+
+    /// Lets an instruction compute into its first operand where nobody else holds that operand's memory.
+    fn compute_in_place(&self, instructions: &mut [Instruction]) {
+        let owned = owned_values(instructions);
+        let shapes: Vec<&Shape> = self
+            .graph
+            .values()
+            .map(|value| self.graph.shape(value))
+            .collect();
+        for instruction in instructions {
+            let free = |operand: &Operand| {
+                matches!(operand, Operand::Flowing(index)
+                if owned.contains(index) && instruction.released.contains(index) && shapes[*index] == shapes[instruction.result])
+            };
+            match (&instruction.operation, instruction.operands.as_slice()) {
+                (Operation::Plain(Op::Activation(Activation::Relu)), [x]) if free(x) => {
+                    instruction.operation = Operation::ReluInPlace
+                }
+                (
+                    Operation::Plain(Op::Binary(binary @ (Binary::Add | Binary::Mul))),
+                    [left, right],
+                ) if left.index() != right.index() => {
+                    let binary = *binary;
+                    if free(left) {
+                        instruction.operation = Operation::InPlace(binary);
+                    } else if free(right) {
+                        instruction.operation = Operation::InPlace(binary);
+                        instruction.operands.swap(0, 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Drops instructions whose result nobody uses.
+fn drop_unused(program: &mut Program) {
+    let mut needed: HashSet<usize> = program
+        .outputs
+        .iter()
+        .map(|(_, operand)| operand.index())
+        .collect();
+    let mut keep = |instruction: &Instruction| {
+        let kept = needed.contains(&instruction.result);
+        if kept {
+            needed.extend(instruction.operands.iter().map(|operand| operand.index()));
+        }
+        kept
+    };
+    for list in [&mut program.flowing, &mut program.fixed] {
+        let mut kept: Vec<Instruction> = std::mem::take(list)
+            .into_iter()
+            .rev()
+            .filter(&mut keep)
+            .collect();
+        kept.reverse();
+        *list = kept;
+    }
+}
+
+/// Notes at each instruction which values it is the last to use.
+fn release(program: &mut Program) {
+    let mut used: HashSet<usize> = program
+        .outputs
+        .iter()
+        .filter_map(|(_, operand)| operand.flowing())
+        .collect();
+    for instruction in program.flowing.iter_mut().rev() {
+        let operands: Vec<usize> = instruction
+            .operands
+            .iter()
+            .filter_map(|operand| operand.flowing())
+            .collect();
+        instruction.released = operands
+            .into_iter()
+            .filter(|&operand| used.insert(operand))
+            .collect();
+    }
+}
+
+/// Values in memory of their own: made by an operator that allocates, and never seen through a view.
+fn owned_values(instructions: &[Instruction]) -> HashSet<usize> {
+    let may_be_view = |operation: &Operation| {
+        matches!(
+            operation,
+            Operation::Plain(Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reduce(_))
+                | Operation::Truth(_)
+        )
+    };
+    let (views, makers): (Vec<&Instruction>, Vec<&Instruction>) = instructions
+        .iter()
+        .partition(|instruction| may_be_view(&instruction.operation));
+    let seen: HashSet<usize> = views
+        .iter()
+        .flat_map(|view| view.operands.iter().filter_map(|operand| operand.flowing()))
+        .collect();
+    makers
+        .iter()
+        .map(|maker| maker.result)
+        .filter(|result| !seen.contains(result))
+        .collect()
+}

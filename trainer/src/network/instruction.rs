@@ -1,0 +1,121 @@
+//! One step of an evaluation.
+
+use anyhow::{Context, Result};
+use ebm_export::op::{Binary, Op};
+use tch::{Kind, Tensor};
+
+use super::operators::{apply, mask_positive};
+
+/// Where an operand is found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operand {
+    /// Among the values that weights alone determine.
+    Fixed(usize),
+    /// Among the values of this evaluation.
+    Flowing(usize),
+}
+
+/// What one instruction computes.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    /// An operator of the graph.
+    Plain(Op),
+    /// `Add` or `Mul` into its first operand, which nobody needs any more.
+    InPlace(Binary),
+    /// `Relu` into its operand, which nobody needs any more.
+    ReluInPlace,
+    /// Truth values to numbers of the program's kind.
+    Truth(Kind),
+    /// `g · [x > 0]` of operands g and x, three nodes in one.
+    MaskPositive,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Instruction {
+    pub(super) name: String,
+    pub(super) operation: Operation,
+    pub(super) operands: Vec<Operand>,
+    pub(super) result: usize,
+    /// Values that this instruction is the last to use.
+    pub(super) released: Vec<usize>,
+}
+impl Operand {
+    pub(super) fn index(self) -> usize {
+        match self {
+            Operand::Fixed(index) | Operand::Flowing(index) => index,
+        }
+    }
+
+    pub(super) fn flowing(self) -> Option<usize> {
+        match self {
+            Operand::Fixed(_) => None,
+            Operand::Flowing(index) => Some(index),
+        }
+    }
+}
+
+/// The value of an operand.
+pub(super) fn get<'a>(
+    operand: Operand,
+    fixed: &'a [Option<Tensor>],
+    flowing: &'a [Option<Tensor>],
+) -> Result<&'a Tensor> {
+    let value = match operand {
+        Operand::Fixed(index) => &fixed[index],
+        Operand::Flowing(index) => &flowing[index],
+    };
+    value
+        .as_ref()
+        .context("a value of the graph is used before it is there or after it was dropped")
+}
+
+impl Instruction {
+    /// The result; an operand that is computed into is taken out of `flowing`.
+    pub(super) fn run(
+        &self,
+        fixed: &[Option<Tensor>],
+        flowing: &mut [Option<Tensor>],
+    ) -> Result<Tensor> {
+        if !matches!(
+            self.operation,
+            Operation::InPlace(_) | Operation::ReluInPlace
+        ) {
+            return self.run_tracked(fixed, flowing);
+        }
+        let Some(&Operand::Flowing(target)) = self.operands.first() else {
+            return self.run_tracked(fixed, flowing);
+        };
+        let mut value = flowing[target]
+            .take()
+            .context("an operand was dropped before its last use")?;
+        let _ = match &self.operation {
+            Operation::InPlace(Binary::Mul) => {
+                value.f_mul_(get(self.operands[1], fixed, flowing)?)?
+            }
+            Operation::InPlace(_) => value.f_add_(get(self.operands[1], fixed, flowing)?)?,
+            _ => value.f_relu_()?,
+        };
+        Ok(value)
+    }
+
+    /// The result; all operands stay as they are, so that autograd can use them.
+    pub(super) fn run_tracked(
+        &self,
+        fixed: &[Option<Tensor>],
+        flowing: &[Option<Tensor>],
+    ) -> Result<Tensor> {
+        let operands: Vec<&Tensor> = self
+            .operands
+            .iter()
+            .map(|&operand| get(operand, fixed, flowing))
+            .collect::<Result<_>>()?;
+        let result = match &self.operation {
+            Operation::Plain(op) => apply(op, &operands),
+            Operation::InPlace(binary) => apply(&Op::Binary(*binary), &operands),
+            Operation::ReluInPlace => operands[0].f_relu().map_err(Into::into),
+            Operation::Truth(kind) => operands[0].f_to_kind(*kind).map_err(Into::into),
+            Operation::MaskPositive => mask_positive(operands[0], operands[1]),
+        };
+        result.with_context(|| format!("node {:?}", self.name))
+    }
+}
