@@ -330,3 +330,30 @@ fn at_line(place: &str, text: &str, offset: usize) -> String {
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EnergyConfig;
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_over_a_preset_is_read_or_refused(text in "[a-z_.=\\[\\]\"0-9 \\n-]{0,200}") {
+            let layers = Layers::default().preset("digits-midrun").unwrap();
+            let _ = layers.text("a", &text).and_then(|layers| layers.resolve::<EnergyConfig>());
+        }
+
+        #[test]
+        fn any_set_is_read_or_refused(text: String) {
+            let layers = Layers::default().preset("digits-midrun").unwrap();
+            let _ = layers.set(&text).and_then(|layers| layers.resolve::<EnergyConfig>());
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_named_and_a_far_one_is_not() {
+        let known = ["steps".to_string(), "step_size".to_string()];
+        assert_eq!(suggest("step_sise", &known), "did you mean `step_size`?");
+        assert_eq!(suggest("qqq", &known), "possible are steps, step_size");
+    }
+}

@@ -177,4 +177,13 @@ mod tests {
             "{error}"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[0-9,.e\\n-]{0,400}") {
+            if let Ok((pixels, labels)) = parse(Path::new("a"), text.as_bytes()) {
+                assert_eq!(pixels.len(), PIXELS * labels.len());
+            }
+        }
+    }
 }

@@ -144,4 +144,14 @@ mod tests {
             Err(Error::Length { .. })
         ));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_behind_a_right_magic_are_read_or_refused(rest: Vec<u8>) {
+            let bytes = [IMAGES_MAGIC.to_be_bytes().to_vec(), rest].concat();
+            if let Ok((sizes, data)) = parse(Path::new("a"), bytes, IMAGES_MAGIC, 3) {
+                assert_eq!(sizes.iter().product::<usize>(), data.len());
+            }
+        }
+    }
 }
