@@ -44,7 +44,7 @@ pub struct Header {
     pub state: serde_json::Value,
     /// The resolved configuration of the run.
     pub config: serde_json::Value,
-    /// SHA-256 of the file of each group; filled in by [`write`].
+    /// SHA-256 of the file of each group; filled in by [`write()`].
     #[serde(default)]
     pub groups: BTreeMap<String, String>,
 }
@@ -64,6 +64,67 @@ impl Header {
             config: serde_json::Value::Null,
             groups: BTreeMap::new(),
         }
+    }
+
+    /// Checks that it does not contradict itself and that ε, T, τ and numbers of steps are positive.
+    ///
+    /// # Errors
+    /// The first value that is not so, with what was expected.
+    pub fn check(&self) -> Result<(), String> {
+        let (kind, n_classes) = (self.network.kind(), self.network.n_classes());
+        if self.kind != kind || self.n_classes != n_classes {
+            let got = (self.kind, self.n_classes);
+            return Err(format!(
+                "expected kind and n_classes {:?} as of the network, got {got:?}",
+                (kind, n_classes)
+            ));
+        }
+        if let Some(langevin) = &self.langevin {
+            check_dynamics(
+                "langevin",
+                langevin.step_size,
+                langevin.temperature,
+                langevin.steps,
+            )?;
+            if let Some(tau) = langevin.tau {
+                check_positive("langevin.tau", tau)?;
+            }
+        }
+        match &self.purification {
+            Some(Purification {
+                step_size,
+                temperature,
+                steps,
+            }) => check_dynamics("purification", *step_size, *temperature, *steps),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_dynamics(
+    section: &str,
+    step_size: f64,
+    temperature: f64,
+    steps: usize,
+) -> Result<(), String> {
+    check_positive(&format!("{section}.step_size"), step_size)?;
+    check_positive(&format!("{section}.temperature"), temperature)?;
+    if steps == 0 {
+        Err(format!("{section}.steps must be at least 1, got 0"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Positive, and still so as the f32 that a step graph takes.
+fn check_positive(name: &str, value: f64) -> Result<(), String> {
+    let single = value as f32;
+    if single > 0.0 && single.is_finite() {
+        Ok(())
+    } else {
+        Err(format!(
+            "{name} must be positive and finite in f32, got {value}"
+        ))
     }
 }
 
@@ -95,11 +156,9 @@ pub fn read_header(folder: &Path) -> Result<Header, Error> {
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     let value: serde_json::Value = serde_json::from_slice(&bytes)
         .map_err(|error| Error::checkpoint(&path, format!("not a checkpoint header: {error}")))?;
-    let version = value
-        .get("format_version")
-        .and_then(serde_json::Value::as_u64);
-    if version != Some(u64::from(FORMAT_VERSION)) {
-        let got = version.map_or("none".to_string(), |version| version.to_string());
+    let version = value.get("format_version");
+    if version.and_then(serde_json::Value::as_u64) != Some(u64::from(FORMAT_VERSION)) {
+        let got = version.map_or("none".to_string(), serde_json::Value::to_string);
         return Err(Error::checkpoint(
             &path,
             format!(
@@ -107,8 +166,16 @@ pub fn read_header(folder: &Path) -> Result<Header, Error> {
             ),
         ));
     }
-    serde_json::from_value(value)
-        .map_err(|error| Error::checkpoint(&path, format!("not a checkpoint header: {error}")))
+    let invalid = |problem: String| {
+        Error::checkpoint(
+            &path,
+            format!("not a valid checkpoint header: {problem}; take another checkpoint of the run"),
+        )
+    };
+    let header: Header =
+        serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+    header.check().map_err(invalid)?;
+    Ok(header)
 }
 
 /// Reads one group of tensors and checks it against the hash in the header.

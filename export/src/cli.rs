@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ebm_export::arch::{Network, Sngan};
 use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
-use ebm_export::contract::{Kind, Langevin};
-use ebm_export::exported::{Settings, exported_files};
-use ebm_export::file::write_whole;
-use ebm_export::onnx::{Batch, Inspection, Opset, inspect};
+use ebm_export::contract::{Contract, FORMAT_VERSION, Kind, Langevin, Purification};
+use ebm_export::exported::{Settings, exported_files, file_names};
+use ebm_export::file::write_all_whole;
+use ebm_export::onnx::{Batch, Inspection, Opset, inspect, inspect_bytes};
 use ebm_export::rewrite::Rewrite;
 
 /// Writes energy networks, and their gradients, as plain ONNX.
@@ -119,13 +119,12 @@ pub fn run() -> Result<()> {
 }
 
 fn onnx(arguments: &OnnxArguments) -> Result<()> {
-    ensure!(
-        arguments.batch != Some(0),
-        "--batch must be at least 1, got 0"
-    );
     let settings = Settings {
         opset: Opset::new(arguments.opset).context("--opset")?,
-        batch: arguments.batch.map_or(Batch::Symbolic, Batch::Fixed),
+        batch: arguments
+            .batch
+            .map_or(Ok(Batch::Symbolic), Batch::fixed)
+            .context("--batch")?,
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
@@ -134,27 +133,24 @@ fn onnx(arguments: &OnnxArguments) -> Result<()> {
     };
     let folder = checkpoint::resolve(&arguments.checkpoint)?;
     let header = checkpoint::read_header(&folder)?;
+    check_room(arguments, &header)?;
     let weights = match arguments.weights {
         WeightChoice::Average => checkpoint::read_best_weights(&folder, &header),
         WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
     }?;
     let files = exported_files(&header, &weights, &settings)
         .with_context(|| format!("cannot export {}", folder.display()))?;
-    let paths: Vec<PathBuf> = files
-        .iter()
-        .map(|file| arguments.output.join(file.name))
+    let files: Vec<(PathBuf, Vec<u8>)> = files
+        .into_iter()
+        .map(|file| (arguments.output.join(file.name), file.bytes))
         .collect();
-    if let Some(existing) = paths.iter().find(|path| path.exists() && !arguments.force) {
-        anyhow::bail!(
-            "{} exists already; give another folder with -o, or --force to replace it",
-            existing.display()
-        );
-    }
+    let whole: Vec<(&Path, &[u8])> = files
+        .iter()
+        .map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
+        .collect();
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("cannot make folder {}", arguments.output.display()))?;
-    for (file, path) in files.iter().zip(&paths) {
-        write_whole(path, &file.bytes)?;
-    }
+    write_all_whole(&whole)?;
     let which = match (arguments.weights, header.groups.contains_key(EMA)) {
         (WeightChoice::Average, true) => "moving average of the weights",
         _ => "weights",
@@ -163,33 +159,54 @@ fn onnx(arguments: &OnnxArguments) -> Result<()> {
         "{} at update {}, {which}\n{}",
         folder.display(),
         header.update,
-        summary(&paths)?
+        summary(&files)?
     ))
 }
 
+/// Refuses what stands in the way of the files, before any work starts.
+fn check_room(arguments: &OnnxArguments, header: &Header) -> Result<()> {
+    let output = &arguments.output;
+    ensure!(
+        !output.is_file(),
+        "{} is a file, expected a folder; give another name with -o",
+        output.display()
+    );
+    for path in file_names(&header.network)
+        .iter()
+        .map(|name| output.join(name))
+    {
+        let path_shown = path.display();
+        ensure!(
+            !path.is_dir(),
+            "{path_shown} is a folder, expected a file or nothing; give another folder with -o"
+        );
+        ensure!(
+            !path.exists() || arguments.force,
+            "{path_shown} exists already; give another folder with -o, or --force to replace it"
+        );
+    }
+    Ok(())
+}
+
 /// One line per file: what it costs and how large it is.
-fn summary(paths: &[PathBuf]) -> Result<String> {
-    let mut text = String::new();
-    for path in paths {
-        let inspection = inspect(path)?;
-        let bytes = std::fs::metadata(path)
-            .with_context(|| format!("cannot read {}", path.display()))?
-            .len();
+fn summary(files: &[(PathBuf, Vec<u8>)]) -> Result<String> {
+    let line = |(path, bytes): &(PathBuf, Vec<u8>)| {
+        let inspection = inspect_bytes(bytes).map_err(anyhow::Error::msg)?;
         let nodes: usize = inspection
             .operators
             .values()
             .map(|operator| operator.nodes)
             .sum();
-        text += &format!(
-            "{}: {nodes} operators, {} multiplications per image, {:.2} MB\n",
-            path.display(),
-            inspection
-                .multiplications_per_image
-                .map_or("an unknown number of".to_string(), in_millions),
-            bytes as f64 / 1e6,
-        );
-    }
-    Ok(text)
+        let count = inspection
+            .multiplications_per_image
+            .map_or("an unknown number of".to_string(), in_millions);
+        let megabytes = bytes.len() as f64 / 1e6;
+        Ok(format!(
+            "{}: {nodes} operators, {count} multiplications per image, {megabytes:.2} MB\n",
+            path.display()
+        ))
+    };
+    files.iter().map(line).collect()
 }
 
 fn in_millions(count: usize) -> String {
@@ -207,7 +224,11 @@ fn inspected(arguments: &InspectArguments) -> Result<()> {
 fn described(file: &Path, inspection: &Inspection) -> Result<String> {
     let mut text = format!("{}\n", file.display());
     text += &match &inspection.contract {
-        Some(contract) => format!("contract: {}\n", serde_json::to_string_pretty(contract)?),
+        Some(contract) => format!(
+            "contract: {}{}\n",
+            serde_json::to_string_pretty(contract)?,
+            foreign(contract)
+        ),
         None => "contract: none (not written by this project)\n".to_string(),
     };
     for (title, values) in [
@@ -218,35 +239,54 @@ fn described(file: &Path, inspection: &Inspection) -> Result<String> {
             text += &format!("{title}: {} [{}]\n", value.name, value.shape.join(", "));
         }
     }
+    let number =
+        |count: Option<usize>| count.map_or("unknown".to_string(), |count| count.to_string());
     text += &format!(
         "opset: {}\n",
         inspection
             .opset
             .map_or("unknown".to_string(), |opset| opset.to_string())
     );
-    text += &format!("parameters: {}\n", inspection.parameters);
+    text += &format!("parameters: {}\n", number(inspection.parameters));
+    text += &format!("stored values: {}\n", number(inspection.stored_values));
     text += &format!(
         "{:<20} {:>6} {:>28}\n",
         "operator", "nodes", "multiplications per image"
     );
     for (name, operator) in &inspection.operators {
-        let count = operator
-            .multiplications_per_image
-            .map_or("unknown".to_string(), |count| count.to_string());
-        text += &format!("{name:<20} {:>6} {count:>28}\n", operator.nodes);
+        text += &format!(
+            "{name:<20} {:>6} {:>28}\n",
+            operator.nodes,
+            number(operator.multiplications_per_image)
+        );
     }
     let nodes: usize = inspection
         .operators
         .values()
         .map(|operator| operator.nodes)
         .sum();
-    let total = inspection
-        .multiplications_per_image
-        .map_or("unknown: the file states no shapes".to_string(), |count| {
-            count.to_string()
-        });
-    text += &format!("{:<20} {nodes:>6} {total:>28}\n", "all");
+    text += &format!(
+        "{:<20} {nodes:>6} {:>28}\n",
+        "all",
+        number(inspection.multiplications_per_image)
+    );
+    if inspection.multiplications_per_image.is_none() {
+        text +=
+            "unknown: the file does not state all shapes, or has operators that are not counted\n";
+    }
     Ok(text)
+}
+
+/// A remark on a contract that this version does not understand.
+fn foreign(contract: &serde_json::Value) -> String {
+    match serde_json::from_value::<Contract>(contract.clone()) {
+        Ok(contract) if contract.format_version == FORMAT_VERSION => String::new(),
+        Ok(contract) => format!(
+            "\n(of format_version {}, this program knows {FORMAT_VERSION})",
+            contract.format_version
+        ),
+        Err(error) => format!("\n(not a contract that this program knows: {error})"),
+    }
 }
 
 fn init(arguments: &InitArguments) -> Result<()> {
@@ -263,26 +303,32 @@ fn init(arguments: &InitArguments) -> Result<()> {
             "--width belongs to sngan32, sngan64 and sngan128; a description states its widths"
         ),
     };
-    ensure!(
-        arguments.step_size > 0.0 && arguments.step_size.is_finite(),
-        "--step-size must be positive, got {}",
-        arguments.step_size
-    );
-    ensure!(
-        arguments.temperature > 0.0 && arguments.temperature.is_finite(),
-        "--temperature must be positive, got {}",
-        arguments.temperature
-    );
-    ensure!(arguments.steps > 0, "--steps must be at least 1, got 0");
     let mut header = Header::new(network);
     if header.kind == Kind::Energy {
+        let InitArguments {
+            step_size,
+            temperature,
+            steps,
+            ..
+        } = *arguments;
         header.langevin = Some(Langevin {
-            step_size: arguments.step_size,
-            temperature: arguments.temperature,
-            steps: arguments.steps,
+            step_size,
+            temperature,
+            steps,
             tau: None,
         });
+        header.purification = Some(Purification {
+            step_size,
+            temperature,
+            steps,
+        });
     }
+    header.check().map_err(anyhow::Error::msg)?;
+    ensure!(
+        !arguments.output.exists(),
+        "{} exists already; give another name with -o",
+        arguments.output.display()
+    );
     let weights = header.network.initial_weights(arguments.seed)?;
     checkpoint::write(&arguments.output, &header, &[(WEIGHTS, &weights)])?;
     let parameters: usize = weights.values().map(|weight| weight.data().len()).sum();

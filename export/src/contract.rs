@@ -83,6 +83,8 @@ pub struct Contract {
     pub opset: i64,
     /// Rewrites that were applied.
     pub rewrites: Vec<String>,
+    /// Number of the network's parameters: the elements of all weights.
+    pub n_parameters: usize,
     /// SHA-256 of the weights, hexadecimal.
     pub weights_sha256: String,
     /// Resolved configuration of the run.

@@ -82,7 +82,7 @@ pub enum Error {
     #[error("{0}")]
     Onnx(String),
     /// The operating system refused.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}")]
     Io {
         /// What was tried.
         action: &'static str,

@@ -1,5 +1,6 @@
 //! The files that a checkpoint becomes.
 
+use crate::arch::Network;
 use crate::checkpoint::{Header, tensors_sha256};
 use crate::contract::{Contract, FORMAT_VERSION, Kind};
 use crate::error::Error;
@@ -40,6 +41,14 @@ pub struct ExportedFile {
     pub bytes: Vec<u8>,
 }
 
+/// Names of the files that a network becomes.
+pub fn file_names(network: &Network) -> &'static [&'static str] {
+    match network.kind() {
+        Kind::Classifier => &["classifier.onnx"],
+        _ => &["energy.onnx", "gradient.onnx", "step.onnx"],
+    }
+}
+
 /// The ONNX files of a checkpoint: energy, gradient and step of an energy network, or the classifier of a classifier.
 ///
 /// # Errors
@@ -51,9 +60,8 @@ pub fn exported_files(
 ) -> Result<Vec<ExportedFile>, Error> {
     let network = header.network.graph()?;
     check_weights(&network, weights)?;
-    let weights_sha256 = tensors_sha256(weights);
     let write = |name, kind, graph: &Graph| {
-        let contract = contract(header, kind, settings, &weights_sha256);
+        let contract = contract(header, kind, settings, weights);
         let bound = bind(graph, weights)?;
         model_bytes(&bound, &contract, settings.opset, settings.batch)
             .map(|bytes| ExportedFile { name, bytes })
@@ -71,7 +79,7 @@ pub fn exported_files(
     ])
 }
 
-fn contract(header: &Header, kind: Kind, settings: &Settings, weights_sha256: &str) -> Contract {
+fn contract(header: &Header, kind: Kind, settings: &Settings, weights: &Tensors) -> Contract {
     Contract {
         format_version: FORMAT_VERSION,
         kind,
@@ -88,7 +96,8 @@ fn contract(header: &Header, kind: Kind, settings: &Settings, weights_sha256: &s
             .iter()
             .map(|rewrite| rewrite.name().to_string())
             .collect(),
-        weights_sha256: weights_sha256.to_string(),
+        n_parameters: weights.values().map(|weight| weight.data().len()).sum(),
+        weights_sha256: tensors_sha256(weights),
         config: (!header.config.is_null()).then(|| header.config.clone()),
     }
 }
@@ -96,7 +105,7 @@ fn contract(header: &Header, kind: Kind, settings: &Settings, weights_sha256: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{Activation, ConvClassifier, Network, Sngan};
+    use crate::arch::{Activation, ConvClassifier, Sngan};
 
     fn energy() -> Network {
         Network::Sngan(Sngan::small(
@@ -116,7 +125,7 @@ mod tests {
         assert_eq!(files(), files());
         assert_eq!(
             files().iter().map(|file| file.name).collect::<Vec<_>>(),
-            ["energy.onnx", "gradient.onnx", "step.onnx"]
+            file_names(&header.network)
         );
     }
 

@@ -1,8 +1,10 @@
 //! Files and folders that are whole or absent.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 use crate::error::Error;
 
@@ -11,21 +13,35 @@ use crate::error::Error;
 /// # Errors
 /// The system refused; nothing is left behind.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new()
-            .prefix(".unfinished-")
-            .tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        make_readable(file.as_file())?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(Error::io("write", path))
+    write_all_whole(&[(path, bytes)])
+}
+
+/// Writes files that belong together: no name is touched before all of them are on the disk under temporary names.
+///
+/// # Errors
+/// The system refused; nothing is left behind.
+pub fn write_all_whole(files: &[(&Path, &[u8])]) -> Result<(), Error> {
+    let mut complete = Vec::new();
+    for &(path, bytes) in files {
+        let file = staged(path, bytes)
+            .map_err(without_name)
+            .map_err(Error::io("write", path))?;
+        complete.push((file, path));
+    }
+    for (file, path) in complete {
+        let renamed = file.persist(path).map_err(|error| error.error);
+        renamed
+            .and_then(|_| sync_folder(folder_of(path)))
+            .map_err(Error::io("write", path))?;
+    }
+    Ok(())
+}
+
+fn staged(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = unfinished(0o666).tempfile_in(folder_of(path))?;
+    file.as_file_mut().write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 /// Writes the files of a new folder under a temporary name beside it, syncs them and renames the folder.
@@ -33,54 +49,57 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// # Errors
 /// The folder exists already, or the system refused; nothing is left behind.
 pub fn write_whole_folder(path: &Path, files: &[(String, Vec<u8>)]) -> Result<(), Error> {
-    let parent = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    if path.exists() {
+        return Err(Error::checkpoint(
+            path,
+            "exists already, expected a new folder; give another name or remove it",
+        ));
+    }
     let write = || {
-        fs::create_dir_all(parent)?;
-        if path.exists() {
-            return Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists));
-        }
-        let unfinished = tempfile::Builder::new()
-            .prefix(".unfinished-")
-            .tempdir_in(parent)?;
+        fs::create_dir_all(folder_of(path))?;
+        let folder = unfinished(0o777).tempdir_in(folder_of(path))?;
         for (name, bytes) in files {
-            let mut file = File::create(unfinished.path().join(name))?;
+            let mut file = File::create(folder.path().join(name))?;
             file.write_all(bytes)?;
             file.sync_all()?;
         }
-        let folder = File::open(unfinished.path())?;
-        make_searchable(&folder)?;
-        folder.sync_all()?;
-        fs::rename(unfinished.path(), path)?;
-        let _ = unfinished.keep();
-        File::open(parent)?.sync_all()
+        sync_folder(folder.path())?;
+        fs::rename(folder.path(), path)?;
+        let _ = folder.keep();
+        sync_folder(folder_of(path))
     };
-    write().map_err(Error::io("write", path))
+    write()
+        .map_err(without_name)
+        .map_err(Error::io("write", path))
 }
 
-/// Temporary files are private; finished ones have the rights that new files usually have.
-#[cfg(unix)]
-fn make_readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
-#[cfg(unix)]
-fn make_searchable(folder: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    folder.set_permissions(fs::Permissions::from_mode(0o755))
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
-#[cfg(not(unix))]
-fn make_readable(_: &File) -> std::io::Result<()> {
-    Ok(())
+/// Temporary names; what is made has the rights that new files and folders usually have, which the user's mask restricts.
+fn unfinished(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".unfinished-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
 }
 
-#[cfg(not(unix))]
-fn make_searchable(_: &File) -> std::io::Result<()> {
-    Ok(())
+/// The reason alone: the temporary name means nothing to the user.
+fn without_name(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(_) => error,
+        None => io::Error::from(error.kind()),
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +133,7 @@ mod tests {
         let files = [("a".to_string(), b"1".to_vec())];
         write_whole_folder(&path, &files).unwrap();
         let error = write_whole_folder(&path, &[("b".to_string(), b"2".to_vec())]).unwrap_err();
-        assert!(error.to_string().starts_with("cannot write "), "{error}");
+        assert!(error.to_string().contains("exists already"), "{error}");
         assert_eq!(entries(&path), ["a"]);
         assert_eq!(entries(folder.path()), ["new"]);
     }
@@ -128,5 +147,16 @@ mod tests {
         ];
         write_whole_folder(&folder.path().join("new"), &files).unwrap_err();
         assert!(entries(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn of_files_that_belong_together_none_is_replaced_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] =
+            ["first", "no/such/folder/second"].map(|name| folder.path().join(name));
+        fs::write(&first, "old").unwrap();
+        write_all_whole(&[(&first, b"new"), (&second, b"new")]).unwrap_err();
+        assert_eq!(fs::read_to_string(&first).unwrap(), "old");
+        assert_eq!(entries(folder.path()), ["first"]);
     }
 }

@@ -229,6 +229,7 @@ impl Graph {
         let types: Vec<&ValueType> = inputs.iter().map(|&input| self.value_type(input)).collect();
         let value_type = op
             .infer(&types)
+            .and_then(batch_first)
             .map_err(|problem| Error::operator(name, op.name(), problem))?;
         let name = self.free_name(name);
         Ok(self.push(
@@ -490,6 +491,23 @@ impl Graph {
             }
             number += 1;
         }
+    }
+}
+
+/// Refuses a batch that is not axis 0: nothing here, and no reader of the file, could tell which axis the images are.
+fn batch_first(value_type: ValueType) -> Result<ValueType, String> {
+    match value_type
+        .shape
+        .0
+        .iter()
+        .skip(1)
+        .any(|dim| *dim == Dim::Batch)
+    {
+        true => Err(format!(
+            "the batch must stay the first axis, got {}",
+            value_type.shape
+        )),
+        false => Ok(value_type),
     }
 }
 

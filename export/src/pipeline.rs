@@ -1,10 +1,10 @@
 //! From a network and its weights to the graphs that are written: each stage a pure function of the one before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
 use crate::gradient::gradient;
-use crate::graph::{Graph, Source};
+use crate::graph::{Graph, Node, Shape, Source};
 use crate::op::Operator;
 use crate::reference::{to_array, to_tensor};
 use crate::rewrite::{Rewrite, apply};
@@ -37,7 +37,7 @@ pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
             _ if dynamic[value.0] => return Ok(None),
             Source::Input => return Ok(None),
             Source::Constant(tensor) => tensor.clone(),
-            Source::Weight => checked_weight(graph, &node.name, weights)?.clone(),
+            Source::Weight => checked_weight(node, weights)?.clone(),
             Source::Operator { op, inputs } => {
                 let operands: Vec<_> = inputs
                     .iter()
@@ -56,14 +56,12 @@ pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
 /// # Errors
 /// The first weight that is not so, with what was expected and what came.
 pub fn check_weights(graph: &Graph, weights: &Tensors) -> Result<(), Error> {
+    let mut known = BTreeSet::new();
     for value in graph.weights() {
-        checked_weight(graph, &graph.node(value).name, weights)?;
+        checked_weight(graph.node(value), weights)?;
+        known.insert(graph.node(value).name.as_str());
     }
-    let known: Vec<&str> = graph
-        .weights()
-        .map(|value| graph.node(value).name.as_str())
-        .collect();
-    match weights.keys().find(|name| !known.contains(&name.as_str())) {
+    match weights.keys().find(|name| !known.contains(name.as_str())) {
         Some(name) => Err(Error::Weight {
             name: name.clone(),
             problem:
@@ -74,30 +72,22 @@ pub fn check_weights(graph: &Graph, weights: &Tensors) -> Result<(), Error> {
     }
 }
 
-fn checked_weight<'a>(
-    graph: &Graph,
-    name: &str,
-    weights: &'a Tensors,
-) -> Result<&'a Tensor, Error> {
+fn checked_weight<'a>(node: &Node, weights: &'a Tensors) -> Result<&'a Tensor, Error> {
     let problem = |problem: String| Error::Weight {
-        name: name.to_string(),
+        name: node.name.clone(),
         problem,
     };
-    let tensor = weights.get(name).ok_or_else(|| {
+    let tensor = weights.get(&node.name).ok_or_else(|| {
         problem(
             "missing from the checkpoint; the weights are those of another network or incomplete"
                 .to_string(),
         )
     })?;
-    let wanted = graph
-        .weights()
-        .find(|&value| graph.node(value).name == name)
-        .map(|value| graph.shape(value).concrete(1))
-        .unwrap_or_default();
-    if tensor.shape() != wanted {
-        let got = tensor.shape();
+    let wanted = &node.value_type.shape;
+    if *wanted != Shape::fixed(tensor.shape()) {
+        let got = Shape::fixed(tensor.shape());
         return Err(problem(format!(
-            "expected shape {wanted:?}, got {got:?}; the weights are those of another network"
+            "expected shape {wanted}, got {got}; the weights are those of another network"
         )));
     }
     match tensor.data().iter().position(|value| !value.is_finite()) {

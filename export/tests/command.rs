@@ -137,7 +137,7 @@ fn batch_and_opset_are_fixed_on_demand() {
     );
     workplace.refuses(
         &["onnx", "checkpoint", "-o", "other", "--batch", "0"],
-        "--batch must be at least 1",
+        "expected a batch from 1 to 1048576, got 0",
     );
 }
 
@@ -156,7 +156,7 @@ fn nothing_is_overwritten_unasked() {
         .success();
     workplace.refuses(
         &["init", "sngan32", "-o", "checkpoint"],
-        "cannot write checkpoint",
+        "checkpoint exists already; give another name",
     );
 }
 
@@ -238,9 +238,213 @@ fn a_full_disk_leaves_nothing_half_written() {
         .unwrap();
     let output = output.unwrap();
     assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
     assert!(
-        String::from_utf8_lossy(&output.stderr)
-            .contains("cannot write full/energy.onnx: No space left")
+        message.starts_with("error: cannot write full/"),
+        "{message}"
+    );
+    assert_eq!(
+        message.matches("No space left on device").count(),
+        1,
+        "{message}"
     );
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn nonsense_is_refused_in_one_sentence() {
+    let workplace = Workplace::new();
+    fs::write(workplace.path("file"), "").unwrap();
+    let described = |image_size: u64, widths: &str, activation: &str| {
+        format!(
+            r#"{{"name":"sngan","image_size":{image_size},"channels":1,"widths":{widths},"pools":[true],"activation":{activation}}}"#
+        )
+    };
+    let init =
+        |network: &str, reason: &str| workplace.refuses(&["init", network, "-o", "new"], reason);
+    init(
+        "sngan31",
+        "expected sngan32, sngan64, sngan128 or a description as JSON, got \"sngan31\"",
+    );
+    init(r#"{"name":"biggan"}"#, "unknown variant `biggan`");
+    init(
+        &described(9, "[4]", r#""relu""#),
+        "image_size must be a positive multiple of 2 for 1 pools, got 9",
+    );
+    init(&described(1 << 33, "[4]", r#""relu""#), "of at most 65536");
+    init(
+        &described(8, "[0]", r#""relu""#),
+        "channels and widths must be positive",
+    );
+    init(
+        &described(8, "[4]", r#"{"softplus":{"beta":1e-39}}"#),
+        "neither tiny nor huge",
+    );
+    for (option, value, reason) in [
+        ("--width", "18446744073709551615", "of at most 65536"),
+        (
+            "--step-size",
+            "-0.1",
+            "langevin.step_size must be positive and finite in f32, got -0.1",
+        ),
+        (
+            "--step-size",
+            "1e-60",
+            "langevin.step_size must be positive",
+        ),
+        (
+            "--temperature",
+            "0",
+            "langevin.temperature must be positive",
+        ),
+        (
+            "--temperature",
+            "NaN",
+            "langevin.temperature must be positive",
+        ),
+        ("--steps", "0", "langevin.steps must be at least 1, got 0"),
+    ] {
+        workplace.refuses(
+            &["init", "sngan32", "-o", "new", &format!("{option}={value}")],
+            reason,
+        );
+    }
+    let onnx = |option: &str, value: &str, reason: &str| {
+        workplace.refuses(
+            &["onnx", "checkpoint", "-o", "model", option, value],
+            reason,
+        );
+    };
+    onnx(
+        "--batch",
+        "18446744073709551615",
+        "expected a batch from 1 to 1048576",
+    );
+    workplace.refuses(
+        &["onnx", "checkpoint", "-o", "file"],
+        "file is a file, expected a folder",
+    );
+    assert!(!workplace.path("model").exists() && !workplace.path("new").exists());
+}
+
+#[test]
+fn a_header_that_contradicts_itself_is_refused() {
+    let workplace = Workplace::new();
+    let header = workplace.path("checkpoint/checkpoint.json");
+    let whole: serde_json::Value = serde_json::from_slice(&fs::read(&header).unwrap()).unwrap();
+    for (pointer, value, reason) in [
+        ("/kind", "\"classifier\"", "expected kind and n_classes"),
+        ("/n_classes", "77", "expected kind and n_classes"),
+        (
+            "/langevin/step_size",
+            "-1",
+            "langevin.step_size must be positive",
+        ),
+        (
+            "/langevin/temperature",
+            "0",
+            "langevin.temperature must be positive",
+        ),
+        ("/langevin/tau", "0", "langevin.tau must be positive"),
+        (
+            "/purification/steps",
+            "0",
+            "purification.steps must be at least 1",
+        ),
+        (
+            "/format_version",
+            "\"1\"",
+            "expected format_version 1, got \"1\"",
+        ),
+        ("/network/name", "\"unknown\"", "unknown variant `unknown`"),
+        ("/network/image_size", "8589934592", "of at most 65536"),
+        (
+            "/network/widths",
+            "\"wide\"",
+            "not a valid checkpoint header",
+        ),
+    ] {
+        let mut changed = whole.clone();
+        *changed.pointer_mut(pointer).unwrap() = serde_json::from_str(value).unwrap();
+        fs::write(&header, changed.to_string()).unwrap();
+        workplace.refuses(&["onnx", "checkpoint", "-o", "model"], reason);
+    }
+    assert!(!workplace.path("model").exists());
+}
+
+#[test]
+fn rewrites_are_chosen_by_name() {
+    let workplace = Workplace::new();
+    let chosen = [
+        "onnx",
+        "checkpoint",
+        "-o",
+        "model",
+        "--rewrites",
+        "pool_conv,fold_factor",
+    ];
+    workplace.export(&chosen).success();
+    workplace
+        .export(&["inspect", "model/step.onnx", "--json"])
+        .success()
+        .stdout(predicate::function(|text: &str| {
+            let inspection: serde_json::Value = serde_json::from_str(text).unwrap();
+            inspection["contract"]["rewrites"] == serde_json::json!(["pool_conv", "fold_factor"])
+        }));
+    Command::new(env!("CARGO_BIN_EXE_export"))
+        .current_dir(workplace.0.path())
+        .args(["onnx", "checkpoint", "-o", "other", "--rewrites", "magic"])
+        .assert()
+        .failure()
+        .stderr(contains(
+            "unknown rewrite \"magic\"; there are pool_conv, flip_conv, fold_factor",
+        ));
+}
+
+#[test]
+fn the_moving_average_is_exported_unless_asked_otherwise() {
+    use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
+    let workplace = Workplace::new();
+    let header = Header::new(serde_json::from_str(TINY).unwrap());
+    let [last, average] = [0, 1].map(|seed| header.network.initial_weights(seed).unwrap());
+    checkpoint::write(
+        &workplace.path("both"),
+        &header,
+        &[(WEIGHTS, &last), (EMA, &average)],
+    )
+    .unwrap();
+    for (folder, options, weights) in [
+        ("a", &[][..], &average),
+        ("b", &["--weights", "last"], &last),
+    ] {
+        workplace
+            .export(&[&["onnx", "both", "-o", folder], options].concat())
+            .success();
+        let file = format!("{folder}/energy.onnx");
+        workplace
+            .export(&["inspect", &file])
+            .success()
+            .stdout(contains(checkpoint::tensors_sha256(weights)));
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_not_half_replaced() {
+    let workplace = Workplace::new();
+    workplace
+        .export(&["onnx", "checkpoint", "-o", "model"])
+        .success();
+    workplace
+        .export(&["init", TINY, "-o", "other", "--seed", "9"])
+        .success();
+    let gradient = workplace.path("model/gradient.onnx");
+    let before = fs::read(workplace.path("model/energy.onnx")).unwrap();
+    // A folder of that name is something that no file can replace.
+    fs::remove_file(&gradient).unwrap();
+    fs::create_dir(&gradient).unwrap();
+    workplace.refuses(
+        &["onnx", "other", "-o", "model", "--force"],
+        "model/gradient.onnx is a folder, expected a file",
+    );
+    assert!(fs::read(workplace.path("model/energy.onnx")).unwrap() == before);
 }

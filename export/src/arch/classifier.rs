@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Activation;
-use super::layers::{Layers, check_description};
+use super::layers::{Layers, check_description, check_head};
 use crate::error::Error;
 use crate::graph::{Graph, Shape};
 use crate::op::Reshape;
@@ -39,13 +39,6 @@ impl ConvClassifier {
             &self.pools,
         )?;
         self.activation.check("conv_classifier")?;
-        if self.n_classes < 2 {
-            let problem = format!("n_classes must be at least 2, got {}", self.n_classes);
-            return Err(Error::Network {
-                network: "conv_classifier",
-                problem,
-            });
-        }
         let mut layers = Layers(Graph::new());
         let mut features = layers.0.input(
             "x",
@@ -60,7 +53,9 @@ impl ConvClassifier {
                 features = layers.pool(&format!("pool{index}"), features)?;
             }
         }
-        let flat = Shape::batched(&[layers.0.shape(features).elements_per_image()]);
+        let n_features = layers.0.shape(features).elements_per_image();
+        check_head(n_features, self.n_classes)?;
+        let flat = Shape::batched(&[n_features]);
         let flat = layers
             .0
             .apply("flat", Reshape { shape: flat }, &[features])?;

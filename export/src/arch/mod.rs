@@ -69,11 +69,15 @@ impl Activation {
     fn check(self, network: &'static str) -> Result<(), Error> {
         let valid = match self {
             Activation::LeakyRelu { slope } => slope.is_finite(),
-            Activation::Softplus { beta } => beta.is_finite() && beta > 0.0,
-            Activation::SoftLeakyRelu { a, e } => a.is_finite() && e.is_finite() && e > 0.0,
+            Activation::Softplus { beta } => {
+                beta > 0.0 && beta.is_finite() && (1.0 / beta).is_finite()
+            }
+            Activation::SoftLeakyRelu { a, e } => a.is_finite() && e > 0.0 && (e * e).is_normal(),
             Activation::Relu | Activation::Silu | Activation::Gelu => true,
         };
-        let problem = format!("parameters of {self:?} must be finite, beta and e positive");
+        let problem = format!(
+            "parameters of {self:?} must be finite, beta and e positive and neither tiny nor huge"
+        );
         if valid {
             Ok(())
         } else {

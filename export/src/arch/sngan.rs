@@ -58,7 +58,9 @@ impl Sngan {
 
     /// 3×64×64: stem and four halving blocks that double the width, which begins at `width`; 64 in the reference.
     pub fn sngan64(width: usize) -> Sngan {
-        let widths: Vec<usize> = (0..5).map(|level| width << level).collect();
+        let widths: Vec<usize> = (0..5)
+            .map(|level| width.saturating_mul(1 << level))
+            .collect();
         Sngan::small(64, 3, &widths, &[true; 5], Activation::Relu)
     }
 
@@ -68,7 +70,7 @@ impl Sngan {
             image_size: 128,
             ..Sngan::sngan64(width)
         };
-        network.widths.push(width << 4);
+        network.widths.push(width.saturating_mul(1 << 4));
         network.pools.push(false);
         network
     }
@@ -304,6 +306,29 @@ mod tests {
                 Sngan::small(8, 1, &[4], &[true], Activation::Softplus { beta: 0.0 }),
                 "must be finite",
             ),
+            (
+                Sngan::small(
+                    8,
+                    1,
+                    &[4],
+                    &[true],
+                    Activation::SoftLeakyRelu { a: 0.5, e: 1e-30 },
+                ),
+                "neither tiny nor huge",
+            ),
+            (
+                Sngan::small(1 << 31, 1, &[4], &[true], Activation::Relu),
+                "of at most 65536, got",
+            ),
+            (
+                Sngan::small(1 << 16, 3, &[4], &[true], Activation::Relu),
+                "are too large",
+            ),
+            (
+                Sngan::small(8, 1, &[1 << 15], &[true], Activation::Relu),
+                "are too large",
+            ),
+            (Sngan::sngan64(usize::MAX), "of at most 65536"),
         ] {
             let error = network.graph().unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");

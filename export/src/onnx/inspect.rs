@@ -7,7 +7,7 @@ use prost::Message;
 use serde::Serialize;
 
 use super::proto::tensor_shape_proto::dimension;
-use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
+use super::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 use crate::contract::METADATA_KEY;
 use crate::error::Error;
 
@@ -24,8 +24,10 @@ pub struct Inspection {
     pub outputs: Vec<ValueSummary>,
     /// Operators by type.
     pub operators: BTreeMap<String, OperatorCount>,
-    /// Number of elements of all f32 initialisers.
-    pub parameters: usize,
+    /// Parameters of the network as the contract states them; without one, as `stored_values`.
+    pub parameters: Option<usize>,
+    /// Elements of all f32 initialisers, copies that rewrites made included; `None` where their shapes make no sense.
+    pub stored_values: Option<usize>,
     /// Multiplications of one image in convolutions and matrix products; `None` where the file does not state the shapes.
     pub multiplications_per_image: Option<usize>,
 }
@@ -54,21 +56,35 @@ pub struct OperatorCount {
 /// The file cannot be read or is not ONNX.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let not_onnx =
-        |reason: &str| Error::Onnx(format!("{}: not an ONNX model: {reason}", path.display()));
-    let model =
-        ModelProto::decode(bytes.as_slice()).map_err(|error| not_onnx(&error.to_string()))?;
+    inspect_bytes(&bytes).map_err(|problem| Error::Onnx(format!("{}: {problem}", path.display())))
+}
+
+/// Summarises the bytes of an ONNX file.
+///
+/// # Errors
+/// They are not ONNX; the error says why.
+pub fn inspect_bytes(bytes: &[u8]) -> Result<Inspection, String> {
+    let not_onnx = |reason: &str| {
+        format!(
+            "not an ONNX model: {reason}; expected a file that `export onnx` or another exporter wrote"
+        )
+    };
+    let model = ModelProto::decode(bytes).map_err(|error| not_onnx(&error.to_string()))?;
     let graph = model
         .graph
         .as_ref()
         .ok_or_else(|| not_onnx("it has no graph"))?;
     let operators = operators(graph);
-    let multiplications = operators
-        .values()
-        .map(|operator| operator.multiplications_per_image)
-        .sum::<Option<usize>>();
+    let contract = contract(&model)?;
+    let floats = graph
+        .initializer
+        .iter()
+        .filter(|tensor| tensor.data_type() == 1);
+    let stored_values = sum(floats.map(|tensor| elements(&tensor.dims)));
+    let stated = contract
+        .as_ref()
+        .and_then(|contract| contract.get("n_parameters")?.as_u64());
     Ok(Inspection {
-        contract: contract(&model, path)?,
         opset: model
             .opset_import
             .iter()
@@ -81,18 +97,19 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
             .map(summary)
             .collect(),
         outputs: graph.output.iter().map(summary).collect(),
+        multiplications_per_image: sum(operators
+            .values()
+            .map(|operator| operator.multiplications_per_image)),
         operators,
-        parameters: graph
-            .initializer
-            .iter()
-            .filter(|tensor| tensor.data_type() == 1)
-            .map(|tensor| elements(&tensor.dims))
-            .sum(),
-        multiplications_per_image: multiplications,
+        parameters: stated
+            .and_then(|count| usize::try_from(count).ok())
+            .or(stored_values),
+        stored_values,
+        contract,
     })
 }
 
-fn contract(model: &ModelProto, path: &Path) -> Result<Option<serde_json::Value>, Error> {
+fn contract(model: &ModelProto) -> Result<Option<serde_json::Value>, String> {
     let Some(entry) = model
         .metadata_props
         .iter()
@@ -100,23 +117,28 @@ fn contract(model: &ModelProto, path: &Path) -> Result<Option<serde_json::Value>
     else {
         return Ok(None);
     };
-    let invalid = |error| {
-        Error::Onnx(format!(
-            "{}: metadata {METADATA_KEY} is not JSON: {error}",
-            path.display()
-        ))
-    };
     serde_json::from_str(entry.value())
         .map(Some)
-        .map_err(invalid)
+        .map_err(|error| {
+            format!("metadata {METADATA_KEY} is not JSON: {error}; export the checkpoint again")
+        })
 }
 
 fn is_initializer(graph: &GraphProto, name: &str) -> bool {
     graph.initializer.iter().any(|tensor| tensor.name() == name)
 }
 
-fn elements(dims: &[i64]) -> usize {
-    dims.iter().map(|&dim| dim.max(0) as usize).product()
+/// The product of extents; `None` where it makes no sense.
+fn elements(dims: &[i64]) -> Option<usize> {
+    product(dims.iter().map(|&dim| usize::try_from(dim).ok()))
+}
+
+fn product(mut factors: impl Iterator<Item = Option<usize>>) -> Option<usize> {
+    factors.try_fold(1usize, |product, factor| product.checked_mul(factor?))
+}
+
+fn sum(mut terms: impl Iterator<Item = Option<usize>>) -> Option<usize> {
+    terms.try_fold(0usize, |sum, term| sum.checked_add(term?))
 }
 
 fn extents(info: &ValueInfoProto) -> Option<Vec<dimension::Value>> {
@@ -183,10 +205,9 @@ fn operators(graph: &GraphProto) -> BTreeMap<String, OperatorCount> {
         };
         let operator = operators.entry(node.op_type().to_string()).or_insert(start);
         operator.nodes += 1;
-        let total = operator
-            .multiplications_per_image
-            .zip(multiplications(node, &shapes, &weights));
-        operator.multiplications_per_image = total.map(|(sum, own)| sum + own);
+        let own = multiplications(node, &shapes, &weights);
+        operator.multiplications_per_image =
+            sum([operator.multiplications_per_image, own].into_iter());
     }
     operators
 }
@@ -197,26 +218,15 @@ fn multiplications(
     shapes: &BTreeMap<&str, Vec<usize>>,
     weights: &BTreeMap<&str, &[i64]>,
 ) -> Option<usize> {
-    let pixels = |name: &String| {
-        shapes
-            .get(name.as_str())
-            .map(|shape| shape.iter().product::<usize>())
-    };
-    let per_row = |name: &String| weights.get(name.as_str()).map(|dims| elements(&dims[1..]));
+    let pixels = |name: &String| product(shapes.get(name.as_str())?.iter().map(|&size| Some(size)));
+    let per_row = |name: &String| elements(weights.get(name.as_str())?.get(1..)?);
+    let both = |left: Option<usize>, right: Option<usize>| left?.checked_mul(right?);
+    let (input, output) = (node.input.first()?, node.output.first()?);
     match node.op_type() {
-        "Conv" => Some(pixels(node.output.first()?)? * per_row(node.input.get(1)?)?),
-        "ConvTranspose" => Some(pixels(node.input.first()?)? * per_row(node.input.get(1)?)?),
-        "MatMul" => {
-            let inner = shapes.get(node.input.first()?.as_str())?.last()?;
-            Some(pixels(node.output.first()?)? * inner)
-        }
-        "Gemm" => {
-            let columns = elements(&weights.get(node.input.get(1)?.as_str())?[..]);
-            let transposed = node.attribute.iter().any(|attribute: &AttributeProto| {
-                attribute.name() == "transA" && attribute.i() != 0
-            });
-            (!transposed).then_some(columns)
-        }
+        "Conv" => both(pixels(output), per_row(node.input.get(1)?)),
+        "ConvTranspose" => both(pixels(input), per_row(node.input.get(1)?)),
+        "MatMul" => both(pixels(output), shapes.get(input.as_str())?.last().copied()),
+        "Gemm" => elements(weights.get(node.input.get(1)?.as_str())?),
         "Einsum" => None,
         _ => Some(0),
     }
@@ -243,6 +253,7 @@ mod tests {
             purification: None,
             n_classes: None,
             opset: Opset::DEFAULT.number(),
+            n_parameters: weights.values().map(|weight| weight.data().len()).sum(),
             rewrites: Vec::new(),
             weights_sha256: String::new(),
             config: None,
@@ -295,6 +306,67 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let error = inspect(&path).unwrap_err().to_string();
             assert!(error.contains("not an ONNX model"), "{case}: {error}");
+        }
+    }
+
+    /// A convolution of that weight, as a hostile file may state it.
+    fn convolution(dims: &[i64]) -> Vec<u8> {
+        use super::super::proto::TensorProto;
+        let node = NodeProto {
+            op_type: Some("Conv".to_string()),
+            input: vec!["x".to_string(), "w".to_string()],
+            output: vec!["y".to_string()],
+            ..NodeProto::default()
+        };
+        let weight = TensorProto {
+            name: Some("w".to_string()),
+            data_type: Some(1),
+            dims: dims.to_vec(),
+            ..TensorProto::default()
+        };
+        let graph = GraphProto {
+            node: vec![node],
+            initializer: vec![weight],
+            ..GraphProto::default()
+        };
+        ModelProto {
+            graph: Some(graph),
+            ..ModelProto::default()
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn shapes_that_make_no_sense_are_unknown_counts() {
+        for (dims, stored) in [
+            (&[][..], Some(1)),
+            (&[4, 1 << 62, 1 << 62, 3], None),
+            (&[4, -1, 3, 3], None),
+        ] {
+            let inspection = inspect_bytes(&convolution(dims)).unwrap();
+            assert_eq!(
+                (
+                    inspection.stored_values,
+                    inspection.multiplications_per_image
+                ),
+                (stored, None),
+                "{dims:?}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        /// Any bytes, and any damage to a whole file, give a summary or an error.
+        #[test]
+        fn no_bytes_panic(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            position in 0usize..4000, byte in proptest::num::u8::ANY,
+        ) {
+            let _ = inspect_bytes(&bytes);
+            let mut damaged = convolution(&[4, 3, 3, 3]);
+            let position = position % damaged.len();
+            damaged[position] = byte;
+            let _ = inspect_bytes(&damaged);
         }
     }
 }

@@ -7,5 +7,5 @@ mod inspect;
 pub mod proto;
 mod write;
 
-pub use inspect::{Inspection, OperatorCount, ValueSummary, inspect};
+pub use inspect::{Inspection, OperatorCount, ValueSummary, inspect, inspect_bytes};
 pub use write::{Batch, Opset, model_bytes, model_proto};

@@ -26,6 +26,20 @@ pub enum Batch {
 }
 
 impl Batch {
+    /// That one batch.
+    ///
+    /// # Errors
+    /// It is 0 or above 2^20, which nobody means.
+    pub fn fixed(size: usize) -> Result<Batch, Error> {
+        match size {
+            1..=0x10_0000 => Ok(Batch::Fixed(size)),
+            _ => Err(Error::Onnx(format!(
+                "expected a batch from 1 to {}, got {size}",
+                0x10_0000
+            ))),
+        }
+    }
+
     /// The fixed batch, if it is.
     pub fn size(self) -> Option<usize> {
         match self {
@@ -150,7 +164,7 @@ impl<'a> Writer<'a> {
 
     fn graph(mut self) -> Result<GraphProto, Error> {
         self.written.name = Some("graph".to_string());
-        let aliases = self.name_outputs();
+        let aliases = self.name_outputs()?;
         for value in self.graph.values() {
             self.write(value)?;
         }
@@ -172,17 +186,36 @@ impl<'a> Writer<'a> {
     }
 
     /// Values take the names of the outputs that they are; those that cannot (inputs, or a second name) are left to `Identity`.
-    fn name_outputs(&mut self) -> Vec<(String, Value)> {
+    fn name_outputs(&mut self) -> Result<Vec<(String, Value)>, Error> {
         let mut named = BTreeSet::new();
         let mut aliases = Vec::new();
         for (name, value) in self.graph.outputs() {
+            self.make_room(name, *value)?;
             if self.graph.operator(*value).is_some() && named.insert(*value) {
                 self.names.insert(*value, name.clone());
             } else {
                 aliases.push((name.clone(), *value));
             }
         }
-        aliases
+        Ok(aliases)
+    }
+
+    /// Gives another value that bears the name of an output another name.
+    fn make_room(&mut self, output: &str, value: Value) -> Result<(), Error> {
+        let bearer = self
+            .names
+            .iter()
+            .find(|(other, name)| **other != value && *name == output);
+        let Some((&bearer, _)) = bearer else {
+            return Ok(());
+        };
+        if self.graph.node(bearer).source == Source::Input {
+            return Err(Error::Onnx(format!(
+                "the name {output:?} is that of an input and of an output; rename one"
+            )));
+        }
+        self.names.insert(bearer, format!("{output}.inner"));
+        Ok(())
     }
 
     fn write(&mut self, value: Value) -> Result<(), Error> {
@@ -192,10 +225,10 @@ impl<'a> Writer<'a> {
                 let info = self.value_info(&node.name, &node.value_type);
                 self.written.input.push(info);
             }
-            Source::Constant(tensor) => self
-                .written
-                .initializer
-                .push(float_tensor(&node.name, tensor)),
+            Source::Constant(tensor) => {
+                let tensor = float_tensor(&self.names[&value], tensor);
+                self.written.initializer.push(tensor);
+            }
             Source::Weight => {
                 let problem = "not bound; bind the weights before writing".to_string();
                 return Err(Error::Weight {
@@ -211,7 +244,7 @@ impl<'a> Writer<'a> {
                     .iter()
                     .any(|(_, output)| *output == value)
                 {
-                    let info = self.value_info(&node.name, &node.value_type);
+                    let info = self.value_info(&self.names[&value], &node.value_type);
                     self.written.value_info.push(info);
                 }
             }

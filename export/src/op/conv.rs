@@ -42,6 +42,9 @@ impl Conv {
     fn output_extent(&self, axis: usize, extent: usize, kernel: usize) -> Result<usize, String> {
         let padded = extent + self.pads[axis] + self.pads[axis + 2];
         let reach = self.dilations[axis] * (kernel - 1) + 1;
+        if self.strides[axis] == 0 || self.dilations[axis] == 0 {
+            return Err("strides and dilations must be at least 1".to_string());
+        }
         if padded < reach {
             return Err(format!(
                 "a kernel that reaches over {reach} pixels does not fit {padded} padded ones"
@@ -69,6 +72,9 @@ pub struct ConvTranspose {
 
 impl ConvTranspose {
     fn output_extent(&self, axis: usize, extent: usize, kernel: usize) -> Result<usize, String> {
+        if self.strides[axis] == 0 || self.dilations[axis] == 0 {
+            return Err("strides and dilations must be at least 1".to_string());
+        }
         let full = self.strides[axis] * (extent - 1)
             + self.dilations[axis] * (kernel - 1)
             + 1
@@ -90,6 +96,9 @@ fn check_weight(
         _ => floats::<3>(inputs).map(|[x, weight, bias]| (x, weight, Some(bias)))?,
     };
     let image = image_extents(x)?;
+    if image.contains(&0) {
+        return Err(format!("expected an image with pixels, got {x}"));
+    }
     let weight: Vec<usize> = (0..weight.rank())
         .filter_map(|axis| weight.size(axis))
         .collect();
@@ -225,8 +234,7 @@ impl Operator for ConvTranspose {
             check_weight(inputs, self.groups, |weight| {
                 (weight[0], weight[1] * self.groups)
             })?;
-        if (0..2).any(|axis| self.output_pads[axis] >= self.strides[axis].max(self.dilations[axis]))
-        {
+        if (0..2).any(|axis| self.output_pads[axis] >= self.strides[axis]) {
             return Err(format!(
                 "output pads {:?} must be below the strides {:?}",
                 self.output_pads, self.strides
@@ -379,20 +387,61 @@ mod tests {
         }
     }
 
+    #[test]
+    fn refuses_attributes_that_make_no_sense() {
+        let x = ValueType::f32(Shape::batched(&[3, 8, 8]));
+        let weight = ValueType::f32(Shape::fixed(&[3, 3, 3, 3]));
+        let transpose = |strides, dilations, output_pads| ConvTranspose {
+            strides,
+            pads: [0; 4],
+            output_pads,
+            dilations,
+            groups: 1,
+        };
+        let cases: [(&dyn Operator, &str); 5] = [
+            (&Conv::strided(0), "at least 1"),
+            (
+                &Conv {
+                    dilations: [0, 1],
+                    ..Conv::padded(0)
+                },
+                "at least 1",
+            ),
+            (
+                &transpose([0, 1], [1, 1], [0, 0]),
+                "must be below the strides",
+            ),
+            (&transpose([1, 1], [1, 0], [0, 0]), "at least 1"),
+            (
+                &transpose([1, 1], [2, 2], [1, 0]),
+                "must be below the strides",
+            ),
+        ];
+        for (op, wanted) in cases {
+            let problem = op.infer(&[&x, &weight]).unwrap_err();
+            assert!(problem.contains(wanted), "{}: {problem}", op.name());
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
         fn gradients_match_finite_differences(
             stride in 1usize..3, pad in 0usize..2, dilation in 1usize..3, groups in 1usize..3,
-            kernel in 1usize..4, extent in 5usize..8, seed in 0u64..1000,
+            kernel in 1usize..4, extent in 5usize..8, left_over in 0usize..2, seed in 0u64..1000,
         ) {
             let channels = 2 * groups;
             let weight = Operand::random_fixed(&[channels, 2, kernel, kernel], seed + 1);
             let conv = Conv { strides: [stride, 1], pads: [pad, 0, pad, pad], dilations: [1, dilation], groups };
             check_gradients(conv.clone(), &[Operand::random(&[channels, extent, extent], seed), weight.clone()]);
-            let output_pads = [if stride > 1 { 1 } else { 0 }, 0];
-            let transpose = ConvTranspose { strides: conv.strides, pads: [0; 4], output_pads, dilations: conv.dilations, groups };
+            let transpose = ConvTranspose {
+                strides: [stride, 2],
+                pads: [pad, 0, 0, pad],
+                output_pads: [stride - 1, left_over],
+                dilations: [dilation, 1],
+                groups,
+            };
             check_gradients(transpose, &[Operand::random(&[channels, extent, extent], seed), weight]);
         }
     }

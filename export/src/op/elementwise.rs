@@ -2,12 +2,9 @@
 
 use ndarray::{ArrayD, Zip};
 
-use super::{
-    BackwardStep, KeepDims, OnnxAttribute, OnnxOperator, Operator, Reduce, ReduceKind, Reshape,
-    floats,
-};
+use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
 use crate::error::Error;
-use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{DType, Graph, Shape, Value, ValueType};
 
 /// Two operands of broadcastable shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,35 +75,6 @@ fn elementwise(inputs: &[ArrayD<f64>], function: impl Fn(f64, f64) -> f64) -> Ar
         .map_collect(|&a, &b| function(a, b))
 }
 
-/// Sums a cotangent over the extents along which an operand was stretched.
-fn unbroadcast(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-    cotangent: Value,
-    operand: Value,
-) -> Result<Value, Error> {
-    let target = graph.shape(operand).clone();
-    let current = graph.shape(cotangent).clone();
-    let missing = current.rank() - target.rank();
-    let stretched: Vec<usize> = (0..current.rank())
-        .filter(|&axis| current.size(axis) != Some(1))
-        .filter(|&axis| axis < missing || target.0[axis - missing] == Dim::Size(1))
-        .collect();
-    if stretched.is_empty() && missing == 0 {
-        return Ok(cotangent);
-    }
-    let sum = Reduce {
-        kind: ReduceKind::Sum,
-        axes: stretched,
-        keep_dims: KeepDims::Yes,
-    };
-    let summed = graph.apply(&step.named("sum"), sum, &[cotangent])?;
-    if missing == 0 {
-        return Ok(summed);
-    }
-    graph.apply(&step.named("reshape"), Reshape { shape: target }, &[summed])
-}
-
 impl Operator for Binary {
     fn name(&self) -> &'static str {
         match self {
@@ -161,7 +129,7 @@ impl Operator for Binary {
                     graph.apply(&step.named("neg"), Unary::Neg, &[product])?
                 }
             };
-            gradients[operand] = Some(unbroadcast(graph, step, full, step.inputs[operand])?);
+            gradients[operand] = Some(step.unbroadcast(graph, full, step.inputs[operand])?);
         }
         Ok(gradients)
     }

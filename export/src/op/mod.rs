@@ -105,6 +105,35 @@ impl BackwardStep<'_> {
             &[self.cotangent],
         )
     }
+
+    /// Sums a cotangent over the extents along which an operand was stretched, to the operand's shape.
+    pub fn unbroadcast(
+        &self,
+        graph: &mut Graph,
+        cotangent: Value,
+        operand: Value,
+    ) -> Result<Value, Error> {
+        let target = graph.shape(operand).clone();
+        let current = graph.shape(cotangent).clone();
+        let missing = current.rank() - target.rank();
+        let axes: Vec<usize> = (0..current.rank())
+            .filter(|&axis| current.size(axis) != Some(1))
+            .filter(|&axis| axis < missing || target.0[axis - missing] == Dim::Size(1))
+            .collect();
+        let mut sum = cotangent;
+        if !axes.is_empty() {
+            let reduce = Reduce {
+                kind: ReduceKind::Sum,
+                axes,
+                keep_dims: KeepDims::Yes,
+            };
+            sum = graph.apply(&self.named("sum"), reduce, &[sum])?;
+        }
+        if missing == 0 {
+            return Ok(sum);
+        }
+        graph.apply(&self.named("reshape"), Reshape { shape: target }, &[sum])
+    }
 }
 
 /// How an operator reads in ONNX.
@@ -262,6 +291,21 @@ pub(crate) fn floats<'a, const COUNT: usize>(
         ));
     }
     Ok(inputs.map(|input| &input.shape))
+}
+
+/// Checks axes to work along: at least one, each once, of fixed extent.
+pub(crate) fn check_axes(action: &str, axes: &[usize], shape: &Shape) -> Result<(), String> {
+    if axes.is_empty() || (1..axes.len()).any(|index| axes[..index].contains(&axes[index])) {
+        return Err(format!(
+            "expected at least one axis and each once, got {axes:?}"
+        ));
+    }
+    match axes.iter().find(|&&axis| shape.size(axis).is_none()) {
+        Some(axis) => Err(format!(
+            "cannot {action} axis {axis} of {shape}: only fixed extents, never the batch"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The extents of an image tensor `[batch, channels, height, width]`: everything behind the batch.

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, Axis};
 
 use super::{
     BackwardStep, Binary, Expand, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reshape,
-    as_i64, floats,
+    as_i64, check_axes, floats,
 };
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
@@ -73,11 +73,7 @@ impl Operator for Reduce {
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
-        if let Some(&axis) = self.axes.iter().find(|&&axis| x.size(axis).is_none()) {
-            return Err(format!(
-                "cannot reduce axis {axis} of {x}: only fixed extents, never the batch"
-            ));
-        }
+        check_axes("reduce", &self.axes, x)?;
         let extents = x.0.iter().enumerate();
         let left = extents
             .filter(|(axis, _)| !self.axes.contains(axis))
@@ -197,5 +193,16 @@ mod tests {
             keep_dims: KeepDims::No,
         };
         assert!(sum.infer(&[&x]).unwrap_err().contains("never the batch"));
+        for axes in [vec![], vec![1, 1]] {
+            let sum = Reduce {
+                axes,
+                ..sum.clone()
+            };
+            assert!(
+                sum.infer(&[&x])
+                    .unwrap_err()
+                    .contains("at least one axis and each once")
+            );
+        }
     }
 }

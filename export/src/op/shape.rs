@@ -3,8 +3,7 @@
 use ndarray::{ArrayD, Axis, Slice};
 
 use super::{
-    BackwardStep, KeepDims, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reduce, ReduceKind,
-    as_i64, floats,
+    BackwardStep, OnnxAttribute, OnnxInput, OnnxOperator, Operator, as_i64, check_axes, floats,
 };
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
@@ -167,6 +166,9 @@ impl Operator for Expand {
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let shape = resolve_batch(&self.shape, x);
+        if self.shape.0.first() == Some(&Dim::Batch) && self.shape.rank() != x.rank() {
+            return Err(format!("{x} has another rank than {}", self.shape));
+        }
         match x.broadcast(&shape) {
             Some(broadcast) if broadcast == shape => Ok(ValueType::f32(shape)),
             _ => Err(format!("{x} does not broadcast to {shape}")),
@@ -193,22 +195,10 @@ impl Operator for Expand {
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
         let cotangent = step.full_cotangent(graph)?;
-        let operand = graph.shape(step.inputs[0]).clone();
-        let missing = self.shape.rank() - operand.rank();
-        let axes: Vec<usize> = (0..self.shape.rank())
-            .filter(|&axis| self.shape.size(axis).is_some_and(|size| size > 1))
-            .filter(|&axis| axis < missing || operand.size(axis - missing) == Some(1))
-            .collect();
-        let sum = Reduce {
-            kind: ReduceKind::Sum,
-            axes,
-            keep_dims: KeepDims::Yes,
-        };
-        let summed = graph.apply(&step.named("sum"), sum, &[cotangent])?;
-        Ok(vec![Some(graph.apply(
-            &step.named("reshape"),
-            Reshape { shape: operand },
-            &[summed],
+        Ok(vec![Some(step.unbroadcast(
+            graph,
+            cotangent,
+            step.inputs[0],
         )?)])
     }
 }
@@ -220,11 +210,7 @@ impl Operator for Reverse {
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
-        if let Some(axis) = self.axes.iter().find(|&&axis| x.size(axis).is_none()) {
-            return Err(format!(
-                "cannot reverse axis {axis} of {x}: only fixed extents, never the batch"
-            ));
-        }
+        check_axes("reverse", &self.axes, x)?;
         Ok(ValueType::f32(x.clone()))
     }
 
@@ -303,7 +289,7 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         let x = ValueType::f32(Shape::batched(&[2, 3]));
-        let cases: [(&dyn Operator, &str); 4] = [
+        let cases: [(&dyn Operator, &str); 6] = [
             (
                 &Reshape {
                     shape: Shape::batched(&[7]),
@@ -323,6 +309,13 @@ mod tests {
                 "does not broadcast",
             ),
             (&Reverse { axes: vec![0] }, "never the batch"),
+            (&Reverse { axes: vec![1, 1] }, "each once"),
+            (
+                &Expand {
+                    shape: Shape::batched(&[4, 2, 3]),
+                },
+                "another rank",
+            ),
         ];
         for (op, wanted) in cases {
             let problem = op.infer(&[&x]).unwrap_err();

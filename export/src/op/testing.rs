@@ -216,6 +216,9 @@ fn square_sum(graph: &mut Graph, y: crate::graph::Value) -> crate::graph::Value 
     let square = graph.apply("square", Binary::Mul, &[y, y]).unwrap();
     let line = graph.apply("line", Binary::Mul, &[y, slope]).unwrap();
     let sum = graph.apply("bowl", Binary::Add, &[square, line]).unwrap();
+    if graph.shape(sum).rank() == 1 {
+        return sum;
+    }
     let axes = (1..graph.shape(sum).rank()).collect();
     graph
         .apply(
