@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use ndarray::Array2;
 
 use crate::backend::{Backend, Input, Output, Session};
+use crate::contract::{ImageShape, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
-use crate::model::{ImageShape, Kind, Model};
+use crate::model::Model;
 use crate::purifier::{Purifier, Request};
 
 /// Images that go through a classifier at a time.

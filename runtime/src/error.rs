@@ -161,6 +161,16 @@ impl std::error::Error for Error {
     }
 }
 
+/// A parameter that is out of its range.
+pub(crate) fn out_of_range(name: &str, expected: &str, got: impl fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Argument,
+        format!("the parameter `{name}` is out of range"),
+    )
+    .expected(expected)
+    .but_got(got)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,8 @@
 
 use ndarray::{Array4, Axis};
 
+use crate::contract::ImageShape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::ImageShape;
 
 /// N images of one shape: f32 `[N, C, H, W]` in memory order, pixels in `[-1, 1]`.
 ///

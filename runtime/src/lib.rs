@@ -3,6 +3,7 @@
 
 mod backend;
 mod classifier;
+mod contract;
 mod error;
 mod file;
 mod images;
@@ -15,14 +16,14 @@ mod purifier;
 
 pub use backend::{Backend, Input, Output, Parallelism, Session};
 pub use classifier::{Classifier, Defended, DefendedClassifier, argmax};
+pub use contract::{
+    CONTRACT_KEY, Contract, FORMAT_VERSION, ImageShape, Kind, Langevin, Purification, VALUE_RANGE,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use file::write_atomically;
 pub use images::Images;
 pub use langevin::{Measurement, drift_factor};
-pub use model::{
-    CONTRACT_KEY, Contract, FORMAT_VERSION, ImageShape, Kind, Langevin, Model, ModelFolder,
-    Purification, VALUE_RANGE,
-};
+pub use model::{Model, ModelFolder};
 #[cfg(feature = "png")]
 pub use png::{read_png, write_png};
 pub use purifier::{ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request};

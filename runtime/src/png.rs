@@ -7,10 +7,10 @@ use std::path::Path;
 use ::image::codecs::png::{PngDecoder, PngEncoder};
 use ::image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder};
 
+use crate::contract::ImageShape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::write_atomically;
 use crate::images::Images;
-use crate::model::ImageShape;
 
 /// Reads one PNG file of exactly this shape: grey for one channel, RGB for three, 8 bits a channel (palettes and fewer bits are expanded).
 ///

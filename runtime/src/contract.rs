@@ -1,0 +1,210 @@
+//! What an exported model says about itself.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The metadata key under which a model carries its contract.
+pub const CONTRACT_KEY: &str = "ebm.contract";
+
+/// The format version of the contract that this crate reads.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// The pixel values of every model: images are f32 in `[-1, 1]`.
+pub const VALUE_RANGE: [f64; 2] = [-1.0, 1.0];
+
+/// More pixels than this in one image are taken for a damaged contract.
+const MAX_PIXELS: usize = 1 << 28;
+
+/// Advice on what cannot be used.
+pub(crate) const HOW_TO_EXPORT: &str = "export it again with `export onnx CHECKPOINT -o DIR`";
+
+/// What a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// `x → energy`.
+    Energy,
+    /// `x → energy, gradient`.
+    Gradient,
+    /// `x, noise, step_size, temperature → x_next, energy, gradient_norm`.
+    Step,
+    /// `x → logits`.
+    Classifier,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Energy => "energy",
+            Self::Gradient => "gradient",
+            Self::Step => "step",
+            Self::Classifier => "classifier",
+        })
+    }
+}
+
+/// The shape `[C, H, W]` of one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageShape {
+    /// C.
+    pub channels: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+}
+
+impl ImageShape {
+    /// The number of values of one image, C·H·W.
+    pub fn n_values(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+impl fmt::Display for ImageShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {}, {}]", self.channels, self.height, self.width)
+    }
+}
+
+/// The Langevin dynamics under which the energy was learned.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Langevin {
+    /// Step size ε.
+    pub step_size: f64,
+    /// Temperature T.
+    pub temperature: f64,
+    /// Number of steps K of one update.
+    #[serde(default)]
+    pub steps: Option<usize>,
+    /// Width τ of the Gaussian term of the potential, if it has one.
+    #[serde(default)]
+    pub tau: Option<f64>,
+}
+
+/// The purification that the maker of the model recommends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Purification {
+    /// Step size ε.
+    pub step_size: f64,
+    /// Temperature T.
+    pub temperature: f64,
+    /// Number of steps.
+    pub steps: usize,
+}
+
+/// What an exported model says about itself. Keys that are not listed here are ignored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Contract {
+    /// Version of the contract's format, 1.
+    pub format_version: u64,
+    /// What the model computes.
+    pub kind: Kind,
+    /// The network: its `name` and parameters.
+    #[serde(default)]
+    pub network: serde_json::Value,
+    /// Shape of one image.
+    pub image: ImageShape,
+    /// Range of pixel values, `[-1, 1]`.
+    pub value_range: [f64; 2],
+    /// The batch that the model is fixed to; `None` where it takes any.
+    #[serde(default)]
+    pub batch: Option<usize>,
+    /// The dynamics under which the energy was learned.
+    #[serde(default)]
+    pub langevin: Option<Langevin>,
+    /// The recommended purification.
+    #[serde(default)]
+    pub purification: Option<Purification>,
+    /// Number of classes of a classifier.
+    #[serde(default)]
+    pub n_classes: Option<usize>,
+    /// ONNX operator set.
+    #[serde(default)]
+    pub opset: Option<u64>,
+    /// Names of the rewrites that were applied on export.
+    #[serde(default)]
+    pub rewrites: Vec<String>,
+    /// SHA-256 of the weights of the checkpoint, in hexadecimal digits.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
+    /// The resolved configuration of the run that learned the weights.
+    #[serde(default)]
+    pub config: serde_json::Value,
+}
+
+impl Contract {
+    /// The name of the network, where the contract gives one.
+    pub fn network_name(&self) -> Option<&str> {
+        self.network.get("name")?.as_str()
+    }
+
+    pub(crate) fn parse(json: &str) -> Result<Self> {
+        let foreign = |problem: &str| {
+            Error::new(
+                ErrorKind::Contract,
+                format!("the metadata entry `{CONTRACT_KEY}` {problem}"),
+            )
+            .expected(format!("the contract of format version {FORMAT_VERSION}"))
+            .advise(HOW_TO_EXPORT)
+        };
+        let value: serde_json::Value =
+            serde_json::from_str(json).map_err(|e| foreign("is not JSON").caused_by(e))?;
+        match value.get("format_version") {
+            None => return Err(foreign("has no `format_version`")),
+            Some(version) if version.as_u64() != Some(FORMAT_VERSION) => {
+                return Err(Error::new(ErrorKind::Version, "the contract has another format version")
+                    .expected(FORMAT_VERSION)
+                    .but_got(version)
+                    .advise("use a version of this program as new as the exporter, or export the model again"));
+            }
+            Some(_) => {}
+        }
+        let contract: Self =
+            serde_json::from_value(value).map_err(|e| foreign("is not understood").caused_by(e))?;
+        contract.check()?;
+        Ok(contract)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |field: &str| {
+            Error::new(
+                ErrorKind::Contract,
+                format!("the contract's `{field}` is wrong"),
+            )
+            .advise(HOW_TO_EXPORT)
+        };
+        let dimensions = [self.image.channels, self.image.height, self.image.width];
+        let n_values = dimensions
+            .iter()
+            .try_fold(1_usize, |n, &d| n.checked_mul(d));
+        if !n_values.is_some_and(|n| (1..=MAX_PIXELS).contains(&n)) {
+            return Err(refuse("image")
+                .expected(format!(
+                    "dimensions from 1, with at most {MAX_PIXELS} values"
+                ))
+                .but_got(self.image));
+        }
+        if self.value_range != VALUE_RANGE {
+            return Err(refuse("value_range")
+                .expected(format!("{VALUE_RANGE:?}"))
+                .but_got(format!("{:?}", self.value_range)));
+        }
+        if self.batch == Some(0) {
+            return Err(refuse("batch")
+                .expected("null or a number from 1")
+                .but_got(0));
+        }
+        if self.kind == Kind::Classifier && self.n_classes.unwrap_or(0) == 0 {
+            return Err(refuse("n_classes")
+                .expected("the number of classes of the classifier")
+                .but_got(self.n_classes.map_or("null".into(), |n| n.to_string())));
+        }
+        Ok(())
+    }
+}
