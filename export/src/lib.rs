@@ -5,6 +5,7 @@ pub mod error;
 pub mod graph;
 pub mod op;
 pub mod tensor;
+mod value_type;
 
 pub mod arch;
 pub mod gradient;
