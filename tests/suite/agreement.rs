@@ -58,13 +58,18 @@ fn as_f64(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
-fn elements(tensor: &Tensor) -> Vec<f64> {
+/// The elements of a tensor in standard layout.
+pub fn elements(tensor: &Tensor) -> Vec<f64> {
     Vec::<f64>::try_from(tensor.to_kind(Kind::Double).contiguous().view([-1])).unwrap()
 }
 
-/// Energy and gradient of the test images.
-fn energy_and_gradient(session: &mut dyn Session, x: &ebm_export::Tensor) -> (Vec<f64>, Vec<f64>) {
-    let (mut energy, mut gradient) = (vec![0.0; BATCH], vec![0.0; x.data().len()]);
+/// Energy and gradient of images.
+pub fn energy_and_gradient(
+    session: &mut dyn Session,
+    x: &ebm_export::Tensor,
+) -> (Vec<f64>, Vec<f64>) {
+    let batch = x.shape()[0];
+    let (mut energy, mut gradient) = (vec![0.0; batch], vec![0.0; x.data().len()]);
     let input = Input {
         name: "x",
         shape: x.shape(),
@@ -73,7 +78,7 @@ fn energy_and_gradient(session: &mut dyn Session, x: &ebm_export::Tensor) -> (Ve
     let mut outputs = [
         Output {
             name: "energy",
-            shape: &[BATCH],
+            shape: &[batch],
             values: &mut energy,
         },
         Output {

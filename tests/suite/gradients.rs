@@ -9,6 +9,7 @@ use ebm_export::rewrite::Rewrite;
 use ebm_trainer::network::{Program, Weights, from_host, to_device};
 use tch::{Device, Kind, Tensor};
 
+use crate::agreement::elements;
 use crate::networks::{
     ACTIVATIONS, energies, free_form, images, slope_difference, weights, worst_difference,
 };
@@ -17,10 +18,6 @@ const F32_TOLERANCE: f64 = 1e-5;
 /// Constants of activations (1/√2, 2/√π, slopes) stand in graphs as f32, which libtorch has in f64.
 const F64_TOLERANCE: f64 = 2e-7;
 const BATCH: usize = 5;
-
-fn elements(tensor: &Tensor) -> Vec<f64> {
-    Vec::<f64>::try_from(tensor.to_kind(Kind::Double).contiguous().view([-1])).unwrap()
-}
 
 /// ∇E by autograd in f64 through the energy graph as it is described.
 fn autograd(graph: &Graph, weights: &Weights, x: &Tensor) -> Tensor {

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+mod contracts;
 mod gradients;
 mod life_cycle;
 mod networks;
 mod noise;
+mod operators;
 mod statistics;

@@ -1,6 +1,6 @@
 //! A quadratic energy through graph, ONNX, backend and purifier has the mean and variance that a formula gives.
 
-use ebm_export::contract::{Contract, FORMAT_VERSION, Kind};
+use ebm_export::contract::Kind;
 use ebm_export::gradient::gradient;
 use ebm_export::graph::{Graph, Shape};
 use ebm_export::langevin::step_graph;
@@ -9,7 +9,7 @@ use ebm_export::op::{Binary, KeepDims, Reduce, ReduceKind};
 use ebm_runtime::{ImageShape, Images, Model, Purifier};
 
 use crate::agreement::backends;
-use crate::networks::energies;
+use crate::contracts::contract;
 
 const STIFFNESS: f32 = 3.0;
 const CENTRE: f32 = 0.25;
@@ -37,26 +37,8 @@ fn quadratic_step(shape: ImageShape) -> Model {
     let energy = graph.apply("sum", sum, &[scaled]).unwrap();
     graph.set_output("energy", energy);
     let step = step_graph(&gradient(&graph, "energy", "x").unwrap()).unwrap();
-    let (_, network) = energies().remove(0);
-    let contract = Contract {
-        format_version: FORMAT_VERSION,
-        kind: Kind::Step,
-        network,
-        image: ebm_export::contract::ImageShape {
-            channels: shape.channels,
-            height: shape.height,
-            width: shape.width,
-        },
-        value_range: [-1.0, 1.0],
-        batch: None,
-        langevin: None,
-        purification: None,
-        n_classes: None,
-        opset: Opset::DEFAULT.number(),
-        rewrites: Vec::new(),
-        weights_sha256: "0".repeat(64),
-        config: None,
-    };
+    let image = [shape.channels, shape.height, shape.width];
+    let contract = contract(Kind::Step, image, Opset::DEFAULT);
     Model::from_bytes(
         model_bytes(&step, &contract, Opset::DEFAULT, Batch::Symbolic).unwrap(),
         "quadratic",

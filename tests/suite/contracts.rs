@@ -1,0 +1,31 @@
+//! A contract for graphs that no exporter made.
+
+use ebm_export::contract::{Contract, FORMAT_VERSION, ImageShape, Kind};
+use ebm_export::onnx::Opset;
+
+use crate::networks::energies;
+
+/// What a file of that kind for such images says about itself. It names some network, which no runtime reads.
+pub fn contract(kind: Kind, [channels, height, width]: [usize; 3], opset: Opset) -> Contract {
+    let (_, network) = energies().remove(0);
+    Contract {
+        format_version: FORMAT_VERSION,
+        kind,
+        network,
+        image: ImageShape {
+            channels,
+            height,
+            width,
+        },
+        value_range: [-1.0, 1.0],
+        batch: None,
+        langevin: None,
+        purification: None,
+        n_classes: None,
+        n_parameters: 1,
+        opset: opset.number(),
+        rewrites: Vec::new(),
+        weights_sha256: "0".repeat(64),
+        config: None,
+    }
+}

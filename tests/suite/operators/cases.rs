@@ -1,0 +1,509 @@
+//! The table: one small graph per operator and combination of attributes.
+
+use ebm_export::graph::{Dim, Graph, Shape, Value};
+use ebm_export::op::{
+    Activation, AveragePool, Binary, Cast, Compare, Conv, ConvTranspose, Expand, KeepDims, MatMul,
+    Op, Reduce, ReduceKind, Reshape, Reverse, Transpose, Unary, Upsample,
+};
+
+/// Where the pixels of a case lie.
+#[derive(Clone, Copy, Debug)]
+pub enum Range {
+    /// In `[-1, 1]`, away from zero.
+    Signed,
+    /// In `[0.5, 1.5]`.
+    Positive,
+}
+
+/// A graph from images to values of an operator.
+pub struct Case {
+    /// Of the operator and its attributes.
+    pub name: String,
+    /// Channels, rows and columns.
+    pub image: [usize; 3],
+    /// Of the pixels.
+    pub range: Range,
+    /// Adds the operator to a graph, behind the images.
+    pub build: Box<dyn Fn(&mut Graph, Value) -> Value>,
+}
+
+fn case(
+    name: &str,
+    image: [usize; 3],
+    build: impl Fn(&mut Graph, Value) -> Value + 'static,
+) -> Case {
+    Case {
+        name: name.to_string(),
+        image,
+        range: Range::Signed,
+        build: Box::new(build),
+    }
+}
+
+/// An operator of the image alone.
+fn plain(name: &str, image: [usize; 3], op: impl Into<Op>) -> Case {
+    let op = op.into();
+    case(name, image, move |graph, x| {
+        graph.apply("y", op.clone(), &[x]).unwrap()
+    })
+}
+
+fn positive(case: Case) -> Case {
+    Case {
+        range: Range::Positive,
+        ..case
+    }
+}
+
+/// An operator of the image, a weight and, where it has channels, a bias.
+fn weighted(
+    name: &str,
+    image: [usize; 3],
+    op: impl Into<Op>,
+    weight: [usize; 4],
+    bias: Option<usize>,
+) -> Case {
+    let op = op.into();
+    case(name, image, move |graph, x| {
+        let mut operands = vec![x, graph.weight("weight", &weight).unwrap()];
+        if let Some(channels) = bias {
+            operands.push(graph.weight("bias", &[channels]).unwrap());
+        }
+        graph.apply("y", op.clone(), &operands).unwrap()
+    })
+}
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    [
+        convolutions(),
+        transposed_convolutions(),
+        pools(),
+        upsamplings(),
+        binaries(),
+        unaries(),
+        activations(),
+        masks(),
+        products(),
+        reductions(),
+        shapes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn convolutions() -> Vec<Case> {
+    let conv = |strides, pads, dilations, groups| Conv {
+        strides,
+        pads,
+        dilations,
+        groups,
+    };
+    let (one, none) = ([1, 1], [0; 4]);
+    // Name, operator, rows and columns of the image, weight, bias. The images have four channels.
+    let table: [(&str, Conv, [usize; 2], [usize; 4], Option<usize>); 12] = [
+        ("plain", conv(one, none, one, 1), [6, 7], [3, 4, 3, 3], None),
+        ("1×1", conv(one, none, one, 1), [4, 4], [3, 4, 1, 1], None),
+        (
+            "bias",
+            conv(one, none, one, 1),
+            [6, 7],
+            [3, 4, 3, 3],
+            Some(3),
+        ),
+        (
+            "padded",
+            conv(one, [1; 4], one, 1),
+            [5, 6],
+            [3, 4, 3, 3],
+            Some(3),
+        ),
+        (
+            "unequal pads",
+            conv(one, [1, 0, 2, 1], one, 1),
+            [5, 6],
+            [3, 4, 3, 3],
+            None,
+        ),
+        (
+            "stride 2",
+            conv([2, 2], none, one, 1),
+            [7, 7],
+            [3, 4, 3, 3],
+            None,
+        ),
+        (
+            "stride 2, rest",
+            conv([2, 2], [1; 4], one, 1),
+            [6, 8],
+            [3, 4, 3, 3],
+            Some(3),
+        ),
+        (
+            "stride 2 and 3, unequal pads",
+            conv([2, 3], [1, 0, 0, 1], one, 1),
+            [7, 8],
+            [3, 4, 2, 3],
+            None,
+        ),
+        (
+            "dilation 2",
+            conv(one, [2; 4], [2, 2], 1),
+            [6, 6],
+            [3, 4, 3, 3],
+            Some(3),
+        ),
+        (
+            "stride 2, dilation 2",
+            conv([2, 2], [2; 4], [2, 2], 1),
+            [7, 8],
+            [3, 4, 3, 3],
+            None,
+        ),
+        (
+            "groups",
+            conv([2, 1], [1; 4], one, 2),
+            [6, 6],
+            [6, 2, 3, 3],
+            Some(6),
+        ),
+        (
+            "depthwise",
+            conv(one, [1; 4], one, 4),
+            [6, 6],
+            [4, 1, 3, 3],
+            None,
+        ),
+    ];
+    table
+        .into_iter()
+        .map(|(name, op, [rows, columns], weight, bias)| {
+            weighted(
+                &format!("Conv, {name}"),
+                [4, rows, columns],
+                op,
+                weight,
+                bias,
+            )
+        })
+        .collect()
+}
+
+fn transposed_convolutions() -> Vec<Case> {
+    let conv = |strides, pads, output_pads, dilations, groups| ConvTranspose {
+        strides,
+        pads,
+        output_pads,
+        dilations,
+        groups,
+    };
+    let (one, none, exact) = ([1, 1], [0; 4], [0, 0]);
+    let table: [(&str, ConvTranspose, [usize; 4], Option<usize>); 11] = [
+        ("plain", conv(one, none, exact, one, 1), [4, 3, 3, 3], None),
+        (
+            "bias",
+            conv(one, none, exact, one, 1),
+            [4, 3, 3, 3],
+            Some(3),
+        ),
+        (
+            "padded",
+            conv(one, [1; 4], exact, one, 1),
+            [4, 3, 3, 3],
+            Some(3),
+        ),
+        (
+            "unequal pads",
+            conv(one, [1, 0, 0, 2], exact, one, 1),
+            [4, 3, 3, 3],
+            None,
+        ),
+        (
+            "stride 2",
+            conv([2, 2], none, exact, one, 1),
+            [4, 3, 3, 3],
+            None,
+        ),
+        (
+            "stride 2, output pads",
+            conv([2, 2], [1; 4], [1, 1], one, 1),
+            [4, 3, 3, 3],
+            Some(3),
+        ),
+        (
+            "stride 2 and 3, unequal pads and output pads",
+            conv([2, 3], [1, 0, 0, 1], [1, 2], one, 1),
+            [4, 3, 3, 3],
+            None,
+        ),
+        (
+            "dilation 2",
+            conv(one, [1; 4], exact, [2, 2], 1),
+            [4, 3, 3, 3],
+            None,
+        ),
+        (
+            "stride 2, dilation 2, output pads",
+            conv([2, 2], [1; 4], [1, 0], [2, 2], 1),
+            [4, 3, 3, 3],
+            None,
+        ),
+        (
+            "groups",
+            conv([2, 2], [1; 4], [1, 1], one, 2),
+            [4, 3, 3, 3],
+            Some(6),
+        ),
+        (
+            "depthwise",
+            conv([2, 2], none, exact, one, 4),
+            [4, 1, 3, 3],
+            None,
+        ),
+    ];
+    table
+        .into_iter()
+        .map(|(name, op, weight, bias)| {
+            weighted(
+                &format!("ConvTranspose, {name}"),
+                [4, 4, 5],
+                op,
+                weight,
+                bias,
+            )
+        })
+        .collect()
+}
+
+/// The three forms that the gradient has, and the borders of each.
+fn pools() -> Vec<Case> {
+    let pool = |kernel, strides, pads| AveragePool {
+        kernel,
+        strides,
+        pads,
+    };
+    [
+        ("stride 1", [2, 5, 6], pool([2, 2], [1, 1], [0; 4])),
+        ("stride 1, padded", [2, 5, 6], pool([3, 3], [1, 1], [1; 4])),
+        (
+            "stride 1, unequal pads",
+            [2, 5, 6],
+            pool([2, 3], [1, 1], [1, 0, 0, 2]),
+        ),
+        ("tiles", [2, 4, 6], pool([2, 2], [2, 2], [0; 4])),
+        ("oblong tiles", [2, 6, 6], pool([3, 2], [3, 2], [0; 4])),
+        ("whole image", [2, 4, 4], pool([4, 4], [4, 4], [0; 4])),
+        ("overlapping", [2, 7, 7], pool([3, 3], [2, 2], [0; 4])),
+        (
+            "overlapping, padded",
+            [2, 7, 9],
+            pool([3, 3], [2, 2], [1; 4]),
+        ),
+        ("overlapping, rest", [2, 6, 8], pool([3, 3], [2, 2], [0; 4])),
+        (
+            "overlapping, unequal pads",
+            [2, 6, 7],
+            pool([3, 2], [2, 2], [1, 0, 2, 1]),
+        ),
+        ("tiles, rest", [2, 5, 7], pool([2, 2], [2, 2], [0; 4])),
+    ]
+    .into_iter()
+    .map(|(name, image, op)| plain(&format!("AveragePool, {name}"), image, op))
+    .collect()
+}
+
+fn upsamplings() -> Vec<Case> {
+    [[1, 1], [2, 2], [3, 2]]
+        .into_iter()
+        .map(|scales| {
+            plain(
+                &format!("Upsample {scales:?}"),
+                [2, 3, 4],
+                Upsample { scales },
+            )
+        })
+        .collect()
+}
+
+/// Each with a fixed operand that is stretched, on either side, and with two operands that both depend on the image, one of them
+/// stretched.
+fn binaries() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+        for (name, sizes) in [
+            ("scalar", &[][..]),
+            ("row", &[4]),
+            ("channels", &[3, 1, 1]),
+            ("image", &[1, 3, 3, 4]),
+        ] {
+            cases.push(case(&format!("{op:?}, fixed {name} right"), [3, 3, 4], {
+                move |graph, x| {
+                    let fixed = graph.weight("fixed", sizes).unwrap();
+                    graph.apply("y", op, &[x, fixed]).unwrap()
+                }
+            }));
+            let left = case(&format!("{op:?}, fixed {name} left"), [3, 3, 4], {
+                move |graph, x| {
+                    let fixed = graph.weight("fixed", sizes).unwrap();
+                    graph.apply("y", op, &[fixed, x]).unwrap()
+                }
+            });
+            cases.push(positive(left));
+        }
+        for (side, swapped) in [("right", false), ("left", true)] {
+            let both = case(&format!("{op:?}, stretched {side}"), [3, 3, 4], {
+                move |graph, x| {
+                    let mean = Reduce {
+                        kind: ReduceKind::Mean,
+                        axes: vec![1, 3],
+                        keep_dims: KeepDims::Yes,
+                    };
+                    let mean = graph.apply("mean", mean, &[x]).unwrap();
+                    let operands = if swapped { [mean, x] } else { [x, mean] };
+                    graph.apply("y", op, &operands).unwrap()
+                }
+            });
+            cases.push(positive(both));
+        }
+    }
+    cases
+}
+
+fn unaries() -> Vec<Case> {
+    let image = [2, 3, 4];
+    let either = [Unary::Neg, Unary::Exp, Unary::Erf, Unary::Reciprocal];
+    let signed = either
+        .into_iter()
+        .map(|op| plain(&format!("{op:?}"), image, op));
+    let above_zero = [Unary::Sqrt, Unary::Log]
+        .into_iter()
+        .map(|op| positive(plain(&format!("{op:?}"), image, op)));
+    signed.chain(above_zero).collect()
+}
+
+fn activations() -> Vec<Case> {
+    let scaled = |name: String, op: Activation| {
+        case(&name, [2, 3, 4], move |graph, x| {
+            let wide = graph.scalar("wide", 6.0);
+            let x = graph.apply("scaled", Binary::Mul, &[x, wide]).unwrap();
+            graph.apply("y", op, &[x]).unwrap()
+        })
+    };
+    [
+        Activation::Relu,
+        Activation::LeakyRelu { slope: 0.1 },
+        Activation::LeakyRelu { slope: 0.0 },
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Softplus,
+    ]
+    .into_iter()
+    .map(|op| scaled(format!("{op:?}"), op))
+    .collect()
+}
+
+/// `x · [a > b]`.
+fn masks() -> Vec<Case> {
+    let masked = |name: &str, sizes: &'static [usize], swapped: bool| {
+        case(&format!("Greater and Cast, {name}"), [3, 3, 4], {
+            move |graph: &mut Graph, x| {
+                let fixed = graph.weight("fixed", sizes).unwrap();
+                // Fixed values are 0.5 to 1.5 in size: the image is compared with less, so that both answers come.
+                let third = graph.scalar("third", 0.3);
+                let limit = graph.apply("limit", Binary::Mul, &[fixed, third]).unwrap();
+                let operands = if swapped { [limit, x] } else { [x, limit] };
+                let answer = graph.apply("answer", Compare::Greater, &operands).unwrap();
+                let mask = graph.apply("mask", Cast, &[answer]).unwrap();
+                graph.apply("y", Binary::Mul, &[x, mask]).unwrap()
+            }
+        })
+    };
+    vec![
+        masked("scalar", &[], false),
+        masked("channels", &[3, 1, 1], false),
+        masked("channels left", &[3, 1, 1], true),
+        masked("image", &[1, 3, 3, 4], false),
+    ]
+}
+
+fn flat(graph: &mut Graph, x: Value) -> Value {
+    let shape = Shape::batched(&[graph.shape(x).elements_per_image()]);
+    graph.apply("flat", Reshape { shape }, &[x]).unwrap()
+}
+
+fn products() -> Vec<Case> {
+    [1, 5]
+        .into_iter()
+        .map(|columns| {
+            case(
+                &format!("MatMul to {columns}"),
+                [2, 3, 2],
+                move |graph, x| {
+                    let x = flat(graph, x);
+                    let weight = graph.weight("weight", &[12, columns]).unwrap();
+                    graph.apply("y", MatMul, &[x, weight]).unwrap()
+                },
+            )
+        })
+        .collect()
+}
+
+fn reductions() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in [ReduceKind::Sum, ReduceKind::Mean] {
+        for keep_dims in [KeepDims::Yes, KeepDims::No] {
+            for axes in [&[1][..], &[2, 3], &[1, 3], &[1, 2, 3]] {
+                let name = format!("Reduce {kind:?} of {axes:?}, keep {keep_dims:?}");
+                let axes = axes.to_vec();
+                let reduce = Reduce {
+                    kind,
+                    axes,
+                    keep_dims,
+                };
+                cases.push(plain(&name, [2, 3, 4], reduce));
+            }
+        }
+    }
+    cases
+}
+
+fn shapes() -> Vec<Case> {
+    let image = [2, 3, 4];
+    let reshaped = |sizes: &[usize]| Reshape {
+        shape: Shape::batched(sizes),
+    };
+    let mut cases = vec![
+        plain("Reshape to a matrix", image, reshaped(&[24])),
+        plain("Reshape to other images", image, reshaped(&[6, 2, 2])),
+        case("Expand of extents", image, |graph, x| {
+            let mean = Reduce {
+                kind: ReduceKind::Mean,
+                axes: vec![1, 3],
+                keep_dims: KeepDims::Yes,
+            };
+            let mean = graph.apply("mean", mean, &[x]).unwrap();
+            let shape = Shape::batched(&[2, 3, 4]);
+            graph.apply("y", Expand { shape }, &[mean]).unwrap()
+        }),
+        case("Expand of the image of a fixed batch", image, |graph, x| {
+            let row = graph.weight("row", &[1, 4]).unwrap();
+            let shape = Shape(vec![Dim::Size(3), Dim::Size(4)]);
+            let stretched = graph.apply("stretched", Expand { shape }, &[row]).unwrap();
+            graph.apply("y", Binary::Mul, &[x, stretched]).unwrap()
+        }),
+    ];
+    for axes in [[0, 2, 3, 1], [0, 3, 1, 2], [0, 1, 3, 2]] {
+        let op = Transpose {
+            axes: axes.to_vec(),
+        };
+        cases.push(plain(&format!("Transpose {axes:?}"), image, op));
+    }
+    for axes in [&[1][..], &[3], &[2, 3], &[1, 2, 3]] {
+        let op = Reverse {
+            axes: axes.to_vec(),
+        };
+        cases.push(plain(&format!("Reverse {axes:?}"), image, op));
+    }
+    cases
+}
