@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use assert_cmd::Command;
 use ebm_runtime::{ImageShape, Images, write_png};
+use tempfile::TempDir;
 
 /// A program of this workspace. `cargo build --workspace` makes them all; `cargo xtask test` does that first.
 fn program(name: &str) -> Command {
@@ -30,28 +32,60 @@ fn run(folder: &Path, name: &str, arguments: &str) -> String {
     String::from_utf8(output.get_output().stdout.clone()).unwrap()
 }
 
-fn learned() -> tempfile::TempDir {
+/// A folder of its own for a test, with `energy`, `classifier` and `model` as learned and exported once for all tests.
+fn learned() -> TempDir {
+    static FILES: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        learn(folder.path());
+        files_below(folder.path())
+            .into_iter()
+            .map(|path| {
+                let bytes = fs::read(&path).unwrap();
+                (path.strip_prefix(&folder).unwrap().to_path_buf(), bytes)
+            })
+            .collect()
+    });
     let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    folder
+}
+
+fn learn(folder: &Path) {
     let tiny = "--threads 1 --set learning.batch=16 --set output.checkpoint_every=100";
     run(
-        folder.path(),
+        folder,
         "trainer",
         &format!("classifier digits-classifier -o classifier --set learning.updates=60 {tiny}"),
     );
     let chains = "--set learning.updates=8 --set langevin.steps=4 --set chains.bank=64";
     run(
-        folder.path(),
+        folder,
         "trainer",
         &format!("fit digits-midrun -o energy {chains} {tiny}"),
     );
     for run_folder in ["energy", "classifier"] {
-        run(
-            folder.path(),
-            "export",
-            &format!("onnx {run_folder} -o model"),
-        );
+        run(folder, "export", &format!("onnx {run_folder} -o model"));
     }
-    folder
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                files_below(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
 
 fn names(folder: PathBuf) -> Vec<String> {
