@@ -15,6 +15,9 @@ pub enum Range {
     Positive,
 }
 
+/// Adds an operator to a graph, behind a value.
+type Build = Box<dyn Fn(&mut Graph, Value) -> Value>;
+
 /// A graph from images to values of an operator.
 pub struct Case {
     /// Of the operator and its attributes.
@@ -24,7 +27,7 @@ pub struct Case {
     /// Of the pixels.
     pub range: Range,
     /// Adds the operator to a graph, behind the images.
-    pub build: Box<dyn Fn(&mut Graph, Value) -> Value>,
+    pub build: Build,
 }
 
 fn case(
@@ -94,6 +97,8 @@ pub fn all() -> Vec<Case> {
 }
 
 fn convolutions() -> Vec<Case> {
+    // Name, operator, rows and columns of the image, weight, bias. The images have four channels.
+    type Row = (&'static str, Conv, [usize; 2], [usize; 4], Option<usize>);
     let conv = |strides, pads, dilations, groups| Conv {
         strides,
         pads,
@@ -101,8 +106,7 @@ fn convolutions() -> Vec<Case> {
         groups,
     };
     let (one, none) = ([1, 1], [0; 4]);
-    // Name, operator, rows and columns of the image, weight, bias. The images have four channels.
-    let table: [(&str, Conv, [usize; 2], [usize; 4], Option<usize>); 12] = [
+    let table: [Row; 12] = [
         ("plain", conv(one, none, one, 1), [6, 7], [3, 4, 3, 3], None),
         ("1×1", conv(one, none, one, 1), [4, 4], [3, 4, 1, 1], None),
         (
@@ -191,6 +195,8 @@ fn convolutions() -> Vec<Case> {
 }
 
 fn transposed_convolutions() -> Vec<Case> {
+    // Name, operator, weight, bias.
+    type Row = (&'static str, ConvTranspose, [usize; 4], Option<usize>);
     let conv = |strides, pads, output_pads, dilations, groups| ConvTranspose {
         strides,
         pads,
@@ -199,7 +205,7 @@ fn transposed_convolutions() -> Vec<Case> {
         groups,
     };
     let (one, none, exact) = ([1, 1], [0; 4], [0, 0]);
-    let table: [(&str, ConvTranspose, [usize; 4], Option<usize>); 11] = [
+    let table: [Row; 11] = [
         ("plain", conv(one, none, exact, one, 1), [4, 3, 3, 3], None),
         (
             "bias",
