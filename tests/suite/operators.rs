@@ -5,14 +5,14 @@
 
 mod cases;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ebm_export::contract::Kind::Gradient;
 use ebm_export::gradient::gradient;
 use ebm_export::graph::{Graph, Shape};
 use ebm_export::onnx::{Batch, Opset, model_bytes};
-use ebm_export::op::{Binary, KeepDims, Reduce, ReduceKind};
+use ebm_export::op::{Binary, KeepDims, Op, Reduce, ReduceKind};
 use ebm_export::pipeline::bind;
 use ebm_export::reference;
 use ebm_export::tensor::{Tensor, Tensors};
@@ -191,6 +191,40 @@ fn agree_on_every_backend() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The name of an operator's type. A new operator does not compile here until it is named, and then needs a case.
+fn type_of(op: &Op) -> &'static str {
+    match op {
+        Op::Activation(_) => "Activation",
+        Op::AveragePool(_) => "AveragePool",
+        Op::Binary(_) => "Binary",
+        Op::Cast(_) => "Cast",
+        Op::Compare(_) => "Compare",
+        Op::Conv(_) => "Conv",
+        Op::ConvTranspose(_) => "ConvTranspose",
+        Op::Expand(_) => "Expand",
+        Op::MatMul(_) => "MatMul",
+        Op::Reduce(_) => "Reduce",
+        Op::Reshape(_) => "Reshape",
+        Op::Reverse(_) => "Reverse",
+        Op::Transpose(_) => "Transpose",
+        Op::Unary(_) => "Unary",
+        Op::Upsample(_) => "Upsample",
+    }
+}
+
+#[test]
+fn every_operator_has_a_case() {
+    let mut types = BTreeSet::new();
+    for case in all() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&case.image)).unwrap();
+        (case.build)(&mut graph, x);
+        let operators = graph.values().filter_map(|value| graph.operator(value));
+        types.extend(operators.map(|(op, _)| type_of(op)));
+    }
+    assert_eq!(types.len(), 15, "of the operators only these: {types:?}");
 }
 
 /// Every skip names a case and a backend that there are.
