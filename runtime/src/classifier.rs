@@ -220,8 +220,8 @@ pub struct Defended {
     pub logits: Array2<f32>,
     /// The class of the largest mean logit, for each image.
     pub predictions: Vec<usize>,
-    /// The share of the replicas that alone would have given the same class, for each image, in `[0, 1]`.
-    pub agreement: Vec<f32>,
+    /// The class that each replica alone would have given, `[replicas, N]`.
+    pub votes: Array2<usize>,
 }
 
 impl Defended {
@@ -237,24 +237,33 @@ impl Defended {
                 .sum::<f32>()
                 / n_replicas
         });
-        let predictions = argmax(&mean);
-        let agrees = |image: usize, replica: &&&[f32]| {
-            largest(&replica[image * n_classes..][..n_classes]) == predictions[image]
-        };
-        let agreement = (0..n_images)
-            .map(|image| {
-                replicas
-                    .iter()
-                    .filter(|replica| agrees(image, replica))
-                    .count() as f32
-                    / n_replicas
-            })
-            .collect();
+        let votes = Array2::from_shape_fn((replicas.len(), n_images), |(replica, image)| {
+            largest(&replicas[replica][image * n_classes..][..n_classes])
+        });
         Self {
+            predictions: argmax(&mean),
             logits: mean,
-            predictions,
-            agreement,
+            votes,
         }
+    }
+
+    /// The share of the replicas that alone would have given the same class, for each image, in `[0, 1]`.
+    pub fn agreement(&self) -> Vec<f32> {
+        let share = |(image, prediction): (usize, &usize)| {
+            let votes = self.votes.column(image);
+            votes.iter().filter(|&vote| vote == prediction).count() as f32 / votes.len() as f32
+        };
+        self.predictions.iter().enumerate().map(share).collect()
+    }
+
+    /// The class that most replicas would have given, for each image; the lowest of those that tie.
+    pub fn majority(&self) -> Vec<usize> {
+        let winner = |votes: ndarray::ArrayView1<'_, usize>| {
+            let mut counts = vec![0.0_f32; self.logits.ncols()];
+            votes.iter().for_each(|&vote| counts[vote] += 1.0);
+            largest(&counts)
+        };
+        self.votes.columns().into_iter().map(winner).collect()
     }
 }
 
@@ -325,7 +334,10 @@ mod tests {
             array![[1.0, 4.0 / 3.0], [4.0 / 3.0, 2.0 / 3.0]]
         );
         assert_eq!(defended.predictions, [1, 0]);
-        assert_eq!(defended.agreement, [1.0 / 3.0, 2.0 / 3.0]);
+        assert_eq!(defended.agreement(), [1.0 / 3.0, 2.0 / 3.0]);
+        // One loud replica carries the mean of the first image, two quiet ones its vote.
+        assert_eq!(defended.votes, array![[0, 0], [1, 0], [0, 1]]);
+        assert_eq!(defended.majority(), [0, 0]);
     }
 
     #[test]
@@ -342,7 +354,7 @@ mod tests {
             let answer = defended.classify(&images).unwrap();
             assert_eq!(answer.predictions, bare, "{backend}");
             assert!(
-                answer.agreement.iter().all(|&share| share == 1.0),
+                answer.agreement().iter().all(|&share| share == 1.0),
                 "{backend}"
             );
         }

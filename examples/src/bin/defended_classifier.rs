@@ -27,7 +27,11 @@ fn main() -> Result<()> {
         .map(|file| read_png(file, shape))
         .collect::<Result<Vec<_>, _>>()?;
     let answer = defended.classify(&Images::concatenate(&images)?)?;
-    for ((file, class), agreement) in files.iter().zip(&answer.predictions).zip(&answer.agreement) {
+    for ((file, class), agreement) in files
+        .iter()
+        .zip(&answer.predictions)
+        .zip(answer.agreement())
+    {
         println!(
             "{file}: class {class}, given by {:.0} % of {N_REPLICAS} purifications",
             100.0 * agreement

@@ -108,7 +108,7 @@ pub struct ChainReport {
     pub failed_step: Option<u32>,
 }
 
-/// The result of [`Purifier::run`].
+/// The result of [`Purifier::run`](crate::Purifier::run).
 #[derive(Debug, Clone)]
 pub struct Purified {
     /// For each replica the purified images `[N, C, H, W]`.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ebm_runtime::{
-    Backend, Classifier, DefendedClassifier, Images, ModelFolder, Purifier, argmax,
+    Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier, argmax,
     write_atomically,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,7 +26,7 @@ use score::Score;
 /// Measures bare and defended accuracy on clean and attacked images
 #[derive(Parser)]
 #[command(after_help = "Example:
-  life_cycle_report --model demo/model --attack demo/attack --epsilon 0.6 -o demo")]
+  life_cycle_report --model demo/model --attack demo/attack --epsilon 0.25 -o demo")]
 struct Arguments {
     /// Folder with step.onnx and classifier.onnx
     #[arg(long, value_name = "DIR")]
@@ -88,38 +88,13 @@ fn report(arguments: &Arguments) -> Result<()> {
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
 
-    let right = |predictions: &[usize]| -> Vec<bool> {
-        predictions
-            .iter()
-            .zip(&attacked.labels)
-            .map(|(prediction, label)| prediction == label)
-            .collect()
-    };
-    let unbroken = |right: Vec<bool>, broken: &[bool]| -> Vec<bool> {
-        right
-            .into_iter()
-            .zip(broken)
-            .map(|(right, broken)| right && !broken)
-            .collect()
-    };
-    let scores = [
-        ("clean", "bare, clean", Score::of(&right(&bare_clean))),
-        (
-            "attacked",
-            "bare, attacked",
-            Score::of(&unbroken(right(&bare_attacked), &attacked.bare_broken)),
-        ),
-        (
-            "defended_clean",
-            "defended, clean",
-            Score::of(&right(&on_clean.predictions)),
-        ),
-        (
-            "defended_attacked",
-            "defended, attacked",
-            Score::of(&unbroken(right(&on_attacked.predictions), &attacked.broken)),
-        ),
-    ];
+    let scores = scores(
+        &attacked,
+        &bare_clean,
+        &bare_attacked,
+        &on_clean,
+        &on_attacked,
+    );
     let milliseconds = seconds * 1e3 / (2 * steps) as f64;
     print_table(&scores, seconds, milliseconds);
 
@@ -158,6 +133,85 @@ fn report(arguments: &Arguments) -> Result<()> {
     );
     let png = picture::draw(&title, &rows, &attacked.labels)?;
     write(&arguments.output.join("summary.png"), &png)
+}
+
+/// Purifications of which all must be right for an image to count under `worst_of_10`.
+const N_WORST: usize = 10;
+
+/// Key, title and score of every accuracy. An image that the attack broke, confirmed, counts as wrong wherever it was attacked.
+fn scores(
+    attacked: &Attacked,
+    bare_clean: &[usize],
+    bare_attacked: &[usize],
+    on_clean: &Defended,
+    on_attacked: &Defended,
+) -> Vec<Scored> {
+    let none_broken = vec![false; attacked.labels.len()];
+    let right = |predictions: &[usize], broken: &[bool]| {
+        let pairs = predictions.iter().zip(&attacked.labels).zip(broken);
+        Score::of(
+            &pairs
+                .map(|((prediction, label), broken)| prediction == label && !broken)
+                .collect::<Vec<bool>>(),
+        )
+    };
+    let worst = |defended: &Defended, broken: &[bool]| {
+        let all_right = |(image, label): (usize, &usize)| {
+            defended
+                .votes
+                .column(image)
+                .iter()
+                .take(N_WORST)
+                .all(|vote| vote == label)
+                && !broken[image]
+        };
+        Score::of(
+            &attacked
+                .labels
+                .iter()
+                .enumerate()
+                .map(all_right)
+                .collect::<Vec<bool>>(),
+        )
+    };
+    vec![
+        ("clean", "bare, clean", right(bare_clean, &none_broken)),
+        (
+            "attacked",
+            "bare, attacked",
+            right(bare_attacked, &attacked.bare_broken),
+        ),
+        (
+            "defended_clean",
+            "defended, clean",
+            right(&on_clean.predictions, &none_broken),
+        ),
+        (
+            "defended_attacked",
+            "defended, attacked",
+            right(&on_attacked.predictions, &attacked.broken),
+        ),
+        (
+            "defended_clean_majority",
+            "  clean, majority vote",
+            right(&on_clean.majority(), &none_broken),
+        ),
+        (
+            "defended_attacked_majority",
+            "  attacked, majority vote",
+            right(&on_attacked.majority(), &attacked.broken),
+        ),
+        (
+            "defended_clean_worst_of_10",
+            "  clean, worst of 10",
+            worst(on_clean, &none_broken),
+        ),
+        (
+            "defended_attacked_worst_of_10",
+            "  attacked, worst of 10",
+            worst(on_attacked, &attacked.broken),
+        ),
+    ]
 }
 
 fn defended_classifier(
@@ -200,16 +254,20 @@ fn show(bar: &ProgressBar, what: &str, steps: u64) {
     bar.set_length(steps);
     bar.reset();
     bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+    if bar.is_hidden() {
+        eprintln!("purifying {what} images: {steps} steps of single images");
+    }
 }
 
-type Scores<'a> = [(&'a str, &'a str, Score); 4];
+/// Key in the results, title in the table, and score.
+type Scored = (&'static str, &'static str, Score);
 
-fn print_table(scores: &Scores<'_>, seconds: f64, milliseconds: f64) {
-    println!("{:<20} {:>8} {:>6}   95 % interval", "", "accuracy", "n");
+fn print_table(scores: &[Scored], seconds: f64, milliseconds: f64) {
+    println!("{:<26} {:>8} {:>6}   95 % interval", "", "accuracy", "n");
     for (_, name, score) in scores {
         let (low, high) = score.interval();
         println!(
-            "{name:<20} {:>6.1} % {:>6}   {:.1} % to {:.1} %",
+            "{name:<26} {:>6.1} % {:>6}   {:.1} % to {:.1} %",
             100.0 * score.accuracy(),
             score.n,
             100.0 * low,
@@ -222,7 +280,7 @@ fn print_table(scores: &Scores<'_>, seconds: f64, milliseconds: f64) {
 fn results(
     arguments: &Arguments,
     defended: &DefendedClassifier,
-    scores: &Scores<'_>,
+    scores: &[Scored],
     seconds: f64,
     milliseconds: f64,
 ) -> Vec<u8> {

@@ -41,9 +41,10 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
             let bare_predictions = argmax(&bare);
             let indices = readable.iter().map(|input| input.index).collect();
             let answer = defended.classify_with(indices, &images)?;
+            let agreements = answer.agreement();
             for (place, input) in readable.iter().enumerate() {
                 let (without, with) = (bare_predictions[place], answer.predictions[place]);
-                let agreement = answer.agreement[place];
+                let agreement = agreements[place];
                 writeln!(
                     lines,
                     "{}\t{without}\t{with}\t{agreement:.3}",
