@@ -85,7 +85,7 @@ fn life_cycle_report_counts_what_neither_attack_nor_fresh_purifications_break() 
         .args(["--epsilon", "0.5", "--replicas", "4"])
         .assert()
         .success()
-        .stdout(contains("defended, attacked     50.0 %     20"));
+        .stdout(contains("defended, attacked           50.0 %     20"));
     let results: serde_json::Value =
         serde_json::from_slice(&std::fs::read(output.join("results.json")).unwrap()).unwrap();
     // Attacked: 5 are of the other class in fresh purifications, 5 others were broken by the attack.
@@ -94,6 +94,10 @@ fn life_cycle_report_counts_what_neither_attack_nor_fresh_purifications_break() 
         ("attacked", 0.0),
         ("defended_clean", 1.0),
         ("defended_attacked", 0.5),
+        ("defended_clean_majority", 1.0),
+        ("defended_attacked_majority", 0.5),
+        ("defended_clean_worst_of_10", 1.0),
+        ("defended_attacked_worst_of_10", 0.5),
     ] {
         assert_eq!(results[key], accuracy, "{key}");
         let interval = results[format!("{key}_interval")]
