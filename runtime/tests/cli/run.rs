@@ -248,7 +248,7 @@ fn an_interrupt_leaves_no_half_written_picture() {
             "--threads",
             "1",
             "--steps",
-            "200",
+            "20000",
             "--model",
         ])
         .arg(fixture("digits"))
