@@ -229,10 +229,10 @@ fn runs_on_onnx_runtime() {
     );
 }
 
-/// A run that is killed leaves whole pictures only.
+/// A run that is killed leaves whole pictures only. Not by SIGINT, which a shell may have told its background jobs to ignore.
 #[cfg(unix)]
 #[test]
-fn an_interrupt_leaves_no_half_written_picture() {
+fn a_termination_leaves_no_half_written_picture() {
     let bench = Workbench::new();
     for i in 0..400 {
         bench.image(&format!("in/{i:03}.png"), GREY, (i % 250) as u8);
@@ -260,11 +260,11 @@ fn an_interrupt_leaves_no_half_written_picture() {
     while !bench.path("out/003.png").exists() && started.elapsed().as_secs() < 60 {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let interrupt = std::process::Command::new("kill")
-        .arg("-INT")
+    let termination = std::process::Command::new("kill")
+        .arg("-TERM")
         .arg(child.id().to_string())
         .status();
-    assert!(interrupt.unwrap().success());
+    assert!(termination.unwrap().success());
     assert!(!child.wait().unwrap().success());
     let written: Vec<String> = bench
         .list("out")
