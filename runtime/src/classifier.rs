@@ -6,7 +6,7 @@ use ndarray::Array2;
 
 use crate::backend::{Backend, Input, Output, Session};
 use crate::contract::{ImageShape, Kind};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::images::Images;
 use crate::model::Model;
 use crate::purifier::{Purifier, Request};
@@ -134,12 +134,7 @@ impl DefendedClassifier {
             .but_got(classifier.image));
         }
         if n_replicas == 0 {
-            return Err(Error::new(
-                ErrorKind::Argument,
-                "the parameter `n_replicas` is out of range",
-            )
-            .expected("a number from 1")
-            .but_got(0));
+            return Err(out_of_range("n_replicas", "a number from 1", 0));
         }
         Ok(Self {
             purifier,

@@ -2,7 +2,9 @@
 
 use ndarray::{ArrayD, Ix4};
 
-use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, image_extents};
+use super::{
+    BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, image_extents, image_type,
+};
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
@@ -135,12 +137,7 @@ impl Operator for Conv {
             })?;
         let height = self.output_extent(0, height, weight[2])?;
         let width = self.output_extent(1, width, weight[3])?;
-        Ok(ValueType::f32(Shape(vec![
-            batch,
-            Dim::Size(outputs),
-            Dim::Size(height),
-            Dim::Size(width),
-        ])))
+        Ok(image_type(batch, [outputs, height, width]))
     }
 
     fn to_onnx(&self) -> OnnxOperator {
@@ -242,12 +239,7 @@ impl Operator for ConvTranspose {
         }
         let height = self.output_extent(0, height, weight[2])?;
         let width = self.output_extent(1, width, weight[3])?;
-        Ok(ValueType::f32(Shape(vec![
-            batch,
-            Dim::Size(outputs),
-            Dim::Size(height),
-            Dim::Size(width),
-        ])))
+        Ok(image_type(batch, [outputs, height, width]))
     }
 
     fn to_onnx(&self) -> OnnxOperator {

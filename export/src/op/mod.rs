@@ -308,6 +308,12 @@ pub(crate) fn check_axes(action: &str, axes: &[usize], shape: &Shape) -> Result<
     }
 }
 
+/// The type of an image tensor with those extents behind the batch.
+pub(crate) fn image_type(batch: Dim, extents: [usize; 3]) -> ValueType {
+    let extents = extents.map(Dim::Size);
+    ValueType::f32(Shape(std::iter::once(batch).chain(extents).collect()))
+}
+
 /// The extents of an image tensor `[batch, channels, height, width]`: everything behind the batch.
 pub(crate) fn image_extents(shape: &Shape) -> Result<[usize; 3], String> {
     match shape.0.as_slice() {

@@ -4,10 +4,10 @@ use ndarray::{Array4, ArrayD, Ix4};
 
 use super::{
     BackwardStep, Binary, ConvTranspose, OnnxAttribute, OnnxOperator, Operator, Upsample, floats,
-    image_extents,
+    image_extents, image_type,
 };
 use crate::error::Error;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{Graph, Value, ValueType};
 use crate::tensor::Tensor;
 
 /// `AveragePool`: the mean over windows of `kernel` pixels, padding counted as zeros:
@@ -69,12 +69,7 @@ impl Operator for AveragePool {
         }
         let height = self.output_extent(0, height)?;
         let width = self.output_extent(1, width)?;
-        Ok(ValueType::f32(Shape(vec![
-            x.0[0],
-            Dim::Size(channels),
-            Dim::Size(height),
-            Dim::Size(width),
-        ])))
+        Ok(image_type(x.0[0], [channels, height, width]))
     }
 
     fn to_onnx(&self) -> OnnxOperator {

@@ -4,10 +4,10 @@ use ndarray::{Array4, ArrayD, Ix4};
 
 use super::{
     AveragePool, BackwardStep, Binary, OnnxAttribute, OnnxInput, OnnxOperator, Operator, floats,
-    image_extents,
+    image_extents, image_type,
 };
 use crate::error::Error;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{Graph, Value, ValueType};
 
 /// Each pixel repeated `scales` times: `[N, C, H, W] → [N, C, s·H, t·W]`; ONNX's `Resize`, nearest, asymmetric, floor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +28,10 @@ impl Operator for Upsample {
         if rows == 0 || columns == 0 {
             return Err(format!("expected positive factors, got {:?}", self.scales));
         }
-        let extents = [channels, height * rows, width * columns].map(Dim::Size);
-        Ok(ValueType::f32(Shape(
-            std::iter::once(x.0[0]).chain(extents).collect(),
-        )))
+        Ok(image_type(
+            x.0[0],
+            [channels, height * rows, width * columns],
+        ))
     }
 
     fn to_onnx(&self) -> OnnxOperator {
