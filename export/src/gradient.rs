@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
-use crate::op::{BackwardStep, Binary, Expand, KeepDims, Operator, Reduce, ReduceKind};
+use crate::op::{
+    BackwardStep, Binary, Cast, Compare, Expand, KeepDims, Operator, Reduce, ReduceKind, Reshape,
+};
 use crate::tensor::Tensor;
 
 /// The graph with one more output `gradient`: the derivative of `Σ_n output[n]` with respect to `input`, which is per image
@@ -52,7 +54,7 @@ pub fn hessian_vector_product(graph: &Graph, output: &str, input: &str) -> Resul
 
 /// Adds the backward pass from `target` to `source`; what it names after `output` is for errors.
 fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Result<Value, Error> {
-    if graph.shape(target).0 != [Dim::Batch] {
+    if graph.shape(target).0 != [Dim::BATCH] {
         let shape = graph.shape(target).to_string();
         return Err(Error::NotScalarPerImage {
             output: output.to_string(),
@@ -61,8 +63,7 @@ fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Re
     }
     let dependent = graph.depends_on(source);
     let mut cotangents = BTreeMap::new();
-    let seed = graph.constant("grad.seed", Tensor::filled(&[1], 1.0));
-    cotangents.insert(target, seed);
+    cotangents.insert(target, seed(graph, &dependent, source)?);
     for value in graph
         .values()
         .take(dependent.len())
@@ -99,37 +100,78 @@ fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Re
             cotangents.insert(*operand, sum);
         }
     }
-    let zero = Tensor::filled(&vec![1; graph.shape(source).rank()], 0.0);
     let gradient = match cotangents.get(&source) {
         Some(&gradient) => gradient,
-        None => graph.constant("grad.zero", zero.clone()),
+        None => graph.scalar("grad.zero", 0.0),
     };
-    like_source(graph, gradient, source, zero)
+    like_source(graph, gradient, source)
+}
+
+/// The derivative of an image's scalar with respect to itself, 1. It stays `[1]`, and with it whatever of the backward pass is
+/// the same for all images, unless a value has images and something else along one axis, to which nothing of extent 1 broadcasts.
+fn seed(graph: &mut Graph, dependent: &[bool], source: Value) -> Result<Value, Error> {
+    let one = graph.constant("grad.seed", Tensor::filled(&[1], 1.0));
+    let shares_axis = |value: Value| {
+        let dims = &graph.shape(value).0;
+        dims.iter().any(|dim| dim.is_batch() && *dim != Dim::BATCH)
+    };
+    let mut values = graph.values().take(dependent.len());
+    match values.any(|value| dependent[value.0] && shares_axis(value)) {
+        true => over_batch(graph, one, &Shape(vec![Dim::BATCH]), source),
+        false => Ok(one),
+    }
+}
+
+/// A value that is the same for all images, in a shape that carries the batch of `source`.
+fn over_batch(
+    graph: &mut Graph,
+    value: Value,
+    shape: &Shape,
+    source: Value,
+) -> Result<Value, Error> {
+    let Some(Dim::Batch { outer, inner }) = shape.around_batch() else {
+        return Ok(value);
+    };
+    let one_image = Expand {
+        shape: Shape::fixed(&shape.concrete(1)),
+    };
+    let value = graph.apply("grad.image", one_image, &[value])?;
+    let sandwich = Shape::fixed(&[outer, 1, inner]);
+    let value = graph.apply("grad.image", Reshape { shape: sandwich }, &[value])?;
+    let zeros = zero_per_image(graph, source)?;
+    let value = graph.apply("grad.images", Binary::Add, &[value, zeros])?;
+    let shape = shape.clone();
+    graph.apply("grad.images", Reshape { shape }, &[value])
+}
+
+/// Zeros `[1, N, 1]`, whatever the images hold: no number is above infinity.
+fn zero_per_image(graph: &mut Graph, source: Value) -> Result<Value, Error> {
+    let infinity = graph.scalar("grad.infinity", f32::INFINITY);
+    let never = graph.apply("grad.never", Compare::Greater, &[source, infinity])?;
+    let zeros = graph.apply("grad.zeros", Cast::F32, &[never])?;
+    let sum = Reduce {
+        kind: ReduceKind::Sum,
+        axes: (1..graph.shape(source).rank()).collect(),
+        keep_dims: KeepDims::No,
+    };
+    let zeros = match sum.axes.is_empty() {
+        true => zeros,
+        false => graph.apply("grad.zeros", sum, &[zeros])?,
+    };
+    let shape = Shape(vec![Dim::Size(1), Dim::BATCH, Dim::Size(1)]);
+    graph.apply("grad.zeros", Reshape { shape }, &[zeros])
 }
 
 /// The gradient in the full shape of the input, also where it is constant over the batch or over pixels.
-fn like_source(
-    graph: &mut Graph,
-    gradient: Value,
-    source: Value,
-    zero: Tensor,
-) -> Result<Value, Error> {
+fn like_source(graph: &mut Graph, gradient: Value, source: Value) -> Result<Value, Error> {
     let shape = graph.shape(source).clone();
     if *graph.shape(gradient) == shape {
         return Ok(gradient);
     }
-    let image = Shape(
-        std::iter::once(Dim::Size(1))
-            .chain(shape.0[1..].iter().copied())
-            .collect(),
-    );
-    let gradient = match graph.shape(gradient).0.first() {
-        Some(Dim::Batch) => graph.apply("grad.expand", Expand { shape }, &[gradient])?,
-        _ => graph.apply("grad.expand", Expand { shape: image }, &[gradient])?,
-    };
-    let zero = graph.constant("grad.zero", zero);
-    let zeros = graph.apply("grad.zeros", Binary::Mul, &[source, zero])?;
-    graph.apply("grad.full", Binary::Add, &[gradient, zeros])
+    if graph.shape(gradient).batch_axis().is_none() {
+        return over_batch(graph, gradient, &shape, source);
+    }
+    graph.apply("grad.expand", Expand { shape }, &[gradient])
 }
 
 #[cfg(test)]
@@ -137,6 +179,7 @@ mod tests {
     use ndarray::{ArrayD, array};
 
     use super::*;
+    use crate::op::MatMul;
     use crate::reference::evaluate;
 
     fn evaluated(graph: &Graph, x: ArrayD<f64>, output: &str) -> ArrayD<f64> {
@@ -177,20 +220,18 @@ mod tests {
             if weights.is_none() {
                 let zero = graph.scalar("zero", 0.0);
                 let positive = graph
-                    .apply("positive", crate::op::Compare::Greater, &[x, zero])
+                    .apply("positive", Compare::Greater, &[x, zero])
                     .unwrap();
-                x = graph.apply("mask", crate::op::Cast, &[positive]).unwrap();
+                x = graph.apply("mask", Cast::F32, &[positive]).unwrap();
             }
             let weight = Tensor::new(&[2, 1], weights.unwrap_or([1.0, 1.0]).to_vec());
             let weight = graph.constant("weight", weight);
-            let product = graph
-                .apply("product", crate::op::MatMul, &[x, weight])
-                .unwrap();
+            let product = graph.apply("product", MatMul, &[x, weight]).unwrap();
             let energy = graph
                 .apply(
                     "energy",
-                    crate::op::Reshape {
-                        shape: Shape(vec![Dim::Batch]),
+                    Reshape {
+                        shape: Shape(vec![Dim::BATCH]),
                     },
                     &[product],
                 )
@@ -201,6 +242,38 @@ mod tests {
             let wanted = ArrayD::from_shape_vec(vec![2, 2], wanted.concat()).unwrap();
             assert_eq!(evaluated(&derived, x, "gradient"), wanted);
         }
+    }
+
+    /// E(x) = Σ_d a·y + y², y = x seen as 2N rows of two: one cotangent of y is the same for all images, the other is not.
+    #[test]
+    fn cotangents_add_up_where_images_and_rows_share_an_axis() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2, 2])).unwrap();
+        let rows = Shape(vec![Dim::Batch { outer: 1, inner: 2 }, Dim::Size(2)]);
+        let y = graph.apply("y", Reshape { shape: rows }, &[x]).unwrap();
+        let slopes = graph.constant("slopes", Tensor::new(&[2, 1], vec![3.0, -1.0]));
+        let line = graph.apply("line", MatMul, &[y, slopes]).unwrap();
+        let square = graph.apply("square", Binary::Mul, &[y, y]).unwrap();
+        let sum = |axes: &[usize]| Reduce {
+            kind: ReduceKind::Sum,
+            axes: axes.to_vec(),
+            keep_dims: KeepDims::Yes,
+        };
+        let bowl = graph.apply("bowl", sum(&[1]), &[square]).unwrap();
+        let both = graph.apply("both", Binary::Add, &[line, bowl]).unwrap();
+        let shape = Shape::batched(&[2]);
+        let both = graph.apply("rows", Reshape { shape }, &[both]).unwrap();
+        let energy = graph.apply("energy", sum(&[1]), &[both]).unwrap();
+        let shape = Shape::batched(&[]);
+        let energy = graph.apply("energy", Reshape { shape }, &[energy]).unwrap();
+        graph.set_output("energy", energy);
+        let derived = gradient(&graph, "energy", "x").unwrap();
+        let x = array![[[1.0, -2.0], [0.5, 3.0]], [[0.0, 4.0], [2.0, -1.0]]].into_dyn();
+        let slopes = array![3.0, -1.0].into_dyn();
+        assert_eq!(
+            evaluated(&derived, x.clone(), "gradient"),
+            &x * 2.0 + slopes
+        );
     }
 
     #[test]

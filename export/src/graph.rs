@@ -1,7 +1,8 @@
 //! Networks as graphs of ONNX-semantics operators over named weights.
 //!
-//! Shapes are static except for the batch N, which is symbolic and always axis 0. A [`Graph`] lists its
-//! nodes in topological order: a node can only use values that exist already, so a graph has no cycles by construction.
+//! Shapes are static except for the batch N, which is symbolic and stands on at most one axis of a value: images never mix. A
+//! [`Graph`] lists its nodes in topological order: a node can only use values that exist already, so a graph has no cycles by
+//! construction.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -97,9 +98,8 @@ impl Graph {
     ) -> Result<Value, Error> {
         let op = op.into();
         let types: Vec<&ValueType> = inputs.iter().map(|&input| self.value_type(input)).collect();
-        let value_type = op
-            .infer(&types)
-            .and_then(batch_first)
+        let value_type = inferred(&op, &types)
+            .and_then(one_batch_axis)
             .map_err(|problem| Error::operator(name, op.name(), problem))?;
         let name = self.free_name(name);
         Ok(self.push(
@@ -364,20 +364,49 @@ impl Graph {
     }
 }
 
-/// Refuses a batch that is not axis 0: nothing here, and no reader of the file, could tell which axis the images are.
-fn batch_first(value_type: ValueType) -> Result<ValueType, String> {
-    match value_type
+/// The type of an operator's result. Operators reckon in f32; what they make of operands of another float type has that type.
+fn inferred(op: &Op, operands: &[&ValueType]) -> Result<ValueType, String> {
+    if let Op::Cast(cast) = op {
+        return cast.infer(operands);
+    }
+    let mut floats = operands
+        .iter()
+        .map(|operand| operand.dtype)
+        .filter(|dtype| dtype.is_float());
+    let float = floats.next().unwrap_or(DType::F32);
+    if let Some(other) = floats.find(|&other| other != float) {
+        return Err(format!(
+            "operands must be of one float type, got {float:?} and {other:?}"
+        ));
+    }
+    let as_f32: Vec<ValueType> = operands
+        .iter()
+        .map(|operand| match operand.dtype {
+            DType::Bool => (*operand).clone(),
+            _ => ValueType::f32(operand.shape.clone()),
+        })
+        .collect();
+    let mut result = op.infer(&as_f32.iter().collect::<Vec<_>>())?;
+    if result.dtype == DType::F32 {
+        result.dtype = float;
+    }
+    Ok(result)
+}
+
+/// Refuses a value with the batch on two axes, which pairs every image with every other.
+fn one_batch_axis(value_type: ValueType) -> Result<ValueType, String> {
+    let n_axes = value_type
         .shape
         .0
         .iter()
-        .skip(1)
-        .any(|dim| *dim == Dim::Batch)
-    {
-        true => Err(format!(
-            "the batch must stay the first axis, got {}",
+        .filter(|dim| dim.is_batch())
+        .count();
+    match n_axes {
+        0 | 1 => Ok(value_type),
+        _ => Err(format!(
+            "the batch must stand on one axis, got {}: this mixes the images of a batch",
             value_type.shape
         )),
-        false => Ok(value_type),
     }
 }
 

@@ -1,15 +1,16 @@
 //! Dense f32 tensors: weights and constants.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Weights, or any other tensors, by name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// A dense row-major f32 tensor.
+/// A dense row-major f32 tensor. Clones share their elements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
-    data: Vec<f32>,
+    data: Arc<Vec<f32>>,
 }
 
 impl Tensor {
@@ -25,7 +26,7 @@ impl Tensor {
         );
         Tensor {
             shape: shape.to_vec(),
-            data,
+            data: Arc::new(data),
         }
     }
 

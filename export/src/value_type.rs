@@ -5,16 +5,44 @@ use std::fmt;
 /// One extent of a [`Shape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dim {
-    /// The symbolic batch N. As the leading extent of a `Reshape` or `Expand` target it stands for "as the input has it".
-    Batch,
+    /// `outer · N · inner` for a batch of N images: element `(o · N + n) · inner + i` belongs to image n.
+    Batch {
+        /// Repetitions of the whole batch.
+        outer: usize,
+        /// Elements per image next to each other.
+        inner: usize,
+    },
     /// A known extent.
     Size(usize),
+}
+
+impl Dim {
+    /// The batch N itself.
+    pub const BATCH: Dim = Dim::Batch { outer: 1, inner: 1 };
+
+    /// The extent for a batch of that size.
+    pub fn concrete(self, batch: usize) -> usize {
+        match self {
+            Dim::Batch { outer, inner } => outer * batch * inner,
+            Dim::Size(size) => size,
+        }
+    }
+
+    /// Does it depend on the batch?
+    pub fn is_batch(self) -> bool {
+        matches!(self, Dim::Batch { .. })
+    }
 }
 
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Dim::Batch => write!(f, "N"),
+            Dim::Batch { outer, inner } => {
+                let factor = |size: &usize| (*size != 1).then(|| size.to_string());
+                let factors = [factor(outer), Some("N".to_string()), factor(inner)];
+                let factors: Vec<String> = factors.into_iter().flatten().collect();
+                write!(f, "{}", factors.join("·"))
+            }
             Dim::Size(size) => write!(f, "{size}"),
         }
     }
@@ -33,7 +61,7 @@ impl Shape {
     /// `[N, sizes…]`.
     pub fn batched(sizes: &[usize]) -> Shape {
         Shape(
-            std::iter::once(Dim::Batch)
+            std::iter::once(Dim::BATCH)
                 .chain(sizes.iter().map(|&size| Dim::Size(size)))
                 .collect(),
         )
@@ -52,26 +80,33 @@ impl Shape {
         }
     }
 
-    /// Number of elements of one image: the product of all extents but the batch.
-    pub fn elements_per_image(&self) -> usize {
-        self.0
-            .iter()
-            .map(|dim| if let Dim::Size(size) = dim { *size } else { 1 })
-            .product()
+    /// The axis that carries the batch, if one does.
+    pub fn batch_axis(&self) -> Option<usize> {
+        self.0.iter().position(|dim| dim.is_batch())
     }
 
-    /// The extents with the batch replaced by `batch`.
+    /// Number of elements of one image: the product of all extents for a batch of one.
+    pub fn elements_per_image(&self) -> usize {
+        self.0.iter().map(|dim| dim.concrete(1)).product()
+    }
+
+    /// Elements outside and inside of N, where an axis carries the batch: the whole value is `outer · N · inner` elements long,
+    /// and whatever has the same numbers has the elements of each image at the same places.
+    pub fn around_batch(&self) -> Option<Dim> {
+        let axis = self.batch_axis()?;
+        let elements = |dims: &[Dim]| dims.iter().map(|dim| dim.concrete(1)).product::<usize>();
+        match self.0[axis] {
+            Dim::Batch { outer, inner } => Some(Dim::Batch {
+                outer: outer * elements(&self.0[..axis]),
+                inner: inner * elements(&self.0[axis + 1..]),
+            }),
+            Dim::Size(_) => None,
+        }
+    }
+
+    /// The extents for a batch of that size.
     pub fn concrete(&self, batch: usize) -> Vec<usize> {
-        self.0
-            .iter()
-            .map(|dim| {
-                if let Dim::Size(size) = dim {
-                    *size
-                } else {
-                    batch
-                }
-            })
-            .collect()
+        self.0.iter().map(|dim| dim.concrete(batch)).collect()
     }
 
     /// The shape that two operands broadcast to (right-aligned, an extent of 1 stretches), if there is one.
@@ -109,8 +144,19 @@ impl fmt::Display for Shape {
 pub enum DType {
     /// IEEE 754 single precision.
     F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// The upper half of [`DType::F32`].
+    BF16,
     /// Truth values, as comparisons give them.
     Bool,
+}
+
+impl DType {
+    /// Is it a type of numbers?
+    pub fn is_float(self) -> bool {
+        self != DType::Bool
+    }
 }
 
 /// Element type and shape of a value.

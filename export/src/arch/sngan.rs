@@ -149,7 +149,7 @@ impl Sngan {
         layers.0.apply(
             "head.energy",
             Reshape {
-                shape: Shape(vec![Dim::Batch]),
+                shape: Shape(vec![Dim::BATCH]),
             },
             &[energy],
         )

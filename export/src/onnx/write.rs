@@ -315,12 +315,8 @@ impl<'a> Writer<'a> {
     }
 
     fn value_info(&self, name: &str, value_type: &ValueType) -> ValueInfoProto {
-        let element = match value_type.dtype {
-            DType::F32 => tensor_proto::DataType::Float,
-            DType::Bool => tensor_proto::DataType::Bool,
-        };
         let tensor = type_proto::Tensor {
-            elem_type: Some(element as i32),
+            elem_type: Some(element_type(value_type.dtype) as i32),
             shape: Some(self.shape(&value_type.shape)),
         };
         let value = Some(type_proto::Value::TensorType(tensor));
@@ -335,11 +331,10 @@ impl<'a> Writer<'a> {
     }
 
     fn shape(&self, shape: &Shape) -> TensorShapeProto {
-        let extent = |dim: &Dim| match (dim, self.batch) {
-            (&Dim::Size(size), _) | (Dim::Batch, Batch::Fixed(size)) => {
-                dimension::Value::DimValue(size as i64)
-            }
-            (Dim::Batch, Batch::Symbolic) => dimension::Value::DimParam("N".to_string()),
+        let extent = |dim: &Dim| match (*dim, self.batch) {
+            (Dim::Size(size), _) => dimension::Value::DimValue(size as i64),
+            (dim, Batch::Fixed(batch)) => dimension::Value::DimValue(dim.concrete(batch) as i64),
+            (dim, Batch::Symbolic) => dimension::Value::DimParam(dim.to_string()),
         };
         let dimension = |dim| Dimension {
             value: Some(extent(dim)),
@@ -348,6 +343,15 @@ impl<'a> Writer<'a> {
         TensorShapeProto {
             dim: shape.0.iter().map(dimension).collect(),
         }
+    }
+}
+
+fn element_type(dtype: DType) -> tensor_proto::DataType {
+    match dtype {
+        DType::F32 => tensor_proto::DataType::Float,
+        DType::F16 => tensor_proto::DataType::Float16,
+        DType::BF16 => tensor_proto::DataType::Bfloat16,
+        DType::Bool => tensor_proto::DataType::Bool,
     }
 }
 
@@ -381,6 +385,10 @@ fn attribute_proto(name: &str, attribute: &OnnxAttribute) -> AttributeProto {
         OnnxAttribute::Float(value) => {
             proto.f = Some(*value);
             AttributeType::Float
+        }
+        OnnxAttribute::Type(dtype) => {
+            proto.i = Some(i64::from(element_type(*dtype) as i32));
+            AttributeType::Int
         }
         OnnxAttribute::Ints(values) => {
             proto.ints = values.clone();

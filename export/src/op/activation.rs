@@ -112,7 +112,7 @@ impl Operator for Activation {
 fn positive_mask(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value, Error> {
     let zero = graph.scalar(&step.named("zero"), 0.0);
     let positive = graph.apply(&step.named("positive"), Compare::Greater, &[x, zero])?;
-    graph.apply(&step.named("mask"), Cast, &[positive])
+    graph.apply(&step.named("mask"), Cast::F32, &[positive])
 }
 
 impl Activation {

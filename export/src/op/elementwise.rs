@@ -43,9 +43,17 @@ pub enum Compare {
     Greater,
 }
 
-/// Truth values to f32: 0 and 1.
+/// To another float type; truth values become 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cast;
+pub struct Cast {
+    /// A float type.
+    pub to: DType,
+}
+
+impl Cast {
+    /// To f32.
+    pub const F32: Cast = Cast { to: DType::F32 };
+}
 
 fn broadcast(inputs: &[&ValueType]) -> Result<Shape, String> {
     let [left, right] = floats::<2>(inputs)?;
@@ -243,32 +251,38 @@ impl Operator for Cast {
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         match inputs {
-            [
-                ValueType {
-                    dtype: DType::Bool,
-                    shape,
-                },
-            ] => Ok(ValueType::f32(shape.clone())),
-            _ => Err("expected one operand of truth values".to_string()),
+            [ValueType { shape, .. }] if self.to.is_float() => Ok(ValueType {
+                dtype: self.to,
+                shape: shape.clone(),
+            }),
+            _ => Err(format!(
+                "expected one operand and a float type, got {} and {:?}",
+                inputs.len(),
+                self.to
+            )),
         }
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        /// `TensorProto.DataType.FLOAT`.
-        const FLOAT: i64 = 1;
-        OnnxOperator::plain("Cast").with("to", OnnxAttribute::Int(FLOAT))
+        OnnxOperator::plain("Cast").with("to", OnnxAttribute::Type(self.to))
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
         inputs[0].clone()
     }
 
+    /// Back in the operand's type; truth values have no derivative.
     fn gradient(
         &self,
-        _graph: &mut Graph,
-        _step: &BackwardStep<'_>,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
-        Ok(vec![None])
+        let to = graph.value_type(step.inputs[0]).dtype;
+        if !to.is_float() {
+            return Ok(vec![None]);
+        }
+        let gradient = graph.apply(&step.named("cast"), Cast { to }, &[step.cotangent])?;
+        Ok(vec![Some(gradient)])
     }
 }
 

@@ -27,7 +27,7 @@ pub use resize::Upsample;
 pub use shape::{Expand, Reshape, Reverse, Transpose};
 
 use crate::error::Error;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
 
 /// What every operator can do.
 pub trait Operator {
@@ -89,21 +89,21 @@ impl BackwardStep<'_> {
         }
     }
 
-    /// The cotangent with every extent but the batch as in the result.
+    /// The cotangent with every extent as in the result, or as in that of a batch of one where it is the same for all images.
     pub fn full_cotangent(&self, graph: &mut Graph) -> Result<Value, Error> {
-        let target = graph.shape(self.output).clone();
-        let current = graph.shape(self.cotangent).clone();
-        let same = current.rank() == target.rank()
-            && current.0.iter().zip(&target.0).skip(1).all(|(a, b)| a == b)
-            && (current.0.first() == target.0.first() || target.0.first() == Some(&Dim::Batch));
-        if same {
+        let result = graph.shape(self.output);
+        let current = graph.shape(self.cotangent);
+        let missing = result.rank() - current.rank();
+        let own = |axis: usize| axis.checked_sub(missing).map(|axis| current.0[axis]);
+        let extent = |(axis, &dim): (usize, &Dim)| match own(axis) {
+            Some(own) if own.is_batch() => own,
+            _ => Dim::Size(dim.concrete(1)),
+        };
+        let shape = Shape(result.0.iter().enumerate().map(extent).collect());
+        if shape == *current {
             return Ok(self.cotangent);
         }
-        graph.apply(
-            &self.named("expand"),
-            Expand { shape: target },
-            &[self.cotangent],
-        )
+        graph.apply(&self.named("expand"), Expand { shape }, &[self.cotangent])
     }
 
     /// Sums a cotangent over the extents along which an operand was stretched, to the operand's shape.
@@ -179,6 +179,8 @@ pub enum OnnxAttribute {
     Ints(Vec<i64>),
     /// A string.
     Text(&'static str),
+    /// An element type, by ONNX's number for it.
+    Type(DType),
 }
 
 impl OnnxAttribute {
@@ -281,10 +283,7 @@ pub(crate) fn floats<'a, const COUNT: usize>(
     let inputs: [&ValueType; COUNT] = inputs
         .try_into()
         .map_err(|_| format!("expected {COUNT} operands, got {}", inputs.len()))?;
-    if let Some(position) = inputs
-        .iter()
-        .position(|input| input.dtype != crate::graph::DType::F32)
-    {
+    if let Some(position) = inputs.iter().position(|input| input.dtype != DType::F32) {
         return Err(format!(
             "operand {position} must be f32, got {:?}",
             inputs[position].dtype

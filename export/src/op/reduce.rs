@@ -3,8 +3,8 @@
 use ndarray::{ArrayD, Axis};
 
 use super::{
-    BackwardStep, Binary, Expand, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reshape,
-    as_i64, check_axes, floats,
+    BackwardStep, Binary, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reshape, as_i64,
+    check_axes, floats,
 };
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
@@ -128,13 +128,6 @@ impl Operator for Reduce {
         if self.kind == ReduceKind::Mean {
             let share = graph.scalar(&step.named("share"), 1.0 / self.count(&operand) as f32);
             gradient = graph.apply(&step.named("scaled"), Binary::Mul, &[gradient, share])?;
-        }
-        if operand.0.first().is_some_and(|first| *first != Dim::Batch) {
-            gradient = graph.apply(
-                &step.named("expand"),
-                Expand { shape: operand },
-                &[gradient],
-            )?;
         }
         Ok(vec![Some(gradient)])
     }

@@ -8,7 +8,8 @@ use super::{
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
-/// The same elements under another shape. A leading batch stands for "as many as the operand has along its first axis".
+/// The same elements under another shape, the elements of each image at the same places. An operand that does not carry the
+/// batch is taken for so many images as it has elements for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reshape {
     /// The new shape.
@@ -22,7 +23,7 @@ pub struct Transpose {
     pub axes: Vec<usize>,
 }
 
-/// Broadcasts the operand. A leading batch stands for "as many as the operand has along its first axis".
+/// Broadcasts the operand. The batch stands for "as the operand has it along that axis".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expand {
     /// The shape to broadcast to, of the operand's rank or a higher one.
@@ -36,32 +37,35 @@ pub struct Reverse {
     pub axes: Vec<usize>,
 }
 
-/// The target with its leading batch replaced by what the operand has along axis 0.
-fn resolve_batch(target: &Shape, operand: &Shape) -> Shape {
-    let mut resolved = target.clone();
-    if let (Some(first @ Dim::Batch), Some(&batch)) = (resolved.0.first_mut(), operand.0.first()) {
-        *first = batch;
-    }
-    resolved
-}
-
-/// The target as ONNX writes it, with `batch` for a leading batch.
+/// The target as ONNX writes it, with `batch` for the axis that carries the batch.
 fn onnx_extents(target: &Shape, batch: i64) -> Vec<i64> {
     target
         .0
         .iter()
-        .map(|dim| {
-            if let Dim::Size(size) = dim {
-                *size as i64
-            } else {
-                batch
-            }
+        .map(|dim| match dim {
+            Dim::Size(size) => *size as i64,
+            Dim::Batch { .. } => batch,
         })
         .collect()
 }
 
-fn concrete_extents(target: &Shape, operand: &ArrayD<f64>) -> Vec<usize> {
-    target.concrete(operand.shape().first().copied().unwrap_or(1))
+impl Reshape {
+    /// The shape of the result, if the operand has the elements for it.
+    fn resolve(&self, operand: &Shape) -> Option<Shape> {
+        if operand.around_batch().is_some() {
+            return (operand.around_batch() == self.shape.around_batch())
+                .then(|| self.shape.clone());
+        }
+        let (count, per_image) = (
+            operand.elements_per_image(),
+            self.shape.elements_per_image(),
+        );
+        let batch = match self.shape.batch_axis() {
+            Some(_) if per_image > 0 => count / per_image,
+            _ => 1,
+        };
+        (per_image * batch == count).then(|| Shape::fixed(&self.shape.concrete(batch)))
+    }
 }
 
 impl Operator for Reshape {
@@ -71,24 +75,31 @@ impl Operator for Reshape {
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
-        let shape = resolve_batch(&self.shape, x);
-        let batches = |shape: &Shape| shape.0.iter().filter(|dim| **dim == Dim::Batch).count();
-        if shape.elements_per_image() != x.elements_per_image() || batches(&shape) != batches(x) {
-            return Err(format!(
-                "cannot reshape {x} to {shape}: the number of elements differs"
-            ));
-        }
-        Ok(ValueType::f32(shape))
+        self.resolve(x)
+            .map(ValueType::f32)
+            .ok_or_else(|| match x.around_batch() {
+                Some(_) if x.elements_per_image() == self.shape.elements_per_image() => format!(
+                    "cannot reshape {x} to {}: this mixes the images of a batch",
+                    self.shape
+                ),
+                _ => format!(
+                    "cannot reshape {x} to {}: the number of elements differs",
+                    self.shape
+                ),
+            })
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        /// ONNX's "as the operand has it along this axis".
-        const COPY: i64 = 0;
-        OnnxOperator::plain("Reshape").with_input(OnnxInput::Ints(onnx_extents(&self.shape, COPY)))
+        /// ONNX's "whatever is left".
+        const REST: i64 = -1;
+        OnnxOperator::plain("Reshape").with_input(OnnxInput::Ints(onnx_extents(&self.shape, REST)))
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
-        let shape = concrete_extents(&self.shape, &inputs[0]);
+        let shape = self
+            .resolve(&Shape::fixed(inputs[0].shape()))
+            .expect("checked by infer")
+            .concrete(1);
         let contiguous = inputs[0].as_standard_layout().into_owned();
         contiguous
             .into_shape_with_order(shape)
@@ -158,6 +169,20 @@ impl Operator for Transpose {
     }
 }
 
+impl Expand {
+    /// The target with the batch as the operand has it.
+    fn resolve(&self, operand: &Shape) -> Shape {
+        let rank = self.shape.rank();
+        let own = |axis: usize| (axis + operand.rank()).checked_sub(rank);
+        let extent = |(axis, &dim): (usize, &Dim)| match (dim, own(axis)) {
+            (Dim::Size(_), _) => dim,
+            (Dim::Batch { .. }, Some(axis)) => operand.0[axis],
+            (Dim::Batch { .. }, None) => Dim::Size(1),
+        };
+        Shape(self.shape.0.iter().enumerate().map(extent).collect())
+    }
+}
+
 impl Operator for Expand {
     fn name(&self) -> &'static str {
         "Expand"
@@ -165,13 +190,10 @@ impl Operator for Expand {
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
-        let shape = resolve_batch(&self.shape, x);
-        if self.shape.0.first() == Some(&Dim::Batch) && self.shape.rank() != x.rank() {
-            return Err(format!("{x} has another rank than {}", self.shape));
-        }
+        let shape = self.resolve(x);
         match x.broadcast(&shape) {
             Some(broadcast) if broadcast == shape => Ok(ValueType::f32(shape)),
-            _ => Err(format!("{x} does not broadcast to {shape}")),
+            _ => Err(format!("{x} does not broadcast to {}", self.shape)),
         }
     }
 
@@ -182,7 +204,7 @@ impl Operator for Expand {
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
-        let shape = concrete_extents(&self.shape, &inputs[0]);
+        let shape = self.resolve(&Shape::fixed(inputs[0].shape())).concrete(1);
         inputs[0]
             .broadcast(shape)
             .expect("checked by infer")
@@ -289,7 +311,7 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         let x = ValueType::f32(Shape::batched(&[2, 3]));
-        let cases: [(&dyn Operator, &str); 6] = [
+        let cases: [(&dyn Operator, &str); 5] = [
             (
                 &Reshape {
                     shape: Shape::batched(&[7]),
@@ -310,12 +332,6 @@ mod tests {
             ),
             (&Reverse { axes: vec![0] }, "never the batch"),
             (&Reverse { axes: vec![1, 1] }, "each once"),
-            (
-                &Expand {
-                    shape: Shape::batched(&[4, 2, 3]),
-                },
-                "another rank",
-            ),
         ];
         for (op, wanted) in cases {
             let problem = op.infer(&[&x]).unwrap_err();

@@ -63,6 +63,26 @@ impl FromStr for Rewrite {
     }
 }
 
+/// What a file is written for: which forms are fast differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// ONNX Runtime on a CPU.
+    Cpu,
+    /// ONNX Runtime on an NVIDIA GPU.
+    Cuda,
+    /// tract.
+    Tract,
+}
+
+impl Target {
+    /// The rewrites that pay there, in order.
+    pub fn rewrites(self) -> Vec<Rewrite> {
+        match self {
+            Target::Cpu | Target::Cuda | Target::Tract => Rewrite::ALL.to_vec(),
+        }
+    }
+}
+
 /// Applies the rewrites in the given order; one that finds nothing leaves the graph as it is.
 ///
 /// # Errors

@@ -420,7 +420,7 @@ fn masks() -> Vec<Case> {
                 let limit = graph.apply("limit", Binary::Mul, &[fixed, third]).unwrap();
                 let operands = if swapped { [limit, x] } else { [x, limit] };
                 let answer = graph.apply("answer", Compare::Greater, &operands).unwrap();
-                let mask = graph.apply("mask", Cast, &[answer]).unwrap();
+                let mask = graph.apply("mask", Cast::F32, &[answer]).unwrap();
                 graph.apply("y", Binary::Mul, &[x, mask]).unwrap()
             }
         })

@@ -154,7 +154,7 @@ impl Network<'_> {
 fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
     let size = x.size();
     let fits = |(dim, &got): (&Dim, &i64)| match dim {
-        Dim::Batch => true,
+        Dim::Batch { .. } => true,
         Dim::Size(expected) => *expected as i64 == got,
     };
     let fitting = size.len() == shape.rank() && shape.0.iter().zip(&size).all(fits);

@@ -1,7 +1,7 @@
 //! The operators of graphs, computed by libtorch.
 
 use anyhow::{Context, Result, bail};
-use ebm_export::graph::Shape;
+use ebm_export::graph::{Dim, Shape};
 use ebm_export::op::{
     Activation, AveragePool, Binary, Compare, Conv, ConvTranspose, KeepDims, Op, Reduce,
     ReduceKind, Unary,
@@ -32,10 +32,10 @@ pub(super) fn apply(op: &Op, operands: &[&Tensor]) -> Result<Tensor> {
         Op::ConvTranspose(conv) => {
             convolve_transposed(conv, x, operands[1], operands.get(2).copied())?
         }
-        Op::Expand(expand) => x.f_expand(extents(&expand.shape, x), false)?,
+        Op::Expand(expand) => x.f_expand(extents(&expand.shape), false)?,
         Op::MatMul(_) => x.f_matmul(operands[1])?,
         Op::Reduce(reduce) => reduced(reduce, x)?,
-        Op::Reshape(reshape) => x.f_reshape(extents(&reshape.shape, x))?,
+        Op::Reshape(reshape) => x.f_reshape(extents(&reshape.shape))?,
         Op::Reverse(reverse) => x.f_flip(as_i64(&reverse.axes))?,
         Op::Transpose(transpose) => x.f_permute(as_i64(&transpose.axes))?.f_contiguous()?,
         Op::Unary(unary) => unary_of(*unary, x)?,
@@ -208,10 +208,13 @@ fn upsampled(scales: [usize; 2], x: &Tensor) -> Result<Tensor> {
     Ok(x.f_upsample_nearest2d([rows, columns], None::<f64>, None::<f64>)?)
 }
 
-/// The target of a reshape or expansion, its leading batch as the operand has it.
-fn extents(target: &Shape, operand: &Tensor) -> Vec<i64> {
-    let batch = operand.size().first().map_or(1, |&batch| batch as usize);
-    as_i64(&target.concrete(batch))
+/// The target of a reshape or expansion as libtorch wants it: −1 leaves the batch as the operand has it.
+fn extents(target: &Shape) -> Vec<i64> {
+    let extent = |dim: &Dim| match dim {
+        Dim::Size(size) => *size as i64,
+        Dim::Batch { .. } => -1,
+    };
+    target.0.iter().map(extent).collect()
 }
 
 /// Sizes as libtorch wants them.
