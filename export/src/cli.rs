@@ -52,7 +52,7 @@ struct OnnxArguments {
     /// Apply no rewrites
     #[arg(long, conflicts_with = "rewrites")]
     raw: bool,
-    /// Apply only these rewrites, in this order: pool_conv, flip_conv, fold_factor
+    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     rewrites: Option<Vec<Rewrite>>,
     /// Replace files of an earlier export

@@ -256,7 +256,7 @@ impl Graph {
         for value in self.values() {
             let new = match replace(&mut rebuilt, &mapping, value)? {
                 Some(new) => new,
-                None => self.copy_node(value, &mut rebuilt, &mapping)?,
+                None => rebuilt.copy(self.node(value), &mapping)?,
             };
             mapping.0.insert(value, new);
         }
@@ -266,21 +266,16 @@ impl Graph {
         Ok(rebuilt.without_dead_nodes())
     }
 
-    fn copy_node(
-        &self,
-        value: Value,
-        target: &mut Graph,
-        mapping: &Mapping,
-    ) -> Result<Value, Error> {
-        let node = self.node(value);
+    /// Adds a node of another graph, its operands replaced by what stands for them here.
+    pub(crate) fn copy(&mut self, node: &Node, mapping: &Mapping) -> Result<Value, Error> {
         match &node.source {
             Source::Operator { op, inputs } => {
                 let inputs: Vec<Value> = inputs.iter().map(|&input| mapping.get(input)).collect();
-                target.apply(&node.name, op.clone(), &inputs)
+                self.apply(&node.name, op.clone(), &inputs)
             }
-            Source::Constant(tensor) => Ok(target.constant(&node.name, tensor.clone())),
+            Source::Constant(tensor) => Ok(self.constant(&node.name, tensor.clone())),
             Source::Input | Source::Weight => {
-                target.add_named(&node.name, node.source.clone(), node.value_type.clone())
+                self.add_named(&node.name, node.source.clone(), node.value_type.clone())
             }
         }
     }

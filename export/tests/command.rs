@@ -381,7 +381,7 @@ fn rewrites_are_chosen_by_name() {
         "-o",
         "model",
         "--rewrites",
-        "pool_conv,fold_factor",
+        "pool_conv,fold_affine",
     ];
     workplace.export(&chosen).success();
     workplace
@@ -389,7 +389,7 @@ fn rewrites_are_chosen_by_name() {
         .success()
         .stdout(predicate::function(|text: &str| {
             let inspection: serde_json::Value = serde_json::from_str(text).unwrap();
-            inspection["contract"]["rewrites"] == serde_json::json!(["pool_conv", "fold_factor"])
+            inspection["contract"]["rewrites"] == serde_json::json!(["pool_conv", "fold_affine"])
         }));
     Command::new(env!("CARGO_BIN_EXE_export"))
         .current_dir(workplace.0.path())
@@ -397,7 +397,7 @@ fn rewrites_are_chosen_by_name() {
         .assert()
         .failure()
         .stderr(contains(
-            "unknown rewrite \"magic\"; there are pool_conv, flip_conv, fold_factor",
+            "unknown rewrite \"magic\"; there are simplify, fold_affine, pool_conv, flip_conv, share",
         ));
 }
 

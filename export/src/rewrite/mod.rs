@@ -1,8 +1,10 @@
 //! Rewrites: functions from graphs to graphs that keep the value up to rounding and make it cheaper.
 
 mod flip_conv;
-mod fold_factor;
+mod fold_affine;
 mod pool_conv;
+mod share;
+mod simplify;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,20 +19,32 @@ pub enum Rewrite {
     PoolConv,
     /// A stride-1 transposed convolution becomes a convolution with flipped weights.
     FlipConv,
-    /// A constant factor behind a convolution moves into its weights.
-    FoldFactor,
+    /// A factor and an offset per channel behind a convolution move into its weights and bias.
+    FoldAffine,
+    /// Common subexpressions are computed once.
+    Share,
+    /// Operators that do nothing go, and neighbours that are one operator become it.
+    Simplify,
 }
 
 impl Rewrite {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Rewrite; 3] = [Rewrite::PoolConv, Rewrite::FlipConv, Rewrite::FoldFactor];
+    pub const ALL: [Rewrite; 5] = [
+        Rewrite::Simplify,
+        Rewrite::FoldAffine,
+        Rewrite::PoolConv,
+        Rewrite::FlipConv,
+        Rewrite::Share,
+    ];
 
     /// Its name in commands and contracts.
     pub fn name(self) -> &'static str {
         match self {
             Rewrite::PoolConv => "pool_conv",
             Rewrite::FlipConv => "flip_conv",
-            Rewrite::FoldFactor => "fold_factor",
+            Rewrite::FoldAffine => "fold_affine",
+            Rewrite::Share => "share",
+            Rewrite::Simplify => "simplify",
         }
     }
 
@@ -38,7 +52,9 @@ impl Rewrite {
         match self {
             Rewrite::PoolConv => pool_conv::rewritten(graph),
             Rewrite::FlipConv => flip_conv::rewritten(graph),
-            Rewrite::FoldFactor => fold_factor::rewritten(graph),
+            Rewrite::FoldAffine => fold_affine::rewritten(graph),
+            Rewrite::Share => share::rewritten(graph),
+            Rewrite::Simplify => simplify::rewritten(graph),
         }
     }
 }
