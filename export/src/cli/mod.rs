@@ -1,0 +1,45 @@
+//! Commands: what the user types, what is done, what is printed.
+
+mod init;
+mod inspect;
+mod onnx;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Writes energy networks, and their gradients, as plain ONNX.
+#[derive(Parser)]
+#[command(name = "export", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Onnx(onnx::Arguments),
+    Inspect(inspect::Arguments),
+    Init(init::Arguments),
+}
+
+pub fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Onnx(arguments) => onnx::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+    }
+}
+
+fn in_millions(count: usize) -> String {
+    format!("{:.2} million", count as f64 / 1e6)
+}
+
+/// Prints; that the reader has gone away (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot print"),
+    }
+}

@@ -1,0 +1,144 @@
+//! `export onnx`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
+use ebm_export::exported::{Settings, exported_files, file_names};
+use ebm_export::file::write_all_whole;
+use ebm_export::onnx::{Batch, Opset, inspect_bytes};
+use ebm_export::rewrite::Rewrite;
+
+use super::{in_millions, print};
+
+/// Write a checkpoint as ONNX: energy, gradient and Langevin step, or the classifier.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  export onnx runs/digits -o model             the latest checkpoint of a run, any batch
+  export onnx runs/digits -o model --batch 1   for runtimes that want static shapes
+  export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites")]
+pub struct Arguments {
+    /// A checkpoint folder, or a run folder (its latest checkpoint is taken)
+    checkpoint: PathBuf,
+    /// Folder to write into; made if it is not there
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Version of ONNX's operators, 13 to 21
+    #[arg(long, default_value_t = Opset::DEFAULT.number())]
+    opset: i64,
+    /// Fix the batch; without it any batch is taken
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Which weights: their moving average where the checkpoint has one, or as they were learned last
+    #[arg(long, value_enum, default_value_t = WeightChoice::Average)]
+    weights: WeightChoice,
+    /// Apply no rewrites
+    #[arg(long, conflicts_with = "rewrites")]
+    raw: bool,
+    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    rewrites: Option<Vec<Rewrite>>,
+    /// Replace files of an earlier export
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WeightChoice {
+    /// The moving average, or the last weights of a checkpoint that keeps none
+    Average,
+    /// The weights as they were learned last
+    Last,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let settings = Settings {
+        opset: Opset::new(arguments.opset).context("--opset")?,
+        batch: arguments
+            .batch
+            .map_or(Ok(Batch::Symbolic), Batch::fixed)
+            .context("--batch")?,
+        rewrites: match &arguments.rewrites {
+            Some(rewrites) => rewrites.clone(),
+            None if arguments.raw => Vec::new(),
+            None => Rewrite::ALL.to_vec(),
+        },
+    };
+    let folder = checkpoint::resolve(&arguments.checkpoint)?;
+    let header = checkpoint::read_header(&folder)?;
+    check_room(arguments, &header)?;
+    let weights = match arguments.weights {
+        WeightChoice::Average => checkpoint::read_best_weights(&folder, &header),
+        WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
+    }?;
+    let files = exported_files(&header, &weights, &settings)
+        .with_context(|| format!("cannot export {}", folder.display()))?;
+    let files: Vec<(PathBuf, Vec<u8>)> = files
+        .into_iter()
+        .map(|file| (arguments.output.join(file.name), file.bytes))
+        .collect();
+    let whole: Vec<(&Path, &[u8])> = files
+        .iter()
+        .map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
+        .collect();
+    std::fs::create_dir_all(&arguments.output)
+        .with_context(|| format!("cannot make folder {}", arguments.output.display()))?;
+    write_all_whole(&whole)?;
+    let which = match (arguments.weights, header.groups.contains_key(EMA)) {
+        (WeightChoice::Average, true) => "moving average of the weights",
+        _ => "weights",
+    };
+    print(&format!(
+        "{} at update {}, {which}\n{}",
+        folder.display(),
+        header.update,
+        summary(&files)?
+    ))
+}
+
+/// Refuses what stands in the way of the files, before any work starts.
+fn check_room(arguments: &Arguments, header: &Header) -> Result<()> {
+    let output = &arguments.output;
+    ensure!(
+        !output.is_file(),
+        "{} is a file, expected a folder; give another name with -o",
+        output.display()
+    );
+    for path in file_names(&header.network)
+        .iter()
+        .map(|name| output.join(name))
+    {
+        let path_shown = path.display();
+        ensure!(
+            !path.is_dir(),
+            "{path_shown} is a folder, expected a file or nothing; give another folder with -o"
+        );
+        ensure!(
+            !path.exists() || arguments.force,
+            "{path_shown} exists already; give another folder with -o, or --force to replace it"
+        );
+    }
+    Ok(())
+}
+
+/// One line per file: what it costs and how large it is.
+fn summary(files: &[(PathBuf, Vec<u8>)]) -> Result<String> {
+    let line = |(path, bytes): &(PathBuf, Vec<u8>)| {
+        let inspection = inspect_bytes(bytes).map_err(anyhow::Error::msg)?;
+        let nodes: usize = inspection
+            .operators
+            .values()
+            .map(|operator| operator.nodes)
+            .sum();
+        let count = inspection
+            .multiplications_per_image
+            .map_or("an unknown number of".to_string(), in_millions);
+        let megabytes = bytes.len() as f64 / 1e6;
+        Ok(format!(
+            "{}: {nodes} operators, {count} multiplications per image, {megabytes:.2} MB\n",
+            path.display()
+        ))
+    };
+    files.iter().map(line).collect()
+}
