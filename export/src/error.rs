@@ -16,6 +16,16 @@ pub enum Error {
         /// What was expected and what came.
         problem: String,
     },
+    /// A node of a model that cannot be read.
+    #[error("node {node:?} ({op}): {problem}")]
+    Node {
+        /// Name of the node.
+        node: String,
+        /// Its operator type.
+        op: String,
+        /// What was expected and what came.
+        problem: String,
+    },
     /// Two inputs or weights of one name.
     #[error(
         "the name {name:?} is used twice in one graph; give each input and weight a name of its own"
