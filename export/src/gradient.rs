@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
 use crate::op::{
     BackwardStep, Binary, Cast, Compare, Expand, KeepDims, Operator, Reduce, ReduceKind, Reshape,
+    Slice,
 };
 use crate::tensor::Tensor;
 
@@ -144,22 +145,23 @@ fn over_batch(
     graph.apply("grad.images", Reshape { shape }, &[value])
 }
 
-/// Zeros `[1, N, 1]`, whatever the images hold: no number is above infinity.
+/// Zeros `[1, N, 1]`, whatever the images hold: no number is above infinity. One element per image is looked at.
 fn zero_per_image(graph: &mut Graph, source: Value) -> Result<Value, Error> {
+    let (outer, inner) = match graph.shape(source).around_batch() {
+        Some(Dim::Batch { outer, inner }) => (outer, inner),
+        _ => (1, graph.shape(source).elements_per_image()),
+    };
+    let shape = Shape(vec![Dim::Size(outer), Dim::BATCH, Dim::Size(inner)]);
+    let mut element = graph.apply("grad.element", Reshape { shape }, &[source])?;
+    for (axis, extent) in [(0, outer), (2, inner)] {
+        if extent != 1 {
+            let first = Slice::range(axis, 0..1);
+            element = graph.apply("grad.element", first, &[element])?;
+        }
+    }
     let infinity = graph.scalar("grad.infinity", f32::INFINITY);
-    let never = graph.apply("grad.never", Compare::Greater, &[source, infinity])?;
-    let zeros = graph.apply("grad.zeros", Cast::F32, &[never])?;
-    let sum = Reduce {
-        kind: ReduceKind::Sum,
-        axes: (1..graph.shape(source).rank()).collect(),
-        keep_dims: KeepDims::No,
-    };
-    let zeros = match sum.axes.is_empty() {
-        true => zeros,
-        false => graph.apply("grad.zeros", sum, &[zeros])?,
-    };
-    let shape = Shape(vec![Dim::Size(1), Dim::BATCH, Dim::Size(1)]);
-    graph.apply("grad.zeros", Reshape { shape }, &[zeros])
+    let never = graph.apply("grad.never", Compare::Greater, &[element, infinity])?;
+    graph.apply("grad.zeros", Cast::F32, &[never])
 }
 
 /// The gradient in the full shape of the input, also where it is constant over the batch or over pixels.

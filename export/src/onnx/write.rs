@@ -271,6 +271,7 @@ impl<'a> Writer<'a> {
                 OnnxInput::Missing => input.push(String::new()),
                 OnnxInput::Ints(values) => input.push(self.int_list(values)),
                 OnnxInput::Floats(values) => input.push(self.float_list(values)),
+                OnnxInput::Scalar(value) => input.push(self.scalar(*value)),
             }
         }
         self.written.node.push(NodeProto {
@@ -310,6 +311,15 @@ impl<'a> Writer<'a> {
                 &name,
                 &Tensor::new(&[values.len()], values.to_vec()),
             ));
+        }
+        name
+    }
+
+    fn scalar(&mut self, value: f32) -> String {
+        let name = format!("float{value:?}");
+        if self.lists.insert(name.clone()) {
+            let tensor = float_tensor(&name, &Tensor::scalar(value));
+            self.written.initializer.push(tensor);
         }
         name
     }

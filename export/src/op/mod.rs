@@ -5,26 +5,34 @@
 //! `operators!` table below.
 
 mod activation;
+mod concat;
 mod conv;
 mod elementwise;
 mod linear;
+mod max_pool;
+mod pad;
 mod pool;
 mod reduce;
 mod resize;
 mod shape;
+mod slice;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use ndarray::ArrayD;
 
 pub use activation::Activation;
+pub use concat::Concat;
 pub use conv::{Conv, ConvTranspose};
 pub use elementwise::{Binary, Cast, Compare, Unary};
 pub use linear::MatMul;
+pub use max_pool::MaxPool;
+pub use pad::Pad;
 pub use pool::AveragePool;
 pub use reduce::{KeepDims, Reduce, ReduceKind};
 pub use resize::Upsample;
 pub use shape::{Expand, Reshape, Reverse, Transpose};
+pub use slice::Slice;
 
 use crate::error::Error;
 use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
@@ -198,6 +206,8 @@ pub enum OnnxInput {
     Ints(Vec<i64>),
     /// Floats, as a tensor of one axis.
     Floats(Vec<f32>),
+    /// A number of the operands' float type, as a tensor without axes.
+    Scalar(f32),
 }
 
 pub(crate) fn as_i64(sizes: &[usize]) -> Vec<i64> {
@@ -234,13 +244,17 @@ operators!(
     Binary,
     Cast,
     Compare,
+    Concat,
     Conv,
     ConvTranspose,
     Expand,
     MatMul,
+    MaxPool,
+    Pad,
     Reduce,
     Reshape,
     Reverse,
+    Slice,
     Transpose,
     Unary,
     Upsample,
@@ -280,16 +294,22 @@ impl Operator for Op {
 pub(crate) fn floats<'a, const COUNT: usize>(
     inputs: &[&'a ValueType],
 ) -> Result<[&'a Shape; COUNT], String> {
-    let inputs: [&ValueType; COUNT] = inputs
+    let shapes = all_floats(inputs)?;
+    let count = shapes.len();
+    shapes
         .try_into()
-        .map_err(|_| format!("expected {COUNT} operands, got {}", inputs.len()))?;
+        .map_err(|_| format!("expected {COUNT} operands, got {count}"))
+}
+
+/// The operands as any number of f32 values.
+pub(crate) fn all_floats<'a>(inputs: &[&'a ValueType]) -> Result<Vec<&'a Shape>, String> {
     if let Some(position) = inputs.iter().position(|input| input.dtype != DType::F32) {
         return Err(format!(
             "operand {position} must be f32, got {:?}",
             inputs[position].dtype
         ));
     }
-    Ok(inputs.map(|input| &input.shape))
+    Ok(inputs.iter().map(|input| &input.shape).collect())
 }
 
 /// Checks axes to work along: at least one, each once, of fixed extent.

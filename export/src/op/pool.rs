@@ -37,7 +37,26 @@ impl AveragePool {
         1.0 / (self.kernel[0] * self.kernel[1]) as f32
     }
 
-    fn output_extent(&self, axis: usize, extent: usize) -> Result<usize, String> {
+    fn windows(&self) -> Windows {
+        Windows {
+            kernel: self.kernel,
+            strides: self.strides,
+            pads: self.pads,
+        }
+    }
+}
+
+/// Where the windows of any kind of pooling lie.
+#[derive(Clone, Copy)]
+pub(super) struct Windows {
+    pub(super) kernel: [usize; 2],
+    pub(super) strides: [usize; 2],
+    pub(super) pads: [usize; 4],
+}
+
+impl Windows {
+    /// How many there are along an axis of that many pixels.
+    pub(super) fn count(&self, axis: usize, extent: usize) -> Result<usize, String> {
         (extent + self.pads[axis] + self.pads[axis + 2])
             .checked_sub(self.kernel[axis])
             .map(|room| room / self.strides[axis] + 1)
@@ -48,14 +67,9 @@ impl AveragePool {
                 )
             })
     }
-}
 
-impl Operator for AveragePool {
-    fn name(&self) -> &'static str {
-        "AveragePool"
-    }
-
-    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+    /// The type of what has one pixel per window.
+    pub(super) fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let [channels, height, width] = image_extents(x)?;
         if (0..4).any(|side| self.pads[side] >= self.kernel[side % 2])
@@ -67,9 +81,51 @@ impl Operator for AveragePool {
                 self.pads, self.kernel
             ));
         }
-        let height = self.output_extent(0, height)?;
-        let width = self.output_extent(1, width)?;
+        if height == 0 || width == 0 {
+            return Err(format!("expected an image with pixels, got {x}"));
+        }
+        let height = self.count(0, height)?;
+        let width = self.count(1, width)?;
         Ok(image_type(x.0[0], [channels, height, width]))
+    }
+
+    /// One pixel per window of images, made of the pixels of the image in the window from the top left on.
+    pub(super) fn evaluate(
+        &self,
+        images: &ArrayD<f64>,
+        of_window: impl Fn(&[f64]) -> f64,
+    ) -> ArrayD<f64> {
+        let x = images
+            .view()
+            .into_dimensionality::<Ix4>()
+            .expect("checked by infer");
+        let (batch, channels, height, width) = x.dim();
+        let count = |axis, extent| self.count(axis, extent).expect("checked by infer");
+        let shape = [batch, channels, count(0, height), count(1, width)];
+        Array4::from_shape_fn(shape, |(n, c, i, j)| {
+            let mut pixels = Vec::new();
+            for r in 0..self.kernel[0] {
+                for s in 0..self.kernel[1] {
+                    let row = (i * self.strides[0] + r).wrapping_sub(self.pads[0]);
+                    let column = (j * self.strides[1] + s).wrapping_sub(self.pads[1]);
+                    if row < height && column < width {
+                        pixels.push(x[[n, c, row, column]]);
+                    }
+                }
+            }
+            of_window(&pixels)
+        })
+        .into_dyn()
+    }
+}
+
+impl Operator for AveragePool {
+    fn name(&self) -> &'static str {
+        "AveragePool"
+    }
+
+    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
+        self.windows().infer(inputs)
     }
 
     fn to_onnx(&self) -> OnnxOperator {
@@ -81,27 +137,9 @@ impl Operator for AveragePool {
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
-        let x = inputs[0]
-            .view()
-            .into_dimensionality::<Ix4>()
-            .expect("checked by infer");
-        let (batch, channels, height, width) = x.dim();
-        let extent = |axis, extent| self.output_extent(axis, extent).expect("checked by infer");
-        let mut result =
-            Array4::<f64>::zeros([batch, channels, extent(0, height), extent(1, width)]);
-        for ((n, c, i, j), mean) in result.indexed_iter_mut() {
-            for r in 0..self.kernel[0] {
-                for s in 0..self.kernel[1] {
-                    let row = (i * self.strides[0] + r).wrapping_sub(self.pads[0]);
-                    let column = (j * self.strides[1] + s).wrapping_sub(self.pads[1]);
-                    if row < height && column < width {
-                        *mean += x[[n, c, row, column]];
-                    }
-                }
-            }
-            *mean /= (self.kernel[0] * self.kernel[1]) as f64;
-        }
-        result.into_dyn()
+        let count = (self.kernel[0] * self.kernel[1]) as f64;
+        self.windows()
+            .evaluate(&inputs[0], |pixels| pixels.iter().sum::<f64>() / count)
     }
 
     /// Three forms, the plainest that is exact: overlapping windows of stride 1 are their own kind of transpose; windows that

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Binary, KeepDims, Op, Operator, Reduce, ReduceKind, Reshape};
 use crate::gradient::{gradient, hessian_vector_product};
-use crate::graph::{Graph, Shape, ValueType};
+use crate::graph::{Graph, Shape, Value, ValueType};
 use crate::reference::evaluate as evaluate_graph;
 
 /// Bound on the relative error of a derivative against central differences in f64.
@@ -37,6 +38,20 @@ impl Operand {
     /// `[2, sizes…]`, uniform in `[-1, 1]`.
     pub fn random(sizes: &[usize], seed: u64) -> Operand {
         let values = random_values(BATCH * sizes.iter().product::<usize>(), seed);
+        Operand::Input {
+            sizes: sizes.to_vec(),
+            values,
+            shift: 0.0,
+        }
+    }
+
+    /// `[2, sizes…]`, in `[-1, 1]` and no two alike, so that small steps change no order.
+    pub fn distinct(sizes: &[usize], seed: u64) -> Operand {
+        let count = BATCH * sizes.iter().product::<usize>();
+        let mut values: Vec<f64> = (0..count)
+            .map(|rank| 2.0 * rank as f64 / count as f64 - 1.0)
+            .collect();
+        values.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         Operand::Input {
             sizes: sizes.to_vec(),
             values,
@@ -99,7 +114,32 @@ pub fn evaluate(op: impl Into<Op>, operands: &[Operand]) -> ArrayD<f64> {
 /// Checks the gradient and the Hessian-vector product of `E = Σ w·y² + 0.3·y`, `y = op(operands)`, against central differences.
 pub fn check_gradients(op: impl Into<Op>, operands: &[Operand]) {
     let op = op.into();
-    let (graph, mut values) = scalar_graph(&op, operands);
+    let (graph, y, values) = operator_graph(&op, operands);
+    let values = values
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()));
+    check_derivatives(graph, y, values);
+}
+
+/// An array of that shape, uniform in `[-1, 1]`.
+pub fn random_array(shape: &[usize], seed: u64) -> ArrayD<f64> {
+    let values = random_values(shape.iter().product(), seed);
+    ArrayD::from_shape_vec(IxDyn(shape), values).unwrap()
+}
+
+/// The check of [`check_gradients`] for any `y`, `[N, …]`, that a graph makes of its input `x`.
+pub fn check_derivatives<'a>(
+    mut graph: Graph,
+    y: Value,
+    values: impl IntoIterator<Item = (&'a str, ArrayD<f64>)>,
+) {
+    let op = graph.operator(y).map(|(op, _)| op.clone());
+    let values = values.into_iter();
+    let mut values: BTreeMap<String, ArrayD<f64>> = values
+        .map(|(name, value)| (name.to_string(), value))
+        .collect();
+    let energy = square_sum(&mut graph, y);
+    graph.set_output("energy", energy);
     let with_gradient = gradient(&graph, "energy", "x").unwrap();
     let x = values["x"].clone();
     let direction = ArrayD::from_shape_vec(x.raw_dim(), random_values(x.len(), 77)).unwrap();
@@ -143,7 +183,8 @@ pub fn check_gradients(op: impl Into<Op>, operands: &[Operand]) {
     );
 }
 
-fn scalar_graph(op: &Op, operands: &[Operand]) -> (Graph, BTreeMap<String, ArrayD<f64>>) {
+/// The operator behind operands that are pieces of one input, its result and the values to evaluate it with.
+fn operator_graph(op: &Op, operands: &[Operand]) -> (Graph, Value, BTreeMap<String, ArrayD<f64>>) {
     let mut graph = Graph::new();
     let count: usize = operands
         .iter()
@@ -206,12 +247,10 @@ fn scalar_graph(op: &Op, operands: &[Operand]) -> (Graph, BTreeMap<String, Array
         ndarray::concatenate(ndarray::Axis(1), &views).unwrap(),
     );
     let y = graph.apply("y", op.clone(), &inputs).unwrap();
-    let energy = square_sum(&mut graph, y);
-    graph.set_output("energy", energy);
-    (graph, values)
+    (graph, y, values)
 }
 
-fn square_sum(graph: &mut Graph, y: crate::graph::Value) -> crate::graph::Value {
+fn square_sum(graph: &mut Graph, y: Value) -> Value {
     let slope = graph.scalar("slope", 0.3);
     let square = graph.apply("square", Binary::Mul, &[y, y]).unwrap();
     let line = graph.apply("line", Binary::Mul, &[y, slope]).unwrap();

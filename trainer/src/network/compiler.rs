@@ -232,8 +232,9 @@ fn owned_values(instructions: &[Instruction]) -> HashSet<usize> {
     let may_be_view = |operation: &Operation| {
         matches!(
             operation,
-            Operation::Plain(Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reduce(_))
-                | Operation::Truth(_)
+            Operation::Plain(
+                Op::Reshape(_) | Op::Expand(_) | Op::Transpose(_) | Op::Reduce(_) | Op::Slice(_)
+            ) | Operation::Truth(_)
         )
     };
     let (views, makers): (Vec<&Instruction>, Vec<&Instruction>) = instructions

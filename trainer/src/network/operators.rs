@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, bail};
 use ebm_export::graph::{Dim, Shape};
 use ebm_export::op::{
-    Activation, AveragePool, Binary, Compare, Conv, ConvTranspose, KeepDims, Op, Reduce,
-    ReduceKind, Unary,
+    Activation, AveragePool, Binary, Compare, Conv, ConvTranspose, KeepDims, MaxPool, Op, Pad,
+    Reduce, ReduceKind, Slice, Unary,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -28,15 +28,19 @@ pub(super) fn apply(op: &Op, operands: &[&Tensor]) -> Result<Tensor> {
         Op::Binary(Binary::Div) => x.f_div(operands[1])?,
         Op::Cast(_) => x.f_to_kind(Kind::Float)?,
         Op::Compare(Compare::Greater) => x.f_gt_tensor(operands[1])?,
+        Op::Concat(concat) => Tensor::f_cat(operands, concat.axis as i64)?,
         Op::Conv(conv) => convolve(conv, x, operands[1], operands.get(2).copied())?,
         Op::ConvTranspose(conv) => {
             convolve_transposed(conv, x, operands[1], operands.get(2).copied())?
         }
         Op::Expand(expand) => x.f_expand(extents(&expand.shape), false)?,
         Op::MatMul(_) => x.f_matmul(operands[1])?,
+        Op::MaxPool(pool) => max_pool(pool, x)?,
+        Op::Pad(pad) => padded(pad, x)?,
         Op::Reduce(reduce) => reduced(reduce, x)?,
         Op::Reshape(reshape) => x.f_reshape(extents(&reshape.shape))?,
         Op::Reverse(reverse) => x.f_flip(as_i64(&reverse.axes))?,
+        Op::Slice(slice) => sliced(slice, x)?,
         Op::Transpose(transpose) => x.f_permute(as_i64(&transpose.axes))?.f_contiguous()?,
         Op::Unary(unary) => unary_of(*unary, x)?,
         Op::Upsample(upsample) => upsampled(upsample.scales, x)?,
@@ -79,6 +83,34 @@ fn average_pool(pool: &AveragePool, x: &Tensor) -> Result<Tensor> {
     }
     let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
     Ok(padded.f_avg_pool2d(kernel, strides, [0, 0], false, true, None::<i64>)?)
+}
+
+fn max_pool(pool: &MaxPool, x: &Tensor) -> Result<Tensor> {
+    let [top, left, bottom, right] = pool.pads.map(|pad| pad as i64);
+    let kernel = pool.kernel.map(|size| size as i64);
+    let strides = pool.strides.map(|stride| stride as i64);
+    if top == bottom && left == right && 2 * top <= kernel[0] && 2 * left <= kernel[1] {
+        return Ok(x.f_max_pool2d(kernel, strides, [top, left], [1, 1], false)?);
+    }
+    let padded = x.f_pad([left, right, top, bottom], "constant", f64::NEG_INFINITY)?;
+    Ok(padded.f_max_pool2d(kernel, strides, [0, 0], [1, 1], false)?)
+}
+
+/// libtorch lists pads from the last axis on.
+fn padded(pad: &Pad, x: &Tensor) -> Result<Tensor> {
+    let pads: Vec<i64> = pad
+        .pads
+        .iter()
+        .rev()
+        .flat_map(|pads| as_i64(pads))
+        .collect();
+    Ok(x.f_pad(pads, "constant", f64::from(pad.value))?)
+}
+
+fn sliced(slice: &Slice, x: &Tensor) -> Result<Tensor> {
+    let [axis, start, end, step] =
+        [slice.axis, slice.start, slice.end, slice.step].map(|number| number as i64);
+    Ok(x.f_slice(axis, start, end, step)?)
 }
 
 /// Mean pooling with stride 1: sums over rows, then over columns. On a CPU these adds take a third of the time of libtorch's pooling.
