@@ -169,34 +169,69 @@ fn summary(info: &ValueInfoProto) -> ValueSummary {
     }
 }
 
-/// Extents of one image: those behind the leading one, which is the batch.
-fn image_shapes(graph: &GraphProto) -> BTreeMap<&str, Vec<usize>> {
-    let infos = graph
-        .input
-        .iter()
-        .chain(&graph.value_info)
-        .chain(&graph.output);
-    infos
-        .filter_map(|info| {
-            let sizes = extents(info)?
-                .into_iter()
-                .skip(1)
-                .map(|extent| match extent {
-                    dimension::Value::DimValue(size) => usize::try_from(size).ok(),
-                    dimension::Value::DimParam(_) => None,
-                });
+/// Extents of values, and how many images they stand for.
+struct Shapes<'a> {
+    /// Extents by value; those that carry a symbolic batch are those of one image.
+    sizes: BTreeMap<&'a str, Vec<usize>>,
+    /// The images of a file with a fixed batch, 1 for any other.
+    batch: usize,
+}
+
+impl<'a> Shapes<'a> {
+    fn new(graph: &'a GraphProto) -> Shapes<'a> {
+        let first = graph
+            .input
+            .iter()
+            .find(|input| !is_initializer(graph, input.name()));
+        let leading = first.and_then(|info| extents(info)?.into_iter().next());
+        let (name, batch) = match leading {
+            Some(dimension::Value::DimParam(name)) => (Some(name), 1),
+            Some(dimension::Value::DimValue(size)) => {
+                (None, usize::try_from(size).unwrap_or(1).max(1))
+            }
+            None => (None, 1),
+        };
+        let infos = graph.input.iter().chain(&graph.value_info);
+        let sizes = infos.chain(&graph.output).filter_map(|info| {
+            let sizes = extents(info)?.into_iter().enumerate();
+            let sizes = sizes.map(|(axis, extent)| image_extent(axis, extent, name.as_deref()));
             Some((info.name(), sizes.collect::<Option<Vec<usize>>>()?))
-        })
-        .collect()
+        });
+        let mut sizes: BTreeMap<&str, Vec<usize>> = sizes.collect();
+        for tensor in &graph.initializer {
+            let dims = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok());
+            if let Some(dims) = dims.collect() {
+                sizes.insert(tensor.name(), dims);
+            }
+        }
+        Shapes { sizes, batch }
+    }
+
+    fn of(&self, name: &str) -> Option<&[usize]> {
+        self.sizes.get(name).map(Vec::as_slice)
+    }
+
+    fn elements(&self, name: &str) -> Option<usize> {
+        product(self.of(name)?.iter().map(|&size| Some(size)))
+    }
+}
+
+/// An extent of one image: a symbolic one is that of the batch on the leading axis, whatever it is called, and elsewhere where its
+/// name is that of the batch, with factors or without.
+fn image_extent(axis: usize, extent: dimension::Value, batch: Option<&str>) -> Option<usize> {
+    let text = match extent {
+        dimension::Value::DimValue(size) => return usize::try_from(size).ok(),
+        dimension::Value::DimParam(text) => text,
+    };
+    let mut factors = text.split('·').map(|factor| match Some(factor) == batch {
+        true => Some(1),
+        false => factor.parse().ok(),
+    });
+    product(&mut factors).or((axis == 0).then_some(1))
 }
 
 fn operators(graph: &GraphProto) -> BTreeMap<String, OperatorCount> {
-    let shapes = image_shapes(graph);
-    let weights: BTreeMap<&str, &[i64]> = graph
-        .initializer
-        .iter()
-        .map(|tensor| (tensor.name(), tensor.dims.as_slice()))
-        .collect();
+    let shapes = Shapes::new(graph);
     let mut operators: BTreeMap<String, OperatorCount> = BTreeMap::new();
     for node in &graph.node {
         let start = OperatorCount {
@@ -205,28 +240,28 @@ fn operators(graph: &GraphProto) -> BTreeMap<String, OperatorCount> {
         };
         let operator = operators.entry(node.op_type().to_string()).or_insert(start);
         operator.nodes += 1;
-        let own = multiplications(node, &shapes, &weights);
+        let own = multiplications(node, &shapes).map(|count| count / shapes.batch);
         operator.multiplications_per_image =
             sum([operator.multiplications_per_image, own].into_iter());
     }
     operators
 }
 
-/// Multiplications of one image by a node; 0 for what is neither a convolution nor a matrix product, `None` where shapes are unknown.
-fn multiplications(
-    node: &NodeProto,
-    shapes: &BTreeMap<&str, Vec<usize>>,
-    weights: &BTreeMap<&str, &[i64]>,
-) -> Option<usize> {
-    let pixels = |name: &String| product(shapes.get(name.as_str())?.iter().map(|&size| Some(size)));
-    let per_row = |name: &String| elements(weights.get(name.as_str())?.get(1..)?);
+/// Multiplications by a node for the extents that the file states; 0 for what is neither a convolution nor a matrix product, `None`
+/// where shapes are unknown.
+fn multiplications(node: &NodeProto, shapes: &Shapes<'_>) -> Option<usize> {
     let both = |left: Option<usize>, right: Option<usize>| left?.checked_mul(right?);
+    let per_row =
+        |name: &String| product(shapes.of(name)?.get(1..)?.iter().map(|&size| Some(size)));
     let (input, output) = (node.input.first()?, node.output.first()?);
     match node.op_type() {
-        "Conv" => both(pixels(output), per_row(node.input.get(1)?)),
-        "ConvTranspose" => both(pixels(input), per_row(node.input.get(1)?)),
-        "MatMul" => both(pixels(output), shapes.get(input.as_str())?.last().copied()),
-        "Gemm" => elements(weights.get(node.input.get(1)?.as_str())?),
+        "Conv" => both(shapes.elements(output), per_row(node.input.get(1)?)),
+        "ConvTranspose" => both(shapes.elements(input), per_row(node.input.get(1)?)),
+        "MatMul" => both(shapes.elements(output), shapes.of(input)?.last().copied()),
+        "Gemm" => {
+            let rows = product(shapes.of(output)?.get(..1)?.iter().map(|&size| Some(size)));
+            both(rows, shapes.elements(node.input.get(1)?))
+        }
         "Einsum" => None,
         _ => Some(0),
     }
@@ -237,8 +272,11 @@ mod tests {
     use super::*;
     use crate::arch::{Network, Sngan};
     use crate::contract::{Contract, FORMAT_VERSION, Kind};
+    use crate::graph::{Dim, Graph, Shape};
     use crate::onnx::{Batch, Opset, model_bytes};
+    use crate::op::Operator;
     use crate::pipeline::{bind, gradient_graph};
+    use crate::tensor::Tensor;
 
     fn written(path: &Path) -> Contract {
         let network = Network::Sngan(Sngan::sngan32(4));
@@ -306,6 +344,53 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let error = inspect(&path).unwrap_err().to_string();
             assert!(error.contains("not an ONNX model"), "{case}: {error}");
+        }
+    }
+
+    /// Attention, `[N, 2, 3, 4] · [N, 2, 4, 5]`, a product with the batch on the columns, and one with images and rows on one axis.
+    #[test]
+    fn products_count_once_for_each_image() {
+        use crate::op::{MatMul, Reshape, Transpose};
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2, 3, 4])).unwrap();
+        let y = graph.input("y", Shape::batched(&[2, 4, 5])).unwrap();
+        let attention = graph.apply("attention", MatMul, &[x, y]).unwrap();
+        let shape = Shape::batched(&[30]);
+        let rows = graph
+            .apply("rows", Reshape { shape }, &[attention])
+            .unwrap();
+        let axes = vec![1, 0];
+        let columns = graph.apply("columns", Transpose { axes }, &[rows]).unwrap();
+        let weight = graph.constant("weight", Tensor::filled(&[7, 30], 1.0));
+        let columns = graph.apply("left", MatMul, &[weight, columns]).unwrap();
+        let shared = Shape(vec![Dim::Batch { outer: 1, inner: 6 }, Dim::Size(5)]);
+        let shared = graph
+            .apply("shared", Reshape { shape: shared }, &[attention])
+            .unwrap();
+        let weight = graph.constant("weight", Tensor::filled(&[5, 11], 1.0));
+        let shared = graph.apply("right", MatMul, &[shared, weight]).unwrap();
+        graph.set_output("columns", columns);
+        graph.set_output("shared", shared);
+        let counted: usize = graph
+            .values()
+            .filter_map(|value| {
+                let (op, inputs) = graph.operator(value)?;
+                let inputs: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
+                Some(op.multiplications(&inputs, graph.shape(value)))
+            })
+            .sum();
+        let wanted = 2 * 3 * 4 * 5 + 7 * 30 + 6 * 5 * 11;
+        assert_eq!(counted, wanted);
+        let folder = tempfile::tempdir().unwrap();
+        let contract = written(&folder.path().join("any.onnx"));
+        for batch in [Batch::Symbolic, Batch::Fixed(1), Batch::Fixed(3)] {
+            let bytes = model_bytes(&graph, &contract, Opset::DEFAULT, batch).unwrap();
+            let inspection = inspect_bytes(&bytes).unwrap();
+            assert_eq!(
+                inspection.multiplications_per_image,
+                Some(wanted),
+                "{batch:?}"
+            );
         }
     }
 
