@@ -2,8 +2,9 @@
 
 use ebm_export::graph::{Dim, Graph, Shape, Value};
 use ebm_export::op::{
-    Activation, AveragePool, Binary, Cast, Compare, Conv, ConvTranspose, Expand, KeepDims, MatMul,
-    Op, Reduce, ReduceKind, Reshape, Reverse, Transpose, Unary, Upsample,
+    Activation, AveragePool, Binary, Cast, Compare, Concat, Conv, ConvTranspose, Expand, KeepDims,
+    MatMul, MaxPool, Op, Pad, Reduce, ReduceKind, Reshape, Reverse, Slice, Transpose, Unary,
+    Upsample,
 };
 
 /// Where the pixels of a case lie.
@@ -13,6 +14,13 @@ pub enum Range {
     Signed,
     /// In `[0.5, 1.5]`.
     Positive,
+}
+
+/// Of a product.
+#[derive(Clone, Copy)]
+enum Side {
+    Left,
+    Right,
 }
 
 /// Adds an operator to a graph, behind a value.
@@ -82,14 +90,19 @@ pub fn all() -> Vec<Case> {
         convolutions(),
         transposed_convolutions(),
         pools(),
+        maximum_pools(),
         upsamplings(),
         binaries(),
         unaries(),
         activations(),
         masks(),
         products(),
+        batched_products(),
         reductions(),
         shapes(),
+        joins(),
+        slices(),
+        margins(),
     ]
     .into_iter()
     .flatten()
@@ -319,6 +332,38 @@ fn pools() -> Vec<Case> {
     .collect()
 }
 
+/// Windows that tile, overlap and leave gaps, along either axis.
+fn maximum_pools() -> Vec<Case> {
+    let pool = |kernel, strides, pads| MaxPool {
+        kernel,
+        strides,
+        pads,
+    };
+    [
+        ("tiles", [2, 4, 6], pool([2, 2], [2, 2], [0; 4])),
+        ("tiles, rest", [2, 5, 7], pool([2, 2], [2, 2], [0; 4])),
+        ("oblong tiles", [2, 6, 6], pool([3, 2], [3, 2], [0; 4])),
+        ("whole image", [2, 4, 4], pool([4, 4], [4, 4], [0; 4])),
+        ("one row", [2, 1, 8], pool([1, 2], [1, 2], [0; 4])),
+        ("one column", [2, 8, 1], pool([3, 1], [2, 1], [1, 0, 1, 0])),
+        ("stride 1, padded", [2, 5, 6], pool([3, 3], [1, 1], [1; 4])),
+        (
+            "overlapping, padded",
+            [2, 7, 9],
+            pool([3, 3], [2, 2], [1; 4]),
+        ),
+        (
+            "overlapping, unequal pads",
+            [2, 6, 7],
+            pool([3, 2], [2, 1], [1, 0, 2, 1]),
+        ),
+        ("gaps", [2, 7, 8], pool([2, 1], [3, 2], [0, 0, 1, 0])),
+    ]
+    .into_iter()
+    .map(|(name, image, op)| plain(&format!("MaxPool, {name}"), image, op))
+    .collect()
+}
+
 fn upsamplings() -> Vec<Case> {
     [[1, 1], [2, 2], [3, 2]]
         .into_iter()
@@ -455,6 +500,70 @@ fn products() -> Vec<Case> {
         .collect()
 }
 
+/// Products of stacks of matrices: with a fixed operand on either side, fewer leading axes or leading extents of 1 on one side,
+/// both operands made of the image, and the batch along rows and columns.
+fn batched_products() -> Vec<Case> {
+    let image = [3, 4, 5];
+    let fixed = |name: &str, sizes: &'static [usize], side: Side| {
+        case(&format!("MatMul, {name}"), image, move |graph, x| {
+            let weight = graph.weight("weight", sizes).unwrap();
+            let operands = match side {
+                Side::Left => [weight, x],
+                Side::Right => [x, weight],
+            };
+            graph.apply("y", MatMul, &operands).unwrap()
+        })
+    };
+    let swapped = |graph: &mut Graph, x: Value, axes: &[usize]| {
+        let axes = axes.to_vec();
+        graph.apply("swapped", Transpose { axes }, &[x]).unwrap()
+    };
+    vec![
+        fixed("a matrix right", &[5, 2], Side::Right),
+        fixed("a matrix left", &[2, 4], Side::Left),
+        fixed("a matrix per channel right", &[3, 5, 2], Side::Right),
+        fixed("a matrix per channel left", &[3, 2, 4], Side::Left),
+        fixed("leading ones right", &[1, 1, 5, 2], Side::Right),
+        case("MatMul, both of the image", image, move |graph, x| {
+            let columns = swapped(graph, x, &[0, 1, 3, 2]);
+            graph.apply("y", MatMul, &[x, columns]).unwrap()
+        }),
+        case(
+            "MatMul, both of the image, one stretched",
+            image,
+            move |graph, x| {
+                let mean = Reduce {
+                    kind: ReduceKind::Mean,
+                    axes: vec![1],
+                    keep_dims: KeepDims::Yes,
+                };
+                let mean = graph.apply("mean", mean, &[x]).unwrap();
+                let columns = swapped(graph, mean, &[0, 1, 3, 2]);
+                graph.apply("y", MatMul, &[x, columns]).unwrap()
+            },
+        ),
+        case("MatMul, images as columns", [2, 3, 2], move |graph, x| {
+            let rows = flat(graph, x);
+            let columns = swapped(graph, rows, &[1, 0]);
+            let weight = graph.weight("weight", &[5, 12]).unwrap();
+            let y = graph.apply("product", MatMul, &[weight, columns]).unwrap();
+            swapped(graph, y, &[1, 0])
+        }),
+        case("MatMul, images and rows on one axis", image, |graph, x| {
+            let rows = Dim::Batch {
+                outer: 1,
+                inner: 12,
+            };
+            let shape = Shape(vec![rows, Dim::Size(5)]);
+            let rows = graph.apply("rows", Reshape { shape }, &[x]).unwrap();
+            let weight = graph.weight("weight", &[5, 2]).unwrap();
+            let y = graph.apply("product", MatMul, &[rows, weight]).unwrap();
+            let shape = Shape::batched(&[12, 2]);
+            graph.apply("y", Reshape { shape }, &[y]).unwrap()
+        }),
+    ]
+}
+
 fn reductions() -> Vec<Case> {
     let mut cases = Vec::new();
     for kind in [ReduceKind::Sum, ReduceKind::Mean] {
@@ -512,4 +621,51 @@ fn shapes() -> Vec<Case> {
         cases.push(plain(&format!("Reverse {axes:?}"), image, op));
     }
     cases
+}
+
+fn joins() -> Vec<Case> {
+    (1..4)
+        .map(|axis| {
+            case(&format!("Concat {axis}"), [2, 3, 4], move |graph, x| {
+                let square = graph.apply("square", Binary::Mul, &[x, x]).unwrap();
+                let part = Slice::range(axis, 0..1);
+                let part = graph.apply("part", part, &[square]).unwrap();
+                graph
+                    .apply("y", Concat { axis }, &[x, part, square])
+                    .unwrap()
+            })
+        })
+        .collect()
+}
+
+/// Parts with a step of 1, with one that fits the extent and with one that leaves a rest.
+fn slices() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for axis in 1..4 {
+        for (start, end, step) in [(0, 3, 1), (2, 6, 1), (1, 6, 2), (0, 5, 4), (2, 6, 7)] {
+            let slice = Slice {
+                axis,
+                start,
+                end,
+                step,
+            };
+            let name = format!("Slice {axis} from {start} to {end} by {step}");
+            cases.push(plain(&name, [6, 6, 6], slice));
+        }
+    }
+    cases
+}
+
+fn margins() -> Vec<Case> {
+    [
+        ("rows", [[0, 0], [1, 2], [0, 0]], 0.0),
+        ("channels", [[2, 1], [0, 0], [0, 0]], -0.5),
+        ("all", [[0, 1], [1, 0], [2, 2]], 1.5),
+    ]
+    .into_iter()
+    .map(|(name, pads, value)| {
+        let pads = [&[[0, 0]], pads.as_slice()].concat();
+        plain(&format!("Pad, {name}"), [2, 3, 4], Pad { pads, value })
+    })
+    .collect()
 }
