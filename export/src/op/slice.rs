@@ -175,12 +175,11 @@ mod tests {
 
         #[test]
         fn gradients_match_finite_differences(
-            axis in 1usize..4, extent in 1usize..8, start in 0usize..8, left_out in 0usize..8, step in 1usize..10, seed in 0u64..1000,
+            axis in 1usize..4, start in 0usize..4, taken in 1usize..6, left_out in 0usize..4, step in 1usize..8, seed in 0u64..1000,
         ) {
-            prop_assume!(start + left_out < extent);
             let mut sizes = [2, 3, 2];
-            sizes[axis - 1] = extent;
-            let slice = Slice { axis, start, end: extent - left_out, step };
+            sizes[axis - 1] = start + taken + left_out;
+            let slice = Slice { axis, start, end: start + taken, step };
             check_gradients(slice, &[Operand::random(&sizes, seed)]);
         }
     }
