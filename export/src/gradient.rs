@@ -39,15 +39,15 @@ pub fn hessian_vector_product(graph: &Graph, output: &str, input: &str) -> Resul
     let axes = (1..shape.rank()).collect();
     let v = graph.input("v", shape)?;
     let product = graph.apply("v.product", Binary::Mul, &[slope, v])?;
-    let dot = graph.apply(
-        "v.dot",
-        Reduce {
-            kind: ReduceKind::Sum,
-            axes,
-            keep_dims: KeepDims::No,
-        },
-        &[product],
-    )?;
+    let sum = Reduce {
+        kind: ReduceKind::Sum,
+        axes,
+        keep_dims: KeepDims::No,
+    };
+    let dot = match sum.axes.is_empty() {
+        true => product,
+        false => graph.apply("v.dot", sum, &[product])?,
+    };
     let product = backward(&mut graph, dot, source, "gradient·v")?;
     graph.set_output("hvp", product);
     graph.rebuild(|_, _, _| Ok(None))
@@ -209,6 +209,23 @@ mod tests {
         let v = array![[0.25, 1.0], [-1.0, 2.0]].into_dyn();
         let values = BTreeMap::from([("x".to_string(), x), ("v".to_string(), v.clone())]);
         assert_eq!(evaluate(&twice, &values).unwrap()["hvp"], v * 2.0);
+    }
+
+    /// E(x) = x² of single numbers has ∇²E·v = 2v.
+    #[test]
+    fn an_input_of_single_numbers_has_second_derivatives() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[])).unwrap();
+        let energy = graph.apply("energy", Binary::Mul, &[x, x]).unwrap();
+        graph.set_output("energy", energy);
+        let twice = hessian_vector_product(&graph, "energy", "x").unwrap();
+        let [x, v] = [[1.0, -2.0], [0.5, 3.0]].map(|values| array![values[0], values[1]]);
+        let values = BTreeMap::from([
+            ("x".to_string(), x.into_dyn()),
+            ("v".to_string(), v.clone().into_dyn()),
+        ]);
+        let product = &evaluate(&twice, &values).unwrap()["hvp"];
+        assert_eq!(*product, (v * 2.0).into_dyn());
     }
 
     #[test]
