@@ -212,9 +212,11 @@ fn type_of(op: &Op) -> &'static str {
         Op::Reshape(_) => "Reshape",
         Op::Reverse(_) => "Reverse",
         Op::Slice(_) => "Slice",
+        Op::Softmax(_) => "Softmax",
         Op::Transpose(_) => "Transpose",
         Op::Unary(_) => "Unary",
         Op::Upsample(_) => "Upsample",
+        Op::Where(_) => "Where",
     }
 }
 
@@ -228,7 +230,7 @@ fn every_operator_has_a_case() {
         let operators = graph.values().filter_map(|value| graph.operator(value));
         types.extend(operators.map(|(op, _)| type_of(op)));
     }
-    assert_eq!(types.len(), 19, "of the operators only these: {types:?}");
+    assert_eq!(types.len(), 21, "of the operators only these: {types:?}");
 }
 
 /// Every skip names a case and a backend that there are.

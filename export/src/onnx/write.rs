@@ -90,9 +90,9 @@ impl Opset {
         }
     }
 
-    /// Axes of means became an input in opset 18.
+    /// Axes of means and maxima became an input in opset 18.
     fn takes_axes_as_attribute(self, op_type: &str) -> bool {
-        op_type == "ReduceMean" && self.0 < 18
+        matches!(op_type, "ReduceMean" | "ReduceMax") && self.0 < 18
     }
 }
 

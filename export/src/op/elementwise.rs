@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Zip};
 
-use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
+use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, power};
 use crate::error::Error;
 use crate::graph::{DType, Graph, Shape, Value, ValueType};
 
@@ -17,6 +17,12 @@ pub enum Binary {
     Mul,
     /// `a / b`.
     Div,
+    /// The lesser of both; the derivative of a tie is that of `a`.
+    Min,
+    /// The greater of both; the derivative of a tie is that of `a`.
+    Max,
+    /// `aᵇ`; a negative `a` takes whole `b` only.
+    Pow,
 }
 
 /// One operand.
@@ -34,6 +40,14 @@ pub enum Unary {
     Reciprocal,
     /// The error function, `2/√π ∫₀ˣ e^(−t²) dt`.
     Erf,
+    /// `|x|`; its derivative at 0 is 0.
+    Abs,
+    /// −1, 0 or 1, as x is negative, zero or positive.
+    Sign,
+    /// The sine.
+    Sin,
+    /// The cosine.
+    Cos,
 }
 
 /// Two f32 operands of broadcastable shapes to truth values.
@@ -41,6 +55,10 @@ pub enum Unary {
 pub enum Compare {
     /// `a > b`.
     Greater,
+    /// `a ≥ b`.
+    GreaterOrEqual,
+    /// `a = b`.
+    Equal,
 }
 
 /// To another float type; truth values become 0 and 1.
@@ -61,21 +79,22 @@ fn broadcast(inputs: &[&ValueType]) -> Result<Shape, String> {
         .ok_or_else(|| format!("shapes {left} and {right} do not broadcast"))
 }
 
-fn elementwise(inputs: &[ArrayD<f64>], function: impl Fn(f64, f64) -> f64) -> ArrayD<f64> {
-    let rank = inputs[0].ndim().max(inputs[1].ndim());
-    let extent = |array: &ArrayD<f64>, axis: usize| {
-        (axis + array.ndim())
-            .checked_sub(rank)
-            .map_or(1, |axis| array.shape()[axis])
+/// The shape to which all of them broadcast.
+pub(super) fn common_shape(arrays: &[ArrayD<f64>]) -> Vec<usize> {
+    let rank = arrays.iter().map(ArrayD::ndim).max().unwrap_or(0);
+    let own = |array: &ArrayD<f64>, axis: usize| {
+        let axis = (axis + array.ndim()).checked_sub(rank)?;
+        Some(array.shape()[axis])
     };
-    let shape: Vec<usize> = (0..rank)
-        .map(
-            |axis| match (extent(&inputs[0], axis), extent(&inputs[1], axis)) {
-                (1, other) => other,
-                (own, _) => own,
-            },
-        )
-        .collect();
+    let extent = |axis| {
+        let mut extents = arrays.iter().filter_map(|array| own(array, axis));
+        extents.find(|&extent| extent != 1).unwrap_or(1)
+    };
+    (0..rank).map(extent).collect()
+}
+
+fn elementwise(inputs: &[ArrayD<f64>], function: impl Fn(f64, f64) -> f64) -> ArrayD<f64> {
+    let shape = common_shape(inputs);
     let [left, right] = [&inputs[0], &inputs[1]]
         .map(|array| array.broadcast(shape.clone()).expect("checked by infer"));
     Zip::from(&left)
@@ -90,6 +109,9 @@ impl Operator for Binary {
             Binary::Sub => "Sub",
             Binary::Mul => "Mul",
             Binary::Div => "Div",
+            Binary::Min => "Min",
+            Binary::Max => "Max",
+            Binary::Pow => "Pow",
         }
     }
 
@@ -107,6 +129,9 @@ impl Operator for Binary {
             Binary::Sub => elementwise(inputs, |a, b| a - b),
             Binary::Mul => elementwise(inputs, |a, b| a * b),
             Binary::Div => elementwise(inputs, |a, b| a / b),
+            Binary::Min => elementwise(inputs, |a, b| if a <= b || a.is_nan() { a } else { b }),
+            Binary::Max => elementwise(inputs, |a, b| if a >= b || a.is_nan() { a } else { b }),
+            Binary::Pow => elementwise(inputs, f64::powf),
         }
     }
 
@@ -136,10 +161,44 @@ impl Operator for Binary {
                     let product = graph.apply(&step.named("product"), Binary::Mul, &[g, ratio])?;
                     graph.apply(&step.named("neg"), Unary::Neg, &[product])?
                 }
+                (Binary::Min | Binary::Max, _) => {
+                    let mask = self.chosen(graph, step, operand)?;
+                    graph.apply(&step.named("masked"), Binary::Mul, &[g, mask])?
+                }
+                (Binary::Pow, 0) => {
+                    let slope = power::slope_of_base(graph, step)?;
+                    graph.apply(&step.named("base"), Binary::Mul, &[g, slope])?
+                }
+                (Binary::Pow, _) => {
+                    let slope = power::slope_of_exponent(graph, step)?;
+                    graph.apply(&step.named("exponent"), Binary::Mul, &[g, slope])?
+                }
             };
             gradients[operand] = Some(step.unbroadcast(graph, full, step.inputs[operand])?);
         }
         Ok(gradients)
+    }
+}
+
+impl Binary {
+    /// 1 where `Min` or `Max` is that operand, else 0.
+    fn chosen(
+        self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+        operand: usize,
+    ) -> Result<Value, Error> {
+        let [left, right] = [step.inputs[0], step.inputs[1]];
+        let operands = match self {
+            Binary::Min => [right, left],
+            _ => [left, right],
+        };
+        let (compare, operands) = match operand {
+            0 => (Compare::GreaterOrEqual, operands),
+            _ => (Compare::Greater, [operands[1], operands[0]]),
+        };
+        let chosen = graph.apply(&step.named("chosen"), compare, &operands)?;
+        graph.apply(&step.named("mask"), Cast::F32, &[chosen])
     }
 }
 
@@ -152,6 +211,10 @@ impl Operator for Unary {
             Unary::Log => "Log",
             Unary::Reciprocal => "Reciprocal",
             Unary::Erf => "Erf",
+            Unary::Abs => "Abs",
+            Unary::Sign => "Sign",
+            Unary::Sin => "Sin",
+            Unary::Cos => "Cos",
         }
     }
 
@@ -171,6 +234,11 @@ impl Operator for Unary {
             Unary::Log => x.ln(),
             Unary::Reciprocal => 1.0 / x,
             Unary::Erf => libm::erf(x),
+            Unary::Abs => x.abs(),
+            Unary::Sign if x == 0.0 => 0.0,
+            Unary::Sign => x.signum(),
+            Unary::Sin => x.sin(),
+            Unary::Cos => x.cos(),
         })
     }
 
@@ -205,6 +273,21 @@ impl Operator for Unary {
                 let scaled = graph.apply(&step.named("scaled"), Binary::Mul, &[bell, factor])?;
                 graph.apply(&step.named("erf"), Binary::Mul, &[g, scaled])?
             }
+            Unary::Abs => {
+                let sign = graph.apply(&step.named("sign"), Unary::Sign, &[x])?;
+                graph.apply(&step.named("abs"), Binary::Mul, &[g, sign])?
+            }
+            // Constant almost everywhere.
+            Unary::Sign => return Ok(vec![None]),
+            Unary::Sin => {
+                let cos = graph.apply(&step.named("cos"), Unary::Cos, &[x])?;
+                graph.apply(&step.named("sin"), Binary::Mul, &[g, cos])?
+            }
+            Unary::Cos => {
+                let sin = graph.apply(&step.named("sin"), Unary::Sin, &[x])?;
+                let product = graph.apply(&step.named("product"), Binary::Mul, &[g, sin])?;
+                graph.apply(&step.named("neg"), Unary::Neg, &[product])?
+            }
         };
         Ok(vec![Some(gradient)])
     }
@@ -214,6 +297,8 @@ impl Operator for Compare {
     fn name(&self) -> &'static str {
         match self {
             Compare::Greater => "Greater",
+            Compare::GreaterOrEqual => "GreaterOrEqual",
+            Compare::Equal => "Equal",
         }
     }
 
@@ -231,6 +316,8 @@ impl Operator for Compare {
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
         match self {
             Compare::Greater => elementwise(inputs, |a, b| f64::from(a > b)),
+            Compare::GreaterOrEqual => elementwise(inputs, |a, b| f64::from(a >= b)),
+            Compare::Equal => elementwise(inputs, |a, b| f64::from(a == b)),
         }
     }
 
@@ -288,28 +375,59 @@ impl Operator for Cast {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
     use crate::op::testing::{Operand, check_gradients, evaluate};
 
+    /// Pairs of operands that broadcast: same extents, stretched, fixed and of a lower rank.
+    fn broadcast_pairs(
+        one: impl Fn(&[usize]) -> Operand,
+        input: impl Fn(&[usize]) -> Operand,
+        fixed: impl Fn(&[usize]) -> Operand,
+    ) -> Vec<[Operand; 2]> {
+        let others = [
+            input(&[2, 3, 3]),
+            input(&[2, 1, 1]),
+            fixed(&[]),
+            fixed(&[3]),
+            fixed(&[2, 1, 1]),
+            fixed(&[1, 2, 3, 3]),
+        ];
+        let ordered = |other: Operand| {
+            let one = one(&[2, 3, 3]);
+            [[one.clone(), other.clone()], [other, one]]
+        };
+        others.into_iter().flat_map(ordered).collect()
+    }
+
     #[test]
     fn binary_gradients_match_finite_differences() {
-        let x = || Operand::random(&[2, 3, 3], 1).shifted(3.0);
+        let x = |sizes: &[usize]| Operand::random(sizes, 1).shifted(3.0);
+        let pairs = broadcast_pairs(
+            x,
+            |sizes| Operand::random(sizes, 2).shifted(3.0),
+            |sizes| Operand::random_fixed(sizes, 3).shifted(-3.0),
+        );
         for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
-            for (case, other) in [
-                ("same shape", Operand::random(&[2, 3, 3], 2).shifted(-3.0)),
-                ("scalar", Operand::random_fixed(&[], 3).shifted(3.0)),
-                (
-                    "per channel",
-                    Operand::random_fixed(&[2, 1, 1], 4).shifted(3.0),
-                ),
-                (
-                    "stretched operand that depends on the input",
-                    Operand::random(&[2, 1, 1], 5).shifted(3.0),
-                ),
-            ] {
-                println!("{op:?}, {case}");
-                check_gradients(op, &[x(), other.clone()]);
-                check_gradients(op, &[other, x()]);
+            for pair in &pairs {
+                check_gradients(op, pair);
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_take_their_gradient_to_the_chosen_operand() {
+        let x = |sizes: &[usize]| Operand::distinct(sizes, 1);
+        let pairs = broadcast_pairs(
+            x,
+            |sizes| Operand::distinct(sizes, 2).shifted(0.025),
+            |sizes| Operand::distinct_fixed(sizes, 3).shifted(0.025),
+        );
+        for op in [Binary::Min, Binary::Max] {
+            for pair in &pairs {
+                check_gradients(op, pair);
             }
         }
     }
@@ -323,30 +441,152 @@ mod tests {
             Unary::Log,
             Unary::Reciprocal,
             Unary::Erf,
+            Unary::Abs,
+            Unary::Sign,
+            Unary::Sin,
+            Unary::Cos,
         ] {
-            println!("{op:?}");
             check_gradients(op, &[Operand::random(&[2, 3], 1).shifted(2.0)]);
         }
-        check_gradients(Unary::Erf, &[Operand::random(&[2, 3], 7)]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn binary_gradients_match_finite_differences_at_all_shapes(
+            op in select(vec![Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max]),
+            extents in proptest::collection::vec((1usize..4, any::<bool>(), any::<bool>()), 0..4),
+            fixed in any::<bool>(), seed in 0u64..1000,
+        ) {
+            let stretched = |ones: fn(&(usize, bool, bool)) -> bool| -> Vec<usize> {
+                extents.iter().map(|extent| if ones(extent) { 1 } else { extent.0 }).collect()
+            };
+            let x = Operand::distinct(&stretched(|extent| extent.1 && !extent.2), seed);
+            let sizes = stretched(|extent| extent.2);
+            // Divisors keep away from zero, comparands from each other.
+            let offset = if op == Binary::Div { 9.025 } else { 0.025 };
+            let other = if fixed {
+                Operand::distinct_fixed(&sizes, seed + 1).shifted(offset)
+            } else {
+                Operand::distinct(&sizes, seed + 1).shifted(offset)
+            };
+            check_gradients(op, &[x.clone(), other.clone()]);
+            if op != Binary::Div {
+                check_gradients(op, &[other, x]);
+            }
+        }
+
+        #[test]
+        fn unary_gradients_match_finite_differences_at_all_shapes(
+            op in select(vec![Unary::Neg, Unary::Exp, Unary::Erf, Unary::Abs, Unary::Sign, Unary::Sin, Unary::Cos]),
+            sizes in proptest::collection::vec(1usize..4, 0..4), seed in 0u64..1000,
+        ) {
+            check_gradients(op, &[Operand::distinct(&sizes, seed).shifted(0.025)]);
+        }
+
+        #[test]
+        fn unary_gradients_match_finite_differences_above_zero(
+            op in select(vec![Unary::Sqrt, Unary::Log, Unary::Reciprocal]),
+            sizes in proptest::collection::vec(1usize..4, 0..4), seed in 0u64..1000,
+        ) {
+            check_gradients(op, &[Operand::random(&sizes, seed).shifted(1.5)]);
+        }
     }
 
     #[test]
-    fn a_mask_is_zero_or_one() {
+    fn known_values() {
+        let (nan, x) = (f64::NAN, [-2.0, 0.0, 0.5]);
+        let unary: [(Unary, [f64; 3]); 4] = [
+            (Unary::Abs, [2.0, 0.0, 0.5]),
+            (Unary::Sign, [-1.0, 0.0, 1.0]),
+            (Unary::Sin, [-0.909297, 0.0, 0.479426]),
+            (Unary::Cos, [-0.416147, 1.0, 0.877583]),
+        ];
+        for (op, wanted) in unary {
+            let result = evaluate(op, &[Operand::fixed(&[3], &x)]);
+            for (got, wanted) in result.iter().zip(wanted) {
+                assert!((got - wanted).abs() < 1e-6, "{op:?}: {got}, not {wanted}");
+            }
+        }
+        let operands = [
+            Operand::fixed(&[4], &[1.0, 3.0, nan, 2.0]),
+            Operand::fixed(&[4], &[2.0, -1.0, 2.0, nan]),
+        ];
+        for (op, wanted) in [
+            (Binary::Min, [1.0, -1.0, nan, nan]),
+            (Binary::Max, [2.0, 3.0, nan, nan]),
+            (Binary::Pow, [1.0, 1.0 / 3.0, nan, nan]),
+        ] {
+            let result = evaluate(op, &operands);
+            for (got, wanted) in result.iter().zip(wanted) {
+                let same = got == &wanted || got.is_nan() && wanted.is_nan();
+                assert!(same, "{op:?}: {got}, not {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_comparison_is_zero_or_one() {
         let [x, zero] = [
             Operand::fixed(&[3], &[-1.0, 0.0, 2.0]),
             Operand::fixed(&[], &[0.0]),
         ];
+        for (op, wanted) in [
+            (Compare::Greater, [0.0, 0.0, 1.0]),
+            (Compare::GreaterOrEqual, [0.0, 1.0, 1.0]),
+            (Compare::Equal, [0.0, 1.0, 0.0]),
+        ] {
+            let result = evaluate(op, &[x.clone(), zero.clone()]);
+            assert_eq!(result.as_slice().unwrap(), wanted, "{op:?}");
+        }
+    }
+
+    /// `E(x) = Min(a·x, b·x)` or `Max`, at 0.
+    #[test]
+    fn a_tie_goes_to_the_first_operand() {
+        for op in [Binary::Min, Binary::Max] {
+            for (factors, wanted) in [([1.0, 2.0], 1.0), ([2.0, 1.0], 2.0)] {
+                let mut graph = Graph::new();
+                let x = graph.input("x", Shape::batched(&[])).unwrap();
+                let operands = factors.map(|factor| {
+                    let factor = graph.scalar("factor", factor);
+                    graph.apply("operand", Binary::Mul, &[x, factor]).unwrap()
+                });
+                let energy = graph.apply("energy", op, &operands).unwrap();
+                graph.set_output("energy", energy);
+                assert_eq!(slope_at(&graph, 0.0), wanted, "{op:?} of {factors:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_slope_of_a_size_at_zero_is_zero() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[])).unwrap();
+        let energy = graph.apply("energy", Unary::Abs, &[x]).unwrap();
+        graph.set_output("energy", energy);
         assert_eq!(
-            evaluate(Compare::Greater, &[x, zero]).as_slice().unwrap(),
-            [0.0, 0.0, 1.0]
+            [-2.0, 0.0, 2.0].map(|x| slope_at(&graph, x)),
+            [-1.0, 0.0, 1.0]
         );
+    }
+
+    fn slope_at(graph: &Graph, x: f64) -> f64 {
+        let graph = crate::gradient::gradient(graph, "energy", "x").unwrap();
+        let x = ArrayD::from_elem(vec![1], x);
+        let values = std::collections::BTreeMap::from([("x".to_string(), x)]);
+        crate::reference::evaluate(&graph, &values).unwrap()["gradient"][[0]]
     }
 
     #[test]
     fn refuses_shapes_that_do_not_broadcast() {
         let [left, right] =
             [[2usize, 3], [2, 4]].map(|sizes| ValueType::f32(Shape::batched(&sizes)));
-        let problem = Binary::Add.infer(&[&left, &right]).unwrap_err();
-        assert_eq!(problem, "shapes [N, 2, 3] and [N, 2, 4] do not broadcast");
+        let ops: [&dyn Operator; 3] = [&Binary::Add, &Binary::Max, &Compare::Equal];
+        for op in ops {
+            let problem = op.infer(&[&left, &right]).unwrap_err();
+            assert_eq!(problem, "shapes [N, 2, 3] and [N, 2, 4] do not broadcast");
+        }
     }
 }

@@ -12,10 +12,13 @@ mod linear;
 mod max_pool;
 mod pad;
 mod pool;
+mod power;
 mod reduce;
 mod resize;
+mod select;
 mod shape;
 mod slice;
+mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -31,8 +34,10 @@ pub use pad::Pad;
 pub use pool::AveragePool;
 pub use reduce::{KeepDims, Reduce, ReduceKind};
 pub use resize::Upsample;
+pub use select::Where;
 pub use shape::{Expand, Reshape, Reverse, Transpose};
 pub use slice::Slice;
+pub use softmax::Softmax;
 
 use crate::error::Error;
 use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
@@ -255,9 +260,11 @@ operators!(
     Reshape,
     Reverse,
     Slice,
+    Softmax,
     Transpose,
     Unary,
     Upsample,
+    Where,
 );
 
 impl Operator for Op {

@@ -1,10 +1,10 @@
-//! Sums and means over axes.
+//! Sums, means and maxima over axes.
 
 use ndarray::{ArrayD, Axis};
 
 use super::{
-    BackwardStep, Binary, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reshape, as_i64,
-    check_axes, floats,
+    BackwardStep, Binary, Cast, Compare, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reshape,
+    as_i64, check_axes, floats,
 };
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
@@ -16,6 +16,8 @@ pub enum ReduceKind {
     Sum,
     /// Their mean.
     Mean,
+    /// The greatest of them; those that are equally great share its derivative evenly.
+    Max,
 }
 
 /// Whether reduced axes stay with extent 1.
@@ -27,10 +29,10 @@ pub enum KeepDims {
     No,
 }
 
-/// `ReduceSum` or `ReduceMean` over axes other than the batch.
+/// `ReduceSum`, `ReduceMean` or `ReduceMax` over axes other than the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduce {
-    /// Sum or mean.
+    /// Sum, mean or maximum.
     pub kind: ReduceKind,
     /// Which axes.
     pub axes: Vec<usize>,
@@ -68,12 +70,16 @@ impl Operator for Reduce {
         match self.kind {
             ReduceKind::Sum => "ReduceSum",
             ReduceKind::Mean => "ReduceMean",
+            ReduceKind::Max => "ReduceMax",
         }
     }
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("reduce", &self.axes, x)?;
+        if self.kind == ReduceKind::Max && self.count(x) == 0 {
+            return Err(format!("none of no elements is the greatest, got {x}"));
+        }
         let extents = x.0.iter().enumerate();
         let left = extents
             .filter(|(axis, _)| !self.axes.contains(axis))
@@ -102,13 +108,16 @@ impl Operator for Reduce {
         let mut count = 1;
         for axis in axes.into_iter().rev() {
             count *= result.shape()[axis];
-            result = result.sum_axis(Axis(axis));
+            result = match self.kind {
+                ReduceKind::Sum | ReduceKind::Mean => result.sum_axis(Axis(axis)),
+                ReduceKind::Max => result.fold_axis(Axis(axis), f64::NEG_INFINITY, greater),
+            };
             if self.keep_dims == KeepDims::Yes {
                 result = result.insert_axis(Axis(axis));
             }
         }
         match self.kind {
-            ReduceKind::Sum => result,
+            ReduceKind::Sum | ReduceKind::Max => result,
             ReduceKind::Mean => result / count as f64,
         }
     }
@@ -120,37 +129,72 @@ impl Operator for Reduce {
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
         let operand = graph.shape(step.inputs[0]).clone();
-        let mut gradient = step.full_cotangent(graph)?;
-        if self.keep_dims == KeepDims::No {
-            let shape = self.kept(&operand);
-            gradient = graph.apply(&step.named("reshape"), Reshape { shape }, &[gradient])?;
-        }
-        if self.kind == ReduceKind::Mean {
-            let share = graph.scalar(&step.named("share"), 1.0 / self.count(&operand) as f32);
-            gradient = graph.apply(&step.named("scaled"), Binary::Mul, &[gradient, share])?;
-        }
+        let cotangent = step.full_cotangent(graph)?;
+        let mut gradient = self.unreduced(graph, step, cotangent)?;
+        let share = match self.kind {
+            ReduceKind::Sum => return Ok(vec![Some(gradient)]),
+            ReduceKind::Mean => {
+                graph.scalar(&step.named("share"), 1.0 / self.count(&operand) as f32)
+            }
+            ReduceKind::Max => self.share_of_greatest(graph, step)?,
+        };
+        gradient = graph.apply(&step.named("scaled"), Binary::Mul, &[gradient, share])?;
         Ok(vec![Some(gradient)])
+    }
+}
+
+/// The greater of both, or no number if one is none.
+fn greater(a: &f64, b: &f64) -> f64 {
+    if *a >= *b || a.is_nan() { *a } else { *b }
+}
+
+impl Reduce {
+    /// A value of the result's shape with the reduced axes in it.
+    fn unreduced(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+        value: Value,
+    ) -> Result<Value, Error> {
+        if self.keep_dims == KeepDims::Yes {
+            return Ok(value);
+        }
+        let shape = self.kept(graph.shape(step.inputs[0]));
+        graph.apply(&step.named("reshape"), Reshape { shape }, &[value])
+    }
+
+    /// Per element: 0 where a greater one is reduced with it, else 1 over the number of those that are as great.
+    fn share_of_greatest(
+        &self,
+        graph: &mut Graph,
+        step: &BackwardStep<'_>,
+    ) -> Result<Value, Error> {
+        let greatest = self.unreduced(graph, step, step.output)?;
+        let operands = [step.inputs[0], greatest];
+        let is_greatest = graph.apply(&step.named("is_greatest"), Compare::Equal, &operands)?;
+        let mask = graph.apply(&step.named("mask"), Cast::F32, &[is_greatest])?;
+        let sum = Reduce {
+            kind: ReduceKind::Sum,
+            axes: self.axes.clone(),
+            keep_dims: KeepDims::Yes,
+        };
+        let n_greatest = graph.apply(&step.named("n_greatest"), sum, &[mask])?;
+        graph.apply(&step.named("share"), Binary::Div, &[mask, n_greatest])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::op::testing::{Operand, check_gradients, evaluate};
+    use std::collections::BTreeMap;
 
-    fn cases() -> impl Iterator<Item = Reduce> {
-        let kinds = [ReduceKind::Sum, ReduceKind::Mean];
-        let axes = [vec![1], vec![2, 3], vec![1, 2, 3], vec![3]];
-        kinds.into_iter().flat_map(move |kind| {
-            axes.clone().into_iter().flat_map(move |axes| {
-                [KeepDims::Yes, KeepDims::No].map(|keep_dims| Reduce {
-                    kind,
-                    axes: axes.clone(),
-                    keep_dims,
-                })
-            })
-        })
-    }
+    use ndarray::array;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::gradient::gradient;
+    use crate::op::testing::{Operand, check_gradients, evaluate};
+    use crate::reference;
 
     #[test]
     fn known_values() {
@@ -167,13 +211,54 @@ mod tests {
             keep_dims: KeepDims::Yes,
         };
         assert_eq!(evaluate(mean, &[x()]).as_slice().unwrap(), [2.75]);
+        let max = Reduce {
+            kind: ReduceKind::Max,
+            axes: vec![0, 2],
+            keep_dims: KeepDims::No,
+        };
+        assert_eq!(evaluate(max, &[x()]).as_slice().unwrap(), [2.0, 5.0]);
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn gradients_match_finite_differences(
+            kind in select(vec![ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max]),
+            keep_dims in select(vec![KeepDims::Yes, KeepDims::No]),
+            extents in proptest::collection::vec((1usize..4, any::<bool>()), 1..4), seed in 0u64..1000,
+        ) {
+            let sizes: Vec<usize> = extents.iter().map(|extent| extent.0).collect();
+            let mut axes: Vec<usize> = (1..=sizes.len()).filter(|axis| extents[axis - 1].1).collect();
+            if axes.is_empty() {
+                axes.push(1 + seed as usize % sizes.len());
+            }
+            axes.reverse();
+            check_gradients(Reduce { kind, axes, keep_dims }, &[Operand::distinct(&sizes, seed)]);
+        }
+    }
+
+    /// `E(x) = Max x`: those that are as great share the slope 1.
     #[test]
-    fn gradients_match_finite_differences() {
-        for reduce in cases() {
-            println!("{reduce:?}");
-            check_gradients(reduce, &[Operand::random(&[2, 3, 2], 3)]);
+    fn equals_share_evenly() {
+        for keep_dims in [KeepDims::Yes, KeepDims::No] {
+            let mut graph = Graph::new();
+            let x = graph.input("x", Shape::batched(&[4])).unwrap();
+            let max = Reduce {
+                kind: ReduceKind::Max,
+                axes: vec![1],
+                keep_dims,
+            };
+            let energy = graph.apply("max", max, &[x]).unwrap();
+            let shape = Shape::batched(&[]);
+            let energy = graph.apply("energy", Reshape { shape }, &[energy]).unwrap();
+            graph.set_output("energy", energy);
+            let graph = gradient(&graph, "energy", "x").unwrap();
+            let x = array![[1.0, 5.0, 5.0, 2.0], [3.0, 3.0, 3.0, 3.0]].into_dyn();
+            let values = BTreeMap::from([("x".to_string(), x)]);
+            let slopes = &reference::evaluate(&graph, &values).unwrap()["gradient"];
+            let wanted = array![[0.0, 0.5, 0.5, 0.0], [0.25, 0.25, 0.25, 0.25]];
+            assert_eq!(*slopes, wanted.into_dyn());
         }
     }
 
@@ -197,5 +282,20 @@ mod tests {
                     .contains("at least one axis and each once")
             );
         }
+    }
+
+    #[test]
+    fn refuses_the_greatest_of_nothing() {
+        let x = ValueType::f32(Shape::batched(&[0, 2]));
+        let max = |axis| Reduce {
+            kind: ReduceKind::Max,
+            axes: vec![axis],
+            keep_dims: KeepDims::No,
+        };
+        assert_eq!(
+            max(1).infer(&[&x]).unwrap_err(),
+            "none of no elements is the greatest, got [N, 0, 2]"
+        );
+        assert!(max(2).infer(&[&x]).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! Operators that do nothing go, and neighbours that are one operator become it.
 //!
-//! Each rule is an identity of arithmetic or of moving elements: `1·x = x`, `x/1 = x`, `x + 0 = x`, `−(−x) = x`,
-//! `c·(d·x) = (c·d)·x` for fixed c and d, two reshapes are the second one, two transposes are the composed permutation, reversing
+//! Each rule is an identity of arithmetic or of moving elements: `1·x = x`, `x/1 = x`, `x¹ = x`, `x + 0 = x`, `−(−x) = x`,
+//! the lesser of x and ∞ and the greater of x and −∞ is x, `c·(d·x) = (c·d)·x` for fixed c and d, two reshapes are the second one, two transposes are the composed permutation, reversing
 //! twice is nothing, and an operator that moves elements to where they are is nothing.
 
 use crate::error::Error;
@@ -44,8 +44,12 @@ fn nothing(graph: &Graph, op: &Op, inputs: &[Value], result: &Shape) -> Option<V
             let (kept, other, number) = match binary {
                 Binary::Add if neutral(x, 0.0) => (right, x, 0.0),
                 Binary::Mul if neutral(x, 1.0) => (right, x, 1.0),
+                Binary::Min if neutral(x, f32::INFINITY) => (right, x, f32::INFINITY),
+                Binary::Max if neutral(x, f32::NEG_INFINITY) => (right, x, f32::NEG_INFINITY),
                 Binary::Add | Binary::Sub => (x, right, 0.0),
-                Binary::Mul | Binary::Div => (x, right, 1.0),
+                Binary::Mul | Binary::Div | Binary::Pow => (x, right, 1.0),
+                Binary::Min => (x, right, f32::INFINITY),
+                Binary::Max => (x, right, f32::NEG_INFINITY),
             };
             (same_shape(kept) && neutral(other, number)).then_some(kept)
         }
@@ -205,7 +209,11 @@ mod tests {
             (Binary::Div, 1.0, &[2, 1], vec!["Exp"]),
             (Binary::Add, 0.0, &[3], vec!["Exp"]),
             (Binary::Sub, 0.0, &[1, 1, 1], vec!["Exp"]),
+            (Binary::Pow, 1.0, &[], vec!["Exp"]),
+            (Binary::Min, f32::INFINITY, &[3], vec!["Exp"]),
+            (Binary::Max, f32::NEG_INFINITY, &[], vec!["Exp"]),
             (Binary::Add, 1.0, &[], vec!["Add", "Exp"]),
+            (Binary::Min, 1.0, &[], vec!["Min", "Exp"]),
             (Binary::Mul, 1.0, &[4, 1, 1, 1], vec!["Mul", "Exp"]),
         ] {
             let constant = Tensor::filled(sizes, number);
@@ -214,7 +222,7 @@ mod tests {
                 graph.apply("b", binary, &[x, constant]).unwrap()
             });
             assert_eq!(right, wanted, "{binary:?} {number} {sizes:?}");
-            if let Binary::Add | Binary::Mul = binary {
+            if let Binary::Add | Binary::Mul | Binary::Min | Binary::Max = binary {
                 let left = simplified(|graph, x| {
                     let constant = graph.constant("constant", constant.clone());
                     graph.apply("b", binary, &[constant, x]).unwrap()
@@ -225,8 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn one_minus_x_and_one_over_x_stay() {
-        for (binary, number) in [(Binary::Sub, 0.0), (Binary::Div, 1.0)] {
+    fn minus_x_and_one_over_x_and_powers_of_one_stay() {
+        for (binary, number) in [(Binary::Sub, 0.0), (Binary::Div, 1.0), (Binary::Pow, 1.0)] {
             let left = simplified(|graph, x| {
                 let constant = graph.scalar("constant", number);
                 graph.apply("b", binary, &[constant, x]).unwrap()

@@ -3,8 +3,8 @@
 use ebm_export::graph::{Dim, Graph, Shape, Value};
 use ebm_export::op::{
     Activation, AveragePool, Binary, Cast, Compare, Concat, Conv, ConvTranspose, Expand, KeepDims,
-    MatMul, MaxPool, Op, Pad, Reduce, ReduceKind, Reshape, Reverse, Slice, Transpose, Unary,
-    Upsample,
+    MatMul, MaxPool, Op, Pad, Reduce, ReduceKind, Reshape, Reverse, Slice, Softmax, Transpose,
+    Unary, Upsample, Where,
 };
 
 /// Where the pixels of a case lie.
@@ -93,9 +93,12 @@ pub fn all() -> Vec<Case> {
         maximum_pools(),
         upsamplings(),
         binaries(),
+        powers(),
         unaries(),
         activations(),
         masks(),
+        choices(),
+        softmaxes(),
         products(),
         batched_products(),
         reductions(),
@@ -381,7 +384,14 @@ fn upsamplings() -> Vec<Case> {
 /// stretched.
 fn binaries() -> Vec<Case> {
     let mut cases = Vec::new();
-    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+    for op in [
+        Binary::Add,
+        Binary::Sub,
+        Binary::Mul,
+        Binary::Div,
+        Binary::Min,
+        Binary::Max,
+    ] {
         for (name, sizes) in [
             ("scalar", &[][..]),
             ("row", &[4]),
@@ -421,16 +431,72 @@ fn binaries() -> Vec<Case> {
     cases
 }
 
+/// Of the image to exponents that stand in the graph, that are weights and that depend on the image; and of weights to the image.
+fn powers() -> Vec<Case> {
+    let image = [3, 3, 4];
+    let mut cases = Vec::new();
+    for exponent in [-1.0, 0.5, 1.0, 2.0, 3.0, 4.0] {
+        let known = case(&format!("Pow, known {exponent}"), image, move |graph, x| {
+            let exponent = graph.scalar("exponent", exponent);
+            graph.apply("y", Binary::Pow, &[x, exponent]).unwrap()
+        });
+        cases.push(if exponent == 0.5 {
+            positive(known)
+        } else {
+            known
+        });
+    }
+    for (name, sizes) in [("scalar", &[][..]), ("channels", &[3, 1, 1])] {
+        let fixed = case(
+            &format!("Pow, fixed {name} right"),
+            image,
+            move |graph, x| {
+                let fixed = graph.weight("fixed", sizes).unwrap();
+                graph.apply("y", Binary::Pow, &[x, fixed]).unwrap()
+            },
+        );
+        cases.push(positive(fixed));
+    }
+    cases.push(case("Pow, fixed channels left", image, |graph, x| {
+        let fixed = graph.weight("fixed", &[3, 1, 1]).unwrap();
+        let base = graph.apply("base", Unary::Abs, &[fixed]).unwrap();
+        graph.apply("y", Binary::Pow, &[base, x]).unwrap()
+    }));
+    cases.push(positive(case("Pow, both", image, |graph, x| {
+        let mean = Reduce {
+            kind: ReduceKind::Mean,
+            axes: vec![1, 3],
+            keep_dims: KeepDims::Yes,
+        };
+        let mean = graph.apply("mean", mean, &[x]).unwrap();
+        graph.apply("y", Binary::Pow, &[x, mean]).unwrap()
+    })));
+    cases
+}
+
 fn unaries() -> Vec<Case> {
     let image = [2, 3, 4];
-    let either = [Unary::Neg, Unary::Exp, Unary::Erf, Unary::Reciprocal];
+    let either = [
+        Unary::Neg,
+        Unary::Exp,
+        Unary::Erf,
+        Unary::Reciprocal,
+        Unary::Abs,
+        Unary::Sin,
+        Unary::Cos,
+    ];
     let signed = either
         .into_iter()
         .map(|op| plain(&format!("{op:?}"), image, op));
     let above_zero = [Unary::Sqrt, Unary::Log]
         .into_iter()
         .map(|op| positive(plain(&format!("{op:?}"), image, op)));
-    signed.chain(above_zero).collect()
+    // The sign alone has no gradient.
+    let sign = case("Sign", image, |graph, x| {
+        let sign = graph.apply("sign", Unary::Sign, &[x]).unwrap();
+        graph.apply("y", Binary::Mul, &[sign, x]).unwrap()
+    });
+    signed.chain(above_zero).chain([sign]).collect()
 }
 
 fn activations() -> Vec<Case> {
@@ -454,28 +520,98 @@ fn activations() -> Vec<Case> {
     .collect()
 }
 
-/// `x · [a > b]`.
+/// `x · [a > b]`, or another comparison.
 fn masks() -> Vec<Case> {
-    let masked = |name: &str, sizes: &'static [usize], swapped: bool| {
-        case(&format!("Greater and Cast, {name}"), [3, 3, 4], {
+    let masked = |op: Compare, name: &str, sizes: &'static [usize], swapped: bool| {
+        case(&format!("{op:?} and Cast, {name}"), [3, 3, 4], {
             move |graph: &mut Graph, x| {
-                let fixed = graph.weight("fixed", sizes).unwrap();
-                // Fixed values are 0.5 to 1.5 in size: the image is compared with less, so that both answers come.
-                let third = graph.scalar("third", 0.3);
-                let limit = graph.apply("limit", Binary::Mul, &[fixed, third]).unwrap();
-                let operands = if swapped { [limit, x] } else { [x, limit] };
-                let answer = graph.apply("answer", Compare::Greater, &operands).unwrap();
+                let operands = comparands(graph, x, sizes, swapped);
+                let answer = graph.apply("answer", op, &operands).unwrap();
                 let mask = graph.apply("mask", Cast::F32, &[answer]).unwrap();
                 graph.apply("y", Binary::Mul, &[x, mask]).unwrap()
             }
         })
     };
+    let mut cases = Vec::new();
+    for op in [Compare::Greater, Compare::GreaterOrEqual] {
+        cases.extend([
+            masked(op, "scalar", &[], false),
+            masked(op, "channels", &[3, 1, 1], false),
+            masked(op, "channels left", &[3, 1, 1], true),
+            masked(op, "image", &[1, 3, 3, 4], false),
+        ]);
+    }
+    for op in [Compare::GreaterOrEqual, Compare::Equal] {
+        cases.push(tied(op));
+    }
+    cases
+}
+
+/// The image and a fixed value, less than it often enough that both answers come.
+fn comparands(graph: &mut Graph, x: Value, sizes: &[usize], swapped: bool) -> [Value; 2] {
+    let fixed = graph.weight("fixed", sizes).unwrap();
+    let third = graph.scalar("third", 0.3);
+    let limit = graph.apply("limit", Binary::Mul, &[fixed, third]).unwrap();
+    if swapped { [limit, x] } else { [x, limit] }
+}
+
+/// `x · [x ≥ Relu(x)]`, or another comparison: many are equal.
+fn tied(op: Compare) -> Case {
+    case(&format!("{op:?} of equals"), [3, 3, 4], move |graph, x| {
+        let relu = graph.apply("relu", Activation::Relu, &[x]).unwrap();
+        let answer = graph.apply("answer", op, &[x, relu]).unwrap();
+        let mask = graph.apply("mask", Cast::F32, &[answer]).unwrap();
+        graph.apply("y", Binary::Mul, &[x, mask]).unwrap()
+    })
+}
+
+/// A choice between the image and something else; the condition depends on the image, on weights, or is stretched.
+fn choices() -> Vec<Case> {
+    let image = [3, 3, 4];
+    let limited = |name: &str, sizes: &'static [usize], swapped: bool| {
+        case(&format!("Where, {name}"), image, move |graph, x| {
+            let operands = comparands(graph, x, sizes, swapped);
+            let answer = graph.apply("answer", Compare::Greater, &operands);
+            let square = graph.apply("square", Binary::Mul, &[x, x]).unwrap();
+            let operands = [answer.unwrap(), square, operands[usize::from(!swapped)]];
+            graph.apply("y", Where, &operands).unwrap()
+        })
+    };
+    let fixed = case("Where, fixed condition", image, |graph, x| {
+        let [fixed, other] = ["fixed", "other"].map(|name| graph.weight(name, &[3, 1, 4]).unwrap());
+        let answer = graph.apply("answer", Compare::Greater, &[fixed, other]);
+        let square = graph.apply("square", Binary::Mul, &[x, x]).unwrap();
+        graph
+            .apply("y", Where, &[answer.unwrap(), square, x])
+            .unwrap()
+    });
+    let stretched = case("Where, stretched", image, |graph, x| {
+        let mean = |axes: &[usize]| Reduce {
+            kind: ReduceKind::Mean,
+            axes: axes.to_vec(),
+            keep_dims: KeepDims::Yes,
+        };
+        let rows = graph.apply("rows", mean(&[1, 3]), &[x]).unwrap();
+        let channels = graph.apply("channels", mean(&[2, 3]), &[x]).unwrap();
+        let zero = graph.scalar("zero", 0.0);
+        let answer = graph.apply("answer", Compare::Greater, &[x, zero]).unwrap();
+        graph.apply("y", Where, &[answer, rows, channels]).unwrap()
+    });
     vec![
-        masked("scalar", &[], false),
-        masked("channels", &[3, 1, 1], false),
-        masked("channels left", &[3, 1, 1], true),
-        masked("image", &[1, 3, 3, 4], false),
+        limited("scalar", &[], false),
+        limited("channels", &[3, 1, 1], false),
+        limited("channels left", &[3, 1, 1], true),
+        limited("image", &[1, 3, 3, 4], false),
+        fixed,
+        stretched,
     ]
+}
+
+fn softmaxes() -> Vec<Case> {
+    [1, 2, 3]
+        .into_iter()
+        .map(|axis| plain(&format!("Softmax of {axis}"), [2, 3, 4], Softmax { axis }))
+        .collect()
 }
 
 fn flat(graph: &mut Graph, x: Value) -> Value {
@@ -566,7 +702,7 @@ fn batched_products() -> Vec<Case> {
 
 fn reductions() -> Vec<Case> {
     let mut cases = Vec::new();
-    for kind in [ReduceKind::Sum, ReduceKind::Mean] {
+    for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max] {
         for keep_dims in [KeepDims::Yes, KeepDims::No] {
             for axes in [&[1][..], &[2, 3], &[1, 3], &[1, 2, 3]] {
                 let name = format!("Reduce {kind:?} of {axes:?}, keep {keep_dims:?}");
@@ -580,7 +716,22 @@ fn reductions() -> Vec<Case> {
             }
         }
     }
+    cases.push(maximum_of_equals());
     cases
+}
+
+/// Each pixel stands there four times, so that there is never one that is the greatest.
+fn maximum_of_equals() -> Case {
+    case("Reduce Max of equals", [2, 3, 4], |graph, x| {
+        let scales = [2, 2];
+        let repeated = graph.apply("repeated", Upsample { scales }, &[x]).unwrap();
+        let max = Reduce {
+            kind: ReduceKind::Max,
+            axes: vec![2, 3],
+            keep_dims: KeepDims::Yes,
+        };
+        graph.apply("y", max, &[repeated]).unwrap()
+    })
 }
 
 fn shapes() -> Vec<Case> {

@@ -26,8 +26,13 @@ pub(super) fn apply(op: &Op, operands: &[&Tensor]) -> Result<Tensor> {
         Op::Binary(Binary::Sub) => x.f_sub(operands[1])?,
         Op::Binary(Binary::Mul) => x.f_mul(operands[1])?,
         Op::Binary(Binary::Div) => x.f_div(operands[1])?,
+        Op::Binary(Binary::Min) => x.f_minimum(operands[1])?,
+        Op::Binary(Binary::Max) => x.f_maximum(operands[1])?,
+        Op::Binary(Binary::Pow) => x.f_pow(operands[1])?,
         Op::Cast(_) => x.f_to_kind(Kind::Float)?,
         Op::Compare(Compare::Greater) => x.f_gt_tensor(operands[1])?,
+        Op::Compare(Compare::GreaterOrEqual) => x.f_ge_tensor(operands[1])?,
+        Op::Compare(Compare::Equal) => x.f_eq_tensor(operands[1])?,
         Op::Concat(concat) => Tensor::f_cat(operands, concat.axis as i64)?,
         Op::Conv(conv) => convolve(conv, x, operands[1], operands.get(2).copied())?,
         Op::ConvTranspose(conv) => {
@@ -41,9 +46,11 @@ pub(super) fn apply(op: &Op, operands: &[&Tensor]) -> Result<Tensor> {
         Op::Reshape(reshape) => x.f_reshape(extents(&reshape.shape))?,
         Op::Reverse(reverse) => x.f_flip(as_i64(&reverse.axes))?,
         Op::Slice(slice) => sliced(slice, x)?,
+        Op::Softmax(softmax) => x.f_softmax(softmax.axis as i64, x.kind())?,
         Op::Transpose(transpose) => x.f_permute(as_i64(&transpose.axes))?.f_contiguous()?,
         Op::Unary(unary) => unary_of(*unary, x)?,
         Op::Upsample(upsample) => upsampled(upsample.scales, x)?,
+        Op::Where(_) => operands[1].f_where_self(x, operands[2])?,
     })
 }
 
@@ -68,6 +75,10 @@ fn unary_of(unary: Unary, x: &Tensor) -> Result<Tensor> {
         Unary::Log => x.f_log()?,
         Unary::Reciprocal => x.f_reciprocal()?,
         Unary::Erf => x.f_erf()?,
+        Unary::Abs => x.f_abs()?,
+        Unary::Sign => x.f_sign()?,
+        Unary::Sin => x.f_sin()?,
+        Unary::Cos => x.f_cos()?,
     })
 }
 
@@ -231,6 +242,7 @@ fn reduced(reduce: &Reduce, x: &Tensor) -> Result<Tensor> {
     Ok(match reduce.kind {
         ReduceKind::Sum => x.f_sum_dim_intlist(axes.as_slice(), keep, x.kind())?,
         ReduceKind::Mean => x.f_mean_dim(axes.as_slice(), keep, x.kind())?,
+        ReduceKind::Max => x.f_amax(axes.as_slice(), keep)?,
     })
 }
 
