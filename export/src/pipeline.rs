@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
 use crate::gradient::gradient;
-use crate::graph::{Graph, Node, Shape, Source};
+use crate::graph::{DType, Graph, Node, Shape, Source};
 use crate::op::Operator;
 use crate::reference::{to_array, to_tensor};
 use crate::rewrite::{Rewrite, apply};
@@ -25,6 +25,8 @@ pub fn gradient_graph(energy_graph: &Graph, rewrites: &[Rewrite]) -> Result<Grap
 }
 
 /// Puts the weights into the graph as constants, and computes once whatever depends on nothing but them.
+///
+/// Constants are f32: operators of another type stay as they are, and what is made of their results is computed through them.
 ///
 /// # Errors
 /// A weight is missing, has another shape, or holds a value that is not finite.
@@ -47,7 +49,10 @@ pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
             }
         };
         folded.insert(value, tensor.clone());
-        Ok(Some(target.constant(&node.name, tensor)))
+        match node.value_type.dtype {
+            DType::F32 => Ok(Some(target.constant(&node.name, tensor))),
+            _ => Ok(None),
+        }
     })
 }
 
@@ -98,5 +103,54 @@ fn checked_weight<'a>(node: &Node, weights: &'a Tensors) -> Result<&'a Tensor, E
             )))
         }
         None => Ok(tensor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Value;
+    use crate::op::{Binary, Cast, Compare, Where};
+    use crate::reference::evaluate;
+    use crate::rewrite::testing::operators;
+
+    fn bound(graph: &Graph) -> (Graph, Tensor) {
+        let weights = Tensors::from([("w".to_string(), Tensor::new(&[2], vec![-2.0, 3.0]))]);
+        let bound = bind(graph, &weights).unwrap();
+        let x = to_array(&Tensor::new(&[1, 2], vec![5.0, 7.0]));
+        let outputs = evaluate(&bound, &BTreeMap::from([("x".to_string(), x)])).unwrap();
+        (bound, to_tensor(&outputs["y"]))
+    }
+
+    /// `w > 0`, with x beside it.
+    fn fixed_truths() -> (Graph, [Value; 3]) {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2])).unwrap();
+        let w = graph.weight("w", &[2]).unwrap();
+        let zero = graph.scalar("zero", 0.0);
+        let truths = graph.apply("truths", Compare::Greater, &[w, zero]).unwrap();
+        (graph, [x, w, truths])
+    }
+
+    #[test]
+    fn fixed_truths_stay_truths_for_what_needs_them() {
+        let (mut graph, [x, w, truths]) = fixed_truths();
+        let y = graph.apply("y", Where, &[truths, x, w]).unwrap();
+        graph.set_output("y", y);
+        let (bound, y) = bound(&graph);
+        assert_eq!(operators(&bound), ["Greater", "Where"]);
+        assert_eq!(y.data(), [-2.0, 7.0]);
+    }
+
+    #[test]
+    fn numbers_made_of_fixed_truths_are_folded() {
+        let (mut graph, [x, w, truths]) = fixed_truths();
+        let mask = graph.apply("mask", Cast::F32, &[truths]).unwrap();
+        let chosen = graph.apply("chosen", Where, &[truths, w, mask]).unwrap();
+        let y = graph.apply("y", Binary::Mul, &[x, chosen]).unwrap();
+        graph.set_output("y", y);
+        let (bound, y) = bound(&graph);
+        assert_eq!(operators(&bound), ["Mul"]);
+        assert_eq!(y.data(), [0.0, 21.0]);
     }
 }
