@@ -139,29 +139,31 @@ fn over_batch(
     let value = graph.apply("grad.image", one_image, &[value])?;
     let sandwich = Shape::fixed(&[outer, 1, inner]);
     let value = graph.apply("grad.image", Reshape { shape: sandwich }, &[value])?;
-    let zeros = zero_per_image(graph, source)?;
+    let zeros = zero_per_image(graph, "grad", source)?;
     let value = graph.apply("grad.images", Binary::Add, &[value, zeros])?;
     let shape = shape.clone();
     graph.apply("grad.images", Reshape { shape }, &[value])
 }
 
-/// Zeros `[1, N, 1]`, whatever the images hold: no number is above infinity. One element per image is looked at.
-fn zero_per_image(graph: &mut Graph, source: Value) -> Result<Value, Error> {
+/// Zeros `[1, N, 1]`, whatever the images hold: no number is above infinity. One element per image is looked at, and no gradient
+/// flows through a comparison, so that what is added to them becomes a value of each image and is otherwise as it was.
+pub(crate) fn zero_per_image(graph: &mut Graph, name: &str, source: Value) -> Result<Value, Error> {
+    let named = |suffix: &str| format!("{name}.{suffix}");
     let (outer, inner) = match graph.shape(source).around_batch() {
         Some(Dim::Batch { outer, inner }) => (outer, inner),
         _ => (1, graph.shape(source).elements_per_image()),
     };
     let shape = Shape(vec![Dim::Size(outer), Dim::BATCH, Dim::Size(inner)]);
-    let mut element = graph.apply("grad.element", Reshape { shape }, &[source])?;
+    let mut element = graph.apply(&named("element"), Reshape { shape }, &[source])?;
     for (axis, extent) in [(0, outer), (2, inner)] {
         if extent != 1 {
             let first = Slice::range(axis, 0..1);
-            element = graph.apply("grad.element", first, &[element])?;
+            element = graph.apply(&named("element"), first, &[element])?;
         }
     }
-    let infinity = graph.scalar("grad.infinity", f32::INFINITY);
-    let never = graph.apply("grad.never", Compare::Greater, &[element, infinity])?;
-    graph.apply("grad.zeros", Cast::F32, &[never])
+    let infinity = graph.scalar(&named("infinity"), f32::INFINITY);
+    let never = graph.apply(&named("never"), Compare::Greater, &[element, infinity])?;
+    graph.apply(&named("zeros"), Cast::F32, &[never])
 }
 
 /// The gradient in the full shape of the input, also where it is constant over the batch or over pixels.

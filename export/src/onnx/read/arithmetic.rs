@@ -1,38 +1,37 @@
 //! Arithmetic element by element, of floats in the graph and of integers that are known.
 
 use super::known::{Kind, Known, Number};
-use super::node::{Node, Outputs, Rule};
+use super::node::{Node, Operand, Outputs, Rule};
+use crate::graph::Value;
 use crate::op::{Binary, Unary};
+use crate::tensor::Tensor;
 
 pub(super) const RULES: &[(&str, Rule)] = &[
-    ("Add", add),
-    ("Sub", sub),
-    ("Mul", mul),
-    ("Div", div),
+    ("Add", |node| binary(node, Binary::Add, Number::plus)),
+    ("Sub", |node| binary(node, Binary::Sub, Number::minus)),
+    ("Mul", |node| binary(node, Binary::Mul, Number::times)),
+    ("Div", |node| binary(node, Binary::Div, Number::over)),
+    ("Mod", modulo),
+    ("Pow", pow),
+    ("Min", |node| many(node, Binary::Min, Number::lower)),
+    ("Max", |node| many(node, Binary::Max, Number::higher)),
+    ("Sum", |node| many(node, Binary::Add, Number::plus)),
+    ("Mean", mean),
+    ("Clip", clip),
     ("Neg", neg),
+    ("Abs", |node| unary(node, Unary::Abs)),
+    ("Sign", |node| unary(node, Unary::Sign)),
     ("Sqrt", |node| unary(node, Unary::Sqrt)),
     ("Exp", |node| unary(node, Unary::Exp)),
     ("Log", |node| unary(node, Unary::Log)),
     ("Reciprocal", |node| unary(node, Unary::Reciprocal)),
     ("Erf", |node| unary(node, Unary::Erf)),
-    ("Sum", sum),
+    ("Sin", |node| unary(node, Unary::Sin)),
+    ("Cos", |node| unary(node, Unary::Cos)),
+    ("Floor", |node| rounded(node, f32::floor)),
+    ("Ceil", |node| rounded(node, f32::ceil)),
+    ("Round", |node| rounded(node, f32::round_ties_even)),
 ];
-
-fn add(node: &mut Node<'_, '_>) -> Outputs {
-    binary(node, Binary::Add, Number::plus)
-}
-
-fn sub(node: &mut Node<'_, '_>) -> Outputs {
-    binary(node, Binary::Sub, Number::minus)
-}
-
-fn mul(node: &mut Node<'_, '_>) -> Outputs {
-    binary(node, Binary::Mul, Number::times)
-}
-
-fn div(node: &mut Node<'_, '_>) -> Outputs {
-    binary(node, Binary::Div, Number::over)
-}
 
 /// Integers that are known are reckoned with now; floats are left to the graph.
 fn binary(
@@ -44,7 +43,126 @@ fn binary(
         return Ok(vec![left.combined(right, Kind::Integer, number)?.into()]);
     }
     let operands = [node.value(0)?, node.value(1)?];
+    let operands = node.broadcasting(&operands)?;
     node.result(op, &operands)
+}
+
+/// Any number of operands, from the first to the last.
+fn many(
+    node: &mut Node<'_, '_>,
+    op: Binary,
+    number: fn(Number, Number) -> Option<Number>,
+) -> Outputs {
+    if let Some(known) = node.all_known() {
+        let (first, rest) = known.split_first().ok_or("expected at least one operand")?;
+        let result = rest.iter().try_fold(first.clone(), |sum, known| {
+            sum.combined(known, Kind::Integer, number)
+        })?;
+        return Ok(vec![result.into()]);
+    }
+    let values = (0..node.n_operands())
+        .map(|position| node.value(position))
+        .collect::<Result<Vec<Value>, String>>()?;
+    let values = node.broadcasting(&values)?;
+    let (&first, rest) = values
+        .split_first()
+        .ok_or("expected at least one operand")?;
+    let mut result = first;
+    for &value in rest {
+        result = node.apply("with", op, &[result, value])?;
+    }
+    Ok(vec![result.into()])
+}
+
+fn mean(node: &mut Node<'_, '_>) -> Outputs {
+    let share = node.scalar("share", 1.0 / node.n_operands() as f32);
+    let Some(Operand::Value(sum)) = many(node, Binary::Add, Number::plus)?.pop() else {
+        return Err("expected floats, got integers".to_string());
+    };
+    node.result(Binary::Mul, &[sum, share])
+}
+
+/// Of integers only.
+fn modulo(node: &mut Node<'_, '_>) -> Outputs {
+    let like_c = node.flag("fmod")?.unwrap_or(false);
+    let remainder = |a: Number, b: Number| match (a, b) {
+        (Number::Fixed(a), Number::Fixed(b)) if like_c => a.checked_rem(b).map(Number::Fixed),
+        (Number::Fixed(a), Number::Fixed(b)) => {
+            let rest = a.checked_rem(b)?;
+            let wraps = rest != 0 && (rest < 0) != (b < 0);
+            Some(Number::Fixed(if wraps { rest + b } else { rest }))
+        }
+        (Number::Batch(a), Number::Fixed(b)) if a.checked_rem(b) == Some(0) => {
+            Some(Number::Fixed(0))
+        }
+        _ => None,
+    };
+    match node.all_known().as_deref() {
+        Some([left, right]) => Ok(vec![left.combined(right, Kind::Integer, remainder)?.into()]),
+        _ => Err("the remainder of floats is not supported".to_string()),
+    }
+}
+
+/// `xᵖ`; small whole powers are products, which have their derivatives everywhere.
+fn pow(node: &mut Node<'_, '_>) -> Outputs {
+    if let Some([base, exponent]) = node.all_known().as_deref() {
+        let power = |base: Number, exponent: Number| {
+            let exponent = u32::try_from(exponent.fixed()?).ok()?;
+            base.fixed()?.checked_pow(exponent).map(Number::Fixed)
+        };
+        return Ok(vec![base.combined(exponent, Kind::Integer, power)?.into()]);
+    }
+    let x = node.value(0)?;
+    let exponent = match node.operand(1)?.clone() {
+        Operand::Value(_) => node.value(1)?,
+        Operand::Known(known) => node.floats_of(&known)?,
+    };
+    let single = match node.constant_of(exponent) {
+        Ok(Some(exponent))
+            if exponent.data().len() == 1 && exponent.shape().len() <= node.shape(x).rank() =>
+        {
+            exponent.data().first().copied()
+        }
+        _ => None,
+    };
+    match single {
+        Some(1.0) => Ok(vec![x.into()]),
+        Some(2.0) => node.result(Binary::Mul, &[x, x]),
+        Some(3.0) => {
+            let square = node.apply("square", Binary::Mul, &[x, x])?;
+            node.result(Binary::Mul, &[square, x])
+        }
+        Some(0.5) => node.result(Unary::Sqrt, &[x]),
+        Some(-1.0) => node.result(Unary::Reciprocal, &[x]),
+        Some(exponent) => {
+            let exponent = node.scalar("exponent", exponent);
+            node.result(Binary::Pow, &[x, exponent])
+        }
+        None => {
+            let operands = node.broadcasting(&[x, exponent])?;
+            node.result(Binary::Pow, &operands)
+        }
+    }
+}
+
+/// `min(max(x, lower), upper)`, either of which may be missing. A tie is x, whose derivative passes at the bounds.
+fn clip(node: &mut Node<'_, '_>) -> Outputs {
+    if let Operand::Known(known) = node.operand(0)?.clone() {
+        let mut clipped = known;
+        for (position, number) in [(1, Number::higher as fn(_, _) -> _), (2, Number::lower)] {
+            if node.optional(position).is_some() {
+                clipped = clipped.combined(node.known(position)?, Kind::Integer, number)?;
+            }
+        }
+        return Ok(vec![clipped.into()]);
+    }
+    let mut clipped = node.value(0)?;
+    for (position, op) in [(1, Binary::Max), (2, Binary::Min)] {
+        if let Some(bound) = node.optional_value(position)? {
+            clipped = node.apply("clipped", op, &[clipped, bound])?;
+        }
+    }
+    Ok(vec![clipped.into()])
 }
 
 fn neg(node: &mut Node<'_, '_>) -> Outputs {
@@ -64,14 +182,12 @@ fn unary(node: &mut Node<'_, '_>, op: Unary) -> Outputs {
     node.result(op, &[x])
 }
 
-/// Any number of operands, added from the first to the last.
-fn sum(node: &mut Node<'_, '_>) -> Outputs {
-    let mut sum = node.value(0)?;
-    for position in 1..node.n_operands() {
-        let operand = node.value(position)?;
-        sum = node.apply("add", Binary::Add, &[sum, operand])?;
-    }
-    Ok(vec![sum.into()])
+/// Of what depends on no input: steps have no derivative that would tell anything.
+fn rounded(node: &mut Node<'_, '_>, round: fn(f32) -> f32) -> Outputs {
+    let x = node.constant(0)?;
+    let rounded = x.data().iter().map(|&value| round(value)).collect();
+    let tensor = Tensor::new(x.shape(), rounded);
+    Ok(vec![node.named_constant(tensor).into()])
 }
 
 #[cfg(test)]
@@ -106,7 +222,7 @@ mod tests {
             println!("{op_type}");
             two_operands(op_type).check_derivatives(1);
         }
-        for op_type in ["Neg", "Exp", "Erf"] {
+        for op_type in ["Neg", "Exp", "Erf", "Sin", "Cos", "Abs"] {
             println!("{op_type}");
             let model = Model::new()
                 .input("x", &[-1, 2])

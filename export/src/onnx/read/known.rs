@@ -77,6 +77,22 @@ impl Number {
         }
     }
 
+    /// The lower of two numbers, where it is the same for every batch.
+    pub fn lower(self, other: Number) -> Option<Number> {
+        match self.compare(other)? {
+            std::cmp::Ordering::Greater => Some(other),
+            _ => Some(self),
+        }
+    }
+
+    /// The higher of two numbers, where it is the same for every batch.
+    pub fn higher(self, other: Number) -> Option<Number> {
+        match self.compare(other)? {
+            std::cmp::Ordering::Less => Some(other),
+            _ => Some(self),
+        }
+    }
+
     /// The number, `None` where it depends on the batch.
     pub fn fixed(self) -> Option<i64> {
         match self {

@@ -6,18 +6,24 @@
 #![allow(dead_code)]
 
 mod arithmetic;
+mod batch;
+mod constant;
 mod constants;
+mod join;
 mod known;
 mod model;
 mod node;
+mod pad;
 mod reshape;
 mod shape;
+mod space;
+mod stretch;
 mod tensor;
 #[cfg(test)]
 mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use constants::Constants;
 use model::{Model, node_name, rule};
@@ -33,7 +39,15 @@ use crate::graph::{Dim, Graph, Shape, Value};
 use crate::tensor::Tensors;
 
 /// The rules of all families.
-const RULES: &[&[(&str, Rule)]] = &[arithmetic::RULES, shape::RULES];
+const RULES: &[&[(&str, Rule)]] = &[
+    arithmetic::RULES,
+    constant::RULES,
+    join::RULES,
+    pad::RULES,
+    shape::RULES,
+    space::RULES,
+    stretch::RULES,
+];
 
 /// What is read of a model.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,7 +122,7 @@ fn read_model(
         .filter(|input| !names.contains(input.name()))
         .collect();
     let input = selected_input(&inputs, selection.input)?;
-    let mut reader = Reader::new(model.opset);
+    let mut reader = Reader::new(model.opset, folder);
     let mut values = BTreeMap::new();
     reader.add_inputs(&inputs, input, selection.image, &mut values)?;
     let used: BTreeSet<&str> = needed
@@ -118,7 +132,7 @@ fn read_model(
         .collect();
     for mut tensor in initializers {
         if used.contains(tensor.name()) {
-            reader.add_initializer(&mut tensor, folder, &mut values)?;
+            reader.add_initializer(&mut tensor, &mut values)?;
         }
     }
     for &index in &needed {
@@ -184,13 +198,17 @@ struct Reader {
     constants: Constants,
     /// The selected input.
     source: Option<Value>,
+    /// Zeros `[1, N, 1]` made of it.
+    zeros: Option<Value>,
+    /// Folder of the model's file.
+    folder: Option<PathBuf>,
 }
 
 /// What the names of the model stand for.
 type Values = BTreeMap<String, Operand>;
 
 impl Reader {
-    fn new(opset: i64) -> Reader {
+    fn new(opset: i64, folder: Option<&Path>) -> Reader {
         Reader {
             graph: Graph::new(),
             weights: Tensors::new(),
@@ -198,6 +216,8 @@ impl Reader {
             batch: Batch::Symbolic,
             constants: Constants::default(),
             source: None,
+            zeros: None,
+            folder: folder.map(Path::to_path_buf),
         }
     }
 
@@ -250,14 +270,14 @@ impl Reader {
     fn add_initializer(
         &mut self,
         proto: &mut TensorProto,
-        folder: Option<&Path>,
         values: &mut Values,
     ) -> Result<(), Error> {
         let name = proto.name().to_string();
-        let decoded = Decoded::take(proto, folder).map_err(|problem| Error::Weight {
-            name: name.clone(),
-            problem,
-        })?;
+        let decoded =
+            Decoded::take(proto, self.folder.as_deref()).map_err(|problem| Error::Weight {
+                name: name.clone(),
+                problem,
+            })?;
         let operand = match decoded {
             Decoded::Known(known) => Operand::Known(known),
             // Numbers, and masks of infinities, are no weights: rewrites may look at them.

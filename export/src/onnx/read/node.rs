@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use super::Reader;
 use super::known::{Kind, Known, Number};
+use super::tensor::Decoded;
 use crate::error::Error;
 use crate::graph::{DType, Dim, Shape, Value};
-use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
+use crate::onnx::proto::{AttributeProto, NodeProto, attribute_proto::AttributeType};
 use crate::op::{Cast, Compare, Op};
 use crate::tensor::Tensor;
 
@@ -47,7 +48,7 @@ pub(super) struct Node<'a, 'r> {
     proto: &'a NodeProto,
     name: &'a str,
     operands: Vec<Option<Operand>>,
-    reader: &'r mut Reader,
+    pub(super) reader: &'r mut Reader,
     asked: RefCell<(BTreeSet<usize>, BTreeSet<String>)>,
 }
 
@@ -283,11 +284,17 @@ impl Node<'_, '_> {
             .map_err(|_| format!("its attribute {name:?} is no text"))
     }
 
-    /// A tensor attribute.
-    pub fn tensor(&self, name: &str) -> Result<Option<&TensorProto>, String> {
-        Ok(self
-            .attribute(name, AttributeType::Tensor)?
-            .and_then(|attribute| attribute.t.as_ref()))
+    /// A tensor attribute as an operand.
+    pub fn tensor_operand(&mut self, name: &str) -> Result<Option<Operand>, String> {
+        let Some(attribute) = self.attribute(name, AttributeType::Tensor)? else {
+            return Ok(None);
+        };
+        let mut proto = attribute.t.clone().unwrap_or_default();
+        let decoded = Decoded::take(&mut proto, self.reader.folder.as_deref());
+        match decoded.map_err(|problem| format!("its attribute {name:?}: {problem}"))? {
+            Decoded::Known(known) => Ok(Some(known.into())),
+            Decoded::Floats(tensor) => Ok(Some(self.named_constant(tensor).into())),
+        }
     }
 
     /// Says that an attribute does not matter.
@@ -398,6 +405,11 @@ impl Node<'_, '_> {
         self.reader
             .graph
             .constant(&format!("{}.{suffix}", self.name), tensor)
+    }
+
+    /// Adds a constant tensor under the node's name.
+    pub fn named_constant(&mut self, tensor: Tensor) -> Value {
+        self.reader.graph.constant(self.name, tensor)
     }
 
     /// Known integers or truth values as floats.

@@ -1,0 +1,412 @@
+//! Operators that make values of nothing, and those that change the type of one.
+
+use super::known::{Kind, Known, Number, check_count};
+use super::node::{Node, Operand, Outputs, Rule, size_of, sizes_of};
+use super::shape::shape_of_operand;
+use crate::graph::{DType, Dim, Shape, Value};
+use crate::onnx::proto::tensor_proto::DataType;
+use crate::op::{Compare, Unary};
+use crate::tensor::Tensor;
+
+pub(super) const RULES: &[(&str, Rule)] = &[
+    ("Constant", constant),
+    ("ConstantOfShape", constant_of_shape),
+    ("Range", range),
+    ("Size", size),
+    ("Cast", cast),
+    ("CastLike", cast_like),
+];
+
+/// Its value stands in one of its attributes.
+fn constant(node: &mut Node<'_, '_>) -> Outputs {
+    if let Some(operand) = node.tensor_operand("value")? {
+        return Ok(vec![operand]);
+    }
+    if let Some(int) = node.int("value_int")? {
+        return Ok(vec![Known::scalar(Number::Fixed(int)).into()]);
+    }
+    if let Some(ints) = node.ints("value_ints")? {
+        return Ok(vec![
+            Known::list(ints.into_iter().map(Number::Fixed)).into(),
+        ]);
+    }
+    let tensor = match (node.float("value_float")?, node.floats("value_floats")?) {
+        (Some(float), _) => Tensor::scalar(float),
+        (None, Some(floats)) => Tensor::new(&[floats.len()], floats),
+        (None, None) => {
+            return Err("expected a value of floats, integers or truth values".to_string());
+        }
+    };
+    if tensor.data().iter().any(|value| value.is_nan()) {
+        return Err("its value is NaN".to_string());
+    }
+    Ok(vec![node.named_constant(tensor).into()])
+}
+
+/// A tensor of one value everywhere, of a shape that may have the batch.
+fn constant_of_shape(node: &mut Node<'_, '_>) -> Outputs {
+    let extents = node.known(0)?.numbers()?;
+    let filler = match node.tensor_operand("value")? {
+        Some(filler) => filler,
+        None => node.scalar("value", 0.0).into(),
+    };
+    if shape_of_operand(node, &filler).elements_per_image() != 1 {
+        return Err("expected a value of one element".to_string());
+    }
+    match filler {
+        Operand::Known(known) => {
+            let number = known
+                .elements
+                .iter()
+                .next()
+                .copied()
+                .ok_or("it has no value")?;
+            let filler = Known {
+                kind: known.kind,
+                ..Known::scalar(number)
+            };
+            Ok(vec![filler.stretched(&fixed_sizes(&extents)?)?.into()])
+        }
+        Operand::Value(filler) => {
+            let shape = target_shape(&extents)?;
+            node.stretched(filler, &shape)
+        }
+    }
+}
+
+/// A shape of extents that are numbers or multiples of the batch.
+pub(super) fn target_shape(extents: &[Number]) -> Result<Shape, String> {
+    let dims = extents.iter().map(|extent| match extent {
+        Number::Fixed(size) => size_of(*size).map(Dim::Size),
+        Number::Batch(factor) => size_of(*factor).map(|inner| Dim::Batch { outer: 1, inner }),
+    });
+    dims.collect::<Result<_, String>>().map(Shape)
+}
+
+/// Extents that do not depend on the batch.
+pub(super) fn fixed_sizes(extents: &[Number]) -> Result<Vec<usize>, String> {
+    let fixed: Option<Vec<i64>> = extents.iter().map(|extent| extent.fixed()).collect();
+    sizes_of(&fixed.ok_or("integers for each image of a batch are not supported")?)
+}
+
+/// `start, start + delta, …` before `limit`.
+fn range(node: &mut Node<'_, '_>) -> Outputs {
+    if let Some(known) = node.all_known() {
+        let numbers: Vec<i64> = known
+            .iter()
+            .map(|known| known.fixed_numbers())
+            .collect::<Result<Vec<Vec<i64>>, String>>()?
+            .concat();
+        let [start, limit, delta] = three(&numbers)?;
+        if delta == 0 {
+            return Err("its step must not be 0".to_string());
+        }
+        let distance = i128::from(limit) - i128::from(start);
+        let count = count_of((distance as f64 / delta as f64).ceil())?;
+        let numbers = (0..count as i64).map(|index| Number::Fixed(start + index * delta));
+        return Ok(vec![Known::list(numbers).into()]);
+    }
+    let mut numbers = Vec::new();
+    for position in 0..3 {
+        numbers.extend_from_slice(node.constant(position)?.data());
+    }
+    let [start, limit, delta] = three(&numbers)?.map(f64::from);
+    let count = count_of(((limit - start) / delta).ceil())?;
+    let numbers: Vec<f32> = (0..count)
+        .map(|index| (start + index as f64 * delta) as f32)
+        .collect();
+    let tensor = Tensor::new(&[count], numbers);
+    Ok(vec![node.named_constant(tensor).into()])
+}
+
+fn three<T: Copy>(numbers: &[T]) -> Result<[T; 3], String> {
+    numbers
+        .try_into()
+        .map_err(|_| "expected one number each for start, limit and step".to_string())
+}
+
+fn count_of(count: f64) -> Result<usize, String> {
+    if !count.is_finite() {
+        return Err("its step must not be 0".to_string());
+    }
+    let count = count.max(0.0) as usize;
+    check_count(&[count])?;
+    Ok(count)
+}
+
+/// The number of elements.
+fn size(node: &mut Node<'_, '_>) -> Outputs {
+    let operand = node.operand(0)?.clone();
+    let shape = shape_of_operand(node, &operand);
+    let mut product = Number::Fixed(1);
+    for &dim in &shape.0 {
+        product = product
+            .times(dim.into())
+            .ok_or("it has too many elements")?;
+    }
+    Ok(vec![Known::scalar(product).into()])
+}
+
+/// What a cast gives. All floats are f32 in the graph.
+#[derive(Clone, Copy)]
+enum Target {
+    Floats,
+    Integers,
+    Truths,
+}
+
+fn cast(node: &mut Node<'_, '_>) -> Outputs {
+    for attribute in ["saturate", "round_mode"] {
+        node.ignore(attribute);
+    }
+    let number = node.int("to")?.ok_or("its attribute \"to\" is missing")?;
+    let kind = i32::try_from(number)
+        .ok()
+        .and_then(|number| DataType::try_from(number).ok());
+    let target = match kind {
+        Some(DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16) => {
+            Target::Floats
+        }
+        Some(DataType::Bool) => Target::Truths,
+        Some(
+            DataType::Int64
+            | DataType::Int32
+            | DataType::Int16
+            | DataType::Int8
+            | DataType::Uint64
+            | DataType::Uint32
+            | DataType::Uint16
+            | DataType::Uint8,
+        ) => Target::Integers,
+        Some(kind) => return Err(format!("a cast to {} is not supported", kind.as_str_name())),
+        None => return Err(format!("a cast to type {number} is not supported")),
+    };
+    converted(node, target)
+}
+
+/// A cast to the type of the second operand.
+fn cast_like(node: &mut Node<'_, '_>) -> Outputs {
+    node.ignore("saturate");
+    let target = match node.operand(1)? {
+        Operand::Value(value) => match node.dtype(*value) {
+            DType::Bool => Target::Truths,
+            _ => Target::Floats,
+        },
+        Operand::Known(known) => match known.kind {
+            Kind::Integer => Target::Integers,
+            Kind::Truth => Target::Truths,
+        },
+    };
+    converted(node, target)
+}
+
+fn converted(node: &mut Node<'_, '_>, target: Target) -> Outputs {
+    match node.operand(0)?.clone() {
+        Operand::Known(known) => known_converted(node, &known, target),
+        Operand::Value(value) if node.dtype(value) == DType::Bool => match target {
+            Target::Floats => Ok(vec![node.as_numbers(value)?.into()]),
+            Target::Truths => Ok(vec![value.into()]),
+            Target::Integers => {
+                let numbers = node.as_numbers(value)?;
+                truncated(node, numbers)
+            }
+        },
+        Operand::Value(value) => match target {
+            Target::Floats => Ok(vec![value.into()]),
+            Target::Truths => {
+                let size = node.apply("size", Unary::Abs, &[value])?;
+                let zero = node.scalar("zero", 0.0);
+                node.result(Compare::Greater, &[size, zero])
+            }
+            Target::Integers => truncated(node, value),
+        },
+    }
+}
+
+fn known_converted(node: &mut Node<'_, '_>, known: &Known, target: Target) -> Outputs {
+    let known = match target {
+        Target::Floats => return Ok(vec![node.floats_of(known)?.into()]),
+        Target::Integers => Known {
+            kind: Kind::Integer,
+            elements: known.elements.clone(),
+        },
+        Target::Truths => known.mapped(Kind::Truth, |number| {
+            Some(Number::Fixed(i64::from(number != Number::Fixed(0))))
+        })?,
+    };
+    Ok(vec![known.into()])
+}
+
+/// Floats that depend on no input as integers, rounded towards zero.
+fn truncated(node: &mut Node<'_, '_>, value: Value) -> Outputs {
+    let tensor = node
+        .constant_of(value)?
+        .ok_or("integers that depend on the model's input are not supported")?;
+    let number = |&value: &f32| {
+        let whole = value.trunc();
+        // Beyond 2^62 the cast would saturate.
+        match whole.abs() < 4.6e18 {
+            true => Ok(Number::Fixed(whole as i64)),
+            false => Err(format!("{value} is no integer")),
+        }
+    };
+    let numbers = tensor
+        .data()
+        .iter()
+        .map(number)
+        .collect::<Result<Vec<Number>, String>>()?;
+    let elements = ndarray::ArrayD::from_shape_vec(tensor.shape(), numbers)
+        .map_err(|error| error.to_string())?;
+    Ok(vec![Known::integers(elements).into()])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::onnx::read::testing::Attribute::{self, Float, Floats, Int, Ints, Tensor};
+    use crate::onnx::read::testing::{Model, array, bool_tensor, float_tensor, int_tensor};
+
+    /// `x + c`, c made by nodes.
+    fn added(made: Model) -> Model {
+        made.node("Add", "x c", "y", &[]).output("y")
+    }
+
+    fn x() -> Model {
+        Model::new().input("x", &[-1, 3])
+    }
+
+    fn check(model: &Model, wanted: [f64; 3]) {
+        assert_eq!(
+            model.evaluate(&array(&[1, 3], &[0.0; 3])),
+            array(&[1, 3], &wanted)
+        );
+    }
+
+    #[test]
+    fn constants_stand_in_attributes() {
+        let values = [1.0, 2.0, 3.0];
+        let tensor = Box::new(float_tensor("", &[3], &[1.0, 2.0, 3.0]));
+        check(
+            &added(x().node("Constant", "", "c", &[("value", Tensor(tensor))])),
+            values,
+        );
+        check(
+            &added(x().node(
+                "Constant",
+                "",
+                "c",
+                &[("value_floats", Floats(vec![1.0, 2.0, 3.0]))],
+            )),
+            values,
+        );
+        check(
+            &added(x().node("Constant", "", "c", &[("value_float", Float(2.0))])),
+            [2.0; 3],
+        );
+    }
+
+    #[test]
+    fn integers_become_floats_and_back() {
+        let to = |kind| vec![("to", Int(kind))];
+        let model = x().node("Constant", "", "i", &[("value_ints", Ints(vec![1, 2, 3]))]);
+        check(
+            &added(model.node("Cast", "i", "c", &to(1))),
+            [1.0, 2.0, 3.0],
+        );
+        let model = x()
+            .floats("f", &[3], &[-1.7, 2.5, 0.0])
+            .node("Cast", "f", "i", &to(7));
+        check(
+            &added(model.node("CastLike", "i x", "c", &[])),
+            [-1.0, 2.0, 0.0],
+        );
+        let model = x()
+            .floats("f", &[3], &[-1.7, 2.5, 0.0])
+            .node("Cast", "f", "b", &to(9));
+        check(
+            &added(model.node("Cast", "b", "c", &to(1))),
+            [1.0, 1.0, 0.0],
+        );
+        let truths = bool_tensor("b", &[3], &[true, false, true]);
+        check(
+            &added(x().initializer(truths).node("Cast", "b", "c", &to(11))),
+            [1.0, 0.0, 1.0],
+        );
+    }
+
+    #[test]
+    fn ranges_and_fillings() {
+        let integers = |model: Model, inputs: &str| {
+            let model = model.node("Range", inputs, "i", &[]);
+            model.node("Cast", "i", "c", &[("to", Int(1))])
+        };
+        let scalar = |name: &str, value: i64| int_tensor(name, &[], &[value]);
+        let model = x()
+            .initializer(scalar("a", 7))
+            .initializer(scalar("b", 0))
+            .initializer(scalar("s", -3));
+        check(&added(integers(model, "a b s")), [7.0, 4.0, 1.0]);
+        let model = x()
+            .floats("a", &[], &[0.5])
+            .floats("b", &[], &[2.0])
+            .floats("s", &[], &[0.5]);
+        check(
+            &added(model.node("Range", "a b s", "c", &[])),
+            [0.5, 1.0, 1.5],
+        );
+        let filler: Vec<(&str, Attribute)> =
+            vec![("value", Tensor(Box::new(float_tensor("", &[1], &[4.0]))))];
+        check(
+            &added(
+                x().ints("shape", &[3])
+                    .node("ConstantOfShape", "shape", "c", &filler),
+            ),
+            [4.0; 3],
+        );
+        // Of the shape of x, which has the batch.
+        let model =
+            x().node("Shape", "x", "shape", &[])
+                .node("ConstantOfShape", "shape", "c", &filler);
+        check(&added(model), [4.0; 3]);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let scalar = |name: &str, value: i64| int_tensor(name, &[], &[value]);
+        let cases = [
+            (
+                x().node("Cast", "x", "c", &[("to", Int(7))]),
+                "depend on the model's input",
+            ),
+            (
+                x().node("Cast", "x", "c", &[("to", Int(8))]),
+                "a cast to STRING",
+            ),
+            (
+                x().node("Cast", "x", "c", &[("to", Int(99))]),
+                "a cast to type 99",
+            ),
+            (
+                x().node("Size", "x", "n", &[])
+                    .node("Cast", "n", "c", &[("to", Int(1))]),
+                "mixes its images",
+            ),
+            (x().node("Constant", "", "c", &[]), "expected a value"),
+            (
+                x().ints("shape", &[1 << 40])
+                    .node("ConstantOfShape", "shape", "c", &[]),
+                "expected a number from 0",
+            ),
+            (
+                x().initializer(scalar("a", 0))
+                    .initializer(scalar("b", i64::MAX))
+                    .initializer(scalar("s", 1))
+                    .node("Range", "a b s", "c", &[]),
+                "too large",
+            ),
+        ];
+        for (model, wanted) in cases {
+            let problem = added(model).problem();
+            assert!(problem.contains(wanted), "{problem}");
+        }
+    }
+}
