@@ -93,6 +93,7 @@ pub fn all() -> Vec<Case> {
         maximum_pools(),
         upsamplings(),
         binaries(),
+        extremes(),
         powers(),
         unaries(),
         activations(),
@@ -384,14 +385,7 @@ fn upsamplings() -> Vec<Case> {
 /// stretched.
 fn binaries() -> Vec<Case> {
     let mut cases = Vec::new();
-    for op in [
-        Binary::Add,
-        Binary::Sub,
-        Binary::Mul,
-        Binary::Div,
-        Binary::Min,
-        Binary::Max,
-    ] {
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
         for (name, sizes) in [
             ("scalar", &[][..]),
             ("row", &[4]),
@@ -429,6 +423,41 @@ fn binaries() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Of the image and a fixed value on either side, and of two values that both depend on the image.
+fn extremes() -> Vec<Case> {
+    let image = [3, 3, 4];
+    let limited = |op: Binary, name: &str, sizes: &'static [usize], swapped: bool| {
+        case(&format!("{op:?}, {name}"), image, move |graph, x| {
+            let operands = comparands(graph, x, sizes, swapped);
+            graph.apply("y", op, &operands).unwrap()
+        })
+    };
+    let both = |op: Binary| {
+        case(&format!("{op:?}, stretched"), image, move |graph, x| {
+            let mean = Reduce {
+                kind: ReduceKind::Mean,
+                axes: vec![1, 3],
+                keep_dims: KeepDims::Yes,
+            };
+            let mean = graph.apply("mean", mean, &[x]).unwrap();
+            graph.apply("y", op, &[mean, x]).unwrap()
+        })
+    };
+    let of_kind = |op| {
+        [
+            limited(op, "scalar", &[], false),
+            limited(op, "channels", &[3, 1, 1], false),
+            limited(op, "channels left", &[3, 1, 1], true),
+            limited(op, "image", &[1, 3, 3, 4], false),
+            both(op),
+        ]
+    };
+    [Binary::Min, Binary::Max]
+        .into_iter()
+        .flat_map(of_kind)
+        .collect()
 }
 
 /// Of the image to exponents that stand in the graph, that are weights and that depend on the image; and of weights to the image.
