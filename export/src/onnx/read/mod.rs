@@ -11,6 +11,7 @@ mod constant;
 mod constants;
 mod join;
 mod known;
+mod logic;
 mod model;
 mod node;
 mod pad;
@@ -43,6 +44,7 @@ const RULES: &[&[(&str, Rule)]] = &[
     arithmetic::RULES,
     constant::RULES,
     join::RULES,
+    logic::RULES,
     pad::RULES,
     shape::RULES,
     space::RULES,
