@@ -5,8 +5,10 @@
 
 #![allow(dead_code)]
 
+mod activation;
 mod arithmetic;
 mod batch;
+mod compose;
 mod constant;
 mod constants;
 mod join;
@@ -41,6 +43,7 @@ use crate::tensor::Tensors;
 
 /// The rules of all families.
 const RULES: &[&[(&str, Rule)]] = &[
+    activation::RULES,
     arithmetic::RULES,
     constant::RULES,
     join::RULES,

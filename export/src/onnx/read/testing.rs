@@ -155,6 +155,33 @@ impl Model {
         (x, y)
     }
 
+    /// The derivative of the sum of its output at `x`, which is its input.
+    pub fn slope(&self, x: &ArrayD<f64>) -> ArrayD<f64> {
+        let foreign = self.read();
+        let mut graph = foreign.graph.clone();
+        let y = graph.output(&foreign.output).unwrap();
+        let axes: Vec<usize> = (1..graph.shape(y).rank()).collect();
+        let energy = match axes.is_empty() {
+            true => y,
+            false => {
+                let sum = Reduce {
+                    kind: ReduceKind::Sum,
+                    axes,
+                    keep_dims: KeepDims::No,
+                };
+                graph.apply("slope.sum", sum, &[y]).unwrap()
+            }
+        };
+        graph.set_output("energy", energy);
+        let mut values = bindings(&foreign.weights);
+        values.insert(foreign.input.clone(), x.clone());
+        let graph = gradient(&graph, "energy", &foreign.input).unwrap();
+        evaluate(&graph, &values)
+            .unwrap()
+            .remove("gradient")
+            .unwrap()
+    }
+
     /// Checks first and second derivative of `½ Σ (y + c·y²)` of its output y against differences in f64, at random images.
     pub fn check_derivatives(&self, seed: u64) {
         let foreign = self.read();
