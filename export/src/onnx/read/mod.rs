@@ -17,8 +17,10 @@ mod logic;
 mod model;
 mod node;
 mod pad;
+mod reduction;
 mod reshape;
 mod shape;
+mod softmax;
 mod space;
 mod stretch;
 mod tensor;
@@ -49,7 +51,9 @@ const RULES: &[&[(&str, Rule)]] = &[
     join::RULES,
     logic::RULES,
     pad::RULES,
+    reduction::RULES,
     shape::RULES,
+    softmax::RULES,
     space::RULES,
     stretch::RULES,
 ];
