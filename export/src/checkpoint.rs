@@ -1,11 +1,12 @@
 //! Checkpoints: a folder with a JSON header and groups of named tensors as safetensors.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, View};
 use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -267,28 +268,34 @@ pub fn sha256(bytes: &[u8]) -> String {
         })
 }
 
+/// A tensor whose bytes are made when they are asked for, so that those of one tensor at a time take room.
+struct Written<'a>(&'a Tensor);
+
+impl View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        for (slot, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(self.0.data()) {
+            slot.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.0.data())
+    }
+}
+
 fn to_safetensors(tensors: &Tensors) -> Vec<u8> {
-    let bytes: BTreeMap<&String, Vec<u8>> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            (
-                name,
-                tensor
-                    .data()
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            )
-        })
-        .collect();
-    let views = tensors.iter().map(|(name, tensor)| {
-        let view = TensorView::new(Dtype::F32, tensor.shape().to_vec(), &bytes[name]);
-        (
-            name,
-            view.expect("a tensor has as many elements as its shape says"),
-        )
-    });
-    serialize(views, None).expect("views of whole tensors can be written")
+    let views = tensors.iter().map(|(name, tensor)| (name, Written(tensor)));
+    serialize(views, None).expect("whole tensors can be written")
 }
 
 fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {

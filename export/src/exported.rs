@@ -6,7 +6,7 @@ use crate::contract::{Contract, FORMAT_VERSION, Kind};
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::langevin::step_graph;
-use crate::onnx::{Batch, Opset, model_bytes};
+use crate::onnx::{Batch, Model, Opset, model};
 use crate::pipeline::{bind, check_weights, gradient_graph};
 use crate::rewrite::{Rewrite, apply};
 use crate::tensor::Tensors;
@@ -38,7 +38,7 @@ pub struct ExportedFile {
     /// `energy.onnx`, `gradient.onnx`, `step.onnx` or `classifier.onnx`.
     pub name: &'static str,
     /// Its content.
-    pub bytes: Vec<u8>,
+    pub model: Model,
 }
 
 /// Names of the files that a network becomes.
@@ -60,29 +60,37 @@ pub fn exported_files(
 ) -> Result<Vec<ExportedFile>, Error> {
     let network = header.network.graph()?;
     check_weights(&network, weights)?;
-    let write = |name, kind, graph: &Graph| {
-        let contract = contract(header, kind, settings, weights);
-        let bound = bind(graph, weights)?;
-        model_bytes(&bound, &contract, settings.opset, settings.batch)
-            .map(|bytes| ExportedFile { name, bytes })
+    let contract = contract(header, settings, weights);
+    let written = |name, kind, graph: &Graph| {
+        let contract = Contract {
+            kind,
+            ..contract.clone()
+        };
+        let model = model(graph, &contract, settings.opset, settings.batch)?;
+        Ok(ExportedFile { name, model })
     };
-    let forward = apply(&network, &settings.rewrites)?;
+    let forward = bind(&apply(&network, &settings.rewrites)?, weights)?;
     if header.network.kind() == Kind::Classifier {
-        return Ok(vec![write("classifier.onnx", Kind::Classifier, &forward)?]);
+        return Ok(vec![written(
+            "classifier.onnx",
+            Kind::Classifier,
+            &forward,
+        )?]);
     }
-    let gradient = gradient_graph(&network, &settings.rewrites)?;
+    let gradient = bind(&gradient_graph(&network, &settings.rewrites)?, weights)?;
     let step = step_graph(&gradient)?;
     Ok(vec![
-        write("energy.onnx", Kind::Energy, &forward)?,
-        write("gradient.onnx", Kind::Gradient, &gradient)?,
-        write("step.onnx", Kind::Step, &step)?,
+        written("energy.onnx", Kind::Energy, &forward)?,
+        written("gradient.onnx", Kind::Gradient, &gradient)?,
+        written("step.onnx", Kind::Step, &step)?,
     ])
 }
 
-fn contract(header: &Header, kind: Kind, settings: &Settings, weights: &Tensors) -> Contract {
+/// What all files of a checkpoint say of themselves, the kind left as the network's.
+fn contract(header: &Header, settings: &Settings, weights: &Tensors) -> Contract {
     Contract {
         format_version: FORMAT_VERSION,
-        kind,
+        kind: header.network.kind(),
         network: header.network.clone(),
         image: header.network.image(),
         value_range: [-1.0, 1.0],

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -13,35 +13,54 @@ use crate::error::Error;
 /// # Errors
 /// The system refused; nothing is left behind.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_all_whole(&[(path, bytes)])
+    let mut files = Staged::default();
+    files.write(path, |file| file.write_all(bytes))?;
+    files.publish()
 }
 
-/// Writes files that belong together: no name is touched before all of them are on the disk under temporary names.
-///
-/// # Errors
-/// The system refused; nothing is left behind.
-pub fn write_all_whole(files: &[(&Path, &[u8])]) -> Result<(), Error> {
-    let mut complete = Vec::new();
-    for &(path, bytes) in files {
-        let file = staged(path, bytes)
+/// Files that belong together: no name is touched before all of them are on the disk under temporary names. Those that are
+/// not published are removed.
+#[derive(Debug, Default)]
+pub struct Staged {
+    files: Vec<(NamedTempFile, PathBuf)>,
+}
+
+impl Staged {
+    /// Writes one more file under a temporary name in the folder of `path`, and syncs it.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn write(
+        &mut self,
+        path: &Path,
+        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let staged = || {
+            let mut file = unfinished(0o666).tempfile_in(folder_of(path))?;
+            content(file.as_file_mut())?;
+            file.as_file().sync_all()?;
+            Ok(file)
+        };
+        let file = staged()
             .map_err(without_name)
             .map_err(Error::io("write", path))?;
-        complete.push((file, path));
+        self.files.push((file, path.to_path_buf()));
+        Ok(())
     }
-    for (file, path) in complete {
-        let renamed = file.persist(path).map_err(|error| error.error);
-        renamed
-            .and_then(|_| sync_folder(folder_of(path)))
-            .map_err(Error::io("write", path))?;
-    }
-    Ok(())
-}
 
-fn staged(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = unfinished(0o666).tempfile_in(folder_of(path))?;
-    file.as_file_mut().write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok(file)
+    /// Gives the files their names, and replaces those that bear them already.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn publish(self) -> Result<(), Error> {
+        for (file, path) in self.files {
+            let renamed = file.persist(&path).map_err(|error| error.error);
+            renamed
+                .and_then(|_| sync_folder(folder_of(&path)))
+                .map_err(Error::io("write", &path))?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes the files of a new folder under a temporary name beside it, syncs them and renames the folder.
@@ -155,7 +174,12 @@ mod tests {
         let [first, second] =
             ["first", "no/such/folder/second"].map(|name| folder.path().join(name));
         fs::write(&first, "old").unwrap();
-        write_all_whole(&[(&first, b"new"), (&second, b"new")]).unwrap_err();
+        let mut files = Staged::default();
+        files.write(&first, |file| file.write_all(b"new")).unwrap();
+        files
+            .write(&second, |file| file.write_all(b"new"))
+            .unwrap_err();
+        drop(files);
         assert_eq!(fs::read_to_string(&first).unwrap(), "old");
         assert_eq!(entries(folder.path()), ["first"]);
     }

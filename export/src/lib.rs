@@ -8,6 +8,7 @@ pub mod tensor;
 mod value_type;
 
 pub mod arch;
+mod fold;
 pub mod gradient;
 pub mod langevin;
 pub mod pipeline;

@@ -1,12 +1,11 @@
 //! From a network and its weights to the graphs that are written: each stage a pure function of the one before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::error::Error;
+use crate::fold::Folding;
 use crate::gradient::gradient;
-use crate::graph::{DType, Graph, Node, Shape, Source};
-use crate::op::Operator;
-use crate::reference::{to_array, to_tensor};
+use crate::graph::{Graph, Node, Shape};
 use crate::rewrite::{Rewrite, apply};
 use crate::tensor::{Tensor, Tensors};
 
@@ -31,28 +30,14 @@ pub fn gradient_graph(energy_graph: &Graph, rewrites: &[Rewrite]) -> Result<Grap
 /// # Errors
 /// A weight is missing, has another shape, or holds a value that is not finite.
 pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
-    let dynamic = graph.is_dynamic();
-    let mut folded: BTreeMap<_, Tensor> = BTreeMap::new();
+    let mut folding = Folding::new(graph);
     graph.rebuild(|target, _, value| {
-        let node = graph.node(value);
-        let tensor = match &node.source {
-            _ if dynamic[value.0] => return Ok(None),
-            Source::Input => return Ok(None),
-            Source::Constant(tensor) => tensor.clone(),
-            Source::Weight => checked_weight(node, weights)?.clone(),
-            Source::Operator { op, inputs } => {
-                let operands: Vec<_> = inputs
-                    .iter()
-                    .map(|input| to_array(&folded[input]))
-                    .collect();
-                to_tensor(&op.evaluate(&operands))
-            }
-        };
-        folded.insert(value, tensor.clone());
-        match node.value_type.dtype {
-            DType::F32 => Ok(Some(target.constant(&node.name, tensor))),
-            _ => Ok(None),
+        if !folding.is_fixed(value) {
+            return Ok(None);
         }
+        let node = graph.node(value);
+        let constant = folding.constant(value, || checked_weight(node, weights).cloned())?;
+        Ok(constant.map(|tensor| target.constant(&node.name, tensor)))
     })
 }
 
@@ -108,10 +93,12 @@ fn checked_weight<'a>(node: &Node, weights: &'a Tensors) -> Result<&'a Tensor, E
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::graph::Value;
     use crate::op::{Binary, Cast, Compare, Where};
-    use crate::reference::evaluate;
+    use crate::reference::{evaluate, to_array, to_tensor};
     use crate::rewrite::testing::operators;
 
     fn bound(graph: &Graph) -> (Graph, Tensor) {

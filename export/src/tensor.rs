@@ -40,6 +40,22 @@ impl Tensor {
         Tensor::new(shape, vec![value; shape.iter().product()])
     }
 
+    /// The same elements, shared, under other extents.
+    ///
+    /// # Panics
+    /// The number of elements is not the product of the extents.
+    pub fn reshaped(&self, shape: &[usize]) -> Tensor {
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            self.data.len(),
+            "elements of a tensor of shape {shape:?}"
+        );
+        Tensor {
+            shape: shape.to_vec(),
+            data: Arc::clone(&self.data),
+        }
+    }
+
     /// The extents, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape

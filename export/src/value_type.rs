@@ -153,6 +153,15 @@ pub enum DType {
 }
 
 impl DType {
+    /// Bytes of one element.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F16 | DType::BF16 => 2,
+            DType::Bool => 1,
+        }
+    }
+
     /// Is it a type of numbers?
     pub fn is_float(self) -> bool {
         self != DType::Bool

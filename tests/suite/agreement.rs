@@ -42,7 +42,12 @@ pub fn models(network: &Network, settings: &Settings) -> Vec<(&'static str, Mode
     let files = exported_files(&header, &weights(network, 1), settings).unwrap();
     files
         .into_iter()
-        .map(|file| (file.name, Model::from_bytes(file.bytes, file.name).unwrap()))
+        .map(|file| {
+            (
+                file.name,
+                Model::from_bytes(file.model.to_bytes(), file.name).unwrap(),
+            )
+        })
         .collect()
 }
 

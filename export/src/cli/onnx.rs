@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
-use ebm_export::exported::{Settings, exported_files, file_names};
-use ebm_export::file::write_all_whole;
-use ebm_export::onnx::{Batch, Opset, inspect_bytes};
+use ebm_export::exported::{ExportedFile, Settings, exported_files, file_names};
+use ebm_export::file::Staged;
+use ebm_export::onnx::{Batch, Opset};
 use ebm_export::rewrite::Rewrite;
 
 use super::{in_millions, print};
@@ -74,17 +74,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }?;
     let files = exported_files(&header, &weights, &settings)
         .with_context(|| format!("cannot export {}", folder.display()))?;
-    let files: Vec<(PathBuf, Vec<u8>)> = files
-        .into_iter()
-        .map(|file| (arguments.output.join(file.name), file.bytes))
-        .collect();
-    let whole: Vec<(&Path, &[u8])> = files
-        .iter()
-        .map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
-        .collect();
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("cannot make folder {}", arguments.output.display()))?;
-    write_all_whole(&whole)?;
+    let mut staged = Staged::default();
+    for file in &files {
+        let path = arguments.output.join(file.name);
+        staged.write(&path, |out| file.model.write_to(out))?;
+    }
+    staged.publish()?;
     let which = match (arguments.weights, header.groups.contains_key(EMA)) {
         (WeightChoice::Average, true) => "moving average of the weights",
         _ => "weights",
@@ -93,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "{} at update {}, {which}\n{}",
         folder.display(),
         header.update,
-        summary(&files)?
+        summary(&arguments.output, &files)
     ))
 }
 
@@ -123,22 +120,19 @@ fn check_room(arguments: &Arguments, header: &Header) -> Result<()> {
 }
 
 /// One line per file: what it costs and how large it is.
-fn summary(files: &[(PathBuf, Vec<u8>)]) -> Result<String> {
-    let line = |(path, bytes): &(PathBuf, Vec<u8>)| {
-        let inspection = inspect_bytes(bytes).map_err(anyhow::Error::msg)?;
-        let nodes: usize = inspection
-            .operators
-            .values()
-            .map(|operator| operator.nodes)
-            .sum();
+fn summary(folder: &Path, files: &[ExportedFile]) -> String {
+    let line = |file: &ExportedFile| {
+        let inspection = file.model.inspection();
+        let operators = inspection.operators.values();
+        let nodes: usize = operators.map(|operator| operator.nodes).sum();
         let count = inspection
             .multiplications_per_image
             .map_or("an unknown number of".to_string(), in_millions);
-        let megabytes = bytes.len() as f64 / 1e6;
-        Ok(format!(
+        let megabytes = file.model.size_bytes() as f64 / 1e6;
+        format!(
             "{}: {nodes} operators, {count} multiplications per image, {megabytes:.2} MB\n",
-            path.display()
-        ))
+            folder.join(file.name).display()
+        )
     };
     files.iter().map(line).collect()
 }

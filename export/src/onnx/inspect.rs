@@ -64,18 +64,25 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
 /// # Errors
 /// They are not ONNX; the error says why.
 pub fn inspect_bytes(bytes: &[u8]) -> Result<Inspection, String> {
-    let not_onnx = |reason: &str| {
-        format!(
-            "not an ONNX model: {reason}; expected a file that `export onnx` or another exporter wrote"
-        )
-    };
-    let model = ModelProto::decode(bytes).map_err(|error| not_onnx(&error.to_string()))?;
+    ModelProto::decode(bytes)
+        .map_err(|error| not_onnx(&error.to_string()))
+        .and_then(|model| inspect_model(&model))
+}
+
+fn not_onnx(reason: &str) -> String {
+    format!(
+        "not an ONNX model: {reason}; expected a file that `export onnx` or another exporter wrote"
+    )
+}
+
+/// Summarises a model; the elements of its tensors are not looked at.
+pub(super) fn inspect_model(model: &ModelProto) -> Result<Inspection, String> {
     let graph = model
         .graph
         .as_ref()
         .ok_or_else(|| not_onnx("it has no graph"))?;
     let operators = operators(graph);
-    let contract = contract(&model)?;
+    let contract = contract(model)?;
     let floats = graph
         .initializer
         .iter()

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prost::Message;
-
+use super::model::{Initializer, Model};
 use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -99,42 +98,45 @@ impl Opset {
 /// The bytes of an ONNX file: the same graph and contract give the same bytes.
 ///
 /// # Errors
-/// The graph holds weights that are not bound.
+/// As [`model`].
 pub fn model_bytes(
     graph: &Graph,
     contract: &Contract,
     opset: Opset,
     batch: Batch,
 ) -> Result<Vec<u8>, Error> {
-    model_proto(graph, contract, opset, batch).map(|model| model.encode_to_vec())
+    model(graph, contract, opset, batch).map(|model| model.to_bytes())
 }
 
-/// The graph as an ONNX model that carries the contract.
+/// The graph as an ONNX file that carries the contract.
 ///
 /// # Errors
-/// The graph holds weights that are not bound.
-pub fn model_proto(
+/// The graph holds weights that are not bound, an output has the name of another input, or the file would be larger than ONNX
+/// files can be.
+pub fn model(
     graph: &Graph,
     contract: &Contract,
     opset: Opset,
     batch: Batch,
-) -> Result<ModelProto, Error> {
+) -> Result<Model, Error> {
     let contract_json = serde_json::to_string(contract).expect("a contract has string keys only");
-    Ok(ModelProto {
+    let (graph, initializers) = Writer::new(graph, opset, batch).graph()?;
+    let frame = ModelProto {
         ir_version: Some(opset.ir_version()),
         producer_name: Some(env!("CARGO_PKG_NAME").to_string()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_string()),
         opset_import: vec![OperatorSetIdProto {
             domain: Some(String::new()),
-            version: Some(opset.0),
+            version: Some(opset.number()),
         }],
         metadata_props: vec![StringStringEntryProto {
             key: Some(METADATA_KEY.to_string()),
             value: Some(contract_json),
         }],
-        graph: Some(Writer::new(graph, opset, batch).graph()?),
+        graph: Some(graph),
         ..ModelProto::default()
-    })
+    };
+    Model::new(frame, initializers)
 }
 
 struct Writer<'a> {
@@ -143,6 +145,7 @@ struct Writer<'a> {
     batch: Batch,
     names: BTreeMap<Value, String>,
     written: GraphProto,
+    initializers: Vec<Initializer>,
     lists: BTreeSet<String>,
 }
 
@@ -158,11 +161,12 @@ impl<'a> Writer<'a> {
             batch,
             names,
             written: GraphProto::default(),
+            initializers: Vec::new(),
             lists: BTreeSet::new(),
         }
     }
 
-    fn graph(mut self) -> Result<GraphProto, Error> {
+    fn graph(mut self) -> Result<(GraphProto, Vec<Initializer>), Error> {
         self.written.name = Some("graph".to_string());
         let aliases = self.name_outputs()?;
         for value in self.graph.values() {
@@ -182,7 +186,7 @@ impl<'a> Writer<'a> {
             let info = self.value_info(name, self.graph.value_type(*value));
             self.written.output.push(info);
         }
-        Ok(self.written)
+        Ok((self.written, self.initializers))
     }
 
     /// Values take the names of the outputs that they are; those that cannot (inputs, or a second name) are left to `Identity`.
@@ -226,8 +230,9 @@ impl<'a> Writer<'a> {
                 self.written.input.push(info);
             }
             Source::Constant(tensor) => {
-                let tensor = float_tensor(&self.names[&value], tensor);
-                self.written.initializer.push(tensor);
+                let dtype = node.value_type.dtype;
+                let initializer = Initializer::shared(&self.names[&value], tensor, dtype);
+                self.initializers.push(initializer);
             }
             Source::Weight => {
                 let problem = "not bound; bind the weights before writing".to_string();
@@ -252,7 +257,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn write_operator(&mut self, name: &str, op: &Op, inputs: &[Value], value: Value) {
+    fn write_operator(&mut self, name: &str, op: &Op, inputs: &[Value], result: Value) {
         let onnx = op.to_onnx();
         let mut attributes: Vec<AttributeProto> = onnx
             .attributes
@@ -271,14 +276,17 @@ impl<'a> Writer<'a> {
                 OnnxInput::Missing => input.push(String::new()),
                 OnnxInput::Ints(values) => input.push(self.int_list(values)),
                 OnnxInput::Floats(values) => input.push(self.float_list(values)),
-                OnnxInput::Scalar(value) => input.push(self.scalar(*value)),
+                OnnxInput::Scalar(value) => {
+                    let dtype = self.graph.value_type(result).dtype;
+                    input.push(self.scalar(*value, dtype))
+                }
             }
         }
         self.written.node.push(NodeProto {
             op_type: Some(onnx.op_type.to_string()),
             name: Some(name.to_string()),
             input,
-            output: vec![self.names[&value].clone()],
+            output: vec![self.names[&result].clone()],
             attribute: attributes,
             ..NodeProto::default()
         });
@@ -288,18 +296,14 @@ impl<'a> Writer<'a> {
     fn int_list(&mut self, values: &[i64]) -> String {
         let name = format!("ints{values:?}");
         if self.lists.insert(name.clone()) {
-            self.written.initializer.push(TensorProto {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+            self.initializers.push(Initializer::whole(TensorProto {
                 name: Some(name.clone()),
                 data_type: Some(tensor_proto::DataType::Int64 as i32),
                 dims: vec![values.len() as i64],
-                raw_data: Some(
-                    values
-                        .iter()
-                        .flat_map(|value| value.to_le_bytes())
-                        .collect(),
-                ),
+                raw_data: Some(bytes.collect()),
                 ..TensorProto::default()
-            });
+            }));
         }
         name
     }
@@ -307,19 +311,22 @@ impl<'a> Writer<'a> {
     fn float_list(&mut self, values: &[f32]) -> String {
         let name = format!("floats{values:?}");
         if self.lists.insert(name.clone()) {
-            self.written.initializer.push(float_tensor(
-                &name,
-                &Tensor::new(&[values.len()], values.to_vec()),
-            ));
+            let tensor = Tensor::new(&[values.len()], values.to_vec());
+            self.initializers
+                .push(Initializer::shared(&name, &tensor, DType::F32));
         }
         name
     }
 
-    fn scalar(&mut self, value: f32) -> String {
-        let name = format!("float{value:?}");
+    /// A constant of one element of that float type.
+    fn scalar(&mut self, value: f32, dtype: DType) -> String {
+        let name = match dtype {
+            DType::F32 => format!("float{value:?}"),
+            _ => format!("{dtype:?}{value:?}"),
+        };
         if self.lists.insert(name.clone()) {
-            let tensor = float_tensor(&name, &Tensor::scalar(value));
-            self.written.initializer.push(tensor);
+            self.initializers
+                .push(Initializer::shared(&name, &Tensor::scalar(value), dtype));
         }
         name
     }
@@ -356,28 +363,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn element_type(dtype: DType) -> tensor_proto::DataType {
+pub(super) fn element_type(dtype: DType) -> tensor_proto::DataType {
     match dtype {
         DType::F32 => tensor_proto::DataType::Float,
         DType::F16 => tensor_proto::DataType::Float16,
         DType::BF16 => tensor_proto::DataType::Bfloat16,
         DType::Bool => tensor_proto::DataType::Bool,
-    }
-}
-
-fn float_tensor(name: &str, tensor: &Tensor) -> TensorProto {
-    TensorProto {
-        name: Some(name.to_string()),
-        data_type: Some(tensor_proto::DataType::Float as i32),
-        dims: crate::op::as_i64(tensor.shape()),
-        raw_data: Some(
-            tensor
-                .data()
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
-        ),
-        ..TensorProto::default()
     }
 }
 
