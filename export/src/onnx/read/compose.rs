@@ -110,18 +110,12 @@ impl Node<'_, '_> {
             .collect();
         let transposed = Tensor::new(&[columns, rows], transposed);
         let transposed = self.add_constant(&format!("{suffix}.matrix"), transposed);
-        if axis + 1 == rank {
-            let whole = self.shape(x);
+        if rank == 1 {
             // A product takes two axes.
-            let x = match rank {
-                1 => self.seen_as(&format!("{suffix}.row"), x, with_row(&whole))?,
-                _ => x,
-            };
-            let product = self.apply(suffix, MatMul, &[x, transposed])?;
-            return match rank {
-                1 => self.seen_as(&format!("{suffix}.list"), product, Shape::fixed(&[rows])),
-                _ => Ok(product),
-            };
+            let row = Shape::fixed(&[1, columns]);
+            let row = self.seen_as(&format!("{suffix}.row"), x, row)?;
+            let product = self.apply(&format!("{suffix}.product"), MatMul, &[row, transposed])?;
+            return self.seen_as(suffix, product, Shape::fixed(&[rows]));
         }
         let mut swapped: Vec<usize> = (0..rank).collect();
         swapped.swap(axis, rank - 1);
@@ -129,13 +123,4 @@ impl Node<'_, '_> {
         let product = self.apply(&format!("{suffix}.product"), MatMul, &[last, transposed])?;
         self.permuted(suffix, product, swapped)
     }
-}
-
-/// The shape of a list as that of a matrix of one row.
-fn with_row(list: &Shape) -> Shape {
-    Shape(
-        std::iter::once(Dim::Size(1))
-            .chain(list.0.iter().copied())
-            .collect(),
-    )
 }

@@ -11,12 +11,14 @@ mod batch;
 mod compose;
 mod constant;
 mod constants;
+mod convolution;
 mod join;
 mod known;
 mod logic;
 mod model;
 mod node;
 mod pad;
+mod pooling;
 mod reduction;
 mod reshape;
 mod shape;
@@ -26,6 +28,7 @@ mod stretch;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -48,9 +51,11 @@ const RULES: &[&[(&str, Rule)]] = &[
     activation::RULES,
     arithmetic::RULES,
     constant::RULES,
+    convolution::RULES,
     join::RULES,
     logic::RULES,
     pad::RULES,
+    pooling::RULES,
     reduction::RULES,
     shape::RULES,
     softmax::RULES,
