@@ -12,8 +12,10 @@ mod compose;
 mod constant;
 mod constants;
 mod convolution;
+mod einsum;
 mod join;
 mod known;
+mod linear;
 mod logic;
 mod model;
 mod node;
@@ -52,7 +54,9 @@ const RULES: &[&[(&str, Rule)]] = &[
     arithmetic::RULES,
     constant::RULES,
     convolution::RULES,
+    einsum::RULES,
     join::RULES,
+    linear::RULES,
     logic::RULES,
     pad::RULES,
     pooling::RULES,
