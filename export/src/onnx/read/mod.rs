@@ -19,6 +19,7 @@ mod linear;
 mod logic;
 mod model;
 mod node;
+mod normalization;
 mod pad;
 mod pooling;
 mod reduction;
@@ -58,6 +59,7 @@ const RULES: &[&[(&str, Rule)]] = &[
     join::RULES,
     linear::RULES,
     logic::RULES,
+    normalization::RULES,
     pad::RULES,
     pooling::RULES,
     reduction::RULES,
