@@ -24,6 +24,7 @@ mod pad;
 mod pooling;
 mod reduction;
 mod reshape;
+mod resize;
 mod shape;
 mod softmax;
 mod space;
@@ -63,6 +64,7 @@ const RULES: &[&[(&str, Rule)]] = &[
     pad::RULES,
     pooling::RULES,
     reduction::RULES,
+    resize::RULES,
     shape::RULES,
     softmax::RULES,
     space::RULES,
