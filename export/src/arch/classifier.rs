@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Activation;
-use super::layers::{Layers, check_description, check_head};
+use super::check::{check_description, check_head};
+use super::layers::Layers;
 use crate::error::Error;
 use crate::graph::{Graph, Shape};
 use crate::op::Reshape;

@@ -1,8 +1,9 @@
 //! The layers that networks are built from.
 
+use super::Activation;
 use crate::error::Error;
-use crate::graph::{Graph, Value};
-use crate::op::{AveragePool, Binary, Conv, MatMul};
+use crate::graph::{Dim, Graph, Shape, Value};
+use crate::op::{AveragePool, Binary, Conv, KeepDims, MatMul, Reduce, ReduceKind, Reshape};
 
 /// A graph under construction.
 pub(super) struct Layers(pub Graph);
@@ -16,24 +17,63 @@ impl Layers {
         outputs: usize,
         kernel: usize,
     ) -> Result<Value, Error> {
-        let inputs = self.0.shape(x).size(1).unwrap_or(0);
-        let weight = self.0.weight(
-            &format!("{name}.weight"),
-            &[outputs, inputs, kernel, kernel],
-        )?;
-        let bias = self.0.weight(&format!("{name}.bias"), &[outputs])?;
-        self.0
-            .apply(name, Conv::padded(kernel / 2), &[x, weight, bias])
+        self.strided_conv(name, x, outputs, kernel, 1)
     }
 
-    /// The mean over tiles of 2×2.
+    /// [`Layers::conv`] of which every `stride`-th row and column stays.
+    pub fn strided_conv(
+        &mut self,
+        name: &str,
+        x: Value,
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Result<Value, Error> {
+        let weight = self.kernel(name, x, outputs, kernel)?;
+        let bias = self.0.weight(&format!("{name}.bias"), &[outputs])?;
+        let conv = Conv {
+            strides: [stride; 2],
+            ..Conv::padded(kernel / 2)
+        };
+        self.0.apply(name, conv, &[x, weight, bias])
+    }
+
+    /// The linear map of channels at each pixel, without a bias. Weight `NAME.weight [outputs, C, 1, 1]`.
+    pub fn pixelwise(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
+        let weight = self.kernel(name, x, outputs, 1)?;
+        self.0.apply(name, Conv::padded(0), &[x, weight])
+    }
+
+    fn kernel(
+        &mut self,
+        name: &str,
+        x: Value,
+        outputs: usize,
+        kernel: usize,
+    ) -> Result<Value, Error> {
+        let inputs = self.extent(x, 1);
+        let sizes = [outputs, inputs, kernel, kernel];
+        self.0.weight(&format!("{name}.weight"), &sizes)
+    }
+
+    /// The mean over tiles of 2×2; an odd last row or column is left out.
     pub fn pool(&mut self, name: &str, x: Value) -> Result<Value, Error> {
         self.0.apply(name, AveragePool::tiles(2), &[x])
     }
 
+    /// The mean over rows and columns: `[N, C, H, W] → [N, C]`.
+    pub fn mean(&mut self, name: &str, x: Value) -> Result<Value, Error> {
+        let mean = Reduce {
+            kind: ReduceKind::Mean,
+            axes: vec![2, 3],
+            keep_dims: KeepDims::No,
+        };
+        self.0.apply(name, mean, &[x])
+    }
+
     /// The matrix product of `[N, K]` with weight `NAME.weight [K, outputs]`.
     pub fn linear(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
-        let inputs = self.0.shape(x).size(1).unwrap_or(0);
+        let inputs = self.extent(x, 1);
         let weight = self
             .0
             .weight(&format!("{name}.weight"), &[inputs, outputs])?;
@@ -46,79 +86,25 @@ impl Layers {
         let bias = self.0.weight(&format!("{name}.bias"), &[outputs])?;
         self.0.apply(name, Binary::Add, &[product, bias])
     }
-}
 
-/// Largest image size, width and number of classes.
-const MAX_EXTENT: usize = 1 << 16;
-/// Largest number of values of an image, and of the weights together: four bytes each, and ONNX files end at 2 GiB.
-const MAX_VALUES: usize = 1 << 28;
-/// Largest number of blocks.
-const MAX_BLOCKS: usize = 1000;
+    /// The head of an energy: activation, mean over rows and columns, linear map to one number without a bias:
+    /// `[N, C, H, W] → [N]`. Weight `head.weight [C, 1]`.
+    pub fn energy_head(&mut self, x: Value, activation: Activation) -> Result<Value, Error> {
+        let active = activation.apply(&mut self.0, "head.act", x)?;
+        let mean = self.mean("head.mean", active)?;
+        let energy = self.linear("head", mean, 1)?;
+        let shape = Shape(vec![Dim::BATCH]);
+        self.0.apply("head.energy", Reshape { shape }, &[energy])
+    }
 
-/// Checks what all networks on square images have in common.
-pub(super) fn check_description(
-    network: &'static str,
-    image: [usize; 2],
-    widths: &[usize],
-    pools: &[bool],
-) -> Result<(), Error> {
-    let [image_size, channels] = image;
-    let problem = |problem: String| Err(Error::Network { network, problem });
-    if widths.is_empty() || widths.len() != pools.len() {
-        let counts = (widths.len(), pools.len());
-        return problem(format!(
-            "expected as many pools as widths and at least one, got {} widths and {} pools",
-            counts.0, counts.1
-        ));
+    /// The value in another shape for each image.
+    pub fn reshaped(&mut self, name: &str, x: Value, sizes: &[usize]) -> Result<Value, Error> {
+        let shape = Shape::batched(sizes);
+        self.0.apply(name, Reshape { shape }, &[x])
     }
-    if channels == 0 || widths.contains(&0) {
-        return problem(format!(
-            "channels and widths must be positive, got {channels} and {widths:?}"
-        ));
-    }
-    let largest = widths
-        .iter()
-        .copied()
-        .max()
-        .unwrap_or(0)
-        .max(image_size)
-        .max(channels);
-    let convolutions = widths.iter().fold(0, |sum: usize, &width| {
-        sum.saturating_add(18usize.saturating_mul(width.saturating_mul(width)))
-    });
-    if largest > MAX_EXTENT || widths.len() > MAX_BLOCKS {
-        return problem(format!(
-            "expected at most {MAX_BLOCKS} widths, and sizes, channels and widths of at most {MAX_EXTENT}, got {} widths and {largest}",
-            widths.len()
-        ));
-    }
-    if channels * image_size * image_size > MAX_VALUES || convolutions > MAX_VALUES {
-        return problem(format!(
-            "{channels}×{image_size}×{image_size} images and widths {widths:?} are too large: at most {MAX_VALUES} values each for an image and all weights"
-        ));
-    }
-    let halvings = pools.iter().filter(|&&pools| pools).count() as u32;
-    let tile = 2usize.checked_pow(halvings).unwrap_or(usize::MAX);
-    if image_size == 0 || image_size % tile != 0 {
-        return problem(format!(
-            "image_size must be a positive multiple of {tile} for {halvings} pools, got {image_size}"
-        ));
-    }
-    Ok(())
-}
 
-/// Checks the affine layer of a classifier.
-pub(super) fn check_head(n_features: usize, n_classes: usize) -> Result<(), Error> {
-    let network = "conv_classifier";
-    if n_classes < 2 {
-        let problem = format!("n_classes must be at least 2, got {n_classes}");
-        return Err(Error::Network { network, problem });
+    /// The extent of an axis that is known.
+    pub fn extent(&self, x: Value, axis: usize) -> usize {
+        self.0.shape(x).size(axis).unwrap_or(0)
     }
-    if n_features.saturating_mul(n_classes) > MAX_VALUES {
-        let problem = format!(
-            "{n_features} features times {n_classes} classes are too large: at most {MAX_VALUES} weights"
-        );
-        return Err(Error::Network { network, problem });
-    }
-    Ok(())
 }

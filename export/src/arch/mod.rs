@@ -1,8 +1,13 @@
 //! Networks as graphs over named weights.
 
+mod check;
 mod classifier;
 mod layers;
+mod norm;
 mod sngan;
+#[cfg(test)]
+pub(crate) mod testing;
+mod wide_resnet;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use classifier::ConvClassifier;
 pub use sngan::Sngan;
+pub use wide_resnet::WideResnet;
 
 use crate::contract::{ImageShape, Kind};
 use crate::error::Error;
@@ -94,6 +100,8 @@ pub enum Network {
     Sngan(Sngan),
     /// A small convolutional classifier.
     ConvClassifier(ConvClassifier),
+    /// A residual classifier.
+    WideResnet(WideResnet),
 }
 
 impl Network {
@@ -105,6 +113,7 @@ impl Network {
         match self {
             Network::Sngan(network) => network.graph(),
             Network::ConvClassifier(network) => network.graph(),
+            Network::WideResnet(network) => network.graph(),
         }
     }
 
@@ -113,6 +122,7 @@ impl Network {
         let (channels, size) = match self {
             Network::Sngan(network) => (network.channels, network.image_size),
             Network::ConvClassifier(network) => (network.channels, network.image_size),
+            Network::WideResnet(network) => (network.channels, network.image_size),
         };
         ImageShape {
             channels,
@@ -125,7 +135,7 @@ impl Network {
     pub fn kind(&self) -> Kind {
         match self {
             Network::Sngan(_) => Kind::Energy,
-            Network::ConvClassifier(_) => Kind::Classifier,
+            Network::ConvClassifier(_) | Network::WideResnet(_) => Kind::Classifier,
         }
     }
 
@@ -134,11 +144,13 @@ impl Network {
         match self {
             Network::Sngan(_) => None,
             Network::ConvClassifier(network) => Some(network.n_classes),
+            Network::WideResnet(network) => Some(network.n_classes),
         }
     }
 
     /// Weights to begin learning with: matrices and kernels Glorot-uniform (Glorot and Bengio 2010), i.e. uniform in `±√(6 / (fan_in +
-    /// fan_out))`; biases zero. The same seed gives the same weights on every machine.
+    /// fan_out))`; gains and variances of batch norms one; biases, running means and gains of attention zero, so that attention begins
+    /// as the identity. The same seed gives the same weights on every machine.
     ///
     /// # Errors
     /// As [`Network::graph`].
@@ -147,19 +159,21 @@ impl Network {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let draw = |value| {
             let sizes = graph.shape(value).concrete(1);
-            (
-                graph.node(value).name.clone(),
-                initial_weight(&sizes, &mut rng),
-            )
+            let name = graph.node(value).name.clone();
+            let weight = initial_weight(&name, &sizes, &mut rng);
+            (name, weight)
         };
         Ok(graph.weights().map(draw).collect())
     }
 }
 
-fn initial_weight(sizes: &[usize], rng: &mut ChaCha8Rng) -> Tensor {
+fn initial_weight(name: &str, sizes: &[usize], rng: &mut ChaCha8Rng) -> Tensor {
     let (fan_in, fan_out) = match sizes {
         [inputs, outputs] => (*inputs, *outputs),
         [outputs, inputs, rows, columns] => (inputs * rows * columns, outputs * rows * columns),
+        _ if name.ends_with(".gain") || name.ends_with(".variance") => {
+            return Tensor::filled(sizes, 1.0);
+        }
         _ => return Tensor::filled(sizes, 0.0),
     };
     let bound = (6.0 / (fan_in + fan_out) as f32).sqrt();

@@ -6,10 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Activation;
-use super::layers::{Layers, check_description};
+use super::check::check_description;
+use super::layers::Layers;
 use crate::error::Error;
-use crate::graph::{Dim, Graph, Shape, Value};
-use crate::op::{Binary, KeepDims, Reduce, ReduceKind, Reshape};
+use crate::graph::{Graph, Shape, Value};
+use crate::op::Binary;
 
 /// A residual energy network on square images. Index 0 of `widths` and `pools` is the stem, the others are blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,7 +97,7 @@ impl Sngan {
         for index in 1..self.widths.len() {
             features = self.block(&mut layers, features, index)?;
         }
-        let energy = self.head(&mut layers, features)?;
+        let energy = layers.energy_head(features, self.activation)?;
         layers.0.set_output("energy", energy);
         Ok(layers.0)
     }
@@ -135,24 +136,6 @@ impl Sngan {
             shortcut = layers.pool(&format!("{name}.shortcut.pool"), shortcut)?;
         }
         layers.0.apply(&name, Binary::Add, &[branch, shortcut])
-    }
-
-    fn head(&self, layers: &mut Layers, features: Value) -> Result<Value, Error> {
-        let active = self.activation.apply(&mut layers.0, "head.act", features)?;
-        let mean = Reduce {
-            kind: ReduceKind::Mean,
-            axes: vec![2, 3],
-            keep_dims: KeepDims::No,
-        };
-        let mean = layers.0.apply("head.mean", mean, &[active])?;
-        let energy = layers.linear("head", mean, 1)?;
-        layers.0.apply(
-            "head.energy",
-            Reshape {
-                shape: Shape(vec![Dim::BATCH]),
-            },
-            &[energy],
-        )
     }
 }
 
