@@ -21,6 +21,8 @@ pub enum Kind {
     Step,
     /// `x → logits`.
     Classifier,
+    /// `z → image`.
+    Generator,
 }
 
 /// Extents of one image.

@@ -45,6 +45,7 @@ pub struct ExportedFile {
 pub fn file_names(network: &Network) -> &'static [&'static str] {
     match network.kind() {
         Kind::Classifier => &["classifier.onnx"],
+        Kind::Generator => &["generator.onnx"],
         _ => &["energy.onnx", "gradient.onnx", "step.onnx"],
     }
 }
@@ -70,12 +71,8 @@ pub fn exported_files(
         Ok(ExportedFile { name, model })
     };
     let forward = bind(&apply(&network, &settings.rewrites)?, weights)?;
-    if header.network.kind() == Kind::Classifier {
-        return Ok(vec![written(
-            "classifier.onnx",
-            Kind::Classifier,
-            &forward,
-        )?]);
+    if let [name] = file_names(&header.network) {
+        return Ok(vec![written(name, header.network.kind(), &forward)?]);
     }
     let gradient = bind(&gradient_graph(&network, &settings.rewrites)?, weights)?;
     let step = step_graph(&gradient)?;

@@ -142,6 +142,37 @@ fn batch_and_opset_are_fixed_on_demand() {
 }
 
 #[test]
+fn published_networks_are_made_by_name() {
+    let workplace = Workplace::new();
+    for (name, width, output) in [
+        ("biggan64", "8", "energy.onnx"),
+        ("gen_sngan64", "2", "generator.onnx"),
+        ("gen_biggan_cond128", "4", "generator.onnx"),
+        ("wrn28_10", "1", "classifier.onnx"),
+    ] {
+        let folder = format!("{name}.checkpoint");
+        let activation = ["--activation", "silu"];
+        let init = ["init", name, "--width", width, "-o", &folder];
+        workplace
+            .export(&[&init[..], &activation].concat())
+            .success();
+        workplace.export(&["onnx", &folder, "-o", name]).success();
+        workplace
+            .export(&["inspect", &format!("{name}/{output}")])
+            .success()
+            .stdout(contains("\"activation\": \"silu\""));
+    }
+    workplace.refuses(
+        &["init", "sngan48", "-o", "new"],
+        "expected sngan32, sngan64",
+    );
+    workplace.refuses(
+        &["init", "sngan32", "--activation", "sine", "-o", "new"],
+        "--activation sine",
+    );
+}
+
+#[test]
 fn nothing_is_overwritten_unasked() {
     let workplace = Workplace::new();
     workplace
@@ -264,9 +295,9 @@ fn nonsense_is_refused_in_one_sentence() {
         |network: &str, reason: &str| workplace.refuses(&["init", network, "-o", "new"], reason);
     init(
         "sngan31",
-        "expected sngan32, sngan64, sngan128 or a description as JSON, got \"sngan31\"",
+        "wrn28_10 or a description as JSON, got \"sngan31\"",
     );
-    init(r#"{"name":"biggan"}"#, "unknown variant `biggan`");
+    init(r#"{"name":"sngan31"}"#, "unknown variant `sngan31`");
     init(
         &described(9, "[4]", r#""relu""#),
         "image_size must be a positive multiple of 2 for 1 pools, got 9",

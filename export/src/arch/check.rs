@@ -64,6 +64,22 @@ impl Checker {
         })
     }
 
+    /// Attention on images of those channels and that size.
+    pub fn attention(self, channels: usize, size: usize) -> Result<(), Error> {
+        self.multiple("the width before attention", channels, 8)?;
+        self.ensure(size >= 2, || {
+            format!("attention needs an image of at least 2×2, got {size}×{size}")
+        })
+    }
+
+    /// The block before which attention stands.
+    pub fn position(self, attention: Option<usize>, n_blocks: usize) -> Result<(), Error> {
+        self.ensure(attention.is_none_or(|index| index < n_blocks), || {
+            let index = attention.unwrap_or_default();
+            format!("attention must stand before one of the {n_blocks} blocks, got {index}")
+        })
+    }
+
     /// The term under the root of a batch norm.
     pub fn epsilon(self, epsilon: f32) -> Result<(), Error> {
         self.ensure(epsilon > 0.0 && epsilon.is_finite(), || {

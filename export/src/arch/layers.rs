@@ -73,18 +73,23 @@ impl Layers {
 
     /// The matrix product of `[N, K]` with weight `NAME.weight [K, outputs]`.
     pub fn linear(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
-        let inputs = self.extent(x, 1);
-        let weight = self
-            .0
-            .weight(&format!("{name}.weight"), &[inputs, outputs])?;
+        let weight = self.matrix(name, x, outputs)?;
         self.0.apply(name, MatMul, &[x, weight])
     }
 
     /// [`Layers::linear`] plus weight `NAME.bias [outputs]`.
     pub fn affine(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
-        let product = self.linear(&format!("{name}.product"), x, outputs)?;
+        let weight = self.matrix(name, x, outputs)?;
         let bias = self.0.weight(&format!("{name}.bias"), &[outputs])?;
+        let product = self
+            .0
+            .apply(&format!("{name}.product"), MatMul, &[x, weight])?;
         self.0.apply(name, Binary::Add, &[product, bias])
+    }
+
+    fn matrix(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
+        let inputs = self.extent(x, 1);
+        self.0.weight(&format!("{name}.weight"), &[inputs, outputs])
     }
 
     /// The head of an energy: activation, mean over rows and columns, linear map to one number without a bias:

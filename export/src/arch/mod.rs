@@ -1,10 +1,16 @@
 //! Networks as graphs over named weights.
 
+mod attention;
+mod biggan;
+mod biggan_generator;
 mod check;
 mod classifier;
+mod interpolation;
 mod layers;
 mod norm;
+mod published;
 mod sngan;
+mod sngan_generator;
 #[cfg(test)]
 pub(crate) mod testing;
 mod wide_resnet;
@@ -13,8 +19,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+pub use biggan::Biggan;
+pub use biggan_generator::{BigganGenerator, Classes};
 pub use classifier::ConvClassifier;
-pub use sngan::Sngan;
+pub use sngan::{Hidden, Shortcut, Sngan};
+pub use sngan_generator::SnganGenerator;
 pub use wide_resnet::WideResnet;
 
 use crate::contract::{ImageShape, Kind};
@@ -98,31 +107,44 @@ impl Activation {
 pub enum Network {
     /// A residual energy network.
     Sngan(Sngan),
+    /// A residual energy network of bottlenecks, with attention.
+    Biggan(Biggan),
     /// A small convolutional classifier.
     ConvClassifier(ConvClassifier),
     /// A residual classifier.
     WideResnet(WideResnet),
+    /// A residual generator.
+    SnganGenerator(SnganGenerator),
+    /// A residual generator of bottlenecks, with attention.
+    BigganGenerator(BigganGenerator),
 }
 
 impl Network {
-    /// The network as a graph: input `x [N, C, H, W]`, output `energy [N]` or `logits [N, n_classes]`.
+    /// The network as a graph: input `x [N, C, H, W]`, output `energy [N]` or `logits [N, n_classes]`; of a generator inputs
+    /// `z [N, latent]` and perhaps `class [N, n_classes]`, output `image [N, C, H, W]`.
     ///
     /// # Errors
     /// The description makes no sense; the error says what was expected.
     pub fn graph(&self) -> Result<Graph, Error> {
         match self {
             Network::Sngan(network) => network.graph(),
+            Network::Biggan(network) => network.graph(),
             Network::ConvClassifier(network) => network.graph(),
             Network::WideResnet(network) => network.graph(),
+            Network::SnganGenerator(network) => network.graph(),
+            Network::BigganGenerator(network) => network.graph(),
         }
     }
 
-    /// Extents of the images that it takes.
+    /// Extents of the images that it takes or generates.
     pub fn image(&self) -> ImageShape {
         let (channels, size) = match self {
             Network::Sngan(network) => (network.channels, network.image_size),
+            Network::Biggan(network) => (network.channels, network.image_size),
             Network::ConvClassifier(network) => (network.channels, network.image_size),
             Network::WideResnet(network) => (network.channels, network.image_size),
+            Network::SnganGenerator(network) => (network.channels, network.image_size()),
+            Network::BigganGenerator(network) => (network.channels, network.image_size()),
         };
         ImageShape {
             channels,
@@ -131,21 +153,49 @@ impl Network {
         }
     }
 
-    /// What it computes: an energy or a classifier's logits.
+    /// What it computes: an energy, a classifier's logits or images.
     pub fn kind(&self) -> Kind {
         match self {
-            Network::Sngan(_) => Kind::Energy,
+            Network::Sngan(_) | Network::Biggan(_) => Kind::Energy,
             Network::ConvClassifier(_) | Network::WideResnet(_) => Kind::Classifier,
+            Network::SnganGenerator(_) | Network::BigganGenerator(_) => Kind::Generator,
         }
     }
 
-    /// Number of classes of a classifier.
+    /// Number of classes that a classifier or a generator distinguishes.
     pub fn n_classes(&self) -> Option<usize> {
         match self {
-            Network::Sngan(_) => None,
             Network::ConvClassifier(network) => Some(network.n_classes),
             Network::WideResnet(network) => Some(network.n_classes),
+            Network::BigganGenerator(network) => network.classes.map(|classes| classes.n_classes),
+            Network::Sngan(_) | Network::Biggan(_) | Network::SnganGenerator(_) => None,
         }
+    }
+
+    /// The activation everywhere in it.
+    pub fn activation(&self) -> Activation {
+        match self {
+            Network::Sngan(network) => network.activation,
+            Network::Biggan(network) => network.activation,
+            Network::ConvClassifier(network) => network.activation,
+            Network::WideResnet(network) => network.activation,
+            Network::SnganGenerator(network) => network.activation,
+            Network::BigganGenerator(network) => network.activation,
+        }
+    }
+
+    /// The same network with another activation.
+    pub fn with_activation(mut self, activation: Activation) -> Network {
+        let place = match &mut self {
+            Network::Sngan(network) => &mut network.activation,
+            Network::Biggan(network) => &mut network.activation,
+            Network::ConvClassifier(network) => &mut network.activation,
+            Network::WideResnet(network) => &mut network.activation,
+            Network::SnganGenerator(network) => &mut network.activation,
+            Network::BigganGenerator(network) => &mut network.activation,
+        };
+        *place = activation;
+        self
     }
 
     /// Weights to begin learning with: matrices and kernels Glorot-uniform (Glorot and Bengio 2010), i.e. uniform in `±√(6 / (fan_in +
@@ -199,6 +249,17 @@ mod tests {
             .iter()
             .fold(0.0f32, |largest, value| largest.max(value.abs()));
         assert!((0.142..0.1443376).contains(&largest), "{largest}");
+        let classifier = Network::WideResnet(WideResnet::wrn28(1));
+        let weights_of_norms = classifier.initial_weights(1).unwrap();
+        for (name, wanted) in [
+            ("gain", 1.0),
+            ("variance", 1.0),
+            ("bias", 0.0),
+            ("mean", 0.0),
+        ] {
+            let data = weights_of_norms[&format!("norm.{name}")].data();
+            assert!(data.iter().all(|&value| value == wanted), "{name}");
+        }
         assert!(
             weights["stem.conv2.bias"]
                 .data()
@@ -223,6 +284,23 @@ mod tests {
             (
                 Network::Sngan(Sngan::small(8, 1, &[4], &[true], Activation::Relu)),
                 r#"{"name":"sngan","image_size":8,"channels":1,"widths":[4],"pools":[true],"activation":"relu"}"#,
+            ),
+            (
+                Network::Biggan(Biggan {
+                    widths: vec![8],
+                    pools: vec![true],
+                    attention: Some(0),
+                    ..Biggan::biggan64(8)
+                }),
+                r#"{"name":"biggan","image_size":64,"channels":3,"stem":8,"widths":[8],"pools":[true],"attention":0,"activation":"relu"}"#,
+            ),
+            (
+                Network::SnganGenerator(SnganGenerator::gen_sngan32(4)),
+                r#"{"name":"sngan_generator","latent":128,"channels":3,"widths":[4,4,4,4],"norm_epsilon":0.00001,"activation":"relu"}"#,
+            ),
+            (
+                Network::Sngan(Sngan::small(8, 1, &[4], &[true], Activation::Silu).as_in_mimicry()),
+                r#"{"name":"sngan","image_size":8,"channels":1,"widths":[4],"pools":[true],"activation":"silu","shortcut":"activated","hidden":"input"}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&network).unwrap(), text);

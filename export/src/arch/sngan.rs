@@ -12,6 +12,32 @@ use crate::error::Error;
 use crate::graph::{Graph, Shape, Value};
 use crate::op::Binary;
 
+/// Where the shortcut of a block begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shortcut {
+    /// At the block's input, the reference.
+    #[default]
+    Input,
+    /// Behind the block's first activation, as where that overwrites its operand.
+    Activated,
+}
+
+/// How many channels lie between the two convolutions of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hidden {
+    /// As many as behind the block, the reference.
+    #[default]
+    Output,
+    /// As many as before the block.
+    Input,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A residual energy network on square images. Index 0 of `widths` and `pools` is the stem, the others are blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +52,12 @@ pub struct Sngan {
     pub pools: Vec<bool>,
     /// The activation everywhere.
     pub activation: Activation,
+    /// Where the shortcuts of the blocks begin.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shortcut: Shortcut,
+    /// Channels between the convolutions of the blocks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hidden: Hidden,
 }
 
 impl Sngan {
@@ -43,6 +75,18 @@ impl Sngan {
             widths: widths.to_vec(),
             pools: pools.to_vec(),
             activation,
+            shortcut: Shortcut::Input,
+            hidden: Hidden::Output,
+        }
+    }
+
+    /// As the discriminators of torch-mimicry compute: there the first activation of a block overwrites the block's input, so that
+    /// the shortcut sees it, and the first convolution keeps the number of channels.
+    pub fn as_in_mimicry(self) -> Sngan {
+        Sngan {
+            shortcut: Shortcut::Activated,
+            hidden: Hidden::Input,
+            ..self
         }
     }
 
@@ -119,15 +163,22 @@ impl Sngan {
     fn block(&self, layers: &mut Layers, x: Value, index: usize) -> Result<Value, Error> {
         let name = format!("block{index}");
         let (width, pools) = (self.widths[index], self.pools[index]);
-        let branch = self
+        let hidden = match self.hidden {
+            Hidden::Output => width,
+            Hidden::Input => self.widths[index - 1],
+        };
+        let active = self
             .activation
             .apply(&mut layers.0, &format!("{name}.act1"), x)?;
-        let branch = layers.conv(&format!("{name}.conv1"), branch, width, 3)?;
+        let branch = layers.conv(&format!("{name}.conv1"), active, hidden, 3)?;
         let branch = self
             .activation
             .apply(&mut layers.0, &format!("{name}.act2"), branch)?;
         let mut branch = layers.conv(&format!("{name}.conv2"), branch, width, 3)?;
-        let mut shortcut = x;
+        let mut shortcut = match self.shortcut {
+            Shortcut::Input => x,
+            Shortcut::Activated => active,
+        };
         if pools || width != self.widths[index - 1] {
             shortcut = layers.conv(&format!("{name}.shortcut"), shortcut, width, 1)?;
         }
@@ -149,6 +200,7 @@ mod tests {
 
     use super::*;
     use crate::arch::Network;
+    use crate::arch::testing::{check_slope, n_parameters};
     use crate::gradient::{gradient, hessian_vector_product};
     use crate::op::Operator;
     use crate::op::testing::DERIVATIVE_TOLERANCE;
@@ -212,6 +264,17 @@ mod tests {
                 "{activation:?}: {slope} against {difference}"
             );
         }
+    }
+
+    /// A block of 3 to 4 channels: `conv3×3 3 → 3, conv3×3 3 → 4` and a shortcut `conv1×1 3 → 4`.
+    #[test]
+    fn the_variant_of_mimicry_has_its_own_widths_and_gradients() {
+        let network = Sngan::small(8, 2, &[3, 4], &[true, true], Activation::Silu).as_in_mimicry();
+        let graph = network.graph().unwrap();
+        let stem = 2 * 9 * 3 + 3 + 9 * 9 + 3 + 2 * 3 + 3;
+        let block = 9 * 9 + 3 + 9 * 12 + 4 + 12 + 4;
+        assert_eq!(n_parameters(&graph), stem + block + 4);
+        check_slope(&graph, "energy", "x");
     }
 
     #[test]

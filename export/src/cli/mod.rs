@@ -2,6 +2,7 @@
 
 mod init;
 mod inspect;
+mod network;
 mod onnx;
 
 use std::io::Write;
