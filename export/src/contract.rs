@@ -60,6 +60,28 @@ pub struct Purification {
     pub steps: usize,
 }
 
+/// What a step descends beside E/T.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// An energy network that was learned before.
+    pub prior: Option<PriorTerm>,
+    /// τ of the Gaussian term.
+    pub tau: Option<f64>,
+}
+
+/// A further energy network in a potential.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PriorTerm {
+    /// The network and its parameters.
+    pub network: Network,
+    /// Its own temperature, which is fixed.
+    pub temperature: f64,
+    /// Number of its parameters.
+    pub n_parameters: usize,
+    /// SHA-256 of its weights, hexadecimal.
+    pub weights_sha256: String,
+}
+
 /// The contract: ARCHITECTURE.md states each key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contract {
@@ -79,7 +101,13 @@ pub struct Contract {
     pub langevin: Option<Langevin>,
     /// As recommended.
     pub purification: Option<Purification>,
-    /// Classes of a classifier.
+    /// What stands beside the energy in the potential; absent where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub potential: Option<Terms>,
+    /// The L2 norm to which the drift of a step is shortened per image; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Classes that a classifier or a generator distinguishes.
     pub n_classes: Option<usize>,
     /// Opset of the default domain.
     pub opset: i64,

@@ -72,6 +72,12 @@ pub enum Error {
         /// What was expected and what came.
         problem: String,
     },
+    /// Terms of a potential that do not suit its energy.
+    #[error("{problem}")]
+    Potential {
+        /// What was expected and what came.
+        problem: String,
+    },
     /// Weights that do not fit the network.
     #[error("weight {name:?}: {problem}")]
     Weight {

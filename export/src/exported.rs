@@ -2,12 +2,13 @@
 
 use crate::arch::Network;
 use crate::checkpoint::{Header, tensors_sha256};
-use crate::contract::{Contract, FORMAT_VERSION, Kind};
+use crate::contract::{Contract, FORMAT_VERSION, Kind, PriorTerm, Terms};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::langevin::step_graph;
+use crate::langevin::clipped_step_graph;
 use crate::onnx::{Batch, Model, Opset, model};
 use crate::pipeline::{bind, check_weights, gradient_graph};
+use crate::potential::{Potential, check_scale};
 use crate::rewrite::{Rewrite, apply};
 use crate::tensor::Tensors;
 
@@ -20,6 +21,10 @@ pub struct Settings {
     pub batch: Batch,
     /// Rewrites to apply, in order; none for the networks as they are described.
     pub rewrites: Vec<Rewrite>,
+    /// What a step of an energy descends; `None` as it was learned, with the Gaussian term of the checkpoint if it has one.
+    pub potential: Option<Potential>,
+    /// The L2 norm to which the drift of a step is shortened per image, if it is.
+    pub clip: Option<f64>,
 }
 
 impl Default for Settings {
@@ -28,6 +33,8 @@ impl Default for Settings {
             opset: Opset::DEFAULT,
             batch: Batch::Symbolic,
             rewrites: Rewrite::ALL.to_vec(),
+            potential: None,
+            clip: None,
         }
     }
 }
@@ -35,7 +42,7 @@ impl Default for Settings {
 /// One file of an exported model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportedFile {
-    /// `energy.onnx`, `gradient.onnx`, `step.onnx` or `classifier.onnx`.
+    /// `energy.onnx`, `gradient.onnx`, `step.onnx`, `classifier.onnx` or `generator.onnx`.
     pub name: &'static str,
     /// Its content.
     pub model: Model,
@@ -50,10 +57,11 @@ pub fn file_names(network: &Network) -> &'static [&'static str] {
     }
 }
 
-/// The ONNX files of a checkpoint: energy, gradient and step of an energy network, or the classifier of a classifier.
+/// The ONNX files of a checkpoint: energy, gradient and step of an energy network, or the classifier or generator that it holds. With a
+/// potential of more terms the three files are those of `T·U`, of which T is an input `temperature []`.
 ///
 /// # Errors
-/// The weights are not those of the network, or not finite.
+/// The weights are not those of the network, or not finite; or the potential does not suit it.
 pub fn exported_files(
     header: &Header,
     weights: &Tensors,
@@ -61,7 +69,9 @@ pub fn exported_files(
 ) -> Result<Vec<ExportedFile>, Error> {
     let network = header.network.graph()?;
     check_weights(&network, weights)?;
-    let contract = contract(header, settings, weights);
+    let potential = potential(header, settings)?;
+    let contract = contract(header, &potential, settings, weights);
+    let weights = potential.weights(weights);
     let written = |name, kind, graph: &Graph| {
         let contract = Contract {
             kind,
@@ -70,21 +80,53 @@ pub fn exported_files(
         let model = model(graph, &contract, settings.opset, settings.batch)?;
         Ok(ExportedFile { name, model })
     };
-    let forward = bind(&apply(&network, &settings.rewrites)?, weights)?;
+    let rewrites = &settings.rewrites;
+    let forward = apply(&network, rewrites)?;
     if let [name] = file_names(&header.network) {
+        let forward = bind(&forward, &weights)?;
         return Ok(vec![written(name, header.network.kind(), &forward)?]);
     }
-    let gradient = bind(&gradient_graph(&network, &settings.rewrites)?, weights)?;
-    let step = step_graph(&gradient)?;
+    let energy = bind(&potential.energy_graph(&forward, rewrites)?, &weights)?;
+    let gradient = gradient_graph(&network, rewrites)?;
+    let gradient = bind(&potential.gradient_graph(&gradient, rewrites)?, &weights)?;
+    let clip = settings.clip.map(|clip| clip as f32);
+    let step = clipped_step_graph(&gradient, clip)?;
     Ok(vec![
-        written("energy.onnx", Kind::Energy, &forward)?,
+        written("energy.onnx", Kind::Energy, &energy)?,
         written("gradient.onnx", Kind::Gradient, &gradient)?,
         written("step.onnx", Kind::Step, &step)?,
     ])
 }
 
+/// What the files descend.
+fn potential(header: &Header, settings: &Settings) -> Result<Potential, Error> {
+    let image = header.network.image();
+    if header.network.kind() == Kind::Energy {
+        let learned = || Potential::learned(header);
+        let potential = settings.potential.clone().unwrap_or_else(learned);
+        potential.check(image)?;
+        return match settings.clip {
+            Some(clip) => check_scale("clip", clip, 1.0 / clip).map(|()| potential),
+            None => Ok(potential),
+        };
+    }
+    let is_plain = settings.potential.as_ref().is_none_or(Potential::is_plain);
+    match is_plain && settings.clip.is_none() {
+        true => Ok(Potential::default()),
+        false => Err(Error::Potential {
+            problem: "prior, tau and clip belong to energies, and this checkpoint holds none"
+                .to_string(),
+        }),
+    }
+}
+
 /// What all files of a checkpoint say of themselves, the kind left as the network's.
-fn contract(header: &Header, settings: &Settings, weights: &Tensors) -> Contract {
+fn contract(
+    header: &Header,
+    potential: &Potential,
+    settings: &Settings,
+    weights: &Tensors,
+) -> Contract {
     Contract {
         format_version: FORMAT_VERSION,
         kind: header.network.kind(),
@@ -94,6 +136,8 @@ fn contract(header: &Header, settings: &Settings, weights: &Tensors) -> Contract
         batch: settings.batch.size(),
         langevin: header.langevin.clone(),
         purification: header.purification.clone(),
+        potential: (!potential.is_plain()).then(|| terms(potential)),
+        clip: settings.clip,
         n_classes: header.network.n_classes(),
         opset: settings.opset.number(),
         rewrites: settings
@@ -101,16 +145,32 @@ fn contract(header: &Header, settings: &Settings, weights: &Tensors) -> Contract
             .iter()
             .map(|rewrite| rewrite.name().to_string())
             .collect(),
-        n_parameters: weights.values().map(|weight| weight.data().len()).sum(),
+        n_parameters: n_elements(weights),
         weights_sha256: tensors_sha256(weights),
         config: (!header.config.is_null()).then(|| header.config.clone()),
     }
 }
 
+fn terms(potential: &Potential) -> Terms {
+    let prior = potential.prior.as_ref().map(|prior| PriorTerm {
+        network: prior.network.clone(),
+        temperature: prior.temperature,
+        n_parameters: n_elements(&prior.weights),
+        weights_sha256: tensors_sha256(&prior.weights),
+    });
+    let tau = potential.tau;
+    Terms { prior, tau }
+}
+
+fn n_elements(weights: &Tensors) -> usize {
+    weights.values().map(|weight| weight.data().len()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{Activation, ConvClassifier, Sngan};
+    use crate::arch::{Activation, ConvClassifier, Sngan, SnganGenerator};
+    use crate::contract::Langevin;
 
     fn energy() -> Network {
         Network::Sngan(Sngan::small(
@@ -150,6 +210,53 @@ mod tests {
             files.iter().map(|file| file.name).collect::<Vec<_>>(),
             ["classifier.onnx"]
         );
+    }
+
+    #[test]
+    fn a_generator_is_one_file() {
+        let network = SnganGenerator {
+            latent: 3,
+            widths: vec![4, 2],
+            ..SnganGenerator::gen_sngan32(1)
+        };
+        let header = Header::new(Network::SnganGenerator(network));
+        let weights = header.network.initial_weights(1).unwrap();
+        let files = exported_files(&header, &weights, &Settings::default()).unwrap();
+        assert_eq!(files.len(), 1);
+        assert_eq!(files[0].name, "generator.onnx");
+        let clipped = Settings {
+            clip: Some(1.0),
+            ..Settings::default()
+        };
+        let error = exported_files(&header, &weights, &clipped).unwrap_err();
+        assert!(error.to_string().contains("belong to energies"), "{error}");
+    }
+
+    /// Learned with τ, a checkpoint is exported with it, unless the settings say otherwise.
+    #[test]
+    fn the_gaussian_term_of_a_checkpoint_is_part_of_its_step() {
+        let mut header = Header::new(energy());
+        header.langevin = Some(Langevin {
+            step_size: 0.01,
+            temperature: 1e-4,
+            steps: 10,
+            tau: Some(0.15),
+        });
+        let learned = potential(&header, &Settings::default()).unwrap();
+        assert_eq!(learned.tau, Some(0.15));
+        let contract = contract(&header, &learned, &Settings::default(), &Tensors::new());
+        assert_eq!(contract.potential.unwrap().tau, Some(0.15));
+        let without = Settings {
+            potential: Some(Potential::default()),
+            ..Settings::default()
+        };
+        assert!(potential(&header, &without).unwrap().is_plain());
+        let clipped = Settings {
+            clip: Some(-1.0),
+            ..Settings::default()
+        };
+        let error = potential(&header, &clipped).unwrap_err().to_string();
+        assert!(error.contains("clip must be positive"), "{error}");
     }
 
     #[test]

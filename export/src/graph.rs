@@ -266,6 +266,40 @@ impl Graph {
         Ok(rebuilt.without_dead_nodes())
     }
 
+    /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Inputs and weights
+    /// of which `given` names a value here are not added but stand for that value.
+    ///
+    /// # Errors
+    /// A name of an input or weight is taken; or a given value does not fit where it is used.
+    pub fn append(
+        &mut self,
+        other: &Graph,
+        prefix: &str,
+        given: &BTreeMap<String, Value>,
+    ) -> Result<BTreeMap<String, Value>, Error> {
+        let mut mapping = Mapping(HashMap::with_capacity(other.nodes.len()));
+        for (index, node) in other.nodes.iter().enumerate() {
+            let is_open = matches!(node.source, Source::Input | Source::Weight);
+            let new = match given.get(&node.name).filter(|_| is_open) {
+                Some(&value) => value,
+                None => {
+                    let name = format!("{prefix}{}", node.name);
+                    let node = Node {
+                        name,
+                        ..node.clone()
+                    };
+                    self.copy(&node, &mapping)?
+                }
+            };
+            mapping.0.insert(Value(index), new);
+        }
+        Ok(other
+            .outputs
+            .iter()
+            .map(|(name, value)| (name.clone(), mapping.get(*value)))
+            .collect())
+    }
+
     /// Adds a node of another graph, its operands replaced by what stands for them here.
     pub(crate) fn copy(&mut self, node: &Node, mapping: &Mapping) -> Result<Value, Error> {
         match &node.source {

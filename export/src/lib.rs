@@ -12,6 +12,7 @@ mod fold;
 pub mod gradient;
 pub mod langevin;
 pub mod pipeline;
+pub mod potential;
 pub mod reference;
 pub mod rewrite;
 

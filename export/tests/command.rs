@@ -142,6 +142,71 @@ fn batch_and_opset_are_fixed_on_demand() {
 }
 
 #[test]
+fn a_potential_of_several_terms_is_one_step() {
+    let workplace = Workplace::new();
+    workplace
+        .export(&[
+            "init",
+            TINY,
+            "-o",
+            "prior",
+            "--seed",
+            "1",
+            "--temperature",
+            "0.5",
+        ])
+        .success();
+    let with = |arguments: &[&str], folder: &str| {
+        let arguments = [&["onnx", "checkpoint", "-o", folder], arguments].concat();
+        workplace.export(&arguments)
+    };
+    with(
+        &["--prior", "prior", "--tau", "0.15", "--clip", "2"],
+        "joint",
+    )
+    .success();
+    workplace
+        .export(&["inspect", "joint/step.onnx"])
+        .success()
+        .stdout(
+            contains("input: temperature []")
+                .and(contains("\"tau\": 0.15"))
+                .and(contains("\"clip\": 2.0"))
+                .and(contains("\"prior\": {"))
+                .and(contains("\"temperature\": 0.5")),
+        );
+    workplace
+        .export(&["inspect", "joint/energy.onnx"])
+        .success()
+        .stdout(contains("input: temperature []"));
+    with(&["--tau", "none"], "plain").success();
+    workplace
+        .export(&["inspect", "plain/energy.onnx"])
+        .success()
+        .stdout(
+            contains("temperature []")
+                .not()
+                .and(contains("potential").not()),
+        );
+    for (arguments, reason) in [
+        (
+            vec!["--prior", "nowhere"],
+            "--prior: nowhere: no such folder",
+        ),
+        (
+            vec!["--prior", "prior", "--prior-temperature=-1"],
+            "the prior's temperature must be positive",
+        ),
+        (vec!["--tau", "0"], "tau must be positive"),
+        (vec!["--clip", "0"], "clip must be positive"),
+    ] {
+        let arguments = [&["onnx", "checkpoint", "-o", "bad"], &arguments[..]].concat();
+        workplace.refuses(&arguments, reason);
+    }
+    assert!(!workplace.path("bad").exists());
+}
+
+#[test]
 fn published_networks_are_made_by_name() {
     let workplace = Workplace::new();
     for (name, width, output) in [

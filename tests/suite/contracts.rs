@@ -21,6 +21,8 @@ pub fn contract(kind: Kind, [channels, height, width]: [usize; 3], opset: Opset)
         batch: None,
         langevin: None,
         purification: None,
+        potential: None,
+        clip: None,
         n_classes: None,
         n_parameters: 1,
         opset: opset.number(),

@@ -1,6 +1,7 @@
 //! `export onnx`.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -8,16 +9,18 @@ use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
 use ebm_export::exported::{ExportedFile, Settings, exported_files, file_names};
 use ebm_export::file::Staged;
 use ebm_export::onnx::{Batch, Opset};
+use ebm_export::potential::{Potential, Prior};
 use ebm_export::rewrite::Rewrite;
 
 use super::{in_millions, print};
 
-/// Write a checkpoint as ONNX: energy, gradient and Langevin step, or the classifier.
+/// Write a checkpoint as ONNX: energy, gradient and Langevin step, or the classifier or generator.
 #[derive(Args)]
 #[command(after_help = "Examples:
   export onnx runs/digits -o model             the latest checkpoint of a run, any batch
   export onnx runs/digits -o model --batch 1   for runtimes that want static shapes
-  export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites")]
+  export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites
+  export onnx runs/longrun -o model --prior runs/prior --tau 0.15   a step down E/T + E_prior/T_prior + ‖x‖²/(2τ²)")]
 pub struct Arguments {
     /// A checkpoint folder, or a run folder (its latest checkpoint is taken)
     checkpoint: PathBuf,
@@ -39,6 +42,18 @@ pub struct Arguments {
     /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     rewrites: Option<Vec<Rewrite>>,
+    /// Add the energy of this checkpoint, divided by its own temperature, to what the files descend
+    #[arg(long, value_name = "CHECKPOINT")]
+    prior: Option<PathBuf>,
+    /// Temperature of the prior; without it, the one that the prior was learned with
+    #[arg(long, value_name = "T", requires = "prior")]
+    prior_temperature: Option<f64>,
+    /// Add ‖x‖²/(2τ²), or `none`; without it, the term with which the checkpoint was learned, if it has one
+    #[arg(long, value_name = "TAU")]
+    tau: Option<Tau>,
+    /// Shorten the drift (ε²/2)·∇U of a step to this L2 norm per image
+    #[arg(long, value_name = "NORM")]
+    clip: Option<f64>,
     /// Replace files of an earlier export
     #[arg(long)]
     force: bool,
@@ -52,8 +67,26 @@ enum WeightChoice {
     Last,
 }
 
+/// The deviation of the Gaussian term.
+#[derive(Clone, Copy)]
+struct Tau(Option<f64>);
+
+impl FromStr for Tau {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Tau, String> {
+        match text {
+            "none" => Ok(Tau(None)),
+            number => number
+                .parse()
+                .map(|tau| Tau(Some(tau)))
+                .map_err(|_| format!("expected a number or none, got {number:?}")),
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let settings = Settings {
+    let mut settings = Settings {
         opset: Opset::new(arguments.opset).context("--opset")?,
         batch: arguments
             .batch
@@ -64,10 +97,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             None if arguments.raw => Vec::new(),
             None => Rewrite::ALL.to_vec(),
         },
+        potential: None,
+        clip: arguments.clip,
     };
     let folder = checkpoint::resolve(&arguments.checkpoint)?;
     let header = checkpoint::read_header(&folder)?;
     check_room(arguments, &header)?;
+    settings.potential = Some(potential(arguments, &header)?);
     let weights = match arguments.weights {
         WeightChoice::Average => checkpoint::read_best_weights(&folder, &header),
         WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
@@ -92,6 +128,37 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         header.update,
         summary(&arguments.output, &files)
     ))
+}
+
+/// What the files descend.
+fn potential(arguments: &Arguments, header: &Header) -> Result<Potential> {
+    let mut potential = Potential::learned(header);
+    if let Some(Tau(tau)) = arguments.tau {
+        potential.tau = tau;
+    }
+    if let Some(path) = &arguments.prior {
+        potential.prior = Some(prior(path, arguments.prior_temperature)?);
+    }
+    Ok(potential)
+}
+
+fn prior(path: &Path, temperature: Option<f64>) -> Result<Prior> {
+    let folder = checkpoint::resolve(path).context("--prior")?;
+    let header = checkpoint::read_header(&folder).context("--prior")?;
+    let learned = header.langevin.as_ref();
+    let temperature = temperature
+        .or(learned.map(|langevin| langevin.temperature))
+        .with_context(|| {
+            format!(
+                "{} does not state the temperature that it was learned with; give --prior-temperature",
+                folder.display()
+            )
+        })?;
+    Ok(Prior {
+        weights: checkpoint::read_best_weights(&folder, &header).context("--prior")?,
+        network: header.network,
+        temperature,
+    })
 }
 
 /// Refuses what stands in the way of the files, before any work starts.

@@ -296,6 +296,8 @@ mod tests {
             batch: None,
             langevin: None,
             purification: None,
+            potential: None,
+            clip: None,
             n_classes: None,
             opset: Opset::DEFAULT.number(),
             n_parameters: weights.values().map(|weight| weight.data().len()).sum(),
