@@ -86,6 +86,9 @@ pub enum Error {
         /// What was expected and what came.
         problem: String,
     },
+    /// A file of weights or a map of names that does not fit.
+    #[error("{0}")]
+    Import(String),
     /// A file or folder that is not a checkpoint, or a damaged one.
     #[error("{path}: {problem}")]
     Checkpoint {

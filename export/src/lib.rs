@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod contract;
 pub mod exported;
 pub mod file;
+pub mod import;
 pub mod onnx;
 
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! Commands: what the user types, what is done, what is printed.
 
+mod import;
 mod init;
 mod inspect;
 mod network;
@@ -23,6 +24,7 @@ enum Command {
     Onnx(onnx::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
+    Import(import::Arguments),
 }
 
 pub fn run() -> Result<()> {
@@ -30,6 +32,7 @@ pub fn run() -> Result<()> {
         Command::Onnx(arguments) => onnx::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
     }
 }
 
