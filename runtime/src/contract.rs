@@ -34,6 +34,8 @@ pub enum Kind {
     Step,
     /// `x → logits`.
     Classifier,
+    /// `z → image`.
+    Generator,
 }
 
 impl fmt::Display for Kind {
@@ -43,6 +45,7 @@ impl fmt::Display for Kind {
             Self::Gradient => "gradient",
             Self::Step => "step",
             Self::Classifier => "classifier",
+            Self::Generator => "generator",
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod contracts;
+mod exports;
 mod gradients;
 mod life_cycle;
 mod networks;

@@ -1,6 +1,6 @@
 //! The networks under test, their weights and images.
 
-use ebm_export::arch::{Activation, Network, Sngan};
+use ebm_export::arch::{Activation, Biggan, Network, Sngan};
 use ebm_export::tensor::{Tensor, Tensors};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -29,7 +29,22 @@ pub fn free_form(activation: Activation) -> (String, Network) {
     )
 }
 
-/// Every energy network, narrow: the published ones and the free form with every activation.
+/// A small BigGAN energy with everything that the published ones have, on images of which a pool leaves a row and a column out.
+fn bottlenecks(activation: Activation) -> (String, Network) {
+    let network = Biggan {
+        image_size: 10,
+        channels: 2,
+        stem: 8,
+        widths: vec![8, 16, 16, 20],
+        pools: vec![false, true, true, false],
+        attention: Some(1),
+        activation,
+    };
+    let name = format!("bottlenecks with {activation:?}");
+    (name, Network::Biggan(network))
+}
+
+/// Every energy network, narrow: the published ones of the SNGAN family, bottlenecks with attention, and the free form with every activation.
 pub fn energies() -> Vec<(String, Network)> {
     let published = [
         ("sngan32", Sngan::sngan32(8)),
@@ -39,18 +54,21 @@ pub fn energies() -> Vec<(String, Network)> {
     let published = published.map(|(name, network)| (name.to_string(), Network::Sngan(network)));
     published
         .into_iter()
+        .chain([Activation::Relu, Activation::Silu].map(bottlenecks))
         .chain(ACTIVATIONS.map(free_form))
         .collect()
 }
 
-/// Initial weights with biases that are not zero, so that no bias goes untested.
+/// Initial weights with biases, running means and gains of attention that are not zero, so that none of them goes untested.
 pub fn weights(network: &Network, seed: u64) -> Tensors {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = network.initial_weights(seed).unwrap();
-    for (_, bias) in weights
-        .iter_mut()
-        .filter(|(name, _)| name.ends_with(".bias"))
-    {
+    let begins_at_zero = |name: &str| {
+        [".bias", ".mean", ".gamma"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
+    for (_, bias) in weights.iter_mut().filter(|(name, _)| begins_at_zero(name)) {
         let data = bias
             .data()
             .iter()
@@ -112,11 +130,8 @@ pub fn slope_difference(network: &Network, wanted: &[f64], got: &[f64], batch: u
 }
 
 fn is_piecewise_linear(network: &Network) -> bool {
-    let Network::Sngan(sngan) = network else {
-        panic!("{network:?} is not an energy network");
-    };
     matches!(
-        sngan.activation,
+        network.activation(),
         Activation::Relu | Activation::LeakyRelu { .. }
     )
 }

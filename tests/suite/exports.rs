@@ -1,0 +1,163 @@
+//! Exported generators, classifiers and steps of joint potentials compute on every backend what the interpreter computes in f64.
+
+use std::collections::BTreeMap;
+
+use ebm_export::arch::{Activation, BigganGenerator, Classes, Network, SnganGenerator, WideResnet};
+use ebm_export::checkpoint::Header;
+use ebm_export::exported::{ExportedFile, Settings, exported_files};
+use ebm_export::graph::Graph;
+use ebm_export::langevin::clipped_step_graph;
+use ebm_export::pipeline::gradient_graph;
+use ebm_export::potential::{Potential, Prior};
+use ebm_export::reference::{bindings, evaluate, to_array};
+use ebm_export::tensor::{Tensor, Tensors};
+use ebm_runtime::{Input, Model, Output};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::agreement::backends;
+use crate::networks::{free_form, weights, worst_difference};
+
+const TOLERANCE: f64 = 1e-4;
+const BATCH: usize = 3;
+
+/// Small networks that are no energies, with everything that the published ones have.
+fn others() -> Vec<Network> {
+    let activation = Activation::Relu;
+    let generator = |classes, resize| {
+        Network::BigganGenerator(BigganGenerator {
+            latent: 6,
+            channels: 3,
+            classes,
+            bottom: 16,
+            widths: vec![16, 16, 8],
+            upsamples: vec![false, true, true],
+            attention: Some(2),
+            resize,
+            norm_epsilon: 1e-4,
+            activation,
+        })
+    };
+    let classes = Classes {
+        n_classes: 5,
+        embedding: 4,
+    };
+    vec![
+        Network::SnganGenerator(SnganGenerator {
+            latent: 6,
+            widths: vec![8, 6, 4],
+            ..SnganGenerator::gen_sngan32(1)
+        }),
+        generator(None, None),
+        generator(Some(classes), Some(11)),
+        Network::WideResnet(WideResnet {
+            image_size: 8,
+            depth: 10,
+            ..WideResnet::wrn28(1)
+        }),
+    ]
+}
+
+/// Values of all inputs of a graph by name: between −1 and 1.
+fn inputs(graph: &Graph) -> BTreeMap<String, Tensor> {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut draw = |value| {
+        let shape = graph.shape(value).concrete(BATCH);
+        let count = shape.iter().product();
+        let data = (0..count).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+        (graph.node(value).name.clone(), Tensor::new(&shape, data))
+    };
+    graph.inputs().map(&mut draw).collect()
+}
+
+/// Asserts that a file gives the output that the graph has, on every backend.
+fn check(
+    file: ExportedFile,
+    graph: &Graph,
+    weights: &Tensors,
+    inputs: &BTreeMap<String, Tensor>,
+    output: &str,
+) {
+    let mut values = bindings(weights);
+    values.extend(
+        inputs
+            .iter()
+            .map(|(name, tensor)| (name.clone(), to_array(tensor))),
+    );
+    let wanted = evaluate(graph, &values).unwrap().remove(output).unwrap();
+    let model = Model::from_bytes(file.model.to_bytes(), file.name).unwrap();
+    for backend in backends() {
+        let mut session = backend.prepare(&model, 1).unwrap();
+        let given: Vec<Input<'_>> = inputs
+            .iter()
+            .map(|(name, tensor)| Input {
+                name,
+                shape: tensor.shape(),
+                values: tensor.data(),
+            })
+            .collect();
+        let mut got = vec![0.0; wanted.len()];
+        let mut outputs = [Output {
+            name: output,
+            shape: wanted.shape(),
+            values: &mut got,
+        }];
+        session.run(&given, &mut outputs).unwrap();
+        let wanted: Vec<f64> = wanted.iter().copied().collect();
+        let got: Vec<f64> = got.into_iter().map(f64::from).collect();
+        let error = worst_difference(&wanted, &got, BATCH);
+        let backend = backend.name();
+        assert!(error <= TOLERANCE, "{output} on {backend}: off by {error}");
+    }
+}
+
+#[test]
+fn generators_and_classifiers_agree_on_every_backend() {
+    for network in others() {
+        let graph = network.graph().unwrap();
+        let weights = weights(&network, 1);
+        let header = Header::new(network);
+        let [file] = exported_files(&header, &weights, &Settings::default())
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let output = graph.outputs()[0].0.clone();
+        check(file, &graph, &weights, &inputs(&graph), &output);
+    }
+}
+
+/// Prior, Gaussian term and a clip that shortens the drift, at a temperature that is not the prior's.
+#[test]
+fn steps_of_joint_potentials_agree_on_every_backend() {
+    let (_, network) = free_form(Activation::Silu);
+    let (_, prior) = free_form(Activation::Gelu);
+    let prior = Prior {
+        weights: weights(&prior, 2),
+        network: prior,
+        temperature: 0.02,
+    };
+    let potential = Potential {
+        prior: Some(prior),
+        tau: Some(0.5),
+    };
+    let own = weights(&network, 1);
+    let gradient = gradient_graph(&network.graph().unwrap(), &[]).unwrap();
+    let gradient = potential.gradient_graph(&gradient, &[]).unwrap();
+    let clip = 0.05;
+    let graph = clipped_step_graph(&gradient, Some(clip)).unwrap();
+    let mut inputs = inputs(&graph);
+    for (name, value) in [("step_size", 0.2), ("temperature", 0.01)] {
+        inputs.insert(name.to_string(), Tensor::scalar(value));
+    }
+    let all_weights = potential.weights(&own);
+    let settings = Settings {
+        potential: Some(potential),
+        clip: Some(f64::from(clip)),
+        ..Settings::default()
+    };
+    let files = exported_files(&Header::new(network), &own, &settings).unwrap();
+    let step = files.into_iter().find(|file| file.name == "step.onnx");
+    let step = step.unwrap();
+    check(step.clone(), &graph, &all_weights, &inputs, "x_next");
+    check(step, &graph, &all_weights, &inputs, "gradient_norm");
+}
