@@ -1,7 +1,8 @@
-//! The tasks of this workspace: `cargo xtask setup`, `cargo xtask test` and `cargo xtask demo`.
+//! The tasks of this workspace: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo` and `cargo xtask bench`.
 //!
 //! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
 
+pub mod bench;
 pub mod cache;
 pub mod demo;
 pub mod link;

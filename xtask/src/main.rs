@@ -1,9 +1,11 @@
 //! `cargo xtask`: reads what was typed, runs the task, says in one sentence what went wrong.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::bench::{self, Effort};
 use xtask::demo::{self, Existing};
 use xtask::setup::{self, Flavour, Libtorch};
 use xtask::surroundings::Surroundings;
@@ -14,6 +16,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask setup --cuda   libraries for an NVIDIA GPU (2.5 GB to fetch)
   cargo xtask demo           learn, export, attack and purify on real digits
   cargo xtask test           everything that a change has to pass
+  cargo xtask bench gradient one gradient on ONNX Runtime against PyTorch
 
 Building only the runtime and the exporter needs no set-up:
   cargo build --release -p ebm-export -p ebm-runtime";
@@ -23,7 +26,17 @@ const SETUP_VARIABLES: &str = "Variables:
   LIBTORCH         a libtorch 2.11.0 of your own: nothing is fetched in its place
   ORT_DYLIB_PATH   an ONNX Runtime library of your own (1.24 or later): nothing is fetched in its place";
 
-/// Set-up, demonstration and tests of EBM Life Cycle.
+const BENCH_HELP: &str = "Examples:
+  cargo xtask bench gradient                     all cases (about 15 minutes); writes benches/results/gradient.{json,md,svg}
+  cargo xtask bench gradient --quick             one case, to see that everything works
+  cargo xtask bench gradient --json rows.json    the rows in a file of yours as well
+
+Variables:
+  EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
+
+Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
+
+/// Set-up, demonstration, tests and benchmarks of EBM Life Cycle.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -54,6 +67,23 @@ enum Task {
         #[arg(long)]
         force: bool,
     },
+    /// Measure against others
+    #[command(subcommand)]
+    Bench(Benchmark),
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Time one gradient of energy networks on ONNX Runtime against PyTorch, after comparing both with f64
+    #[command(after_help = BENCH_HELP)]
+    Gradient {
+        /// Write the rows to this file as well
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// One case and few rounds; nothing is written below benches/results
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,5 +104,9 @@ fn run(task: Task) -> Result<()> {
         Task::Test => test::test(&surroundings),
         Task::Demo { force: false } => demo::demo(&surroundings, Existing::OfDemo),
         Task::Demo { force: true } => demo::demo(&surroundings, Existing::Any),
+        Task::Bench(Benchmark::Gradient { json, quick }) => {
+            let effort = if quick { Effort::Quick } else { Effort::Full };
+            bench::gradient(&surroundings, effort, json.as_deref())
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! `cargo xtask test` and `cargo xtask demo` with a cargo and programs that only say what they were told.
+//! `cargo xtask test`, `cargo xtask demo` and `cargo xtask bench` with a cargo and programs that only say what they were told.
 
 use std::fs;
 use std::path::PathBuf;
 
 use crate::fixture::Fixture;
+use xtask::bench::{self, Effort};
 use xtask::demo::{self, Existing};
 use xtask::surroundings::Surroundings;
 use xtask::test;
@@ -119,4 +120,116 @@ fn a_demo_asks_before_it_touches_a_folder_of_someone_else() {
         0,
         "nothing was built before the refusal"
     );
+}
+
+/// A python that has all modules but those named in MISSING, and as a rival writes one row.
+const RIVAL: &str = r#"#!/bin/sh
+if [ "$1" = -c ]; then
+  for module in $MISSING; do [ "$2" = "import $module" ] && exit 1; done
+  exit 0
+fi
+echo "$*" >> "$FIXTURE/steps"
+while [ $# -gt 0 ]; do
+  case $1 in --output) output=$2 ;; --name) name=$2 ;; --batch) batch=$2 ;; --threads) threads=$2 ;; esac
+  shift
+done
+cat > "$output" <<ROWS
+{"date": "2026-01-31", "machine": "none", "versions": {"torch": "2"}, "rounds": 1, "rows": [
+  {"network": "$name", "width": 4, "batch": $batch, "threads": $threads, "form": "onnxruntime", "milliseconds": 2.0,
+   "quartiles": [2.0, 2.0], "ratio_to_pytorch_eager": 1.0, "gradient_error": 1e-6}]}
+ROWS
+"#;
+
+/// A fixture whose python runs rivals, except that these modules are missing.
+fn bench_fixture(missing: &str) -> (Fixture, Surroundings) {
+    let fixture = Fixture::new();
+    fixture.program("cargo", CARGO);
+    fixture.program("python3", RIVAL);
+    let cargo = fixture.folder().join("bin/cargo");
+    let cat = "/bin/cat";
+    std::os::unix::fs::symlink(cat, fixture.folder().join("bin/cat")).unwrap();
+    let surroundings =
+        fixture.surroundings(&[("CARGO", &cargo), ("MISSING", &PathBuf::from(missing))]);
+    let target = surroundings.target().join("release");
+    fs::create_dir_all(&target).unwrap();
+    fixture.program("export", PROGRAM);
+    fs::rename(fixture.folder().join("bin/export"), target.join("export")).unwrap();
+    (fixture, surroundings)
+}
+
+#[test]
+fn a_benchmark_keeps_table_chart_and_rows() {
+    let (fixture, surroundings) = bench_fixture("");
+    let rows = fixture.folder().join("rows.json");
+    bench::gradient(&surroundings, Effort::Full, Some(&rows)).unwrap();
+    let results = fixture.clone().join("benches/results");
+    let kept = fs::read_to_string(results.join("gradient.json")).unwrap();
+    assert_eq!(kept, fs::read_to_string(rows).unwrap());
+    assert!(kept.contains("sngan128"), "{kept}");
+    let table = fs::read_to_string(results.join("gradient.md")).unwrap();
+    assert!(
+        table.contains("| sngan64 | 4 | 1 | 2 | 2.00 (1.00) |"),
+        "{table}"
+    );
+    assert!(results.join("gradient.svg").is_file());
+    assert!(
+        steps(&fixture)
+            .iter()
+            .any(|step| step == "export init sngan64 -o target/bench-gradient/sngan64/checkpoint"),
+        "{:?}",
+        steps(&fixture)
+    );
+}
+
+#[test]
+fn a_quick_benchmark_keeps_nothing_but_what_was_asked_for() {
+    let (fixture, surroundings) = bench_fixture("");
+    let rows = fixture.folder().join("rows.json");
+    bench::gradient(&surroundings, Effort::Quick, Some(&rows)).unwrap();
+    assert!(rows.is_file() && !fixture.clone().join("benches").exists());
+    assert_eq!(steps(&fixture).len(), 5, "{:?}", steps(&fixture));
+}
+
+#[test]
+fn what_a_benchmark_misses_is_said_before_anything_is_built() {
+    type Damage = fn(&Fixture);
+    let cases: &[(&str, Damage, &str)] = &[
+        (
+            "",
+            |fixture| fixture.without("python3"),
+            "there is no python3",
+        ),
+        (
+            "torch safetensors.torch",
+            |_| (),
+            "python3 has no torch, safetensors.torch",
+        ),
+    ];
+    for (missing, damage, expected) in cases {
+        let (fixture, surroundings) = bench_fixture(missing);
+        damage(&fixture);
+        let error = bench::gradient(&surroundings, Effort::Quick, None)
+            .unwrap_err()
+            .to_string();
+        for part in [expected, &"pip install torch", &"EBM_BENCH_PYTHON"] {
+            assert!(error.contains(part), "expected {part:?} in {error:?}");
+        }
+        assert_eq!(steps(&fixture).len(), 0, "{expected}");
+    }
+}
+
+#[test]
+fn a_python_of_the_users_runs_the_rivals() {
+    let (fixture, _) = bench_fixture("");
+    let own = fixture.folder().join("own-python");
+    fs::rename(fixture.folder().join("bin/python3"), &own).unwrap();
+    let cargo = fixture.folder().join("bin/cargo");
+    let surroundings = fixture.surroundings(&[("CARGO", &cargo), ("EBM_BENCH_PYTHON", &own)]);
+    bench::gradient(&surroundings, Effort::Quick, None).unwrap();
+    let absent = fixture.folder().join("nothing");
+    let surroundings = fixture.surroundings(&[("CARGO", &cargo), ("EBM_BENCH_PYTHON", &absent)]);
+    let error = bench::gradient(&surroundings, Effort::Quick, None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("nothing, which runs the rivals"), "{error}");
 }

@@ -1,0 +1,195 @@
+"""Times one gradient of an energy network: exported files on ONNX Runtime against PyTorch, one network, batch and number of threads.
+
+All forms compute the gradient of the same function: the network of a checkpoint that `export init` wrote, with its weights.
+Correctness comes first: each form is compared with the gradient in f64 by PyTorch's autograd, and one that is off ends the program
+before anything is timed. Then the forms take turns, round by round, so that a disturbance of the machine meets all of them.
+
+    rival.py --checkpoint DIR --onnx FILE --raw-onnx FILE --batch 1 --threads 1 --rounds 40 --output rows.json
+
+Wanted: numpy, onnxruntime, safetensors, torch.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+import numpy
+import onnxruntime
+import safetensors.torch
+import torch
+
+from networks import energy_of
+
+# Largest median over images of the relative L2 error of a gradient in f32, against f64. A median, since a pre-activation within rounding of
+# zero flips the mask of one image and moves that image's error to 1e-3, on every engine.
+MAX_ERROR = 1e-4
+# Images on which the forms are compared before they are timed.
+N_COMPARED = 4
+# Rest before each sample in seconds: the threads of the form that ran before spin for a while.
+PAUSE = 0.05
+# Runs of each form before the first round.
+N_WARM_UPS = 3
+SEED = 0
+
+PYTORCH_EAGER = "pytorch eager"
+FORMS = {
+    PYTORCH_EAGER: "autograd of the network as described, NCHW",
+    "pytorch channels-last, same algebra": "autograd of the network with its pooled convolutions rewritten by hand, NHWC",
+    "onnxruntime, raw": "exported with --raw",
+    "onnxruntime": "exported with the default rewrites",
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Times one gradient of an energy network.")
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="folder that `export init` wrote")
+    parser.add_argument("--onnx", type=pathlib.Path, required=True, help="gradient.onnx with the default rewrites")
+    parser.add_argument("--raw-onnx", type=pathlib.Path, required=True, help="gradient.onnx without rewrites")
+    parser.add_argument("--name", required=True, help="name of the network in the rows")
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file for the rows")
+    return parser.parse_args()
+
+
+def pytorch_form(description, weights, algebra, memory_format):
+    """`x [N, C, H, W]` as an array to the gradient as an array, by autograd."""
+    weights = {
+        name: weight.contiguous(memory_format=memory_format) if weight.dim() == 4 else weight
+        for name, weight in weights.items()
+    }
+    dtype = next(iter(weights.values())).dtype
+
+    def gradient(x):
+        x = torch.from_numpy(x).to(dtype).contiguous(memory_format=memory_format).requires_grad_(True)
+        energy = energy_of(description, weights, x, algebra)
+        return torch.autograd.grad(energy.sum(), x)[0].numpy()
+
+    return gradient
+
+
+def onnxruntime_form(path, n_threads):
+    """`x [N, C, H, W]` as an array to the gradient as an array, by an exported file."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = n_threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(["gradient"], {"x": x})[0]
+
+
+def error_of(form, x, wanted):
+    """The median over images of the relative L2 error."""
+    got = form(x).astype(numpy.float64)
+    return statistics.median(
+        float(numpy.linalg.norm(got[image] - wanted[image]) / numpy.linalg.norm(wanted[image])) for image in range(len(x))
+    )
+
+
+def checked_errors(forms, x, wanted):
+    errors = {name: error_of(form, x, wanted) for name, form in forms.items()}
+    wrong = {name: error for name, error in errors.items() if not error <= MAX_ERROR}
+    if wrong:
+        sys.exit(f"error: gradients differ from f64 by more than {MAX_ERROR}, so nothing was timed: {wrong}")
+    return errors
+
+
+def milliseconds(form, x):
+    """One run, after one that wakes the threads and fills the caches, as in the middle of a chain of Langevin steps."""
+    time.sleep(PAUSE)
+    form(x)
+    started = time.perf_counter()
+    form(x)
+    return (time.perf_counter() - started) * 1e3
+
+
+def timed(forms, x, n_rounds):
+    """Samples of each form in milliseconds per image."""
+    for form in forms.values():
+        for _ in range(N_WARM_UPS):
+            form(x)
+    samples = {name: [] for name in forms}
+    for _ in range(n_rounds):
+        for name, form in forms.items():
+            samples[name].append(milliseconds(form, x) / len(x))
+    return samples
+
+
+def processor():
+    """Name of the processor, for people."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def rows_of(options, description, samples, errors):
+    eager = statistics.median(samples[PYTORCH_EAGER])
+    for name, values in samples.items():
+        lower, middle, upper = statistics.quantiles(values, n=4)
+        yield {
+            "network": options.name,
+            "width": description["widths"][0],
+            "batch": options.batch,
+            "threads": options.threads,
+            "form": name,
+            "milliseconds": round(middle, 4),
+            "quartiles": [round(lower, 4), round(upper, 4)],
+            "ratio_to_pytorch_eager": round(eager / middle, 4),
+            "gradient_error": float(f"{errors[name]:.2e}"),
+        }
+
+
+def main():
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    description = json.loads((options.checkpoint / "checkpoint.json").read_text())["network"]
+    weights = safetensors.torch.load_file(options.checkpoint / "weights.safetensors")
+    size, channels = description["image_size"], description["channels"]
+    draw = numpy.random.default_rng(SEED)
+    images = draw.uniform(-1, 1, (max(N_COMPARED, options.batch), channels, size, size)).astype(numpy.float32)
+
+    exact_weights = {name: weight.double() for name, weight in weights.items()}
+    exact = pytorch_form(description, exact_weights, "as described", torch.contiguous_format)
+    wanted = numpy.concatenate([exact(image[None]) for image in images[:N_COMPARED]])
+
+    forms = dict(
+        zip(
+            FORMS,
+            [
+                pytorch_form(description, weights, "as described", torch.contiguous_format),
+                pytorch_form(description, weights, "rewritten", torch.channels_last),
+                onnxruntime_form(options.raw_onnx, options.threads),
+                onnxruntime_form(options.onnx, options.threads),
+            ],
+            strict=True,
+        )
+    )
+    errors = checked_errors(forms, images[:N_COMPARED], wanted)
+    samples = timed(forms, images[: options.batch], options.rounds)
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        "rounds": options.rounds,
+        "rows": list(rows_of(options, description, samples, errors)),
+    }
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+//! The bars of a report as an SVG picture: how many times faster than PyTorch eager each form is.
+
+use std::fmt::Write;
+
+use super::report::{Report, Row};
+
+const WIDTH: f64 = 960.0;
+const HEAD: f64 = 64.0;
+const TITLE: f64 = 24.0;
+const BAR: f64 = 18.0;
+const GAP: f64 = 14.0;
+/// Where bars begin; the names of the forms stand to the left.
+const LEFT: f64 = 270.0;
+/// Room for the text behind the longest bar.
+const RIGHT: f64 = 170.0;
+const COLOURS: [&str; 4] = ["#9aa0a6", "#6f7d8c", "#7fb3d5", "#1f77b4"];
+
+/// The picture.
+pub fn svg(report: &Report) -> String {
+    let longest = report
+        .rows
+        .iter()
+        .map(|row| row.ratio_to_pytorch_eager)
+        .fold(1.0, f64::max);
+    let scale = (WIDTH - LEFT - RIGHT) / longest;
+    let mut body = text(
+        16.0,
+        26.0,
+        17,
+        "One gradient: times faster than PyTorch eager",
+    );
+    body += &text(16.0, 46.0, 12, &report.surroundings());
+    let mut top = HEAD;
+    for rows in report.cases() {
+        body += &text(16.0, top + 14.0, 14, &title(&rows[0]));
+        top += TITLE;
+        for (row, colour) in rows.iter().zip(COLOURS.iter().cycle()) {
+            body += &bar(row, colour, top, scale);
+            top += BAR;
+        }
+        top += GAP;
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {top}\" font-family=\"sans-serif\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
+    )
+}
+
+fn title(row: &Row) -> String {
+    format!(
+        "{} of width {}, batch {}, threads: {}",
+        row.network, row.width, row.batch, row.threads
+    )
+}
+
+fn bar(row: &Row, colour: &str, top: f64, scale: f64) -> String {
+    let length = row.ratio_to_pytorch_eager * scale;
+    let label = format!(
+        "{:.2}×, {:.2} ms per image",
+        row.ratio_to_pytorch_eager, row.milliseconds
+    );
+    let mut bar = text(32.0, top + 13.0, 12, &row.form);
+    writeln!(
+        bar,
+        "<rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>",
+        top + 1.0,
+        BAR - 3.0
+    )
+    .expect("a string takes any text");
+    bar + &text(LEFT + length + 6.0, top + 13.0, 12, &label)
+}
+
+fn text(x: f64, y: f64, size: usize, content: &str) -> String {
+    let content = content
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\">{content}</text>\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::measured;
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_bar_as_long_as_its_ratio() {
+        let picture = svg(&measured());
+        let lengths: Vec<f64> = picture
+            .lines()
+            .filter(|line| line.contains("fill=\"#"))
+            .filter_map(|line| {
+                line.split("width=\"")
+                    .nth(1)?
+                    .split('"')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        assert_eq!(lengths.len(), 4);
+        assert!((lengths[1] / lengths[0] - 2.5).abs() < 1e-3, "{lengths:?}");
+        assert!(picture.contains("a &lt;fast&gt; machine"), "{picture}");
+    }
+}
