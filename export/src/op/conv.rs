@@ -2,14 +2,13 @@
 
 use ndarray::{ArrayD, Ix4};
 
-use super::{
-    BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, image_extents, image_type,
-};
+use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// `Conv`: x `[N, C, H, W]`, weight `[O, C/groups, kh, kw]`, optional bias `[O]` → `[N, O, H', W']` with
-/// `H' = (H + top + bottom − dilation·(kh − 1) − 1) / stride + 1`.
+/// `H' = (H + top + bottom − dilation·(kh − 1) − 1) / stride + 1`. Where the kernel is one pixel high (or wide), without stride and pads, the
+/// batch may stand on the rows (or columns) in place of axis 0, since nothing is summed along them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conv {
     /// Step between outputs, vertical and horizontal.
@@ -57,7 +56,7 @@ impl Conv {
 }
 
 /// The transpose of [`Conv`], ONNX's `ConvTranspose`: x `[N, C, H, W]`, weight `[C, O/groups, kh, kw]`, optional bias `[O]`
-/// → `[N, O, H', W']` with `H' = stride·(H − 1) + dilation·(kh − 1) + 1 + output_pad − top − bottom`.
+/// → `[N, O, H', W']` with `H' = stride·(H − 1) + dilation·(kh − 1) + 1 + output_pad − top − bottom`. The batch may stand where it may in [`Conv`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvTranspose {
     /// Step between outputs of the convolution that this transposes.
@@ -87,42 +86,93 @@ impl ConvTranspose {
     }
 }
 
-/// `[rows of the kernel, columns]` and the check of weight and bias against the channels.
-fn check_weight(
-    inputs: &[&ValueType],
-    groups: usize,
-    channels_of: impl Fn(&[usize]) -> (usize, usize),
-) -> Result<(Dim, [usize; 3], Vec<usize>, usize), String> {
-    let (x, weight, bias) = match inputs.len() {
-        2 => floats::<2>(inputs).map(|[x, weight]| (x, weight, None))?,
-        _ => floats::<3>(inputs).map(|[x, weight, bias]| (x, weight, Some(bias)))?,
-    };
-    let image = image_extents(x)?;
-    if image.contains(&0) {
-        return Err(format!("expected an image with pixels, got {x}"));
+/// Images and weight of a convolution whose operands fit each other.
+struct Operands {
+    /// Batch, channels, rows and columns.
+    image: [Dim; 4],
+    /// Rows and columns of the kernel.
+    kernel: [usize; 2],
+    /// Channels of the result.
+    outputs: usize,
+}
+
+impl Operands {
+    /// `channels_of` gives the input and output channels of a weight.
+    fn check(
+        inputs: &[&ValueType],
+        groups: usize,
+        channels_of: impl Fn(&[usize]) -> (usize, usize),
+    ) -> Result<Operands, String> {
+        let (x, weight, bias) = match inputs.len() {
+            2 => floats::<2>(inputs).map(|[x, weight]| (x, weight, None))?,
+            _ => floats::<3>(inputs).map(|[x, weight, bias]| (x, weight, Some(bias)))?,
+        };
+        let image: [Dim; 4] =
+            x.0.as_slice()
+                .try_into()
+                .map_err(|_| format!("expected [N, C, H, W], got {x}"))?;
+        let Dim::Size(channels) = image[1] else {
+            return Err(format!("expected [N, C, H, W], got {x}"));
+        };
+        if image[1..].contains(&Dim::Size(0)) {
+            return Err(format!("expected an image with pixels, got {x}"));
+        }
+        let weight: Vec<usize> = (0..weight.rank())
+            .filter_map(|axis| weight.size(axis))
+            .collect();
+        if weight.len() != 4 || groups == 0 || weight.contains(&0) {
+            return Err(format!(
+                "expected a weight of four positive fixed extents and groups ≥ 1, got {weight:?} and {groups}"
+            ));
+        }
+        let (inputs_wanted, outputs) = channels_of(&weight);
+        if channels != inputs_wanted || !weight[0].is_multiple_of(groups) {
+            return Err(format!(
+                "weight {weight:?} in {groups} groups takes {inputs_wanted} channels, got {channels}"
+            ));
+        }
+        if bias.is_some_and(|bias| *bias != Shape::fixed(&[outputs])) {
+            return Err(format!(
+                "expected a bias [{outputs}], got {}",
+                bias.map_or_else(String::new, Shape::to_string)
+            ));
+        }
+        Ok(Operands {
+            image,
+            kernel: [weight[2], weight[3]],
+            outputs,
+        })
     }
-    let weight: Vec<usize> = (0..weight.rank())
-        .filter_map(|axis| weight.size(axis))
-        .collect();
-    if weight.len() != 4 || groups == 0 || weight.contains(&0) {
-        return Err(format!(
-            "expected a weight of four positive fixed extents and groups ≥ 1, got {weight:?} and {groups}"
-        ));
+
+    /// The type of the result, given its extent along an axis (0: rows, 1: columns) for that of the image and of the kernel.
+    fn result(
+        &self,
+        strides: [usize; 2],
+        pads: [usize; 4],
+        extent: impl Fn(usize, usize, usize) -> Result<usize, String>,
+    ) -> Result<ValueType, String> {
+        let [batch, _, rows, columns] = self.image;
+        let along = |axis: usize, dim: Dim| {
+            let kernel = self.kernel[axis];
+            // What is true of one pixel is true of each: that attributes make sense is checked on one, for the batch too.
+            let one = extent(axis, 1, kernel);
+            let alone = (kernel, strides[axis], pads[axis], pads[axis + 2]) == (1, 1, 0, 0);
+            match dim {
+                Dim::Size(size) => extent(axis, size, kernel).map(Dim::Size),
+                Dim::Batch { .. } if alone => one.map(|_| dim),
+                Dim::Batch { .. } => Err(format!(
+                    "cannot convolve along the batch in [{batch}, .., {rows}, {columns}]: this mixes the images of a batch"
+                )),
+            }
+        };
+        let extents = vec![
+            batch,
+            Dim::Size(self.outputs),
+            along(0, rows)?,
+            along(1, columns)?,
+        ];
+        Ok(ValueType::f32(Shape(extents)))
     }
-    let (inputs_wanted, outputs) = channels_of(&weight);
-    if image[0] != inputs_wanted || !weight[0].is_multiple_of(groups) {
-        return Err(format!(
-            "weight {weight:?} in {groups} groups takes {inputs_wanted} channels, got {}",
-            image[0]
-        ));
-    }
-    if bias.is_some_and(|bias| *bias != Shape::fixed(&[outputs])) {
-        return Err(format!(
-            "expected a bias [{outputs}], got {}",
-            bias.map_or_else(String::new, Shape::to_string)
-        ));
-    }
-    Ok((x.0[0], image, weight, outputs))
 }
 
 impl Operator for Conv {
@@ -131,13 +181,12 @@ impl Operator for Conv {
     }
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
-        let (batch, [_, height, width], weight, outputs) =
-            check_weight(inputs, self.groups, |weight| {
-                (weight[1] * self.groups, weight[0])
-            })?;
-        let height = self.output_extent(0, height, weight[2])?;
-        let width = self.output_extent(1, width, weight[3])?;
-        Ok(image_type(batch, [outputs, height, width]))
+        let channels_of = |weight: &[usize]| (weight[1] * self.groups, weight[0]);
+        Operands::check(inputs, self.groups, channels_of)?.result(
+            self.strides,
+            self.pads,
+            |axis, extent, kernel| self.output_extent(axis, extent, kernel),
+        )
     }
 
     fn to_onnx(&self) -> OnnxOperator {
@@ -189,21 +238,22 @@ impl Operator for Conv {
     ) -> Result<Vec<Option<Value>>, Error> {
         only_image_wanted(self.name(), step)?;
         let cotangent = step.full_cotangent(graph)?;
-        let [_, height, width] =
-            image_extents(graph.shape(step.inputs[0])).map_err(|p| step.unsupported("Conv", &p))?;
-        let [_, rows, columns] =
-            image_extents(graph.shape(cotangent)).map_err(|p| step.unsupported("Conv", &p))?;
-        let weight = graph.shape(step.inputs[1]).clone();
-        let left_over = |axis: usize, extent: usize, outputs: usize| {
-            let kernel = weight.size(axis + 2).unwrap_or(1);
-            let covered =
-                self.strides[axis] * (outputs - 1) + self.dilations[axis] * (kernel - 1) + 1;
-            extent + self.pads[axis] + self.pads[axis + 2] - covered
+        let [x, weight] = [0, 1].map(|operand| graph.shape(step.inputs[operand]).clone());
+        let result = graph.shape(cotangent).clone();
+        // Along an axis of the batch the convolution has neither kernel nor stride, and leaves nothing over.
+        let left_over = |axis: usize| match [&x, &weight, &result].map(|shape| shape.size(axis + 2))
+        {
+            [Some(extent), Some(kernel), Some(outputs)] => {
+                let covered =
+                    self.strides[axis] * (outputs - 1) + self.dilations[axis] * (kernel - 1) + 1;
+                extent + self.pads[axis] + self.pads[axis + 2] - covered
+            }
+            _ => 0,
         };
         let transpose = ConvTranspose {
             strides: self.strides,
             pads: self.pads,
-            output_pads: [left_over(0, height, rows), left_over(1, width, columns)],
+            output_pads: [left_over(0), left_over(1)],
             dilations: self.dilations,
             groups: self.groups,
         };
@@ -227,19 +277,17 @@ impl Operator for ConvTranspose {
     }
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
-        let (batch, [_, height, width], weight, outputs) =
-            check_weight(inputs, self.groups, |weight| {
-                (weight[0], weight[1] * self.groups)
-            })?;
+        let channels_of = |weight: &[usize]| (weight[0], weight[1] * self.groups);
+        let operands = Operands::check(inputs, self.groups, channels_of)?;
         if (0..2).any(|axis| self.output_pads[axis] >= self.strides[axis]) {
             return Err(format!(
                 "output pads {:?} must be below the strides {:?}",
                 self.output_pads, self.strides
             ));
         }
-        let height = self.output_extent(0, height, weight[2])?;
-        let width = self.output_extent(1, width, weight[3])?;
-        Ok(image_type(batch, [outputs, height, width]))
+        operands.result(self.strides, self.pads, |axis, extent, kernel| {
+            self.output_extent(axis, extent, kernel)
+        })
     }
 
     fn to_onnx(&self) -> OnnxOperator {
@@ -346,7 +394,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::op::testing::{Operand, check_gradients, evaluate};
+    use crate::op::testing::{Operand, check_derivatives, check_gradients, evaluate, random_array};
+    use crate::op::{Reshape, Transpose};
 
     #[test]
     fn a_known_convolution() {
@@ -413,6 +462,60 @@ mod tests {
             let problem = op.infer(&[&x, &weight]).unwrap_err();
             assert!(problem.contains(wanted), "{}: {problem}", op.name());
         }
+    }
+
+    #[test]
+    fn the_batch_may_stand_where_nothing_is_summed() {
+        let along = |rows: Dim, columns: Dim| {
+            ValueType::f32(Shape(vec![Dim::Size(1), Dim::Size(4), rows, columns]))
+        };
+        let weight = |rows: usize| ValueType::f32(Shape::fixed(&[2, 4, rows, 1]));
+        let (batch, four) = (Dim::Batch { outer: 3, inner: 1 }, Dim::Size(4));
+        let result = |conv: Conv, x: &ValueType, rows| conv.infer(&[x, &weight(rows)]);
+        let columns = along(four, batch);
+        assert_eq!(
+            result(Conv::padded(0), &columns, 3).unwrap().shape,
+            Shape(vec![Dim::Size(1), Dim::Size(2), Dim::Size(2), batch])
+        );
+        for (case, conv, x, rows) in [
+            ("kernel", Conv::padded(0), along(batch, four), 3),
+            ("stride", Conv::strided(2), along(batch, four), 1),
+            ("pads", Conv::padded(1), columns.clone(), 1),
+        ] {
+            let problem = result(conv, &x, rows).unwrap_err();
+            assert!(
+                problem.contains("mixes the images of a batch"),
+                "{case}: {problem}"
+            );
+        }
+    }
+
+    /// `[N, 2, 3] → [1, 2, 3, N]`, a column of images, and back behind a convolution of three rows.
+    #[test]
+    fn gradients_match_where_the_batch_is_a_column() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2, 3])).unwrap();
+        let columns = Transpose {
+            axes: vec![1, 2, 0],
+        };
+        let x = graph.apply("columns", columns, &[x]).unwrap();
+        let shape = Shape(vec![Dim::Size(1), Dim::Size(2), Dim::Size(3), Dim::BATCH]);
+        let x = graph.apply("one", Reshape { shape }, &[x]).unwrap();
+        let weight = graph.weight("weight", &[4, 2, 3, 1]).unwrap();
+        let conv = Conv {
+            pads: [1, 0, 1, 0],
+            ..Conv::padded(0)
+        };
+        let y = graph.apply("y", conv, &[x, weight]).unwrap();
+        let images = Transpose {
+            axes: vec![3, 0, 1, 2],
+        };
+        let y = graph.apply("images", images, &[y]).unwrap();
+        let values = [
+            ("x", random_array(&[2, 2, 3], 2)),
+            ("weight", random_array(&[4, 2, 3, 1], 3)),
+        ];
+        check_derivatives(graph, y, values);
     }
 
     proptest! {
