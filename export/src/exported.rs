@@ -9,7 +9,7 @@ use crate::langevin::clipped_step_graph;
 use crate::onnx::{Batch, Model, Opset, model};
 use crate::pipeline::{bind, check_weights, gradient_graph};
 use crate::potential::{Potential, check_scale};
-use crate::rewrite::{Rewrite, apply};
+use crate::rewrite::{Rewrite, Target, apply};
 use crate::tensor::Tensors;
 
 /// How files are written.
@@ -32,7 +32,7 @@ impl Default for Settings {
         Settings {
             opset: Opset::DEFAULT,
             batch: Batch::Symbolic,
-            rewrites: Rewrite::ALL.to_vec(),
+            rewrites: Target::Cpu.rewrites(),
             potential: None,
             clip: None,
         }

@@ -6,21 +6,19 @@ use crate::error::Error;
 use crate::fold::Folding;
 use crate::gradient::gradient;
 use crate::graph::{Graph, Node, Shape};
-use crate::rewrite::{Rewrite, apply};
+use crate::rewrite::{Rewrite, apply, apply_before_gradient};
 use crate::tensor::{Tensor, Tensors};
 
 /// Outputs `energy [N]` and `gradient [N, C, H, W]` from a graph with input `x` and output `energy`.
 ///
 /// The rewrites are applied before differentiation, so that the backward pass is that of the cheaper forward pass, and
-/// after it, to what it added.
+/// after it, to what it added; those that only spell operators out for an engine are applied after it alone.
 ///
 /// # Errors
 /// As [`gradient`].
 pub fn gradient_graph(energy_graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
-    apply(
-        &gradient(&apply(energy_graph, rewrites)?, "energy", "x")?,
-        rewrites,
-    )
+    let network = apply_before_gradient(energy_graph, rewrites)?;
+    apply(&gradient(&network, "energy", "x")?, rewrites)
 }
 
 /// Puts the weights into the graph as constants, and computes once whatever depends on nothing but them.

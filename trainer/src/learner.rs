@@ -63,8 +63,16 @@ impl Learner {
         let weights = config.network.initial_weights(config.seed)?;
         let weights = trainable(&weights, device);
         let graph = config.network.graph()?;
-        let energy = Program::new(&rewrite::apply(&graph, &Rewrite::ALL)?, Kind::Float, device);
-        let gradient = Program::new(&gradient_graph(&graph, &Rewrite::ALL)?, Kind::Float, device);
+        let energy = Program::new(
+            &rewrite::apply(&graph, &Rewrite::COMMON)?,
+            Kind::Float,
+            device,
+        );
+        let gradient = Program::new(
+            &gradient_graph(&graph, &Rewrite::COMMON)?,
+            Kind::Float,
+            device,
+        );
         let bank = Bank::new(
             &config.chains,
             config.seed,

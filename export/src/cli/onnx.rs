@@ -10,7 +10,7 @@ use ebm_export::exported::{ExportedFile, Settings, exported_files, file_names};
 use ebm_export::file::Staged;
 use ebm_export::onnx::{Batch, Opset};
 use ebm_export::potential::{Potential, Prior};
-use ebm_export::rewrite::Rewrite;
+use ebm_export::rewrite::{Rewrite, Target};
 
 use super::{in_millions, print};
 
@@ -39,7 +39,7 @@ pub struct Arguments {
     /// Apply no rewrites
     #[arg(long, conflicts_with = "rewrites")]
     raw: bool,
-    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share
+    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share, mask
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     rewrites: Option<Vec<Rewrite>>,
     /// Add the energy of this checkpoint, divided by its own temperature, to what the files descend
@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
-            None => Rewrite::ALL.to_vec(),
+            None => Target::Cpu.rewrites(),
         },
         potential: None,
         clip: arguments.clip,

@@ -24,7 +24,13 @@ pub enum Activation {
     Tanh,
     /// `log(1 + eˣ)`.
     Softplus,
+    /// 1 where x > 0, else 0: the derivative of [`Activation::Relu`]. Written as a `HardSigmoid` that is exact for every f32 but positive
+    /// subnormal ones, which give less than 1.
+    Positive,
 }
+
+/// A slope so steep that every positive normal f32 is at least 1 behind it.
+const STEEPEST: f32 = 3e38;
 
 impl Operator for Activation {
     fn name(&self) -> &'static str {
@@ -34,6 +40,7 @@ impl Operator for Activation {
             Activation::Sigmoid => "Sigmoid",
             Activation::Tanh => "Tanh",
             Activation::Softplus => "Softplus",
+            Activation::Positive => "HardSigmoid",
         }
     }
 
@@ -46,6 +53,9 @@ impl Operator for Activation {
             Activation::LeakyRelu { slope } => {
                 OnnxOperator::plain("LeakyRelu").with("alpha", OnnxAttribute::Float(*slope))
             }
+            Activation::Positive => OnnxOperator::plain("HardSigmoid")
+                .with("alpha", OnnxAttribute::Float(STEEPEST))
+                .with("beta", OnnxAttribute::Float(0.0)),
             _ => OnnxOperator::plain(self.name()),
         }
     }
@@ -63,6 +73,7 @@ impl Operator for Activation {
             Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Activation::Tanh => x.tanh(),
             Activation::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Activation::Positive => f64::from(x > 0.0),
         })
     }
 
@@ -99,6 +110,8 @@ impl Operator for Activation {
             Activation::Softplus => {
                 graph.apply(&step.named("derivative"), Activation::Sigmoid, &[x])?
             }
+            // Constant almost everywhere.
+            Activation::Positive => return Ok(vec![None]),
         };
         Ok(vec![Some(graph.apply(
             &step.named("product"),
@@ -181,12 +194,13 @@ mod tests {
     use super::*;
     use crate::op::testing::{Operand, check_gradients, evaluate};
 
-    const ALL: [Activation; 5] = [
+    const ALL: [Activation; 6] = [
         Activation::Relu,
         Activation::LeakyRelu { slope: 0.2 },
         Activation::Sigmoid,
         Activation::Tanh,
         Activation::Softplus,
+        Activation::Positive,
     ];
 
     #[test]
@@ -197,6 +211,7 @@ mod tests {
             [0.268941, 0.880797],
             [-0.761594, 0.964028],
             [0.313262, 2.126928],
+            [0.0, 1.0],
         ];
         for (op, wanted) in ALL.into_iter().zip(wanted) {
             let result = evaluate(op, &[Operand::fixed(&[2], &[-1.0, 2.0])]);

@@ -2,6 +2,7 @@
 
 mod flip_conv;
 mod fold_affine;
+mod mask;
 mod pool_conv;
 mod share;
 mod simplify;
@@ -25,11 +26,23 @@ pub enum Rewrite {
     Share,
     /// Operators that do nothing go, and neighbours that are one operator become it.
     Simplify,
+    /// The mask of a ReLU's derivative becomes one operator on the ReLU's result.
+    Mask,
 }
 
 impl Rewrite {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Rewrite; 5] = [
+    pub const ALL: [Rewrite; 6] = [
+        Rewrite::Simplify,
+        Rewrite::FoldAffine,
+        Rewrite::PoolConv,
+        Rewrite::FlipConv,
+        Rewrite::Share,
+        Rewrite::Mask,
+    ];
+
+    /// Those that pay on every engine, in order: fewer or smaller operators of the same kinds.
+    pub const COMMON: [Rewrite; 5] = [
         Rewrite::Simplify,
         Rewrite::FoldAffine,
         Rewrite::PoolConv,
@@ -45,6 +58,7 @@ impl Rewrite {
             Rewrite::FoldAffine => "fold_affine",
             Rewrite::Share => "share",
             Rewrite::Simplify => "simplify",
+            Rewrite::Mask => "mask",
         }
     }
 
@@ -55,7 +69,13 @@ impl Rewrite {
             Rewrite::FoldAffine => fold_affine::rewritten(graph),
             Rewrite::Share => share::rewritten(graph),
             Rewrite::Simplify => simplify::rewritten(graph),
+            Rewrite::Mask => mask::rewritten(graph),
         }
+    }
+
+    /// Does it spell operators out in forms whose derivatives would be slow? Such a rewrite waits until nothing is differentiated any more.
+    fn comes_last(self) -> bool {
+        matches!(self, Rewrite::Mask)
     }
 }
 
@@ -94,7 +114,8 @@ impl Target {
     /// The rewrites that pay there, in order.
     pub fn rewrites(self) -> Vec<Rewrite> {
         match self {
-            Target::Cpu | Target::Cuda | Target::Tract => Rewrite::ALL.to_vec(),
+            Target::Cpu => [&Rewrite::COMMON[..], &[Rewrite::Mask]].concat(),
+            Target::Cuda | Target::Tract => Rewrite::COMMON.to_vec(),
         }
     }
 }
@@ -107,6 +128,19 @@ pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
     rewrites
         .iter()
         .try_fold(graph.clone(), |graph, rewrite| rewrite.rewritten(&graph))
+}
+
+/// Applies those of the rewrites that may stand before differentiation, in the given order; the others wait for [`apply`] after it.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_before_gradient(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+    let first: Vec<Rewrite> = rewrites
+        .iter()
+        .copied()
+        .filter(|rewrite| !rewrite.comes_last())
+        .collect();
+    apply(graph, &first)
 }
 
 #[cfg(test)]
@@ -127,6 +161,12 @@ pub(crate) mod testing {
     /// Asserts that raw and rewritten agree on random inputs and weights, and gives the rewritten graph.
     pub fn check_rewrite(graph: &Graph, rewrite: Rewrite, seed: u64) -> Graph {
         let rewritten = apply(graph, &[rewrite]).unwrap();
+        check_same(graph, &rewritten, rewrite, seed);
+        rewritten
+    }
+
+    /// Asserts that a graph and what a rewrite made of it agree on random inputs and weights.
+    pub fn check_same(graph: &Graph, rewritten: &Graph, rewrite: Rewrite, seed: u64) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let values: BTreeMap<String, ArrayD<f64>> = graph
             .inputs()
@@ -141,7 +181,7 @@ pub(crate) mod testing {
             .collect();
         let (before, after) = (
             evaluate(graph, &values).unwrap(),
-            evaluate(&rewritten, &values).unwrap(),
+            evaluate(rewritten, &values).unwrap(),
         );
         for (name, before) in before {
             let norm = |array: &ArrayD<f64>| array.mapv(|value| value * value).sum().sqrt();
@@ -151,7 +191,6 @@ pub(crate) mod testing {
                 "{rewrite} changes {name} by {error}"
             );
         }
-        rewritten
     }
 
     /// The operators of a graph by name, in order.

@@ -543,6 +543,7 @@ fn activations() -> Vec<Case> {
         Activation::Sigmoid,
         Activation::Tanh,
         Activation::Softplus,
+        Activation::Positive,
     ]
     .into_iter()
     .map(|op| scaled(format!("{op:?}"), op))

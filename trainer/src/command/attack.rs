@@ -36,7 +36,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     let device = machine.device;
     let (clean, labels) = test_images(args, &classifier)?;
     let (clean, labels) = (clean.to_device(device), labels.to_device(device));
-    let gradient_graph = gradient_graph(&energy.header.network.graph()?, &Rewrite::ALL)?;
+    let gradient_graph = gradient_graph(&energy.header.network.graph()?, &Rewrite::COMMON)?;
     let programs = [gradient_graph, classifier.header.network.graph()?]
         .map(|graph| Program::new(&graph, Kind::Float, device));
     let defence = Defence {

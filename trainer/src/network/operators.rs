@@ -64,6 +64,7 @@ fn activate(activation: &Activation, x: &Tensor) -> Result<Tensor> {
         Activation::Sigmoid => x.f_sigmoid()?,
         Activation::Tanh => x.f_tanh()?,
         Activation::Softplus => x.f_softplus()?,
+        Activation::Positive => x.f_gt(0.0)?.f_to_kind(x.kind())?,
     })
 }
 
