@@ -39,7 +39,8 @@ pub struct Arguments {
     /// Apply no rewrites
     #[arg(long, conflicts_with = "rewrites")]
     raw: bool,
-    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share, mask
+    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share, mask, winograd,
+    /// winograd_small (for several images a call)
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     rewrites: Option<Vec<Rewrite>>,
     /// Add the energy of this checkpoint, divided by its own temperature, to what the files descend

@@ -6,6 +6,7 @@ mod mask;
 mod pool_conv;
 mod share;
 mod simplify;
+mod winograd;
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,17 +29,28 @@ pub enum Rewrite {
     Simplify,
     /// The mask of a ReLU's derivative becomes one operator on the ReLU's result.
     Mask,
+    /// A 3×3 convolution on a large image has four times fewer multiplications (Winograd).
+    Winograd,
+    /// The same on a small image, where it pays with several images a call: the weights are four times as many.
+    WinogradSmall,
 }
+
+/// Tiles of an image from which on [`Rewrite::Winograd`] pays for a batch of one.
+const MANY_TILES: usize = 16;
+/// Tiles of an image from which on [`Rewrite::WinogradSmall`] pays for larger batches.
+const SOME_TILES: usize = 4;
 
 impl Rewrite {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Rewrite; 6] = [
+    pub const ALL: [Rewrite; 8] = [
         Rewrite::Simplify,
         Rewrite::FoldAffine,
         Rewrite::PoolConv,
         Rewrite::FlipConv,
         Rewrite::Share,
         Rewrite::Mask,
+        Rewrite::Winograd,
+        Rewrite::WinogradSmall,
     ];
 
     /// Those that pay on every engine, in order: fewer or smaller operators of the same kinds.
@@ -59,6 +71,8 @@ impl Rewrite {
             Rewrite::Share => "share",
             Rewrite::Simplify => "simplify",
             Rewrite::Mask => "mask",
+            Rewrite::Winograd => "winograd",
+            Rewrite::WinogradSmall => "winograd_small",
         }
     }
 
@@ -70,12 +84,17 @@ impl Rewrite {
             Rewrite::Share => share::rewritten(graph),
             Rewrite::Simplify => simplify::rewritten(graph),
             Rewrite::Mask => mask::rewritten(graph),
+            Rewrite::Winograd => winograd::rewritten(graph, MANY_TILES..=usize::MAX),
+            Rewrite::WinogradSmall => winograd::rewritten(graph, SOME_TILES..=MANY_TILES - 1),
         }
     }
 
     /// Does it spell operators out in forms whose derivatives would be slow? Such a rewrite waits until nothing is differentiated any more.
     fn comes_last(self) -> bool {
-        matches!(self, Rewrite::Mask)
+        matches!(
+            self,
+            Rewrite::Mask | Rewrite::Winograd | Rewrite::WinogradSmall
+        )
     }
 }
 
@@ -114,7 +133,7 @@ impl Target {
     /// The rewrites that pay there, in order.
     pub fn rewrites(self) -> Vec<Rewrite> {
         match self {
-            Target::Cpu => [&Rewrite::COMMON[..], &[Rewrite::Mask]].concat(),
+            Target::Cpu => [&Rewrite::COMMON[..], &[Rewrite::Mask, Rewrite::Winograd]].concat(),
             Target::Cuda | Target::Tract => Rewrite::COMMON.to_vec(),
         }
     }
