@@ -25,6 +25,26 @@ pub enum Kind {
     Generator,
 }
 
+/// Where what a file computes comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// A network that this crate describes.
+    Network(Network),
+    /// An ONNX model of others.
+    Model(ForeignModel),
+}
+
+/// An ONNX model of others, as contracts state it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename = "onnx")]
+pub struct ForeignModel {
+    /// Name and version of the program that wrote it.
+    pub producer: String,
+    /// SHA-256 of its file, hexadecimal.
+    pub sha256: String,
+}
+
 /// Extents of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageShape {
@@ -89,10 +109,10 @@ pub struct Contract {
     pub format_version: u32,
     /// What the file computes.
     pub kind: Kind,
-    /// The network and its parameters.
-    pub network: Network,
-    /// Extents of an image.
-    pub image: ImageShape,
+    /// The network and its parameters, or the model that it comes from.
+    pub network: Origin,
+    /// Extents of an image; `None` where the input is no image `[N, C, H, W]`.
+    pub image: Option<ImageShape>,
     /// Lowest and highest pixel value.
     pub value_range: [f32; 2],
     /// The fixed batch, `None` where it is symbolic.
@@ -107,6 +127,9 @@ pub struct Contract {
     /// The L2 norm to which the drift of a step is shortened per image; absent where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
+    /// Steps of one run; absent where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_steps: Option<usize>,
     /// Classes that a classifier or a generator distinguishes.
     pub n_classes: Option<usize>,
     /// Opset of the default domain.

@@ -2,10 +2,10 @@
 
 use crate::arch::Network;
 use crate::checkpoint::{Header, tensors_sha256};
-use crate::contract::{Contract, FORMAT_VERSION, Kind, PriorTerm, Terms};
+use crate::contract::{Contract, FORMAT_VERSION, Kind, Origin, PriorTerm, Terms};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::langevin::clipped_step_graph;
+use crate::langevin::{Steps, steps_graph};
 use crate::onnx::{Batch, Model, Opset, model};
 use crate::pipeline::{bind, check_weights, gradient_graph};
 use crate::potential::{Potential, check_scale};
@@ -89,8 +89,11 @@ pub fn exported_files(
     let energy = bind(&potential.energy_graph(&forward, rewrites)?, &weights)?;
     let gradient = gradient_graph(&network, rewrites)?;
     let gradient = bind(&potential.gradient_graph(&gradient, rewrites)?, &weights)?;
-    let clip = settings.clip.map(|clip| clip as f32);
-    let step = clipped_step_graph(&gradient, clip)?;
+    let steps = Steps {
+        clip: settings.clip.map(|clip| clip as f32),
+        ..Steps::ONE
+    };
+    let step = steps_graph(&gradient, &steps)?;
     Ok(vec![
         written("energy.onnx", Kind::Energy, &energy)?,
         written("gradient.onnx", Kind::Gradient, &gradient)?,
@@ -130,14 +133,15 @@ fn contract(
     Contract {
         format_version: FORMAT_VERSION,
         kind: header.network.kind(),
-        network: header.network.clone(),
-        image: header.network.image(),
+        network: Origin::Network(header.network.clone()),
+        image: Some(header.network.image()),
         value_range: [-1.0, 1.0],
         batch: settings.batch.size(),
         langevin: header.langevin.clone(),
         purification: header.purification.clone(),
         potential: (!potential.is_plain()).then(|| terms(potential)),
         clip: settings.clip,
+        n_steps: None,
         n_classes: header.network.n_classes(),
         opset: settings.opset.number(),
         rewrites: settings

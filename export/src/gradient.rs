@@ -33,17 +33,29 @@ pub fn gradient(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error
 /// # Errors
 /// As [`gradient`]; or `v` is the name of an input or weight already.
 pub fn hessian_vector_product(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error> {
+    hessian_vector_product_along(graph, output, input, "v")
+}
+
+/// [`hessian_vector_product`] with another name than `v` for v.
+///
+/// # Errors
+/// As [`hessian_vector_product`].
+pub fn hessian_vector_product_along(
+    graph: &Graph,
+    output: &str,
+    input: &str,
+    v: &str,
+) -> Result<Graph, Error> {
     let mut graph = gradient(graph, output, input)?;
     let [source, slope] = [graph.input_named(input)?, graph.output("gradient")?];
     let shape = graph.shape(source).clone();
-    let axes = (1..shape.rank()).collect();
-    let v = graph.input("v", shape)?;
-    let product = graph.apply("v.product", Binary::Mul, &[slope, v])?;
     let sum = Reduce {
         kind: ReduceKind::Sum,
-        axes,
+        axes: (1..shape.rank()).collect(),
         keep_dims: KeepDims::No,
     };
+    let v = graph.input(v, shape)?;
+    let product = graph.apply("v.product", Binary::Mul, &[slope, v])?;
     let dot = match sum.axes.is_empty() {
         true => product,
         false => graph.apply("v.dot", sum, &[product])?,
@@ -305,7 +317,7 @@ mod tests {
         let error = gradient(&graph, "energy", "x").unwrap_err().to_string();
         assert_eq!(
             error,
-            "output \"energy\" has shape [N, 2], expected one scalar per image, [N]; reduce it first"
+            "output \"energy\" has shape [N, 2], expected one scalar per image, [N]; reduce it first, such as to its sum or logsumexp over all axes but the first"
         );
         let error = gradient(&graph, "density", "x").unwrap_err().to_string();
         assert_eq!(

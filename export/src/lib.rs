@@ -18,6 +18,7 @@ pub mod rewrite;
 
 pub mod checkpoint;
 pub mod contract;
+pub mod derived;
 pub mod exported;
 pub mod file;
 pub mod import;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, IxDyn};
 
 use crate::error::Error;
-use crate::graph::{Graph, Source, Value};
+use crate::graph::{Graph, Shape, Source, Value};
 use crate::op::Operator;
 use crate::tensor::{Tensor, Tensors};
 
@@ -67,6 +67,16 @@ pub fn evaluate(
         .collect())
 }
 
+/// The size of the batch that an array has, if it is of that shape.
+fn images_of(array: &ArrayD<f64>, shape: &Shape) -> usize {
+    let axis = shape.batch_axis();
+    let per_image = axis.map(|axis| shape.0[axis].concrete(1));
+    match (axis.and_then(|axis| array.shape().get(axis)), per_image) {
+        (Some(extent), Some(per_image)) if per_image > 0 => extent / per_image,
+        _ => 1,
+    }
+}
+
 fn given<'a>(
     graph: &Graph,
     value: Value,
@@ -80,7 +90,7 @@ fn given<'a>(
     let array = values
         .get(&node.name)
         .ok_or_else(|| problem("no value was given".to_string()))?;
-    let batch = array.shape().first().copied().unwrap_or(1);
+    let batch = images_of(array, &node.value_type.shape);
     if array.shape() != node.value_type.shape.concrete(batch) {
         return Err(problem(format!(
             "expected shape {}, got {:?}",

@@ -136,6 +136,9 @@ pub struct Contract {
     /// SHA-256 of the weights of the checkpoint, in hexadecimal digits.
     #[serde(default)]
     pub weights_sha256: Option<String>,
+    /// Steps of one run of a step model; `None` stands for one.
+    #[serde(default)]
+    pub n_steps: Option<usize>,
     /// The resolved configuration of the run that learned the weights.
     #[serde(default)]
     pub config: serde_json::Value,
@@ -167,6 +170,10 @@ impl Contract {
                     .advise("use a version of this program as new as the exporter, or export the model again"));
             }
             Some(_) => {}
+        }
+        if value.get("image").is_some_and(serde_json::Value::is_null) {
+            return Err(foreign("is that of a model of other inputs than images")
+                .expected("a model of images [N, C, H, W]"));
         }
         let contract: Self =
             serde_json::from_value(value).map_err(|e| foreign("is not understood").caused_by(e))?;
@@ -202,6 +209,11 @@ impl Contract {
             return Err(refuse("batch")
                 .expected("null or a number from 1")
                 .but_got(0));
+        }
+        if let Some(n_steps) = self.n_steps.filter(|&n_steps| n_steps != 1) {
+            return Err(refuse("n_steps")
+                .expected("one step of a run")
+                .but_got(format!("{n_steps} steps")));
         }
         if self.kind == Kind::Classifier && self.n_classes.unwrap_or(0) == 0 {
             return Err(refuse("n_classes")

@@ -324,6 +324,11 @@ pub(crate) mod tests {
             (image(0, 8, 8), ErrorKind::Contract, "got [0, 8, 8]"),
             (image(1, 8, 0), ErrorKind::Contract, "got [1, 8, 0]"),
             (
+                change("image", json!(null)),
+                ErrorKind::Contract,
+                "of other inputs than images",
+            ),
+            (
                 image(u64::MAX, u64::MAX, 3),
                 ErrorKind::Contract,
                 "`image` is wrong",
@@ -337,6 +342,11 @@ pub(crate) mod tests {
                 change("batch", json!(0)),
                 ErrorKind::Contract,
                 "`batch` is wrong",
+            ),
+            (
+                change("n_steps", json!(4)),
+                ErrorKind::Contract,
+                "expected one step of a run, got 4 steps",
             ),
             (
                 change("kind", json!("classifier")),

@@ -1,6 +1,6 @@
 //! A contract for graphs that no exporter made.
 
-use ebm_export::contract::{Contract, FORMAT_VERSION, ImageShape, Kind};
+use ebm_export::contract::{Contract, FORMAT_VERSION, ImageShape, Kind, Origin};
 use ebm_export::onnx::Opset;
 
 use crate::networks::energies;
@@ -11,18 +11,19 @@ pub fn contract(kind: Kind, [channels, height, width]: [usize; 3], opset: Opset)
     Contract {
         format_version: FORMAT_VERSION,
         kind,
-        network,
-        image: ImageShape {
+        network: Origin::Network(network),
+        image: Some(ImageShape {
             channels,
             height,
             width,
-        },
+        }),
         value_range: [-1.0, 1.0],
         batch: None,
         langevin: None,
         purification: None,
         potential: None,
         clip: None,
+        n_steps: None,
         n_classes: None,
         n_parameters: 1,
         opset: opset.number(),

@@ -6,7 +6,7 @@ use ebm_export::arch::{Activation, BigganGenerator, Classes, Network, SnganGener
 use ebm_export::checkpoint::Header;
 use ebm_export::exported::{ExportedFile, Settings, exported_files};
 use ebm_export::graph::Graph;
-use ebm_export::langevin::clipped_step_graph;
+use ebm_export::langevin::{Steps, steps_graph};
 use ebm_export::pipeline::gradient_graph;
 use ebm_export::potential::{Potential, Prior};
 use ebm_export::reference::{bindings, evaluate, to_array};
@@ -144,7 +144,11 @@ fn steps_of_joint_potentials_agree_on_every_backend() {
     let gradient = gradient_graph(&network.graph().unwrap(), &[]).unwrap();
     let gradient = potential.gradient_graph(&gradient, &[]).unwrap();
     let clip = 0.05;
-    let graph = clipped_step_graph(&gradient, Some(clip)).unwrap();
+    let clipped = Steps {
+        clip: Some(clip),
+        ..Steps::ONE
+    };
+    let graph = steps_graph(&gradient, &clipped).unwrap();
     let mut inputs = inputs(&graph);
     for (name, value) in [("step_size", 0.2), ("temperature", 0.01)] {
         inputs.insert(name.to_string(), Tensor::scalar(value));

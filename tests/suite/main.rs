@@ -10,3 +10,4 @@ mod networks;
 mod noise;
 mod operators;
 mod statistics;
+mod zoo;

@@ -1,5 +1,6 @@
 //! Commands: what the user types, what is done, what is printed.
 
+mod gradient;
 mod import;
 mod init;
 mod inspect;
@@ -7,9 +8,11 @@ mod network;
 mod onnx;
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use ebm_export::onnx::Model;
 
 /// Writes energy networks, and their gradients, as plain ONNX.
 #[derive(Parser)]
@@ -22,6 +25,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Onnx(onnx::Arguments),
+    Gradient(gradient::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
     Import(import::Arguments),
@@ -30,10 +34,26 @@ enum Command {
 pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Onnx(arguments) => onnx::run(&arguments),
+        Command::Gradient(arguments) => gradient::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
     }
+}
+
+/// What a file costs and how large it is, in a line.
+fn summary(path: &Path, model: &Model) -> String {
+    let inspection = model.inspection();
+    let operators = inspection.operators.values();
+    let nodes: usize = operators.map(|operator| operator.nodes).sum();
+    let count = inspection
+        .multiplications_per_image
+        .map_or("an unknown number of".to_string(), in_millions);
+    let megabytes = model.size_bytes() as f64 / 1e6;
+    format!(
+        "{}: {nodes} operators, {count} multiplications per image, {megabytes:.2} MB\n",
+        path.display()
+    )
 }
 
 fn in_millions(count: usize) -> String {

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
-use ebm_export::exported::{ExportedFile, Settings, exported_files, file_names};
+use ebm_export::exported::{Settings, exported_files, file_names};
 use ebm_export::file::Staged;
 use ebm_export::onnx::{Batch, Opset};
 use ebm_export::potential::{Potential, Prior};
 use ebm_export::rewrite::{Rewrite, Target};
 
-use super::{in_millions, print};
+use super::{print, summary};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, or the classifier or generator.
 #[derive(Args)]
@@ -123,11 +123,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (WeightChoice::Average, true) => "moving average of the weights",
         _ => "weights",
     };
+    let lines: String = files
+        .iter()
+        .map(|file| summary(&arguments.output.join(file.name), &file.model))
+        .collect();
     print(&format!(
         "{} at update {}, {which}\n{}",
         folder.display(),
         header.update,
-        summary(&arguments.output, &files)
+        lines
     ))
 }
 
@@ -185,22 +189,4 @@ fn check_room(arguments: &Arguments, header: &Header) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// One line per file: what it costs and how large it is.
-fn summary(folder: &Path, files: &[ExportedFile]) -> String {
-    let line = |file: &ExportedFile| {
-        let inspection = file.model.inspection();
-        let operators = inspection.operators.values();
-        let nodes: usize = operators.map(|operator| operator.nodes).sum();
-        let count = inspection
-            .multiplications_per_image
-            .map_or("an unknown number of".to_string(), in_millions);
-        let megabytes = file.model.size_bytes() as f64 / 1e6;
-        format!(
-            "{}: {nodes} operators, {count} multiplications per image, {megabytes:.2} MB\n",
-            folder.join(file.name).display()
-        )
-    };
-    files.iter().map(line).collect()
 }

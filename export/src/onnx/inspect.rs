@@ -278,7 +278,7 @@ fn multiplications(node: &NodeProto, shapes: &Shapes<'_>) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::arch::{Network, Sngan};
-    use crate::contract::{Contract, FORMAT_VERSION, Kind};
+    use crate::contract::{Contract, FORMAT_VERSION, Kind, Origin};
     use crate::graph::{Dim, Graph, Shape};
     use crate::onnx::{Batch, Opset, model_bytes};
     use crate::op::Operator;
@@ -291,22 +291,23 @@ mod tests {
         let contract = Contract {
             format_version: FORMAT_VERSION,
             kind: Kind::Gradient,
-            image: network.image(),
+            image: Some(network.image()),
             value_range: [-1.0, 1.0],
             batch: None,
             langevin: None,
             purification: None,
             potential: None,
             clip: None,
+            n_steps: None,
             n_classes: None,
             opset: Opset::DEFAULT.number(),
             n_parameters: weights.values().map(|weight| weight.data().len()).sum(),
             rewrites: Vec::new(),
             weights_sha256: String::new(),
             config: None,
-            network,
+            network: Origin::Network(network.clone()),
         };
-        let graph = gradient_graph(&contract.network.graph().unwrap(), &[]).unwrap();
+        let graph = gradient_graph(&network.graph().unwrap(), &[]).unwrap();
         let bound = bind(&graph, &weights).unwrap();
         std::fs::write(
             path,

@@ -10,5 +10,5 @@ pub mod read;
 mod write;
 
 pub use inspect::{Inspection, OperatorCount, ValueSummary, inspect, inspect_bytes};
-pub use model::Model;
+pub use model::{Documentation, Model};
 pub use write::{Batch, Opset, model, model_bytes};

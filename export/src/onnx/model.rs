@@ -1,13 +1,14 @@
 //! A whole ONNX file that is not bytes yet: its elements are those of the graph that it was made of, and go from there straight to
 //! where the file is written. What comes out is what prost would make of the same messages.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use half::{bf16, f16};
 use prost::Message;
 
 use super::inspect::{Inspection, inspect_model};
-use super::proto::{GraphProto, ModelProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use crate::error::Error;
 use crate::graph::DType;
 use crate::tensor::Tensor;
@@ -21,6 +22,19 @@ pub struct Model {
     /// Everything but the initialisers.
     frame: ModelProto,
     initializers: Vec<Initializer>,
+}
+
+/// What a file says for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Documentation {
+    /// Name of its graph.
+    pub name: String,
+    /// What it is.
+    pub text: String,
+    /// What its inputs are, by name.
+    pub inputs: BTreeMap<String, String>,
+    /// Further entries, by key.
+    pub entries: Vec<(String, String)>,
 }
 
 /// A fixed tensor of a file.
@@ -49,6 +63,29 @@ impl Model {
                 MAX_BYTES as f64 / 1e9
             ))),
         }
+    }
+
+    /// The same file with that documentation in place of its own.
+    ///
+    /// # Errors
+    /// The file would be too large for its readers.
+    pub fn documented(mut self, documentation: &Documentation) -> Result<Model, Error> {
+        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let graph = self.frame.graph.get_or_insert_default();
+        if let Some(name) = some(&documentation.name) {
+            graph.name = Some(name);
+        }
+        for input in &mut graph.input {
+            input.doc_string = documentation.inputs.get(input.name()).and_then(some);
+        }
+        self.frame.doc_string = some(&documentation.text);
+        let entries = documentation.entries.iter();
+        let entry = |(key, value): &(String, String)| StringStringEntryProto {
+            key: Some(key.clone()),
+            value: Some(value.clone()),
+        };
+        self.frame.metadata_props.extend(entries.map(entry));
+        Model::new(self.frame, self.initializers)
     }
 
     /// Length of the file.

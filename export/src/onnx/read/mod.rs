@@ -13,6 +13,7 @@ mod constant;
 mod constants;
 mod convolution;
 mod einsum;
+mod function;
 mod join;
 mod known;
 mod linear;
@@ -31,7 +32,7 @@ mod space;
 mod stretch;
 mod tensor;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,13 +40,15 @@ use std::path::{Path, PathBuf};
 
 use constants::Constants;
 use model::{Model, node_name, rule};
-use node::{Node, Operand, Rule, check_size, size_of};
+use node::{Node, Operand, Rule, check_size};
 use tensor::Decoded;
 
-use super::proto::tensor_proto::DataType;
-use super::proto::tensor_shape_proto::dimension;
+use super::proto::tensor_proto::{DataLocation, DataType};
+use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{TensorProto, ValueInfoProto, type_proto};
-use super::write::Batch;
+use super::{Batch, Documentation};
+use crate::checkpoint::sha256;
+use crate::contract::METADATA_KEY;
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::tensor::Tensors;
@@ -99,10 +102,12 @@ pub struct Foreign {
     pub opset: i64,
     /// Name and version of the program that wrote it.
     pub producer: String,
-    /// Name of its graph.
-    pub name: String,
-    /// Its documentation.
-    pub doc: String,
+    /// What it says for people.
+    pub documentation: Documentation,
+    /// Names of its outputs that were not selected.
+    pub other_outputs: Vec<String>,
+    /// SHA-256 of its file, hexadecimal.
+    pub sha256: String,
 }
 
 /// Reads a model from a file; weights that stand in files of their own are looked for in its folder and below.
@@ -110,12 +115,14 @@ pub struct Foreign {
 /// # Errors
 /// As [`read`]; or the file cannot be read.
 pub fn read_file(path: &Path, selection: &Selection<'_>) -> Result<Foreign, Error> {
-    let model = Model::decode(&std::fs::read(path).map_err(Error::io("read", path))?)?;
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let (model, sha256) = (Model::decode(&bytes)?, sha256(&bytes));
+    drop(bytes);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    read_model(model, selection, Some(folder))
+    read_model(model, selection, sha256, Some(folder))
 }
 
 /// Reads a model from the bytes of its file.
@@ -124,12 +131,13 @@ pub fn read_file(path: &Path, selection: &Selection<'_>) -> Result<Foreign, Erro
 /// It is not a whole ONNX model; it has no such input or output; it needs an operator, an opset or a type that is not supported
 /// (all such operators are named); its shapes contradict each other or are open; or a value mixes the images of a batch.
 pub fn read(bytes: &[u8], selection: &Selection<'_>) -> Result<Foreign, Error> {
-    read_model(Model::decode(bytes)?, selection, None)
+    read_model(Model::decode(bytes)?, selection, sha256(bytes), None)
 }
 
 fn read_model(
     mut model: Model,
     selection: &Selection<'_>,
+    sha256: String,
     folder: Option<&Path>,
 ) -> Result<Foreign, Error> {
     let output = model.output(selection.output)?;
@@ -152,6 +160,11 @@ fn read_model(
         .flat_map(|&index| model.graph.node[index].input.iter().map(String::as_str))
         .chain([output.as_str()])
         .collect();
+    check_external(
+        initializers
+            .iter()
+            .filter(|tensor| used.contains(tensor.name())),
+    )?;
     for mut tensor in initializers {
         if used.contains(tensor.name()) {
             reader.add_initializer(&mut tensor, &mut values)?;
@@ -165,6 +178,7 @@ fn read_model(
             "output {output:?} is not computed as floats from the model's input"
         )));
     };
+    check_declared(&model, &output, reader.graph.shape(*value))?;
     reader.graph.set_output(&output, *value);
     let header = &model.header;
     Ok(Foreign {
@@ -176,14 +190,92 @@ fn read_model(
             .join(" ")
             .trim()
             .to_string(),
-        name: model.graph.name().to_string(),
-        doc: [header.doc_string(), model.graph.doc_string()]
-            .join("\n")
-            .trim()
-            .to_string(),
+        documentation: documentation(&model, &inputs),
+        other_outputs: other_outputs(&model, &output),
+        sha256,
         graph: reader.graph,
         output,
     })
+}
+
+/// Refuses weights in other files that do not fit one, which is what is written, before they are read.
+fn check_external<'a>(tensors: impl Iterator<Item = &'a TensorProto>) -> Result<(), Error> {
+    let n_bytes = tensors
+        .filter(|tensor| tensor.data_location() == DataLocation::External)
+        .map(|tensor| {
+            let elements = tensor.dims.iter().map(|&size| size.max(0) as f64);
+            elements.product::<f64>() * size_of::<f32>() as f64
+        })
+        .sum::<f64>();
+    match n_bytes <= f64::from(i32::MAX) {
+        true => Ok(()),
+        false => Err(Error::Onnx(format!(
+            "its weights in other files take {:.1} GB as f32, but an ONNX file without other files ends at 2 GiB",
+            n_bytes / 1e9
+        ))),
+    }
+}
+
+/// Refuses an output whose shape the file states otherwise than its nodes make it.
+fn check_declared(model: &Model, output: &str, shape: &Shape) -> Result<(), Error> {
+    let declared = model.graph.output.iter().find(|info| info.name() == output);
+    let Some(extents) = declared.and_then(stated_extents) else {
+        return Ok(());
+    };
+    let agree = |(dim, extent): (&Dim, &Option<usize>)| match (dim, extent) {
+        (Dim::Size(size), Some(extent)) => size == extent,
+        _ => true,
+    };
+    if extents.len() == shape.rank() && shape.0.iter().zip(&extents).all(agree) {
+        return Ok(());
+    }
+    let declared = match extents.split_first() {
+        Some((first, rest)) => shown(*first, rest),
+        None => "[]".to_string(),
+    };
+    Err(Error::Onnx(format!(
+        "output {output:?} is declared as {declared}, but its nodes make it {shape}"
+    )))
+}
+
+/// The extents that a file states of a tensor, `None` each where it leaves one open.
+fn stated_extents(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    let extent = |dim: &Dimension| match &dim.value {
+        Some(dimension::Value::DimValue(size)) if *size > 0 => usize::try_from(*size).ok(),
+        _ => None,
+    };
+    Some(tensor.shape.as_ref()?.dim.iter().map(extent).collect())
+}
+
+/// All but a contract, which would be that of another file.
+fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Documentation {
+    let (header, graph) = (&model.header, &model.graph);
+    let texts = [header.doc_string(), graph.doc_string()].map(str::trim);
+    let texts: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    let documented = inputs.iter().filter(|input| !input.doc_string().is_empty());
+    let entries = header.metadata_props.iter();
+    Documentation {
+        name: graph.name().to_string(),
+        text: texts.join("\n"),
+        inputs: documented
+            .map(|input| (input.name().to_string(), input.doc_string().to_string()))
+            .collect(),
+        entries: entries
+            .filter(|entry| entry.key() != METADATA_KEY)
+            .map(|entry| (entry.key().to_string(), entry.value().to_string()))
+            .collect(),
+    }
+}
+
+fn other_outputs(model: &Model, selected: &str) -> Vec<String> {
+    let names = model.graph.output.iter().map(ValueInfoProto::name);
+    names
+        .filter(|name| *name != selected)
+        .map(str::to_string)
+        .collect()
 }
 
 fn selected_input<'a>(
@@ -281,6 +373,11 @@ impl Reader {
         if declared.is_some_and(|extents| extents.is_empty()) && !selected {
             return Ok(shape);
         }
+        if let (true, Some(size), true) = (selected, first, rest.is_empty()) {
+            let problem =
+                format!("it is [{size}], expected a batch on axis 0, such as [N, {size}]");
+            return Err(input_error(input, &problem));
+        }
         let first = match first {
             Some(size) if !selected && self.batch.size() != Some(size) => Dim::Size(size),
             _ => Dim::BATCH,
@@ -375,16 +472,13 @@ fn declared_extents(input: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>
         );
         return Err(input_error(input, &problem));
     }
-    let Some(shape) = &tensor.shape else {
+    let Some(extents) = stated_extents(input) else {
         return Ok(None);
     };
-    let extents = shape.dim.iter().map(|dim| match &dim.value {
-        Some(dimension::Value::DimValue(size)) if *size > 0 => size_of(*size)
-            .map(Some)
-            .map_err(|problem| input_error(input, &problem)),
-        _ => Ok(None),
-    });
-    extents.collect::<Result<_, Error>>().map(Some)
+    for size in extents.iter().flatten() {
+        node::size_of(*size as i64).map_err(|problem| input_error(input, &problem))?;
+    }
+    Ok(Some(extents))
 }
 
 /// The extent of axis 0, where the file fixes it, and those behind it.
@@ -439,4 +533,287 @@ fn shown(first: Option<usize>, rest: &[Option<usize>]) -> String {
         .map(|extent| extent.map_or("?".to_string(), |size| size.to_string()))
         .collect();
     format!("[{}]", extents.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Attribute::{Float, Int};
+    use super::testing::{Model, float_tensor, int_tensor};
+    use super::*;
+
+    fn negated(model: Model) -> Model {
+        model.node("Neg", "x", "y", &[]).output("y")
+    }
+
+    fn shape_of_input(model: &Model, selection: &Selection<'_>) -> Result<String, String> {
+        let foreign = read(&model.bytes(), selection).map_err(|error| error.to_string())?;
+        let input = foreign.graph.input_named(&foreign.input).unwrap();
+        Ok(foreign.graph.shape(input).to_string())
+    }
+
+    #[test]
+    fn axis_0_is_the_batch() {
+        for (extents, batch) in [
+            ([-1, 3], Batch::Symbolic),
+            ([0, 3], Batch::Symbolic),
+            ([4, 3], Batch::Fixed(4)),
+            ([1, 3], Batch::Fixed(1)),
+        ] {
+            let model = negated(Model::new().input("x", &extents));
+            assert_eq!(
+                shape_of_input(&model, &Selection::default()).unwrap(),
+                "[N, 3]"
+            );
+            assert_eq!(model.read().batch, batch);
+        }
+    }
+
+    #[test]
+    fn open_extents_are_stated_by_the_user() {
+        let open = || negated(Model::new().input("x", &[-1, 3, -1, -1]));
+        let mut bare = negated(Model::new().input("x", &[-1]));
+        if let Some(kind) = &mut bare.graph().input[0].r#type
+            && let Some(type_proto::Value::TensorType(tensor)) = &mut kind.value
+        {
+            tensor.shape = None;
+        }
+        let stated = |image: &'static [usize]| Selection {
+            image: Some(image),
+            ..Selection::default()
+        };
+        for (model, selection, wanted) in [
+            (open(), stated(&[3, 8, 9]), Ok("[N, 3, 8, 9]")),
+            (
+                open(),
+                stated(&[2, 8, 9]),
+                Err("its shape [?, 3, ?, ?] is not that of --shape, [2, 8, 9]"),
+            ),
+            (
+                open(),
+                stated(&[3, 8]),
+                Err("is not that of --shape, [3, 8]"),
+            ),
+            (
+                open(),
+                Selection::default(),
+                Err("its shape [?, 3, ?, ?] is open behind the batch; fix it with --shape"),
+            ),
+            (
+                bare,
+                Selection::default(),
+                Err("its shape is open; state it with --shape"),
+            ),
+        ] {
+            match (shape_of_input(&model, &selection), wanted) {
+                (Ok(shape), Ok(wanted)) => assert_eq!(shape, wanted),
+                (Err(problem), Err(wanted)) => assert!(problem.contains(wanted), "{problem}"),
+                (got, wanted) => panic!("{got:?}, expected {wanted:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn further_inputs_have_the_batch_where_the_selected_one_has_it() {
+        let model = Model::new()
+            .input("x", &[4, 3])
+            .input("label", &[4, 3])
+            .input("scale", &[3])
+            .input("offset", &[])
+            .node("Mul", "x scale", "scaled", &[])
+            .node("Add", "scaled label", "sum", &[])
+            .node("Add", "sum offset", "y", &[])
+            .output("y");
+        let graph = model.read().graph;
+        let shapes: Vec<String> = graph
+            .inputs()
+            .map(|input| graph.shape(input).to_string())
+            .collect();
+        assert_eq!(shapes, ["[N, 3]", "[N, 3]", "[3]", "[]"]);
+    }
+
+    #[test]
+    fn floats_of_every_width_are_read_as_f32() {
+        for kind in [
+            DataType::Float,
+            DataType::Double,
+            DataType::Float16,
+            DataType::Bfloat16,
+        ] {
+            negated(Model::new().typed_input("x", kind, &[-1, 3])).read();
+        }
+    }
+
+    #[test]
+    fn refuses_inputs_and_outputs_that_do_not_fit() {
+        let two = |inputs: [&str; 2]| {
+            let model = Model::new()
+                .input(inputs[0], &[-1, 2])
+                .input(inputs[1], &[-1, 2]);
+            model.node("Add", &inputs.join(" "), "y", &[]).output("y")
+        };
+        let mut declared = negated(Model::new().input("x", &[-1, 3]));
+        declared.graph().output[0].r#type =
+            negated(Model::new().input("x", &[-1, 4])).graph().input[0]
+                .r#type
+                .clone();
+        for (model, wanted) in [
+            (
+                two(["a", "b"]),
+                "the model has the inputs [\"a\", \"b\"]; say with respect to which one to differentiate with --input",
+            ),
+            (
+                negated(Model::new().typed_input("x", DataType::Uint8, &[-1, 3])),
+                "input \"x\": it holds UINT8; only float inputs",
+            ),
+            (
+                negated(Model::new().typed_input("x", DataType::Int64, &[-1, 3])),
+                "it holds INT64",
+            ),
+            (
+                negated(Model::new().input("x", &[3])),
+                "it is [3], expected a batch on axis 0",
+            ),
+            (
+                negated(Model::new().input("x", &[-1, 1 << 40])),
+                "expected a number from 0",
+            ),
+            (
+                negated(Model::new().input("x", &[-1, 1 << 30, 1 << 30])),
+                "is too large",
+            ),
+            (
+                negated(Model::new().input("x", &[1 << 30, 3])),
+                "expected a batch from 1",
+            ),
+            (
+                declared,
+                "output \"y\" is declared as [?, 4], but its nodes make it [N, 3]",
+            ),
+            (
+                Model::new()
+                    .input("x", &[-1, 3])
+                    .node("Shape", "x", "y", &[])
+                    .output("y"),
+                "is not computed as floats",
+            ),
+            (
+                Model::new().input("x", &[-1, 3]).output("y"),
+                "is not computed as floats",
+            ),
+            (
+                negated(Model::new().input("x", &[-1, 3])).output("z"),
+                "the model has the outputs [\"y\", \"z\"]; say which one is the energy with --output",
+            ),
+        ] {
+            let problem = model.problem();
+            assert!(problem.contains(wanted), "{problem}");
+        }
+        let model = two(["x", "b"]);
+        for (selection, wanted) in [
+            (
+                Selection {
+                    input: Some("c"),
+                    ..Selection::default()
+                },
+                "the graph has no input \"c\"; it has [\"x\", \"b\"]",
+            ),
+            (
+                Selection {
+                    output: Some("c"),
+                    ..Selection::default()
+                },
+                "the graph has no output \"c\"; it has [\"y\"]",
+            ),
+        ] {
+            let problem = read(&model.bytes(), &selection).unwrap_err().to_string();
+            assert_eq!(problem, wanted);
+        }
+    }
+
+    #[test]
+    fn initialisers_keep_their_names_and_what_nothing_needs_is_not_looked_at() {
+        let model = Model::new()
+            .input("x", &[-1, 2])
+            .floats("layer.bias", &[2], &[1.0, 2.0])
+            .floats("unused", &[1], &[f32::NAN])
+            .node("Add", "x layer.bias", "y", &[])
+            .node(
+                "Poem",
+                "x",
+                "z",
+                &[("lines", Int(4)), ("metre", Float(0.5))],
+            )
+            .output("y");
+        let foreign = model.read();
+        assert_eq!(foreign.weights.keys().collect::<Vec<_>>(), ["layer.bias"]);
+    }
+
+    #[test]
+    fn an_initialiser_that_is_an_input_too_is_no_input() {
+        let model = Model::new()
+            .input("x", &[-1, 2])
+            .input("bias", &[2])
+            .floats("bias", &[2], &[1.0, 2.0]);
+        let foreign = model.node("Add", "x bias", "y", &[]).output("y").read();
+        assert_eq!(foreign.graph.inputs().count(), 1);
+    }
+
+    #[test]
+    fn documentation_is_kept() {
+        let mut model = negated(Model::new().input("x", &[-1, 2]));
+        model.0.producer_name = Some("somebody".to_string());
+        model.0.producer_version = Some("1.2".to_string());
+        model.0.doc_string = Some("An energy.".to_string());
+        model.graph().name = Some("main".to_string());
+        model.graph().input[0].doc_string = Some("Pictures.".to_string());
+        model.0.metadata_props = [("author", "them"), (METADATA_KEY, "{}")]
+            .map(|(key, value)| super::super::proto::StringStringEntryProto {
+                key: Some(key.to_string()),
+                value: Some(value.to_string()),
+            })
+            .to_vec();
+        let foreign = model.read();
+        assert_eq!(foreign.producer, "somebody 1.2");
+        let documentation = foreign.documentation;
+        assert_eq!(documentation.name, "main");
+        assert_eq!(documentation.text, "An energy.");
+        assert_eq!(documentation.inputs["x"], "Pictures.");
+        assert_eq!(
+            documentation.entries,
+            [("author".to_string(), "them".to_string())]
+        );
+    }
+
+    #[test]
+    fn weights_that_one_file_cannot_hold_are_not_read() {
+        let mut tensor = float_tensor("w", &[600_000_000], &[]);
+        tensor.data_location = Some(DataLocation::External as i32);
+        let model = Model::new().input("x", &[-1, 1]).initializer(tensor);
+        let problem = model.node("Add", "x w", "y", &[]).output("y").problem();
+        assert!(problem.contains("take 2.4 GB as f32"), "{problem}");
+    }
+
+    #[test]
+    fn a_weight_that_is_wrong_is_named() {
+        let model =
+            Model::new()
+                .input("x", &[-1, 2])
+                .initializer(float_tensor("layer.bias", &[3], &[1.0]));
+        let problem = model
+            .node("Add", "x layer.bias", "y", &[])
+            .output("y")
+            .problem();
+        assert_eq!(
+            problem,
+            "weight \"layer.bias\": its shape [3] takes 3 elements, got 1"
+        );
+        let model = Model::new()
+            .input("x", &[-1, 2])
+            .initializer(int_tensor("i", &[-2], &[1]));
+        let problem = model.node("Add", "x i", "y", &[]).output("y").problem();
+        assert!(
+            problem.contains("weight \"i\": its shape [-2] makes no sense"),
+            "{problem}"
+        );
+    }
 }

@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use prost::Message;
 
 use super::RULES;
+use super::function::inlined;
 use crate::error::Error;
-use crate::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
 /// The oldest version of ONNX's operators that is read.
 const OLDEST_OPSET: i64 = 11;
 /// The newest version of ONNX's operators that is read.
-const NEWEST_OPSET: i64 = 25;
+const NEWEST_OPSET: i64 = 28;
+/// Most characters of the reason why a file cannot be decoded, which may name every level of a deep one.
+const MAX_REASON: usize = 200;
 
 /// A model whose graph can be read.
 pub(super) struct Model {
@@ -28,14 +31,16 @@ impl Model {
     /// Decodes a model.
     pub fn decode(bytes: &[u8]) -> Result<Model, Error> {
         let mut header = ModelProto::decode(bytes).map_err(|error| {
+            let reason: String = error.to_string().chars().take(MAX_REASON).collect();
             Error::Onnx(format!(
-                "this is not a whole ONNX model ({error}); it may be cut off or of another format"
+                "this is not a whole ONNX model ({reason}); it may be cut off or of another format"
             ))
         })?;
-        let graph = header
+        let mut graph = header
             .graph
             .take()
             .ok_or_else(|| Error::Onnx("this is not an ONNX model: it has no graph".to_string()))?;
+        graph.node = inlined(graph.node, &header.functions)?;
         let opset = opset(&header)?;
         let model = Model {
             header,
@@ -69,26 +74,20 @@ impl Model {
                 return Err(twice(name));
             }
         }
-        Ok(())
-    }
-
-    /// The inputs that have no value in the file.
-    pub fn inputs(&self) -> Vec<&ValueInfoProto> {
-        let valued: BTreeSet<&str> = self
-            .graph
-            .initializer
-            .iter()
-            .map(|tensor| tensor.name())
-            .collect();
-        let inputs = self.graph.input.iter();
-        inputs
-            .filter(|input| !valued.contains(input.name()))
-            .collect()
+        let mut outputs = BTreeSet::new();
+        let mut names = self.graph.output.iter().map(ValueInfoProto::name);
+        match names.find(|name| !outputs.insert(*name)) {
+            Some(name) => Err(twice(name)),
+            None => Ok(()),
+        }
     }
 
     /// Name of the output that is meant: the one that is asked for, the only one, or `energy`.
     pub fn output(&self, asked: Option<&str>) -> Result<String, Error> {
         let names: Vec<&str> = self.graph.output.iter().map(ValueInfoProto::name).collect();
+        if names.is_empty() {
+            return Err(Error::Onnx("the model has no output".to_string()));
+        }
         let found = match (asked, names.as_slice()) {
             (Some(asked), names) => names.contains(&asked).then_some(asked),
             (None, [only]) => Some(*only),
@@ -163,38 +162,34 @@ impl Model {
         )))
     }
 
-    /// Refuses the nodes that no rule reads, all of them at once.
+    /// Refuses a model of which a needed node has no rule. The error lists all of the model's that have none.
     pub fn check_operators(&self, needed: &[usize]) -> Result<(), Error> {
-        let missing: Vec<String> = needed
-            .iter()
-            .map(|&index| &self.graph.node[index])
-            .filter(|node| !is_default_domain(node.domain()) || rule(node.op_type()).is_none())
-            .map(|node| match node.domain() {
-                domain if is_default_domain(domain) => {
-                    format!("{} ({})", node_name(node), node.op_type())
-                }
-                domain => format!("{} ({domain}.{})", node_name(node), node.op_type()),
-            })
-            .collect();
-        if missing.is_empty() {
+        let is_missing =
+            |node: &&NodeProto| !is_default_domain(node.domain()) || rule(node.op_type()).is_none();
+        let mut needed = needed.iter().map(|&index| &self.graph.node[index]);
+        if !needed.any(|node| is_missing(&node)) {
             return Ok(());
         }
-        let control_flow = needed
+        let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for node in self.graph.node.iter().filter(is_missing) {
+            let op_type = match node.domain() {
+                domain if is_default_domain(domain) => node.op_type().to_string(),
+                domain => format!("{domain}.{}", node.op_type()),
+            };
+            missing.entry(op_type).or_default().push(node_name(node));
+        }
+        let missing: Vec<String> = missing
             .iter()
-            .flat_map(|&index| &self.graph.node[index].attribute)
-            .any(|attribute: &AttributeProto| {
-                attribute.g.is_some() || !attribute.graphs.is_empty()
-            });
-        let advice = match control_flow {
-            true => {
-                "; control flow is not supported: export the model with what it decides on fixed"
-            }
+            .map(|(op_type, nodes)| format!("{op_type} ({})", nodes.join(", ")))
+            .collect();
+        let mut attributes = self.graph.node.iter().flat_map(|node| &node.attribute);
+        let advice = match attributes.any(|attribute| attribute.g.is_some()) {
+            true => "; control flow is not supported, so export the model with its decisions made",
             false => "",
         };
         Err(Error::Onnx(format!(
-            "the model has {} nodes of operators that are not supported: {}{advice}",
-            missing.len(),
-            missing.join(", ")
+            "operators that are not supported, with their nodes: {}{advice}",
+            missing.join("; ")
         )))
     }
 }
@@ -249,5 +244,143 @@ fn opset(header: &ModelProto) -> Result<i64, Error> {
             "the model does not say which opset of the default domain its operators are of"
                 .to_string(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::onnx::proto::{AttributeProto, GraphProto, OperatorSetIdProto};
+    use crate::onnx::read::testing;
+    use crate::onnx::read::{Selection, read};
+
+    fn model() -> testing::Model {
+        testing::Model::new().input("x", &[-1, 2])
+    }
+
+    #[test]
+    fn nodes_are_read_in_any_order() {
+        let model = model()
+            .node("Add", "a x", "y", &[])
+            .node("Neg", "b", "a", &[])
+            .node("Exp", "x", "b", &[]);
+        let y = model
+            .output("y")
+            .evaluate(&testing::array(&[1, 2], &[0.0, 1.0]));
+        assert!((y[[0, 0]] + 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn refuses_cycles_and_names_that_are_used_twice() {
+        let cases = [
+            (
+                model()
+                    .node("Add", "x b", "a", &[])
+                    .node("Neg", "a", "b", &[])
+                    .node("Exp", "a", "y", &[])
+                    .output("y"),
+                "the model has a cycle; nodes that wait for each other or for those: a, b, y",
+            ),
+            (
+                model()
+                    .node("Neg", "x", "y", &[])
+                    .node("Exp", "x", "y", &[])
+                    .output("y"),
+                "the name \"y\" is used twice",
+            ),
+            (
+                model().node("Neg", "x", "x", &[]).output("x"),
+                "the name \"x\" is used twice",
+            ),
+            (
+                model()
+                    .floats("y", &[1], &[0.0])
+                    .node("Neg", "x", "y", &[])
+                    .output("y"),
+                "the name \"y\" is used twice",
+            ),
+            (
+                model()
+                    .floats("w", &[1], &[0.0])
+                    .floats("w", &[1], &[0.0])
+                    .node("Neg", "x", "y", &[])
+                    .output("y"),
+                "\"w\" is used twice",
+            ),
+            (
+                model().node("Neg", "x", "y", &[]).output("y").output("y"),
+                "the name \"y\" is used twice",
+            ),
+            (
+                model().node("Neg", "nowhere", "y", &[]).output("y"),
+                "its input \"nowhere\" is made by no node",
+            ),
+            (
+                model().node("Neg", "x", "y", &[]),
+                "the model has no output",
+            ),
+        ];
+        for (model, wanted) in cases {
+            let problem = model.problem();
+            assert!(problem.contains(wanted), "{problem}");
+        }
+    }
+
+    #[test]
+    fn all_operators_that_are_missing_are_named_at_once() {
+        let mut model = model()
+            .node("Poem", "x", "a", &[])
+            .node("Neg", "a", "b", &[])
+            .node("Poem", "b", "c", &[])
+            .node("Rhyme", "c", "y", &[])
+            .output("y");
+        model.graph().node[3].domain = Some("com.example".to_string());
+        model.graph().node[3].name = Some("last".to_string());
+        assert_eq!(
+            model.problem(),
+            "operators that are not supported, with their nodes: Poem (a, c); com.example.Rhyme (last)"
+        );
+        model.graph().node[0].attribute = vec![AttributeProto {
+            name: Some("body".to_string()),
+            g: Some(GraphProto::default()),
+            ..AttributeProto::default()
+        }];
+        assert!(
+            model.problem().contains("control flow is not supported"),
+            "{}",
+            model.problem()
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_model_or_of_an_unknown_opset() {
+        let good = model().node("Neg", "x", "y", &[]).output("y");
+        let problem = |bytes: &[u8]| read(bytes, &Selection::default()).unwrap_err().to_string();
+        let bytes = good.bytes();
+        for (bytes, wanted) in [
+            (&b"text"[..], "this is not a whole ONNX model"),
+            (&[][..], "it has no graph"),
+            (&bytes[..bytes.len() - 3], "it may be cut off"),
+        ] {
+            let problem = problem(bytes);
+            assert!(problem.contains(wanted), "{problem}");
+        }
+        for (opset, wanted) in [
+            (10, "is of opset 10, expected one from 11 to"),
+            (99, "is of opset 99, expected one from 11 to"),
+        ] {
+            let model = testing::Model::of_opset(opset).input("x", &[-1, 2]);
+            let problem = model.node("Neg", "x", "y", &[]).output("y").problem();
+            assert!(problem.contains(wanted), "{problem}");
+        }
+        let mut other = model().node("Neg", "x", "y", &[]).output("y");
+        other.0.opset_import = vec![OperatorSetIdProto {
+            domain: Some("com.example".to_string()),
+            version: Some(1),
+        }];
+        assert!(
+            other.problem().contains("does not say which opset"),
+            "{}",
+            other.problem()
+        );
     }
 }

@@ -106,7 +106,7 @@ fn from_bytes(
             sizes,
             chunks.map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])),
         ),
-        DataType::Double => floats(sizes, chunks.map(|c| f64::from_le_bytes(eight(c)) as f32)),
+        DataType::Double => doubles(sizes, chunks.map(|c| f64::from_le_bytes(eight(c)))),
         DataType::Float16 => floats(
             sizes,
             chunks.map(|c| half::f16::from_le_bytes([c[0], c[1]]).to_f32()),
@@ -182,7 +182,7 @@ fn from_fields(
     }
     match kind {
         DataType::Float => floats(sizes, proto.float_data.iter().copied()),
-        DataType::Double => floats(sizes, proto.double_data.iter().map(|&value| value as f32)),
+        DataType::Double => doubles(sizes, proto.double_data.iter().copied()),
         DataType::Float16 => floats(
             sizes,
             half_words().map(|bits| half::f16::from_bits(bits).to_f32()),
@@ -214,6 +214,16 @@ fn floats(sizes: &[usize], values: impl Iterator<Item = f32>) -> Result<Decoded,
         )),
         None => Ok(Decoded::Floats(Tensor::new(sizes, values))),
     }
+}
+
+/// f64 as f32, if they are not too large for it.
+fn doubles(sizes: &[usize], values: impl Iterator<Item = f64>) -> Result<Decoded, String> {
+    let narrow = |value: f64| match value.is_finite() && value.abs() > f32::MAX.into() {
+        true => Err(format!("its element {value:e} is beyond f32")),
+        false => Ok(value as f32),
+    };
+    let values = values.map(narrow).collect::<Result<Vec<f32>, String>>()?;
+    floats(sizes, values.into_iter())
 }
 
 fn integers(
@@ -281,18 +291,264 @@ fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result
     Ok(bytes)
 }
 
-/// A file in the model's folder or below it, never elsewhere.
+/// A file in the model's folder or below it, never elsewhere, not even by a link.
 fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
     let folder =
         folder.ok_or("it stands in another file, but the model does not come from a file")?;
+    let outside =
+        || format!("its external data {location:?} does not lie in the folder of the model");
     let relative = Path::new(location);
     let inside = relative
         .components()
         .all(|component| matches!(component, Component::Normal(_) | Component::CurDir));
     if location.is_empty() || !inside {
-        return Err(format!(
-            "its external data {location:?} does not lie in the folder of the model"
-        ));
+        return Err(outside());
     }
-    Ok(folder.join(relative))
+    let path = folder.join(relative);
+    let failed =
+        |error: std::io::Error| format!("its data cannot be read from {}: {error}", path.display());
+    let real = path.canonicalize().map_err(failed)?;
+    match real.starts_with(folder.canonicalize().map_err(failed)?) {
+        true => Ok(real),
+        false => Err(outside()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::StringStringEntryProto;
+    use crate::onnx::read::testing::float_tensor;
+
+    fn raw(kind: DataType, sizes: &[i64], bytes: &[u8]) -> TensorProto {
+        TensorProto {
+            data_type: Some(kind as i32),
+            dims: sizes.to_vec(),
+            raw_data: Some(bytes.to_vec()),
+            ..TensorProto::default()
+        }
+    }
+
+    fn numbers(proto: &TensorProto) -> Vec<f64> {
+        match Decoded::take(&mut proto.clone(), None).unwrap() {
+            Decoded::Floats(tensor) => tensor.data().iter().map(|&value| value.into()).collect(),
+            Decoded::Known(known) => {
+                let numbers = known
+                    .elements
+                    .iter()
+                    .map(|number| number.fixed().unwrap() as f64);
+                numbers.collect()
+            }
+        }
+    }
+
+    fn problem(proto: &TensorProto, folder: Option<&Path>) -> String {
+        match Decoded::take(&mut proto.clone(), folder) {
+            Ok(_) => panic!("the tensor is read"),
+            Err(problem) => problem,
+        }
+    }
+
+    /// 1 and −2 in every type that has them, as bytes.
+    #[test]
+    fn every_type_is_read_from_bytes() {
+        let cases: [(DataType, Vec<u8>); 8] = [
+            (
+                DataType::Float,
+                [1.0f32, -2.0].map(f32::to_le_bytes).concat(),
+            ),
+            (
+                DataType::Double,
+                [1.0f64, -2.0].map(f64::to_le_bytes).concat(),
+            ),
+            (DataType::Float16, vec![0x00, 0x3c, 0x00, 0xc0]),
+            (DataType::Bfloat16, vec![0x80, 0x3f, 0x00, 0xc0]),
+            (DataType::Int64, [1i64, -2].map(i64::to_le_bytes).concat()),
+            (DataType::Int32, [1i32, -2].map(i32::to_le_bytes).concat()),
+            (DataType::Int16, [1i16, -2].map(i16::to_le_bytes).concat()),
+            (DataType::Int8, vec![1, 0xfe]),
+        ];
+        for (kind, bytes) in cases {
+            assert_eq!(numbers(&raw(kind, &[2], &bytes)), [1.0, -2.0], "{kind:?}");
+        }
+        let cases: [(DataType, Vec<u8>); 5] = [
+            (DataType::Uint64, [1u64, 2].map(u64::to_le_bytes).concat()),
+            (DataType::Uint32, [1u32, 2].map(u32::to_le_bytes).concat()),
+            (DataType::Uint16, [1u16, 2].map(u16::to_le_bytes).concat()),
+            (DataType::Uint8, vec![1, 2]),
+            (DataType::Bool, vec![1, 2]),
+        ];
+        for (kind, bytes) in cases {
+            let wanted = if kind == DataType::Bool {
+                [1.0, 1.0]
+            } else {
+                [1.0, 2.0]
+            };
+            assert_eq!(numbers(&raw(kind, &[2], &bytes)), wanted, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn every_type_is_read_from_its_field() {
+        let of = |kind: DataType| TensorProto {
+            data_type: Some(kind as i32),
+            dims: vec![2],
+            ..TensorProto::default()
+        };
+        let words = |kind, words: [i32; 2]| TensorProto {
+            int32_data: words.to_vec(),
+            ..of(kind)
+        };
+        for proto in [
+            float_tensor("", &[2], &[1.0, -2.0]),
+            TensorProto {
+                double_data: vec![1.0, -2.0],
+                ..of(DataType::Double)
+            },
+            TensorProto {
+                int64_data: vec![1, -2],
+                ..of(DataType::Int64)
+            },
+            words(DataType::Int32, [1, -2]),
+            words(DataType::Int8, [1, -2]),
+            words(DataType::Float16, [0x3c00, 0xc000]),
+            words(DataType::Bfloat16, [0x3f80, 0xc000]),
+        ] {
+            assert_eq!(numbers(&proto), [1.0, -2.0], "{proto:?}");
+        }
+        let unsigned = TensorProto {
+            uint64_data: vec![1, 2],
+            ..of(DataType::Uint32)
+        };
+        assert_eq!(numbers(&unsigned), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let float = DataType::Float;
+        for (proto, wanted) in [
+            (raw(float, &[3], &[0; 8]), "takes 12 bytes, got 8"),
+            (float_tensor("", &[3], &[0.0; 2]), "takes 3 elements, got 2"),
+            (raw(float, &[-1], &[]), "[-1] makes no sense"),
+            (raw(float, &[1 << 40, 1 << 40], &[]), "is too large"),
+            (raw(float, &[1 << 60], &[]), "takes"),
+            (raw(DataType::String, &[1], &[0]), "type STRING"),
+            (raw(DataType::Float8e4m3fn, &[1], &[0]), "type FLOAT8E4M3FN"),
+            (
+                raw(float, &[1], &f32::NAN.to_le_bytes()),
+                "element 0 is NaN",
+            ),
+            (
+                raw(DataType::Double, &[1], &f64::MAX.to_le_bytes()),
+                "beyond f32",
+            ),
+            (
+                TensorProto {
+                    data_type: Some(99),
+                    ..TensorProto::default()
+                },
+                "element type 99 is unknown",
+            ),
+        ] {
+            let problem = problem(&proto, None);
+            assert!(problem.contains(wanted), "{problem}");
+        }
+    }
+
+    fn external(entries: &[(&str, &str)]) -> TensorProto {
+        let entry = |(key, value): &(&str, &str)| StringStringEntryProto {
+            key: Some(key.to_string()),
+            value: Some(value.to_string()),
+        };
+        TensorProto {
+            data_type: Some(DataType::Float as i32),
+            dims: vec![2],
+            data_location: Some(DataLocation::External as i32),
+            external_data: entries.iter().map(entry).collect(),
+            ..TensorProto::default()
+        }
+    }
+
+    #[test]
+    fn external_data_is_read_from_the_folder_of_the_model() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        let bytes = [0.0f32, 1.0, -2.0].map(f32::to_le_bytes).concat();
+        std::fs::write(folder.path().join("sub/weights.bin"), bytes).unwrap();
+        let proto = external(&[
+            ("location", "sub/weights.bin"),
+            ("offset", "4"),
+            ("length", "8"),
+        ]);
+        match Decoded::take(&mut proto.clone(), Some(folder.path())).unwrap() {
+            Decoded::Floats(tensor) => assert_eq!(tensor.data(), [1.0, -2.0]),
+            Decoded::Known(_) => panic!("floats are no integers"),
+        }
+    }
+
+    #[test]
+    fn external_data_is_refused_elsewhere_and_where_it_does_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("short.bin"), [0; 7]).unwrap();
+        let inside = Some(folder.path());
+        for (entries, folder, wanted) in [
+            (
+                vec![("location", "short.bin")],
+                inside,
+                "ends behind the end",
+            ),
+            (vec![("location", "absent.bin")], inside, "absent.bin"),
+            (
+                vec![
+                    ("location", "short.bin"),
+                    ("offset", "18446744073709551615"),
+                ],
+                inside,
+                "ends behind the end",
+            ),
+            (
+                vec![("location", "short.bin"), ("offset", "-1")],
+                inside,
+                "offset \"-1\" is no number",
+            ),
+            (
+                vec![("location", "short.bin"), ("length", "4")],
+                inside,
+                "takes 8 bytes, its external data has 4",
+            ),
+            (
+                vec![("location", "../short.bin")],
+                inside,
+                "does not lie in the folder",
+            ),
+            (
+                vec![("location", "/etc/passwd")],
+                inside,
+                "does not lie in the folder",
+            ),
+            (vec![("location", "")], inside, "does not lie in the folder"),
+            (vec![], inside, "has no location"),
+            (
+                vec![("location", "short.bin")],
+                None,
+                "does not come from a file",
+            ),
+        ] {
+            let problem = problem(&external(&entries), folder);
+            assert!(problem.contains(wanted), "{problem}");
+        }
+    }
+
+    /// A link in the folder may lead out of it, but only a file that lies in the folder is read.
+    #[cfg(unix)]
+    #[test]
+    fn external_data_is_refused_behind_a_link_that_leads_out() {
+        let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        std::fs::write(other.path().join("weights.bin"), [0; 8]).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(other.path(), link).unwrap();
+        let proto = external(&[("location", "link/weights.bin")]);
+        let problem = problem(&proto, Some(folder.path()));
+        assert!(problem.contains("does not lie in the folder"), "{problem}");
+    }
 }

@@ -108,9 +108,10 @@ impl Model {
 
     /// Names an output.
     pub fn output(mut self, name: &str) -> Model {
-        self.graph()
-            .output
-            .push(value_info(name, DataType::Float, &[]));
+        self.graph().output.push(ValueInfoProto {
+            name: Some(name.to_string()),
+            ..ValueInfoProto::default()
+        });
         self
     }
 

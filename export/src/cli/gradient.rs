@@ -1,0 +1,228 @@
+//! `export gradient`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
+use ebm_export::exported::Settings;
+use ebm_export::file::Staged;
+use ebm_export::langevin::Steps;
+use ebm_export::onnx::read::{Foreign, Selection, read_file};
+use ebm_export::onnx::{Batch, Opset};
+use ebm_export::rewrite::{Rewrite, Target};
+
+use super::{print, summary};
+
+/// Write the gradient of any energy model as plain ONNX.
+#[derive(Args)]
+#[command(
+    after_help = "The model is one of common operators that any exporter wrote, opset 11 or newer, in any float type; it is read, and written, in f32.
+Its energy is an output of one number per image, [N] or [N, 1]; axis 0 of its inputs is the batch. A batch that the file fixes stays
+fixed, unless --batch says otherwise. Weights in files of their own are looked for beside the model.
+
+Written: `energy [N]` and `gradient`, shaped as the input; with --hvp, from a further input `v`, `hvp` = ∂²E/∂x²·v, both shaped alike.
+With --steps 1: `x_next`, `energy [N]` and `gradient_norm [N]`, from `x`, `noise`, `step_size` and `temperature`, as the runtime wants it; the
+values of x are taken to be in [-1, 1]. With --steps K: the same of K steps, from `noise [K, ..]` to `energy [K, N]` and `gradient_norm [K, N]`.
+
+Examples:
+  export gradient model.onnx -o gradient.onnx
+  export gradient model.onnx -o gradient.onnx --input images --output score
+  export gradient model.onnx -o hvp.onnx --hvp --batch 8
+  export gradient model.onnx -o model/step.onnx --steps 1"
+)]
+pub struct Arguments {
+    /// An ONNX model
+    model: PathBuf,
+    /// File to write
+    #[arg(short = 'o', value_name = "FILE")]
+    file: PathBuf,
+    /// Input to differentiate with respect to; the only one, or `x`, unless given
+    #[arg(long, value_name = "NAME")]
+    input: Option<String>,
+    /// Output that is the energy; the only one, or `energy`, unless given
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// Write the product of the Hessian with a further input `v` beside the gradient
+    #[arg(long, conflicts_with = "steps")]
+    hvp: bool,
+    /// Write the energy under the name that the model has for it as well
+    #[arg(long)]
+    keep_energy: bool,
+    /// Write Langevin dynamics, so many steps of it in one run
+    #[arg(long, value_name = "K")]
+    steps: Option<usize>,
+    /// Limit the L2 norm of each image's drift (ε²/(2T))·∇E
+    #[arg(long, value_name = "LENGTH", requires = "steps")]
+    clip: Option<f32>,
+    /// Version of ONNX's operators, 13 to 21
+    #[arg(long, default_value_t = Opset::DEFAULT.number())]
+    opset: i64,
+    /// Fix the batch to a number, or leave it open with `any`
+    #[arg(long, value_name = "N")]
+    batch: Option<String>,
+    /// Extents of the input behind the batch, for models that leave them open
+    #[arg(long, value_delimiter = ',', value_name = "C,H,W")]
+    shape: Option<Vec<usize>>,
+    /// What the file is to be fast on
+    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
+    target: TargetChoice,
+    /// Apply no rewrites
+    #[arg(long, conflicts_with = "rewrites")]
+    raw: bool,
+    /// Apply only these rewrites, in this order
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    rewrites: Option<Vec<Rewrite>>,
+    /// Replace the file of an earlier export
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    names: NameArguments,
+}
+
+#[derive(Args)]
+struct NameArguments {
+    /// Name of the energy
+    #[arg(long, value_name = "NAME", default_value = "energy")]
+    energy_name: String,
+    /// Name of the gradient
+    #[arg(long, value_name = "NAME", default_value = "gradient")]
+    gradient_name: String,
+    /// Name of the product of the Hessian with v
+    #[arg(long, value_name = "NAME", default_value = "hvp")]
+    hvp_name: String,
+    /// Name of v
+    #[arg(long, value_name = "NAME", default_value = "v")]
+    v_name: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TargetChoice {
+    /// ONNX Runtime on a CPU
+    Cpu,
+    /// ONNX Runtime on an NVIDIA GPU
+    Cuda,
+    /// tract
+    Tract,
+}
+
+impl TargetChoice {
+    fn target(self) -> Target {
+        match self {
+            TargetChoice::Cpu => Target::Cpu,
+            TargetChoice::Cuda => Target::Cuda,
+            TargetChoice::Tract => Target::Tract,
+        }
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let opset = Opset::new(arguments.opset).context("--opset")?;
+    let batch = arguments.batch.as_deref().map(batch).transpose()?;
+    check_room(arguments)?;
+    let selection = Selection {
+        output: arguments.output.as_deref(),
+        input: arguments.input.as_deref(),
+        image: arguments.shape.as_deref(),
+    };
+    let shown = arguments.model.display();
+    let foreign =
+        read_file(&arguments.model, &selection).with_context(|| format!("cannot read {shown}"))?;
+    let settings = Settings {
+        opset,
+        batch: batch.unwrap_or(foreign.batch),
+        rewrites: match &arguments.rewrites {
+            Some(rewrites) => rewrites.clone(),
+            None if arguments.raw => Vec::new(),
+            None => arguments.target.target().rewrites(),
+        },
+        potential: None,
+        clip: None,
+    };
+    let model = derived_file(&foreign, &request(arguments), &settings)
+        .with_context(|| format!("cannot differentiate {shown}"))?;
+    let mut staged = Staged::default();
+    staged.write(&arguments.file, |out| model.write_to(out))?;
+    staged.publish()?;
+    print(&format!(
+        "{}\n{}",
+        described(&foreign),
+        summary(&arguments.file, &model)
+    ))
+}
+
+fn request(arguments: &Arguments) -> Request {
+    let names = &arguments.names;
+    Request {
+        derivation: match (arguments.hvp, arguments.steps) {
+            (_, Some(count)) => Derivation::Steps(Steps {
+                count,
+                clip: arguments.clip,
+            }),
+            (true, None) => Derivation::HessianVectorProduct,
+            (false, None) => Derivation::Gradient,
+        },
+        energy: match arguments.keep_energy {
+            true => EnergyOutput::OwnNameToo,
+            false => EnergyOutput::Renamed,
+        },
+        names: Names {
+            energy: names.energy_name.clone(),
+            gradient: names.gradient_name.clone(),
+            hvp: names.hvp_name.clone(),
+            v: names.v_name.clone(),
+        },
+    }
+}
+
+fn batch(text: &str) -> Result<Batch> {
+    match (text, text.parse()) {
+        ("any", _) => Ok(Batch::Symbolic),
+        (_, Ok(size)) => Batch::fixed(size).context("--batch"),
+        (_, Err(_)) => anyhow::bail!("--batch: expected a number or `any`, got {text:?}"),
+    }
+}
+
+/// What was read, in a line.
+fn described(foreign: &Foreign) -> String {
+    let weights: usize = foreign
+        .weights
+        .values()
+        .map(|weight| weight.data().len())
+        .sum();
+    format!(
+        "energy {:?} of input {:?}, opset {}, {weights} weights, by {}",
+        foreign.output,
+        foreign.input,
+        foreign.opset,
+        match foreign.producer.as_str() {
+            "" => "an unnamed program",
+            producer => producer,
+        }
+    )
+}
+
+/// Refuses what stands in the way of the file, before any work starts.
+fn check_room(arguments: &Arguments) -> Result<()> {
+    let (file, shown) = (&arguments.file, arguments.file.display());
+    ensure!(
+        !file.is_dir(),
+        "{shown} is a folder, expected a file or nothing; give another name with -o"
+    );
+    ensure!(
+        !is_same(file, &arguments.model),
+        "{shown} is the model itself; give another name with -o"
+    );
+    ensure!(
+        !file.exists() || arguments.force,
+        "{shown} exists already; give another name with -o, or --force to replace it"
+    );
+    Ok(())
+}
+
+fn is_same(file: &Path, model: &Path) -> bool {
+    match (file.canonicalize(), model.canonicalize()) {
+        (Ok(file), Ok(model)) => file == model,
+        _ => false,
+    }
+}

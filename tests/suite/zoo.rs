@@ -1,0 +1,473 @@
+//! Models that PyTorch and others wrote: gradient and Hessian-vector product against those of autograd in f64 that lie beside them, by
+//! the reference interpreter and on every backend; and files that are refused.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use ebm_export::contract::Kind::Gradient;
+use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
+use ebm_export::exported::Settings;
+use ebm_export::langevin::Steps;
+use ebm_export::onnx::proto::ModelProto;
+use ebm_export::onnx::read::{Foreign, Selection, read, read_file};
+use ebm_export::onnx::{Batch, Opset};
+use ebm_export::reference::{bindings, evaluate};
+use ebm_export::rewrite::Target;
+use ebm_runtime::{Backend, CONTRACT_KEY, Images, Input, Model, Output, Purifier};
+use ndarray::ArrayD;
+use prost::Message;
+use safetensors::SafeTensors;
+
+use crate::agreement::backends;
+use crate::contracts::contract;
+
+/// Bound on the relative L2 difference from autograd in f64, of weights and constants that are f32 in the file.
+const REFERENCE_TOLERANCE: f64 = 1e-6;
+/// The same in f32 on a backend.
+const BACKEND_TOLERANCE: f64 = 1e-4;
+const OUTPUTS: [&str; 3] = ["energy", "gradient", "hvp"];
+
+type Arrays = BTreeMap<String, ArrayD<f64>>;
+
+fn zoo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo")
+}
+
+fn models_in(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "onnx")
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// What autograd gives for a model, whichever exporter wrote it.
+fn golden(path: &Path) -> Arrays {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let name = name.split('.').next().unwrap();
+    let bytes = std::fs::read(path.with_file_name(format!("{name}.safetensors"))).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let array = |name: String| {
+        let tensor = tensors.tensor(&name).unwrap();
+        let (chunks, _) = tensor.data().as_chunks::<8>();
+        let values = chunks.iter().map(|&chunk| f64::from_le_bytes(chunk));
+        let array = ArrayD::from_shape_vec(tensor.shape(), values.collect()).unwrap();
+        (name, array)
+    };
+    tensors
+        .names()
+        .into_iter()
+        .map(|name| array(name.to_string()))
+        .collect()
+}
+
+/// The values of a graph's inputs: x, v, and further ones.
+fn inputs(foreign: &Foreign, golden: &Arrays) -> Arrays {
+    let graph = &foreign.graph;
+    let of = |name: &str| match name {
+        name if name == foreign.input => golden["x"].clone(),
+        name => golden[&format!("input.{name}")].clone(),
+    };
+    let names = graph.inputs().map(|input| graph.node(input).name.clone());
+    let mut values: Arrays = names.map(|name| (name.clone(), of(&name))).collect();
+    values.insert("v".to_string(), golden["v"].clone());
+    values
+}
+
+fn difference(got: &ArrayD<f64>, wanted: &ArrayD<f64>) -> f64 {
+    let norm = |array: &ArrayD<f64>| array.mapv(|value| value * value).sum().sqrt();
+    norm(&(got - wanted)) / norm(wanted).max(f64::MIN_POSITIVE)
+}
+
+/// The file with energy, gradient and Hessian-vector product.
+fn derived(foreign: &Foreign, settings: &Settings) -> Vec<u8> {
+    let request = Request {
+        derivation: Derivation::HessianVectorProduct,
+        energy: EnergyOutput::Renamed,
+        names: Names::default(),
+    };
+    derived_file(foreign, &request, settings)
+        .unwrap()
+        .to_bytes()
+}
+
+fn settings(foreign: &Foreign, target: Option<Target>) -> Settings {
+    Settings {
+        batch: foreign.batch,
+        rewrites: target.map(Target::rewrites).unwrap_or_default(),
+        ..Settings::default()
+    }
+}
+
+/// Reads the file that was written and evaluates its outputs in f64: what is written is read again, too.
+fn by_reference(bytes: &[u8], input: &str, inputs: &Arrays) -> Vec<ArrayD<f64>> {
+    let output = |name| {
+        let selection = Selection {
+            output: Some(name),
+            input: Some(input),
+            image: None,
+        };
+        let foreign = read(bytes, &selection).unwrap();
+        let mut values = bindings(&foreign.weights);
+        values.extend(inputs.clone());
+        evaluate(&foreign.graph, &values)
+            .unwrap()
+            .remove(name)
+            .unwrap()
+    };
+    OUTPUTS.map(output).to_vec()
+}
+
+/// The file for the runtime, which looks at an input `x` and wants an image: here are other inputs, too, and under other names.
+fn runnable(bytes: &[u8]) -> Model {
+    let mut proto = ModelProto::decode(bytes).unwrap();
+    let json = serde_json::to_string(&contract(Gradient, [1, 1, 1], Opset::DEFAULT)).unwrap();
+    for entry in proto
+        .metadata_props
+        .iter_mut()
+        .filter(|entry| entry.key() == CONTRACT_KEY)
+    {
+        entry.value = Some(json.clone());
+    }
+    let graph = proto.graph.as_mut().unwrap();
+    let names: Vec<String> = graph
+        .input
+        .iter()
+        .map(|input| input.name().to_string())
+        .collect();
+    let rename = |name: &mut String| {
+        if names.contains(name) {
+            *name = renamed(name);
+        }
+    };
+    graph
+        .input
+        .iter_mut()
+        .filter_map(|input| input.name.as_mut())
+        .for_each(rename);
+    graph
+        .node
+        .iter_mut()
+        .flat_map(|node| &mut node.input)
+        .for_each(rename);
+    Model::from_bytes(proto.encode_to_vec(), "zoo").unwrap()
+}
+
+fn renamed(name: &str) -> String {
+    format!("zoo.{name}")
+}
+
+/// Outputs of those names and shapes on a backend.
+fn run(
+    backend: &Backend,
+    bytes: &[u8],
+    inputs: &Arrays,
+    outputs: &[(&str, &[usize])],
+) -> Vec<ArrayD<f64>> {
+    let mut session = backend.prepare(&runnable(bytes), 1).unwrap();
+    let values: Vec<(String, Vec<usize>, Vec<f32>)> = inputs
+        .iter()
+        .map(|(name, array)| {
+            let values = array.iter().map(|&value| value as f32).collect();
+            (renamed(name), array.shape().to_vec(), values)
+        })
+        .collect();
+    let given: Vec<Input<'_>> = values
+        .iter()
+        .map(|(name, shape, values)| Input {
+            name,
+            shape,
+            values,
+        })
+        .collect();
+    let mut results: Vec<Vec<f32>> = outputs
+        .iter()
+        .map(|(_, shape)| vec![0.0; shape.iter().product()])
+        .collect();
+    let mut taken: Vec<Output<'_>> = results
+        .iter_mut()
+        .zip(outputs)
+        .map(|(values, &(name, shape))| Output {
+            name,
+            shape,
+            values,
+        })
+        .collect();
+    session.run(&given, &mut taken).unwrap();
+    let array = |(values, (_, shape)): (Vec<f32>, &(&str, &[usize]))| {
+        let values = values.into_iter().map(f64::from).collect();
+        ArrayD::from_shape_vec(*shape, values).unwrap()
+    };
+    results.into_iter().zip(outputs).map(array).collect()
+}
+
+/// What some images of the golden have, in the order of the outputs.
+fn wanted(golden: &Arrays) -> Vec<ArrayD<f64>> {
+    let outputs = OUTPUTS.map(|name| golden[name].clone());
+    outputs.to_vec()
+}
+
+/// The batches that a model takes: all images, or so many as its file fixes.
+fn batches(foreign: &Foreign, golden: &Arrays) -> Vec<Arrays> {
+    let count = golden["x"].shape()[0];
+    let size = foreign.batch.size().unwrap_or(count);
+    assert!(
+        count.is_multiple_of(size),
+        "{count} images in batches of {size}"
+    );
+    let part = |start: usize| {
+        let slice = |array: &ArrayD<f64>| {
+            array
+                .slice_axis(ndarray::Axis(0), ndarray::Slice::from(start..start + size))
+                .to_owned()
+        };
+        golden
+            .iter()
+            .map(|(name, array)| (name.clone(), slice(array)))
+            .collect()
+    };
+    (0..count).step_by(size).map(part).collect()
+}
+
+/// Which outputs are off, and by how much.
+fn faults(got: &[ArrayD<f64>], wanted: &[ArrayD<f64>], tolerance: f64) -> Vec<String> {
+    let outputs = got.iter().zip(wanted).zip(OUTPUTS);
+    outputs
+        .filter_map(|((got, wanted), name)| {
+            let error = difference(got, wanted);
+            // What is not a number is not below the tolerance either.
+            let fits = error <= tolerance;
+            (!fits).then(|| format!("{name} is off by {error:e}"))
+        })
+        .collect()
+}
+
+/// All that is wrong with a model, panics included.
+fn faults_of(path: &Path) -> Vec<String> {
+    let golden = golden(path);
+    let foreign = read_file(path, &Selection::default()).unwrap();
+    let mut found = Vec::new();
+    for part in batches(&foreign, &golden) {
+        let (inputs, wanted) = (inputs(&foreign, &part), wanted(&part));
+        let raw = derived(&foreign, &settings(&foreign, None));
+        let got = by_reference(&raw, &foreign.input, &inputs);
+        found.extend(
+            faults(&got, &wanted, REFERENCE_TOLERANCE)
+                .into_iter()
+                .map(|fault| format!("reference: {fault}")),
+        );
+        for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
+            let fast = derived(&foreign, &settings(&foreign, Some(target)));
+            let outputs: Vec<(&str, &[usize])> = OUTPUTS
+                .into_iter()
+                .zip(&wanted)
+                .map(|(name, array)| (name, array.shape()))
+                .collect();
+            let got = run(backend, &fast, &inputs, &outputs);
+            let faults = faults(&got, &wanted, BACKEND_TOLERANCE);
+            found.extend(
+                faults
+                    .into_iter()
+                    .map(|fault| format!("{}: {fault}", backend.name())),
+            );
+        }
+    }
+    found
+}
+
+#[test]
+fn derivatives_are_those_of_autograd() {
+    let paths = models_in(&zoo());
+    assert!(paths.len() > 100, "{} models", paths.len());
+    let mut all = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let faults = catch_unwind(AssertUnwindSafe(|| faults_of(&path)));
+        match faults {
+            Ok(faults) => all.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
+            Err(panic) => {
+                let message = panic.downcast_ref::<String>().cloned();
+                all.push(format!(
+                    "{name}: {}",
+                    message.unwrap_or_else(|| "it panicked".to_string())
+                ));
+            }
+        }
+    }
+    assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
+}
+
+/// `expected.tsv` says for each file what its error has to name.
+#[test]
+fn bad_files_are_refused_with_what_is_wrong() {
+    let folder = zoo().join("bad");
+    let table = std::fs::read_to_string(folder.join("expected.tsv")).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let listed: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    for path in models_in(&folder) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(listed.contains(&name), "{name} is not in expected.tsv");
+    }
+    let request = Request {
+        derivation: Derivation::Gradient,
+        energy: EnergyOutput::Renamed,
+        names: Names::default(),
+    };
+    let mut all = Vec::new();
+    for row in rows {
+        let [name, needles, reason] = row[..] else {
+            panic!("expected three columns, got {row:?}");
+        };
+        let result = read_file(&folder.join(name), &Selection::default())
+            .and_then(|foreign| derived_file(&foreign, &request, &Settings::default()));
+        let Err(error) = result else {
+            all.push(format!("{name}: not refused; {reason}"));
+            continue;
+        };
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text += &format!(": {error}");
+            source = error.source();
+        }
+        let missing: Vec<&str> = needles
+            .split(',')
+            .filter(|needle| !text.contains(needle))
+            .collect();
+        if !missing.is_empty() || text.contains('\n') {
+            all.push(format!("{name}: lacks {missing:?}: {text}"));
+        }
+    }
+    assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
+}
+
+const N_STEPS: usize = 3;
+const STEP_SIZE: f32 = 0.05;
+const TEMPERATURE: f32 = 0.1;
+const SEED: u64 = 7;
+
+/// Steps of a model of others, each by the reference interpreter, are a chain of the runtime, and as many steps of one run.
+#[test]
+fn steps_are_those_of_a_chain() {
+    let path = zoo().join("sngan.legacy13.onnx");
+    let foreign = read_file(&path, &Selection::default()).unwrap();
+    let x = golden(&path)["x"].mapv(|value| f64::from(value as f32));
+    let noise = noise_of(&x);
+    let wanted = chain(&steps_file(&foreign, 1, Batch::Symbolic), &x, &noise);
+    for backend in backends() {
+        let purified = purified(&backend, &steps_file(&foreign, 1, Batch::Symbolic), &x);
+        let error = difference(&purified, &wanted);
+        assert!(
+            error <= BACKEND_TOLERANCE,
+            "{}, chain: {error}",
+            backend.name()
+        );
+        let batch = Batch::fixed(x.shape()[0]).unwrap();
+        let together = together(&backend, &steps_file(&foreign, N_STEPS, batch), &x, &noise);
+        let error = difference(&together, &wanted);
+        assert!(
+            error <= BACKEND_TOLERANCE,
+            "{}, one run: {error}",
+            backend.name()
+        );
+    }
+    let several = Model::from_bytes(steps_file(&foreign, N_STEPS, Batch::Symbolic), "step.onnx");
+    let refused = several.unwrap_err().to_string();
+    assert!(
+        refused.contains("expected one step of a run, got 3 steps"),
+        "{refused}"
+    );
+}
+
+fn steps_file(foreign: &Foreign, count: usize, batch: Batch) -> Vec<u8> {
+    let request = Request {
+        derivation: Derivation::Steps(Steps { count, clip: None }),
+        energy: EnergyOutput::Renamed,
+        names: Names::default(),
+    };
+    let settings = Settings {
+        batch,
+        ..settings(foreign, Some(Target::Cpu))
+    };
+    derived_file(foreign, &request, &settings)
+        .unwrap()
+        .to_bytes()
+}
+
+/// The noise of the runtime for each step, `[k, N, C, H, W]`.
+fn noise_of(x: &ArrayD<f64>) -> ArrayD<f64> {
+    let n_values = x.len() / x.shape()[0];
+    let mut values = Vec::new();
+    for step in 0..N_STEPS as u32 {
+        for image in 0..x.shape()[0] as u32 {
+            let mut noise = vec![0.0; n_values];
+            ebm_runtime::noise::fill_normal(SEED, image, 0, step, &mut noise);
+            values.extend(noise.into_iter().map(f64::from));
+        }
+    }
+    ArrayD::from_shape_vec([&[N_STEPS], x.shape()].concat(), values).unwrap()
+}
+
+fn scalars() -> Arrays {
+    let scalar = |value: f32| ArrayD::from_elem(Vec::new(), f64::from(value));
+    BTreeMap::from([
+        ("step_size".to_string(), scalar(STEP_SIZE)),
+        ("temperature".to_string(), scalar(TEMPERATURE)),
+    ])
+}
+
+/// Step by step in f64.
+fn chain(bytes: &[u8], x: &ArrayD<f64>, noise: &ArrayD<f64>) -> ArrayD<f64> {
+    let selection = Selection {
+        output: Some("x_next"),
+        ..Selection::default()
+    };
+    let step = read(bytes, &selection).unwrap();
+    let mut values = bindings(&step.weights);
+    values.extend(scalars());
+    let mut x = x.clone();
+    for noise in noise.outer_iter() {
+        values.insert("x".to_string(), x);
+        values.insert("noise".to_string(), noise.to_owned());
+        x = evaluate(&step.graph, &values)
+            .unwrap()
+            .remove("x_next")
+            .unwrap();
+    }
+    x
+}
+
+fn purified(backend: &Backend, bytes: &[u8], x: &ArrayD<f64>) -> ArrayD<f64> {
+    let model = Model::from_bytes(bytes, "step.onnx").unwrap();
+    assert_eq!(model.contract().network_name(), Some("onnx"));
+    let purifier = Purifier::builder(&model)
+        .backend(backend.clone())
+        .steps(N_STEPS)
+        .step_size(STEP_SIZE.into())
+        .temperature(TEMPERATURE.into())
+        .seed(SEED)
+        .build()
+        .unwrap();
+    let values = x.iter().map(|&value| value as f32).collect();
+    let images = Images::from_vec(model.contract().image, values).unwrap();
+    let purified = purifier.purify(&images).unwrap();
+    purified.array().mapv(f64::from).into_dyn()
+}
+
+/// All steps in one run.
+fn together(backend: &Backend, bytes: &[u8], x: &ArrayD<f64>, noise: &ArrayD<f64>) -> ArrayD<f64> {
+    let mut inputs = scalars();
+    inputs.insert("x".to_string(), x.clone());
+    inputs.insert("noise".to_string(), noise.clone());
+    run(backend, bytes, &inputs, &[("x_next", x.shape())]).remove(0)
+}
