@@ -154,7 +154,7 @@ impl Model {
         }
         let stuck = waiting.iter().filter(|(_, count)| **count > 0);
         let names: Vec<String> = stuck
-            .map(|(&index, _)| node_name(&self.graph.node[index]))
+            .map(|(&index, _)| printable(&node_name(&self.graph.node[index])))
             .collect();
         Err(Error::Onnx(format!(
             "the model has a cycle; nodes that wait for each other or for those: {}",
@@ -176,7 +176,10 @@ impl Model {
                 domain if is_default_domain(domain) => node.op_type().to_string(),
                 domain => format!("{domain}.{}", node.op_type()),
             };
-            missing.entry(op_type).or_default().push(node_name(node));
+            missing
+                .entry(printable(&op_type))
+                .or_default()
+                .push(printable(&node_name(node)));
         }
         let missing: Vec<String> = missing
             .iter()
@@ -224,6 +227,16 @@ pub(super) fn node_name(node: &NodeProto) -> String {
         ("", Some(output)) => output.clone(),
         (name, _) => name.to_string(),
     }
+}
+
+/// A name of the file as it can stand in an error: without line breaks and the like.
+fn printable(name: &str) -> String {
+    name.chars()
+        .map(|character| match character.is_control() {
+            true => character.escape_default().to_string(),
+            false => character.to_string(),
+        })
+        .collect()
 }
 
 fn is_default_domain(domain: &str) -> bool {
@@ -323,6 +336,16 @@ mod tests {
             let problem = model.problem();
             assert!(problem.contains(wanted), "{problem}");
         }
+    }
+
+    #[test]
+    fn an_error_is_one_line_whatever_names_hold() {
+        let mut model = model().node("Poem\n1", "x", "y", &[]).output("y");
+        model.graph().node[0].name = Some("a\tb".to_string());
+        assert_eq!(
+            model.problem(),
+            "operators that are not supported, with their nodes: Poem\\n1 (a\\tb)"
+        );
     }
 
     #[test]
