@@ -143,7 +143,7 @@ fn energy_graph(foreign: &Foreign) -> Result<Graph, Error> {
     let mut graph = foreign.graph.clone();
     let output = graph.output(&foreign.output)?;
     let source = graph.input_named(&foreign.input)?;
-    if !graph.depends_on(source)[output.0] {
+    if !flows(&graph, source)[output.0] {
         return Err(Error::Onnx(format!(
             "output {:?} does not depend on input {:?}",
             foreign.output, foreign.input
@@ -153,6 +153,20 @@ fn energy_graph(foreign: &Foreign) -> Result<Graph, Error> {
     graph.remove_output(&foreign.output);
     graph.set_output("energy", energy);
     Ok(graph)
+}
+
+/// Per value: does it change with `source` otherwise than by truth values, which have no derivative?
+fn flows(graph: &Graph, source: Value) -> Vec<bool> {
+    let mut flows = Vec::new();
+    for value in graph.values() {
+        let through = |inputs: &[Value]| inputs.iter().any(|input| flows[input.0]);
+        let is_reached = match graph.operator(value) {
+            Some((_, inputs)) => graph.value_type(value).dtype.is_float() && through(inputs),
+            None => value == source,
+        };
+        flows.push(is_reached);
+    }
+    flows
 }
 
 /// `[N]` of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like.
@@ -276,5 +290,338 @@ fn contract(foreign: &Foreign, request: &Request, settings: &Settings) -> Contra
             .sum(),
         weights_sha256: tensors_sha256(&foreign.weights),
         config: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ndarray::{ArrayD, array};
+
+    use super::*;
+    use crate::onnx::read::testing::{self, Attribute::Int};
+    use crate::onnx::read::{Selection, read};
+    use crate::reference::{bindings, evaluate};
+
+    /// E(x) = Σ w x², `score [N, 1]` of `images [N, 2]`.
+    fn energy() -> testing::Model {
+        testing::Model::new()
+            .input("images", &[-1, 2])
+            .floats("w", &[2], &[1.0, 3.0])
+            .ints("axes", &[1])
+            .node("Mul", "images images", "square", &[])
+            .node("Mul", "square w", "weighed", &[])
+            .node(
+                "ReduceSum",
+                "weighed axes",
+                "score",
+                &[("keepdims", Int(1))],
+            )
+            .output("score")
+    }
+
+    fn request(derivation: Derivation) -> Request {
+        Request {
+            derivation,
+            energy: EnergyOutput::Renamed,
+            names: Names::default(),
+        }
+    }
+
+    fn file(model: &testing::Model, request: &Request) -> Result<Vec<u8>, String> {
+        let file = derived_file(&model.read(), request, &Settings::default());
+        file.map(|file| file.to_bytes())
+            .map_err(|error| error.to_string())
+    }
+
+    fn problem(model: &testing::Model, request: &Request) -> String {
+        file(model, request).unwrap_err()
+    }
+
+    fn names(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
+        let inspection = crate::onnx::inspect_bytes(bytes).unwrap();
+        let [inputs, outputs] = [inspection.inputs, inspection.outputs]
+            .map(|values| values.into_iter().map(|value| value.name).collect());
+        (inputs, outputs)
+    }
+
+    fn contract_of(bytes: &[u8]) -> Contract {
+        let inspection = crate::onnx::inspect_bytes(bytes).unwrap();
+        serde_json::from_value(inspection.contract.unwrap()).unwrap()
+    }
+
+    /// An output of a file whose inputs have those values.
+    fn evaluated(bytes: &[u8], output: &str, inputs: &[(&str, ArrayD<f64>)]) -> ArrayD<f64> {
+        let selection = Selection {
+            output: Some(output),
+            input: Some(inputs[0].0),
+            image: None,
+        };
+        let foreign = read(bytes, &selection).unwrap();
+        let mut values = bindings(&foreign.weights);
+        let given = inputs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()));
+        values.extend(given.collect::<BTreeMap<_, _>>());
+        evaluate(&foreign.graph, &values)
+            .unwrap()
+            .remove(output)
+            .unwrap()
+    }
+
+    /// ∇E = 2 w x and ∇²E·v = 2 w v.
+    #[test]
+    fn a_file_has_what_was_asked_for_under_its_names() {
+        let x = array![[1.0, -2.0], [0.5, 3.0]].into_dyn();
+        let v = array![[0.25, 1.0], [-1.0, 2.0]].into_dyn();
+        let slope = array![2.0, 6.0].into_dyn();
+        let bytes = file(&energy(), &request(Derivation::HessianVectorProduct)).unwrap();
+        assert_eq!(
+            names(&bytes),
+            (
+                vec!["images".into(), "v".into()],
+                vec!["energy".into(), "gradient".into(), "hvp".into()]
+            )
+        );
+        let inputs = [("images", x.clone()), ("v", v.clone())];
+        assert_eq!(
+            evaluated(&bytes, "energy", &inputs),
+            array![13.0, 27.25].into_dyn()
+        );
+        assert_eq!(evaluated(&bytes, "gradient", &inputs), &x * &slope);
+        assert_eq!(evaluated(&bytes, "hvp", &inputs), &v * &slope);
+
+        let renamed = Request {
+            energy: EnergyOutput::OwnNameToo,
+            names: Names {
+                gradient: "slope".to_string(),
+                ..Names::default()
+            },
+            ..request(Derivation::Gradient)
+        };
+        let bytes = file(&energy(), &renamed).unwrap();
+        assert_eq!(
+            names(&bytes),
+            (
+                vec!["images".into()],
+                vec!["energy".into(), "slope".into(), "score".into()]
+            )
+        );
+        assert_eq!(evaluated(&bytes, "slope", &inputs[..1]), &x * &slope);
+        let own = evaluated(&bytes, "score", &inputs[..1]);
+        assert_eq!(own, evaluated(&bytes, "energy", &inputs[..1]));
+    }
+
+    #[test]
+    fn energies_of_one_number_per_image_may_have_more_axes() {
+        for target in [vec![-1], vec![-1, 1], vec![-1, 1, 1, 1], vec![1, -1]] {
+            let model = testing::Model::new()
+                .input("x", &[-1, 1])
+                .ints("target", &target);
+            let model = model.node("Reshape", "x target", "y", &[]).output("y");
+            let bytes = file(&model, &request(Derivation::Gradient)).unwrap();
+            let x = array![[3.0], [4.0]].into_dyn();
+            assert_eq!(
+                evaluated(&bytes, "energy", &[("x", x.clone())]),
+                array![3.0, 4.0].into_dyn()
+            );
+            assert_eq!(
+                evaluated(&bytes, "gradient", &[("x", x)]),
+                array![[1.0], [1.0]].into_dyn()
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_the_model_are_refused() {
+        let named = |input: &str, weight: &str| {
+            let model =
+                testing::Model::new()
+                    .input(input, &[-1, 2])
+                    .floats(weight, &[2], &[1.0, 2.0]);
+            let model =
+                model
+                    .ints("axes", &[1])
+                    .node("Mul", &format!("{input} {weight}"), "square", &[]);
+            model
+                .node("ReduceSum", "square axes", "score", &[("keepdims", Int(0))])
+                .output("score")
+        };
+        let hvp = request(Derivation::HessianVectorProduct);
+        let same = Request {
+            names: Names {
+                hvp: "gradient".to_string(),
+                ..Names::default()
+            },
+            ..hvp.clone()
+        };
+        for (model, request, wanted) in [
+            (
+                named("gradient", "w"),
+                &hvp,
+                "the model has an input named \"gradient\"; give gradient another name with --gradient-name",
+            ),
+            (
+                named("v", "w"),
+                &hvp,
+                "the model has an input named \"v\"; give v another name with --v-name",
+            ),
+            (
+                named("x", "hvp"),
+                &hvp,
+                "the model has a weight named \"hvp\"; give hvp another name with --hvp-name",
+            ),
+            (named("x", "energy"), &hvp, "--energy-name"),
+            (
+                named("x", "w"),
+                &same,
+                "hvp and gradient are both called \"gradient\"; give one another name with --hvp-name",
+            ),
+        ] {
+            let problem = problem(&model, request);
+            assert!(problem.contains(wanted), "{problem}");
+        }
+        let model = named("x", "w")
+            .node("Neg", "square", "gradient", &[])
+            .output("gradient");
+        let selection = Selection {
+            output: Some("score"),
+            ..Selection::default()
+        };
+        let foreign = read(&model.bytes(), &selection).unwrap();
+        let error = derived_file(&foreign, &hvp, &Settings::default()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the model has an output named \"gradient\""),
+            "{error}"
+        );
+        // A value inside the model makes room.
+        let inside = testing::Model::new()
+            .input("x", &[-1, 1])
+            .node("Exp", "x", "gradient", &[]);
+        let inside = inside.node("Neg", "gradient", "y", &[]).output("y");
+        assert_eq!(
+            names(&file(&inside, &hvp).unwrap()).1,
+            ["energy", "gradient", "hvp"]
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_energy_of_the_input() {
+        let vector = testing::Model::new()
+            .input("x", &[-1, 2])
+            .node("Neg", "x", "y", &[])
+            .output("y");
+        let truths = testing::Model::new()
+            .input("x", &[-1, 1])
+            .node("Greater", "x x", "positive", &[])
+            .node("Cast", "positive", "y", &[("to", Int(1))])
+            .output("y");
+        for (model, wanted) in [
+            (
+                vector,
+                "output \"y\" has shape [N, 2], expected one scalar per image, [N]; reduce it first",
+            ),
+            (truths, "output \"y\" does not depend on input \"x\""),
+        ] {
+            let problem = problem(&model, &request(Derivation::Gradient));
+            assert!(problem.contains(wanted), "{problem}");
+        }
+    }
+
+    /// Without noise a step is `x (1 − ε²/(2T)·2 w)`.
+    #[test]
+    fn steps_go_down_the_energy_from_an_input_x() {
+        let bytes = file(
+            &energy(),
+            &request(Derivation::Steps(Steps {
+                count: 1,
+                ..Steps::ONE
+            })),
+        )
+        .unwrap();
+        let (inputs, outputs) = names(&bytes);
+        assert_eq!(inputs, ["x", "noise", "step_size", "temperature"]);
+        assert_eq!(outputs, ["x_next", "energy", "gradient_norm"]);
+        let x = array![[1.0, -2.0]].into_dyn();
+        let scalar = |value: f64| ArrayD::from_elem(Vec::new(), value);
+        let given = [
+            ("x", x.clone()),
+            ("noise", &x * 0.0),
+            ("step_size", scalar(0.5)),
+            ("temperature", scalar(2.0)),
+        ];
+        let wanted = &x - &(&x * &array![2.0, 6.0].into_dyn() * (0.25 / 4.0));
+        assert_eq!(evaluated(&bytes, "x_next", &given), wanted);
+
+        let contract = contract_of(&bytes);
+        assert_eq!(
+            (contract.kind, contract.image, contract.n_steps),
+            (Kind::Step, None, None)
+        );
+        let several = file(
+            &energy(),
+            &request(Derivation::Steps(Steps {
+                count: 4,
+                ..Steps::ONE
+            })),
+        )
+        .unwrap();
+        assert_eq!(contract_of(&several).n_steps, Some(4));
+    }
+
+    #[test]
+    fn steps_of_several_inputs_are_refused() {
+        let model = testing::Model::new()
+            .input("x", &[-1, 1])
+            .input("label", &[-1, 1]);
+        let model = model.node("Mul", "x label", "y", &[]).output("y");
+        let problem = problem(
+            &model,
+            &request(Derivation::Steps(Steps {
+                count: 1,
+                ..Steps::ONE
+            })),
+        );
+        assert!(
+            problem.contains("but the model has [\"x\", \"label\"]"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn the_contract_and_the_documentation_say_where_it_comes_from() {
+        let mut model = testing::Model::new().input("x", &[-1, 1, 1, 1]);
+        model.0.producer_name = Some("somebody".to_string());
+        model.0.doc_string = Some("An energy.".to_string());
+        model.graph().name = Some("main".to_string());
+        let model = model.node("Neg", "x", "y", &[]).output("y");
+        let bytes = file(&model, &request(Derivation::Gradient)).unwrap();
+        let contract = contract_of(&bytes);
+        let image = ImageShape {
+            channels: 1,
+            height: 1,
+            width: 1,
+        };
+        assert_eq!(
+            (contract.kind, contract.image),
+            (Kind::Gradient, Some(image))
+        );
+        let origin = ForeignModel {
+            producer: "somebody".to_string(),
+            sha256: crate::checkpoint::sha256(&model.bytes()),
+        };
+        assert_eq!(contract.network, Origin::Model(origin));
+        let text = serde_json::to_value(&contract.network).unwrap();
+        assert_eq!(text["name"], "onnx");
+        let selection = Selection {
+            output: Some("gradient"),
+            ..Selection::default()
+        };
+        let documentation = read(&bytes, &selection).unwrap().documentation;
+        assert_eq!(documentation.name, "main");
+        assert_eq!(documentation.text, "An energy.");
     }
 }

@@ -53,7 +53,12 @@ pub struct Arguments {
     #[arg(long, value_name = "K")]
     steps: Option<usize>,
     /// Limit the L2 norm of each image's drift (ε²/(2T))·∇E
-    #[arg(long, value_name = "LENGTH", requires = "steps")]
+    #[arg(
+        long,
+        value_name = "LENGTH",
+        requires = "steps",
+        allow_negative_numbers = true
+    )]
     clip: Option<f32>,
     /// Version of ONNX's operators, 13 to 21
     #[arg(long, default_value_t = Opset::DEFAULT.number())]

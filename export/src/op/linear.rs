@@ -2,9 +2,9 @@
 
 use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Dimension, Ix2, IxDyn, indices};
 
-use super::{BackwardStep, OnnxOperator, Operator, Transpose, floats};
+use super::{BackwardStep, Expand, OnnxOperator, Operator, Transpose, floats};
 use crate::error::Error;
-use crate::graph::{Graph, Shape, Value, ValueType};
+use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// `MatMul`: `[.., M, K] · [.., K, P] → [.., M, P]`, the leading axes broadcast. The batch may stand on any axis but K.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,11 @@ impl Operator for MatMul {
         graph: &mut Graph,
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
-        let cotangent = step.full_cotangent(graph)?;
+        let one_matrix = graph.shape(step.inputs[1]).rank() == 2;
+        let cotangent = match one_matrix && !step.wanted[1] {
+            true => cotangent_of_rows(graph, step)?,
+            false => step.full_cotangent(graph)?,
+        };
         let mut gradients = vec![None, None];
         for operand in (0..2).filter(|&operand| step.wanted[operand]) {
             let other = transposed(graph, step, step.inputs[1 - operand])?;
@@ -87,6 +91,24 @@ impl Operator for MatMul {
         let depth = inputs[0].0.last().map_or(1, |depth| depth.concrete(1));
         output.elements_per_image() * depth
     }
+}
+
+/// The cotangent, whole only along the columns, which are summed over: times one fixed matrix, rows of the same cotangent stay
+/// the same.
+fn cotangent_of_rows(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value, Error> {
+    let result = graph.shape(step.output);
+    let current = graph.shape(step.cotangent);
+    let missing = result.rank() - current.rank();
+    let mut shape = Shape(vec![Dim::Size(1); missing]);
+    shape.0.extend(&current.0);
+    let columns = result.rank() - 1;
+    if !shape.0[columns].is_batch() {
+        shape.0[columns] = Dim::Size(result.0[columns].concrete(1));
+    }
+    if shape == *current {
+        return Ok(step.cotangent);
+    }
+    graph.apply(&step.named("expand"), Expand { shape }, &[step.cotangent])
 }
 
 /// The matrix at a place of the leading axes.
@@ -113,7 +135,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::graph::Dim;
     use crate::op::Reshape;
     use crate::op::testing::{Operand, check_derivatives, check_gradients, evaluate, random_array};
 

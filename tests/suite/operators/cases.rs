@@ -536,6 +536,11 @@ fn activations() -> Vec<Case> {
             graph.apply("y", op, &[x]).unwrap()
         })
     };
+    // A mask has no derivative of its own.
+    let masked = case("Positive", [2, 3, 4], |graph, x| {
+        let mask = graph.apply("mask", Activation::Positive, &[x]).unwrap();
+        graph.apply("y", Binary::Mul, &[x, mask]).unwrap()
+    });
     [
         Activation::Relu,
         Activation::LeakyRelu { slope: 0.1 },
@@ -543,10 +548,10 @@ fn activations() -> Vec<Case> {
         Activation::Sigmoid,
         Activation::Tanh,
         Activation::Softplus,
-        Activation::Positive,
     ]
     .into_iter()
     .map(|op| scaled(format!("{op:?}"), op))
+    .chain(std::iter::once(masked))
     .collect()
 }
 

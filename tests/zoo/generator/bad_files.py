@@ -391,12 +391,6 @@ def nan_weight():
     return made
 
 
-@bad("f64_model", ["pixels"], "input, weights and energy are f64")
-def f64_model():
-    return model(of_pixels(), [value("pixels", ["N", 4], TensorProto.DOUBLE)], outputs=[value("energy", ["N"], TensorProto.DOUBLE)], initializers=[
-        numpy_helper.from_array(numpy_helper.to_array(weight()).astype(np.float64), "weight"), numpy_helper.from_array(np.array([1]), "axes")])
-
-
 @bad("classifier", ["logits"], "the output is [N, 10]; the message says how to reduce it")
 def classifier():
     wide = numpy_helper.from_array(np.linspace(-1, 1, 40, dtype=np.float32).reshape(4, 10), "weight")

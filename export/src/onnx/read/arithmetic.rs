@@ -157,8 +157,13 @@ fn clip(node: &mut Node<'_, '_>) -> Outputs {
         return Ok(vec![clipped.into()]);
     }
     let mut clipped = node.value(0)?;
-    for (position, op) in [(1, Binary::Max), (2, Binary::Min)] {
-        if let Some(bound) = node.optional_value(position)? {
+    for (name, position, op) in [("min", 1, Binary::Max), ("max", 2, Binary::Min)] {
+        // Old opsets have bounds as attributes.
+        let bound = match node.float(name)? {
+            Some(bound) => Some(node.scalar(name, bound)),
+            None => node.optional_value(position)?,
+        };
+        if let Some(bound) = bound {
             clipped = node.apply("clipped", op, &[clipped, bound])?;
         }
     }
@@ -192,6 +197,7 @@ fn rounded(node: &mut Node<'_, '_>, round: fn(f32) -> f32) -> Outputs {
 
 #[cfg(test)]
 mod tests {
+    use crate::onnx::read::testing::Attribute::Float;
     use crate::onnx::read::testing::{Model, array};
 
     fn two_operands(op_type: &str) -> Model {
@@ -237,6 +243,98 @@ mod tests {
                 .node(op_type, "away", "y", &[])
                 .output("y")
                 .check_derivatives(3);
+        }
+    }
+
+    #[test]
+    fn bounds_of_clip_are_operands_or_attributes() {
+        let x = array(&[1, 3], &[-2.0, 0.5, 3.0]);
+        let wanted = array(&[1, 3], &[-1.0, 0.5, 2.0]);
+        let model = Model::new()
+            .input("x", &[-1, 3])
+            .floats("low", &[], &[-1.0])
+            .floats("high", &[], &[2.0]);
+        let model = model.node("Clip", "x low high", "y", &[]).output("y");
+        assert_eq!(model.evaluate(&x), wanted);
+        model.check_derivatives(1);
+        let attributes = [("min", Float(-1.0)), ("max", Float(2.0))];
+        let model = Model::of_opset(9)
+            .input("x", &[-1, 3])
+            .node("Clip", "x", "y", &attributes);
+        assert_eq!(model.output("y").evaluate(&x), wanted);
+    }
+
+    #[test]
+    fn powers_and_extremes() {
+        let x = array(&[1, 3], &[-2.0, 0.5, 3.0]);
+        let of = |op_type: &str, c: [f32; 3]| {
+            let model = Model::new().input("x", &[-1, 3]).floats("c", &[3], &c);
+            model.node(op_type, "x c", "y", &[]).output("y")
+        };
+        for (op_type, c, wanted) in [
+            ("Pow", [2.0, 3.0, 1.0], [4.0, 0.125, 3.0]),
+            ("Min", [0.0; 3], [-2.0, 0.0, 0.0]),
+            ("Max", [0.0; 3], [0.0, 0.5, 3.0]),
+            ("Mean", [2.0; 3], [0.0, 1.25, 2.5]),
+        ] {
+            assert_eq!(
+                of(op_type, c).evaluate(&x),
+                array(&[1, 3], &wanted),
+                "{op_type}"
+            );
+        }
+        for (power, wanted) in [
+            (1.0, [-2.0, 0.5, 3.0]),
+            (2.0, [4.0, 0.25, 9.0]),
+            (3.0, [-8.0, 0.125, 27.0]),
+            (4.0, [16.0, 0.0625, 81.0]),
+            (-1.0, [-0.5, 2.0, 1.0 / 3.0]),
+        ] {
+            let model = Model::new().input("x", &[-1, 3]).floats("p", &[], &[power]);
+            let model = model.node("Pow", "x p", "y", &[]).output("y");
+            let error = (model.evaluate(&x) - array(&[1, 3], &wanted))
+                .mapv(f64::abs)
+                .sum();
+            assert!(error < 1e-12, "{power}: {error}");
+        }
+        let model = Model::new()
+            .input("x", &[-1, 3])
+            .ints("p", &[2])
+            .node("Pow", "x p", "y", &[]);
+        assert_eq!(
+            model.output("y").evaluate(&x),
+            array(&[1, 3], &[4.0, 0.25, 9.0])
+        );
+    }
+
+    #[test]
+    fn steps_are_taken_of_what_is_fixed_only() {
+        for (op_type, wanted) in [
+            ("Floor", [1.0, -2.0]),
+            ("Ceil", [2.0, -1.0]),
+            ("Round", [2.0, -2.0]),
+        ] {
+            let model = Model::new()
+                .input("x", &[-1, 2])
+                .floats("c", &[2], &[1.5, -1.5]);
+            let model = model
+                .node(op_type, "c", "d", &[])
+                .node("Add", "x d", "y", &[])
+                .output("y");
+            assert_eq!(
+                model.evaluate(&array(&[1, 2], &[0.0; 2])),
+                array(&[1, 2], &wanted),
+                "{op_type}"
+            );
+            let model = Model::new()
+                .input("x", &[-1, 2])
+                .node(op_type, "x", "y", &[])
+                .output("y");
+            assert!(
+                model.problem().contains("must be fixed"),
+                "{}",
+                model.problem()
+            );
         }
     }
 

@@ -96,13 +96,13 @@ fn equal_lengths(extent: usize, count: usize) -> Result<Vec<usize>, String> {
     Ok(lengths)
 }
 
-/// `Slice(x, starts, ends, axes, steps)`.
+/// `Slice(x, starts, ends, axes, steps)`, the first three of which old opsets have as attributes.
 fn slice(node: &mut Node<'_, '_>) -> Outputs {
-    let (starts, ends) = (node.known(1)?.numbers()?, node.known(2)?.numbers()?);
+    let (starts, ends) = (bounds(node, "starts", 1)?, bounds(node, "ends", 2)?);
     let mut operand = node.operand(0)?.clone();
     let current = shape_of_operand(node, &operand);
-    let axes = match node.optional(3) {
-        Some(_) => node.known(3)?.fixed_numbers()?,
+    let axes = match node.ints_or_known("axes", 3)? {
+        Some(axes) => axes,
         None => (0..starts.len() as i64).collect(),
     };
     let steps = match node.optional(4) {
@@ -130,6 +130,13 @@ fn slice(node: &mut Node<'_, '_>) -> Outputs {
         };
     }
     Ok(vec![operand])
+}
+
+fn bounds(node: &Node<'_, '_>, name: &str, position: usize) -> Result<Vec<Number>, String> {
+    match node.ints(name)? {
+        Some(bounds) => Ok(bounds.into_iter().map(Number::Fixed).collect()),
+        None => node.known(position)?.numbers(),
+    }
 }
 
 /// A range as `Slice` states it.
@@ -480,6 +487,19 @@ mod tests {
             );
             model.check_derivatives(2);
         }
+    }
+
+    #[test]
+    fn bounds_may_be_attributes() {
+        let x = random(&[2, 5], 1);
+        let attributes = [
+            ("starts", Ints(vec![1])),
+            ("ends", Ints(vec![-1])),
+            ("axes", Ints(vec![1])),
+        ];
+        let model = Model::of_opset(9).input("x", &[-1, 5]);
+        let model = model.node("Slice", "x", "y", &attributes).output("y");
+        assert_eq!(model.evaluate(&x), part(&x, 1, 1, Some(4), 1));
     }
 
     #[test]

@@ -3,8 +3,6 @@
 //! Each family of operators has a file with one rule per operator and a table of them; `RULES` lists the tables. A rule sees its
 //! [`node::Node`] and gives the outputs.
 
-#![allow(dead_code)]
-
 mod activation;
 mod arithmetic;
 mod batch;

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
 /// The oldest version of ONNX's operators that is read.
-const OLDEST_OPSET: i64 = 11;
+const OLDEST_OPSET: i64 = 9;
 /// The newest version of ONNX's operators that is read.
 const NEWEST_OPSET: i64 = 28;
 /// Most characters of the reason why a file cannot be decoded, which may name every level of a deep one.
@@ -388,8 +388,8 @@ mod tests {
             assert!(problem.contains(wanted), "{problem}");
         }
         for (opset, wanted) in [
-            (10, "is of opset 10, expected one from 11 to"),
-            (99, "is of opset 99, expected one from 11 to"),
+            (8, "is of opset 8, expected one from 9 to"),
+            (99, "is of opset 99, expected one from 9 to"),
         ] {
             let model = testing::Model::of_opset(opset).input("x", &[-1, 2]);
             let problem = model.node("Neg", "x", "y", &[]).output("y").problem();

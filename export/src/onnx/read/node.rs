@@ -91,11 +91,6 @@ impl<'a, 'r> Node<'a, 'r> {
         }
     }
 
-    /// The operator type.
-    pub fn op_type(&self) -> &'a str {
-        self.proto.op_type()
-    }
-
     /// Version of the default domain's operators that the model imports.
     pub fn opset(&self) -> i64 {
         self.reader.opset
@@ -434,18 +429,6 @@ impl Node<'_, '_> {
     /// Truth values as 0 and 1.
     pub fn as_numbers(&mut self, truth: Value) -> Result<Value, String> {
         self.apply("numbers", Cast::F32, &[truth])
-    }
-
-    /// Does a number stand for the whole batch along an axis, be it N itself or the batch that the file fixes?
-    pub fn is_batch(&self, number: Number) -> bool {
-        match number {
-            Number::Batch(factor) => factor == 1,
-            Number::Fixed(number) => self
-                .reader
-                .batch
-                .size()
-                .is_some_and(|batch| number == batch as i64),
-        }
     }
 
     /// Does a number, as a target extent, leave the extent as it is?

@@ -1,0 +1,295 @@
+//! The command `export gradient`, as a user types it.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+
+/// A folder to write into.
+struct Workplace(tempfile::TempDir);
+
+/// A model of `tests/zoo`.
+fn zoo(name: &str) -> String {
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/zoo");
+    zoo.join(name).display().to_string()
+}
+
+impl Workplace {
+    fn new() -> Workplace {
+        Workplace(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn export(&self, arguments: &[&str]) -> assert_cmd::assert::Assert {
+        Command::new(env!("CARGO_BIN_EXE_export"))
+            .current_dir(self.0.path())
+            .args(arguments)
+            .assert()
+    }
+
+    /// `export gradient` of a model of the zoo to `out.onnx`, and what `export inspect` says of it.
+    fn gradient(&self, model: &str, arguments: &[&str]) -> serde_json::Value {
+        let model = zoo(model);
+        let arguments = [
+            &["gradient", &model, "-o", "out.onnx", "--force"],
+            arguments,
+        ]
+        .concat();
+        self.export(&arguments).success();
+        let output = self
+            .export(&["inspect", "out.onnx", "--json"])
+            .success()
+            .get_output()
+            .stdout
+            .clone();
+        serde_json::from_slice(&output).unwrap()
+    }
+
+    fn refuses(&self, model: &str, arguments: &[&str], reason: &str) {
+        let arguments = [&["gradient", model, "-o", "out.onnx"], arguments].concat();
+        self.export(&arguments)
+            .failure()
+            .stderr(contains(reason).and(predicate::function(|text: &str| {
+                text.starts_with("error: ") && text.trim_end().lines().count() == 1
+            })));
+        let left: Vec<_> = fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert!(left.is_empty(), "{reason}: left {left:?}");
+    }
+}
+
+/// Names and shapes of the inputs or outputs of an inspected file.
+fn values(inspection: &serde_json::Value, which: &str) -> Vec<String> {
+    let values = inspection[which].as_array().unwrap();
+    let shown = |value: &serde_json::Value| {
+        let shape: Vec<&str> = value["shape"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|size| size.as_str().unwrap())
+            .collect();
+        format!("{} [{}]", value["name"].as_str().unwrap(), shape.join(", "))
+    };
+    values.iter().map(shown).collect()
+}
+
+#[test]
+fn a_model_becomes_its_gradient() {
+    let workplace = Workplace::new();
+    workplace
+        .export(&["gradient", &zoo("toy_tanh.legacy13.onnx"), "-o", "out.onnx"])
+        .success()
+        .stdout(contains("energy \"energy\" of input \"x\", opset 13").and(contains("out.onnx: ")));
+    let inspection = workplace.gradient("toy_tanh.legacy13.onnx", &[]);
+    assert_eq!(values(&inspection, "inputs"), ["x [N, 2]"]);
+    assert_eq!(
+        values(&inspection, "outputs"),
+        ["energy [N]", "gradient [N, 2]"]
+    );
+    assert_eq!(inspection["contract"]["kind"], "gradient");
+    assert_eq!(inspection["contract"]["network"]["name"], "onnx");
+    assert_eq!(inspection["opset"], 17);
+}
+
+#[test]
+fn flags_say_what_is_written() {
+    let workplace = Workplace::new();
+    for (model, arguments, inputs, outputs) in [
+        (
+            "strided_leaky.legacy13.onnx",
+            &["--keep-energy", "--batch", "4", "--opset", "13"][..],
+            &["images [4, 1, 8, 8]"][..],
+            &["energy [4]", "gradient [4, 1, 8, 8]", "out [4]"][..],
+        ),
+        (
+            "toy_tanh.legacy13.onnx",
+            &["--hvp", "--v-name", "direction", "--gradient-name", "slope"],
+            &["x [N, 2]", "direction [N, 2]"],
+            &["energy [N]", "slope [N, 2]", "hvp [N, 2]"],
+        ),
+        (
+            "conditional.legacy13.onnx",
+            &["--input", "label"],
+            &["x [N, 4]", "label [N, 3]"],
+            &["energy [N]", "gradient [N, 3]"],
+        ),
+        (
+            "strided_leaky.legacy13.onnx",
+            &["--steps", "1", "--clip", "0.5"],
+            &[
+                "x [N, 1, 8, 8]",
+                "noise [N, 1, 8, 8]",
+                "step_size []",
+                "temperature []",
+            ],
+            &["x_next [N, 1, 8, 8]", "energy [N]", "gradient_norm [N]"],
+        ),
+        (
+            "strided_leaky.legacy13.onnx",
+            &["--steps", "3"],
+            &[
+                "x [N, 1, 8, 8]",
+                "noise [3, N, 1, 8, 8]",
+                "step_size []",
+                "temperature []",
+            ],
+            &[
+                "x_next [N, 1, 8, 8]",
+                "energy [3, N]",
+                "gradient_norm [3, N]",
+            ],
+        ),
+        (
+            "vit_four.dynamo22.onnx",
+            &[],
+            &["x [4, 1, 8, 8]"],
+            &["energy [4]", "gradient [4, 1, 8, 8]"],
+        ),
+        (
+            "vit_four.dynamo22.onnx",
+            &["--batch", "any"],
+            &["x [N, 1, 8, 8]"],
+            &["energy [N]", "gradient [N, 1, 8, 8]"],
+        ),
+        (
+            "bad/dynamic_size.onnx",
+            &["--shape", "3,8,10"],
+            &["pixels [N, 3, 8, 10]"],
+            &["energy [N]", "gradient [N, 3, 8, 10]"],
+        ),
+    ] {
+        let inspection = workplace.gradient(model, arguments);
+        assert_eq!(
+            values(&inspection, "inputs"),
+            inputs,
+            "{model} {arguments:?}"
+        );
+        assert_eq!(
+            values(&inspection, "outputs"),
+            outputs,
+            "{model} {arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn rewrites_are_chosen() {
+    let workplace = Workplace::new();
+    let model = "sngan.legacy13.onnx";
+    let rewrites = |arguments: &[&str]| {
+        let inspection = workplace.gradient(model, arguments);
+        let names = inspection["contract"]["rewrites"]
+            .as_array()
+            .unwrap()
+            .clone();
+        (
+            names,
+            inspection["multiplications_per_image"].as_u64().unwrap(),
+        )
+    };
+    let (raw, most) = rewrites(&["--raw"]);
+    assert!(raw.is_empty());
+    let (one, _) = rewrites(&["--rewrites", "flip_conv"]);
+    assert_eq!(one, ["flip_conv"]);
+    for target in ["cpu", "cuda", "tract"] {
+        let (names, count) = rewrites(&["--target", target]);
+        assert!(
+            !names.is_empty() && count < most,
+            "{target}: {count} of {most}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_there_is_replaced_only_when_asked() {
+    let workplace = Workplace::new();
+    let model = zoo("toy_tanh.legacy13.onnx");
+    fs::copy(&model, workplace.path("model.onnx")).unwrap();
+    fs::write(workplace.path("out.onnx"), "mine").unwrap();
+    for (file, arguments, reason) in [
+        (
+            "out.onnx",
+            &[][..],
+            "out.onnx exists already; give another name with -o, or --force to replace it",
+        ),
+        (
+            "model.onnx",
+            &["--force"],
+            "model.onnx is the model itself; give another name with -o",
+        ),
+        (
+            ".",
+            &["--force"],
+            ". is a folder, expected a file or nothing",
+        ),
+        ("nowhere/out.onnx", &[], "cannot write nowhere/out.onnx"),
+    ] {
+        let arguments = [&["gradient", "model.onnx", "-o", file], arguments].concat();
+        workplace
+            .export(&arguments)
+            .failure()
+            .stderr(contains(reason));
+    }
+    assert_eq!(fs::read(workplace.path("out.onnx")).unwrap(), b"mine");
+    assert_eq!(
+        fs::read(workplace.path("model.onnx")).unwrap(),
+        fs::read(&model).unwrap()
+    );
+    workplace
+        .export(&["gradient", "model.onnx", "-o", "out.onnx", "--force"])
+        .success();
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_leaves_nothing() {
+    let workplace = Workplace::new();
+    let good = zoo("toy_tanh.legacy13.onnx");
+    for (arguments, reason) in [
+        (&["--opset", "12"][..], "expected an opset from 13"),
+        (&["--batch", "0"], "expected a batch from 1"),
+        (
+            &["--batch", "many"],
+            "--batch: expected a number or `any`, got \"many\"",
+        ),
+        (
+            &["--input", "y"],
+            "the graph has no input \"y\"; it has [\"x\"]",
+        ),
+        (
+            &["--output", "y"],
+            "the graph has no output \"y\"; it has [\"energy\"]",
+        ),
+        (
+            &["--shape", "3"],
+            "its shape [?, 2] is not that of --shape, [3]",
+        ),
+        (&["--steps", "0"], "expected from 1 to 1024 steps, got 0"),
+        (&["--steps", "1", "--clip", "-1"], "to clip at, got -1"),
+        (
+            &["--gradient-name", "x"],
+            "the model has an input named \"x\"; give gradient another name with --gradient-name",
+        ),
+    ] {
+        workplace.refuses(&good, arguments, reason);
+    }
+    workplace.refuses("absent.onnx", &[], "cannot read absent.onnx");
+    let bad = Path::new(&zoo("bad")).to_path_buf();
+    for file in [
+        "not_onnx.onnx",
+        "truncated.onnx",
+        "control_if.onnx",
+        "nan_weight.onnx",
+        "external_missing.onnx",
+        "classifier.onnx",
+    ] {
+        workplace.refuses(&bad.join(file).display().to_string(), &[], "bad/");
+    }
+}
