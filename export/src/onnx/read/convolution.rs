@@ -72,19 +72,20 @@ fn conv_transpose(node: &mut Node<'_, '_>) -> Outputs {
     transpose.strides = windows.strides;
     transpose.dilations = windows.dilations;
     let padding = Padding::read(node, layout)?;
-    let wanted = match (output_shape(node, layout)?, padding) {
-        (None, Padding::Given(pads)) => {
-            transpose.pads = pads;
-            return layout.result(node, transpose, &operands.values);
-        }
-        (Some(wanted), _) => wanted,
-        // As many pixels as the image has strides.
-        (None, _) => std::array::from_fn(|axis| operands.image[axis] * windows.strides[axis]),
-    };
-    for (axis, wanted) in wanted.into_iter().enumerate() {
-        let full = windows.strides[axis] * operands.image[axis].saturating_sub(1)
-            + windows.reach(axis)
-            + transpose.output_pads[axis];
+    let wanted = output_shape(node, layout)?;
+    if let (None, Padding::Given(pads)) = (wanted, padding) {
+        transpose.pads = pads;
+        return layout.result(node, transpose, &operands.values);
+    }
+    for axis in 0..2 {
+        let (stride, extent) = (windows.strides[axis], operands.image[axis]);
+        let full =
+            stride * extent.saturating_sub(1) + windows.reach(axis) + transpose.output_pads[axis];
+        // As many pixels as asked for, or else as many as the image has strides where there are so many.
+        let wanted = match wanted {
+            Some(wanted) => wanted[axis],
+            None => full.min(stride * extent),
+        };
         let [before, behind] = padding.divided(full.saturating_sub(wanted));
         transpose.pads[axis] = before;
         transpose.pads[axis + 2] = behind;
@@ -193,7 +194,7 @@ mod tests {
             (vec![("auto_pad", Text("SAME_LOWER"))], vec![12.0, 20.0]),
             (
                 vec![("auto_pad", Text("SAME_UPPER")), ints("strides", &[3])],
-                vec![1.0, 10.0, 0.0, 2.0, 20.0, 0.0],
+                vec![1.0, 10.0, 0.0, 2.0, 20.0],
             ),
             (vec![ints("output_shape", &[2])], vec![12.0, 20.0]),
             (
