@@ -153,6 +153,9 @@ fn max_pool(node: &mut Node<'_, '_>) -> Outputs {
     dilated_max_pool(node, &pool)
 }
 
+/// Most places of windows with dilation, each of which becomes operators of its own.
+const MAX_PLACES: usize = 1 << 10;
+
 /// The maximum of the pixels at each place of the windows, the first places first, so that a tie is theirs.
 fn dilated_max_pool(node: &mut Node<'_, '_>, pool: &Pool) -> Outputs {
     let [top, left, bottom, right] = pool.pads();
@@ -170,6 +173,11 @@ fn dilated_max_pool(node: &mut Node<'_, '_>, pool: &Pool) -> Outputs {
         dilations,
         ..
     } = pool.windows;
+    if kernel[0].saturating_mul(kernel[1]) > MAX_PLACES {
+        return Err(format!(
+            "windows of {kernel:?} pixels with dilation are not supported; at most {MAX_PLACES} pixels are"
+        ));
+    }
     let place = |axis: usize, tap: usize| {
         let start = tap * dilations[axis];
         Slice {
@@ -516,6 +524,12 @@ mod tests {
                 vec![1, 4],
                 vec![kernel(huge), ("dilations", Ints(vec![huge]))],
                 "does not fit 4",
+            ),
+            (
+                "MaxPool",
+                vec![1, 4000],
+                vec![kernel(1025), ("dilations", Ints(vec![2]))],
+                "at most 1024 pixels",
             ),
             ("GlobalMaxPool", vec![4], vec![], "expected images"),
         ] {
