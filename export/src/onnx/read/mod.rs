@@ -25,6 +25,7 @@ mod reduction;
 mod reshape;
 mod resize;
 mod shape;
+mod shrink;
 mod softmax;
 mod space;
 mod stretch;
@@ -67,6 +68,7 @@ const RULES: &[&[(&str, Rule)]] = &[
     reduction::RULES,
     resize::RULES,
     shape::RULES,
+    shrink::RULES,
     softmax::RULES,
     space::RULES,
     stretch::RULES,
