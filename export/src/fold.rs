@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayViewD, Axis, IxDyn};
 
-use crate::graph::{DType, Graph, Source, Value};
+use crate::graph::{DType, Graph, Source, Value, ValueType};
 use crate::op::{Binary, Op, Operator};
 use crate::reference::{to_array, to_tensor};
 use crate::tensor::Tensor;
@@ -65,7 +65,7 @@ impl<'a> Folding<'a> {
     ) -> Result<Option<Tensor>, E> {
         let tensor = match &self.graph.node(value).source {
             Source::Input => return Ok(None),
-            Source::Constant(tensor) => tensor.clone(),
+            Source::Constant(tensor) => rounded(tensor, self.graph.value_type(value).dtype),
             Source::Weight => weight()?,
             Source::Operator { op, inputs } => self.computed(value, op, inputs),
         };
@@ -90,7 +90,16 @@ impl<'a> Folding<'a> {
                 self.results.remove(input);
             }
         }
-        folded(op, &operands, &self.graph.shape(value).concrete(1))
+        let ValueType { dtype, shape } = self.graph.value_type(value);
+        rounded(&folded(op, &operands, &shape.concrete(1)), *dtype)
+    }
+}
+
+/// The elements as those of that type, which f32 holds.
+fn rounded(tensor: &Tensor, dtype: DType) -> Tensor {
+    match dtype.is_low() {
+        true => to_tensor(&to_array(tensor).mapv_into(|value| dtype.rounded(value))),
+        false => tensor.clone(),
     }
 }
 
@@ -152,7 +161,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::graph::{Shape, ValueType};
+    use crate::graph::Shape;
     use crate::op::{Reshape, Reverse, Transpose};
 
     /// Elements of all magnitudes, subnormal ones among them.

@@ -22,7 +22,7 @@ pub enum Source {
     Input,
     /// A named weight, given when the graph is evaluated or written.
     Weight,
-    /// A constant that stands in the graph.
+    /// A constant that stands in the graph; one of a low type holds what the elements round to.
     Constant(Tensor),
     /// The result of an operator.
     Operator {
@@ -74,9 +74,18 @@ impl Graph {
         self.add_named(name, Source::Weight, ValueType::f32(Shape::fixed(sizes)))
     }
 
-    /// Adds a constant; where the name is taken, a number is put behind it.
+    /// Adds an f32 constant; where the name is taken, a number is put behind it.
     pub fn constant(&mut self, name: &str, tensor: Tensor) -> Value {
-        let value_type = ValueType::f32(Shape::fixed(tensor.shape()));
+        self.constant_of_type(name, tensor, DType::F32)
+    }
+
+    /// Adds a constant of a float type: the elements are what those of the tensor round to. Where the name is taken, a number is put
+    /// behind it.
+    pub fn constant_of_type(&mut self, name: &str, tensor: Tensor, dtype: DType) -> Value {
+        let value_type = ValueType {
+            dtype,
+            shape: Shape::fixed(tensor.shape()),
+        };
         let name = self.free_name(name);
         self.push(name, Source::Constant(tensor), value_type)
     }
@@ -307,7 +316,10 @@ impl Graph {
                 let inputs: Vec<Value> = inputs.iter().map(|&input| mapping.get(input)).collect();
                 self.apply(&node.name, op.clone(), &inputs)
             }
-            Source::Constant(tensor) => Ok(self.constant(&node.name, tensor.clone())),
+            Source::Constant(tensor) => {
+                let dtype = node.value_type.dtype;
+                Ok(self.constant_of_type(&node.name, tensor.clone(), dtype))
+            }
             Source::Input | Source::Weight => {
                 self.add_named(&node.name, node.source.clone(), node.value_type.clone())
             }

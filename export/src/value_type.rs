@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use half::{bf16, f16};
+
 /// One extent of a [`Shape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dim {
@@ -162,6 +164,23 @@ impl DType {
         }
     }
 
+    /// What a number becomes in this type, ties to even. It goes through f32, as in engines that sum up in f32 and then round; truth
+    /// values are not changed.
+    pub fn rounded(self, value: f64) -> f64 {
+        let single = value as f32;
+        match self {
+            DType::F32 => f64::from(single),
+            DType::F16 => f16::from_f32(single).to_f64(),
+            DType::BF16 => bf16::from_f32(single).to_f64(),
+            DType::Bool => value,
+        }
+    }
+
+    /// Is it one of the float types below f32?
+    pub fn is_low(self) -> bool {
+        matches!(self, DType::F16 | DType::BF16)
+    }
+
     /// Is it a type of numbers?
     pub fn is_float(self) -> bool {
         self != DType::Bool
@@ -184,5 +203,66 @@ impl ValueType {
             dtype: DType::F32,
             shape,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// f16 has 11 significant bits and exponents from −14 (with subnormals to −24) to 15, bf16 has 8 bits and those of f32.
+    #[test]
+    fn numbers_round_to_the_nearest_of_each_type() {
+        let power = |exponent| 2f64.powi(exponent);
+        let cases = [
+            (DType::F32, 1.0 + power(-24), 1.0, "a tie to even"),
+            (
+                DType::F32,
+                1.0 + power(-23),
+                1.0 + power(-23),
+                "the next one",
+            ),
+            (DType::F16, 1.0 + power(-11), 1.0, "a tie to even"),
+            (
+                DType::F16,
+                1.0 + 3.0 * power(-11),
+                1.0 + power(-9),
+                "a tie to even",
+            ),
+            (DType::F16, 1.0 + 1.5 * power(-11), 1.0 + power(-10), "up"),
+            (DType::F16, 65519.0, 65504.0, "the largest"),
+            (DType::F16, 65520.0, f64::INFINITY, "too large"),
+            (DType::F16, 1.4 * power(-24), power(-24), "subnormal"),
+            (DType::F16, -power(-26), -0.0, "too small"),
+            (DType::BF16, 1.0 + power(-8), 1.0, "a tie to even"),
+            (
+                DType::BF16,
+                1.0 + 3.0 * power(-8),
+                1.0 + power(-6),
+                "a tie to even",
+            ),
+            (
+                DType::BF16,
+                -1.0 - 1.5 * power(-8),
+                -1.0 - power(-7),
+                "away from zero",
+            ),
+            (DType::BF16, 65520.0, 65536.0, "in range"),
+            (DType::BF16, 1e39, f64::INFINITY, "too large"),
+        ];
+        for (dtype, value, wanted, case) in cases {
+            let rounded = dtype.rounded(value);
+            assert_eq!(
+                rounded.to_bits(),
+                wanted.to_bits(),
+                "{dtype:?}, {case}: {rounded}"
+            );
+            assert_eq!(
+                dtype.rounded(rounded).to_bits(),
+                rounded.to_bits(),
+                "{dtype:?}, {case}: again"
+            );
+        }
+        assert!(DType::F16.rounded(f64::NAN).is_nan() && DType::BF16.rounded(f64::NAN).is_nan());
     }
 }

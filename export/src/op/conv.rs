@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, Ix4};
 
+use super::windows::Windows;
 use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
@@ -199,36 +200,19 @@ impl Operator for Conv {
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
         let (x, weight) = (image_view(&inputs[0]), image_view(&inputs[1]));
-        let (batch, _, height, width) = x.dim();
-        let (outputs, group_inputs, rows, columns) = weight.dim();
+        let ((_, _, height, width), (_, _, rows, columns)) = (x.dim(), weight.dim());
         let extent = |axis, extent, kernel| {
             self.output_extent(axis, extent, kernel)
                 .expect("checked by infer")
         };
-        let shape = [
-            batch,
-            outputs,
-            extent(0, height, rows),
-            extent(1, width, columns),
-        ];
-        let mut result = ndarray::Array4::<f64>::zeros(shape);
-        for ((n, o, i, j), sum) in result.indexed_iter_mut() {
-            let first_input = o / (outputs / self.groups) * group_inputs;
-            for c in 0..group_inputs {
-                for r in 0..rows {
-                    for s in 0..columns {
-                        let row = (i * self.strides[0] + r * self.dilations[0])
-                            .wrapping_sub(self.pads[0]);
-                        let column = (j * self.strides[1] + s * self.dilations[1])
-                            .wrapping_sub(self.pads[1]);
-                        if row < height && column < width {
-                            *sum += x[[n, first_input + c, row, column]] * weight[[o, c, r, s]];
-                        }
-                    }
-                }
-            }
-        }
-        add_bias(result, inputs.get(2))
+        let windows = Windows {
+            strides: self.strides,
+            pads: [self.pads[0], self.pads[1]],
+            dilations: self.dilations,
+            kernel: [rows, columns],
+            count: [extent(0, height, rows), extent(1, width, columns)],
+        };
+        add_bias(windows.convolved(x, weight, self.groups), inputs.get(2))
     }
 
     fn gradient(
@@ -301,37 +285,21 @@ impl Operator for ConvTranspose {
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
         let (x, weight) = (image_view(&inputs[0]), image_view(&inputs[1]));
-        let (batch, channels, height, width) = x.dim();
-        let (_, group_outputs, rows, columns) = weight.dim();
+        let ((_, _, height, width), (_, _, rows, columns)) = (x.dim(), weight.dim());
         let extent = |axis, extent, kernel| {
             self.output_extent(axis, extent, kernel)
                 .expect("checked by infer")
         };
-        let shape = [
-            batch,
-            group_outputs * self.groups,
-            extent(0, height, rows),
-            extent(1, width, columns),
-        ];
-        let mut result = ndarray::Array4::<f64>::zeros(shape);
-        for ((n, c, i, j), &value) in x.indexed_iter() {
-            let first_output = c / (channels / self.groups) * group_outputs;
-            for o in 0..group_outputs {
-                for r in 0..rows {
-                    for s in 0..columns {
-                        let row = (i * self.strides[0] + r * self.dilations[0])
-                            .wrapping_sub(self.pads[0]);
-                        let column = (j * self.strides[1] + s * self.dilations[1])
-                            .wrapping_sub(self.pads[1]);
-                        if row < shape[2] && column < shape[3] {
-                            result[[n, first_output + o, row, column]] +=
-                                value * weight[[c, o, r, s]];
-                        }
-                    }
-                }
-            }
-        }
-        add_bias(result, inputs.get(2))
+        let windows = Windows {
+            strides: self.strides,
+            pads: [self.pads[0], self.pads[1]],
+            dilations: self.dilations,
+            kernel: [rows, columns],
+            count: [height, width],
+        };
+        let extents = [extent(0, height, rows), extent(1, width, columns)];
+        let images = windows.spread(x, weight, self.groups, extents);
+        add_bias(images, inputs.get(2))
     }
 
     fn gradient(

@@ -21,6 +21,7 @@ mod slice;
 mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
+mod windows;
 
 use ndarray::ArrayD;
 
