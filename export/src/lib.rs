@@ -13,6 +13,7 @@ pub mod gradient;
 pub mod langevin;
 pub mod pipeline;
 pub mod potential;
+pub mod precision;
 pub mod reference;
 pub mod rewrite;
 

@@ -142,7 +142,7 @@ impl fmt::Display for Shape {
 }
 
 /// The element type of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DType {
     /// IEEE 754 single precision.
     F32,
@@ -184,6 +184,17 @@ impl DType {
     /// Is it a type of numbers?
     pub fn is_float(self) -> bool {
         self != DType::Bool
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
+            DType::Bool => "bool",
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Ix4};
 
 use super::windows::Windows;
-use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
+use super::{Arithmetic, BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
@@ -249,6 +249,10 @@ impl Operator for Conv {
         Ok(only_first(gradient, step))
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Products
+    }
+
     fn multiplications(&self, inputs: &[&Shape], output: &Shape) -> usize {
         output.elements_per_image() * inputs[1].elements_per_image()
             / inputs[1].size(0).unwrap_or(1)
@@ -317,6 +321,10 @@ impl Operator for ConvTranspose {
         };
         let gradient = graph.apply(&step.named("conv"), conv, &[cotangent, step.inputs[1]])?;
         Ok(only_first(gradient, step))
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Products
     }
 
     fn multiplications(&self, inputs: &[&Shape], _output: &Shape) -> usize {

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Dimension, Ix2, IxDyn, indices};
 
-use super::{BackwardStep, Expand, OnnxOperator, Operator, Transpose, floats};
+use super::{Arithmetic, BackwardStep, Expand, OnnxOperator, Operator, Transpose, floats};
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
@@ -85,6 +85,10 @@ impl Operator for MatMul {
             gradients[operand] = Some(step.unbroadcast(graph, product, step.inputs[operand])?);
         }
         Ok(gradients)
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Products
     }
 
     fn multiplications(&self, inputs: &[&Shape], output: &Shape) -> usize {

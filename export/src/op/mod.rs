@@ -68,10 +68,26 @@ pub trait Operator {
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error>;
 
+    /// How it works, for the choice of the type that it works in.
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Elements
+    }
+
     /// Multiplications of one image: those of convolutions and matrix products, 0 for all else.
     fn multiplications(&self, _inputs: &[&Shape], _output: &Shape) -> usize {
         0
     }
+}
+
+/// How an operator makes its result of its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Sums of products of two operands. Engines have units for these that multiply numbers of low types and add up in f32.
+    Products,
+    /// Sums over many elements, which lose their small terms where they are held in a low type.
+    Sums,
+    /// Each element of the result is made of few elements.
+    Elements,
 }
 
 /// One node on the way back from the output to the input.
@@ -291,6 +307,10 @@ impl Operator for Op {
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
         self.inner().gradient(graph, step)
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        self.inner().arithmetic()
     }
 
     fn multiplications(&self, inputs: &[&Shape], output: &Shape) -> usize {

@@ -3,8 +3,8 @@
 use ndarray::{ArrayD, Axis};
 
 use super::{
-    BackwardStep, Binary, Cast, Compare, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Reshape,
-    as_i64, check_axes, floats,
+    Arithmetic, BackwardStep, Binary, Cast, Compare, OnnxAttribute, OnnxInput, OnnxOperator,
+    Operator, Reshape, as_i64, check_axes, floats,
 };
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
@@ -140,6 +140,13 @@ impl Operator for Reduce {
         };
         gradient = graph.apply(&step.named("scaled"), Binary::Mul, &[gradient, share])?;
         Ok(vec![Some(gradient)])
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        match self.kind {
+            ReduceKind::Sum | ReduceKind::Mean => Arithmetic::Sums,
+            ReduceKind::Max => Arithmetic::Elements,
+        }
     }
 }
 

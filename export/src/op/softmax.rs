@@ -3,8 +3,8 @@
 use ndarray::{ArrayD, Axis};
 
 use super::{
-    BackwardStep, Binary, KeepDims, OnnxAttribute, OnnxOperator, Operator, Reduce, ReduceKind,
-    check_axes, floats,
+    Arithmetic, BackwardStep, Binary, KeepDims, OnnxAttribute, OnnxOperator, Operator, Reduce,
+    ReduceKind, check_axes, floats,
 };
 use crate::error::Error;
 use crate::graph::{Graph, Value, ValueType};
@@ -59,6 +59,10 @@ impl Operator for Softmax {
         let rest = graph.apply(&step.named("rest"), Binary::Sub, &[g, mean])?;
         let gradient = graph.apply(&step.named("softmax"), Binary::Mul, &[y, rest])?;
         Ok(vec![Some(gradient)])
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Sums
     }
 }
 

@@ -1,0 +1,85 @@
+//! How far a graph in a low precision is from the exact one, without any engine: the f64 interpreter rounds as the graph's types ask.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::reference::{Rounding, evaluate_rounded};
+
+/// Images `[n_images, extents…]` uniform in `[-1, 1]`, the same on every machine.
+pub fn random_images(n_images: usize, extents: &[usize], seed: u64) -> ArrayD<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let shape = [&[n_images], extents].concat();
+    ArrayD::from_shape_simple_fn(IxDyn(&shape), || f64::from(rng.random_range(-1.0f32..1.0)))
+}
+
+/// A graph in f64, the same graph in types of its own, and what of them is compared.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// The graph as it should be, in f32; it is reckoned in f64.
+    pub exact: Graph,
+    /// The graph as it is written; it is reckoned in its own types.
+    pub written: Graph,
+    /// The input that takes `[N, …]`, one entry per image.
+    pub input: &'static str,
+    /// The output that is compared, `[N, …]`.
+    pub output: &'static str,
+}
+
+impl Comparison {
+    /// Extents of one entry of the input.
+    ///
+    /// # Errors
+    /// There is no such input.
+    pub fn extents(&self) -> Result<Vec<usize>, Error> {
+        let input = self.exact.input_named(self.input)?;
+        Ok(self.exact.shape(input).concrete(1).split_off(1))
+    }
+
+    /// Per image: the L2 norm of the difference of both outputs, divided by that of the exact one. Infinite where a value is not
+    /// finite. `others` are the values of all other inputs.
+    ///
+    /// # Errors
+    /// The images are not `[N, …]` as the input wants them, a value is missing, or there is no such output.
+    pub fn relative_errors(
+        &self,
+        images: &ArrayD<f64>,
+        others: &BTreeMap<String, ArrayD<f64>>,
+    ) -> Result<Vec<f64>, Error> {
+        let n_images = images.shape().first().copied().unwrap_or(0);
+        let error = |n: usize| {
+            let image = images.slice_axis(Axis(0), Slice::from(n..n + 1));
+            let mut values = others.clone();
+            values.insert(self.input.to_string(), image.to_owned());
+            let wanted = self.evaluated(&self.exact, &values, Rounding::Low)?;
+            let got = self.evaluated(&self.written, &values, Rounding::All)?;
+            Ok(relative_error(&got, &wanted))
+        };
+        (0..n_images).map(error).collect()
+    }
+
+    fn evaluated(
+        &self,
+        graph: &Graph,
+        values: &BTreeMap<String, ArrayD<f64>>,
+        rounding: Rounding,
+    ) -> Result<ArrayD<f64>, Error> {
+        graph.output(self.output)?;
+        let output = evaluate_rounded(graph, values, rounding)?.remove(self.output);
+        Ok(output.expect("the graph has this output"))
+    }
+}
+
+fn relative_error(got: &ArrayD<f64>, wanted: &ArrayD<f64>) -> f64 {
+    let norm = |array: &ArrayD<f64>| array.mapv(|value| value * value).sum().sqrt();
+    let (error, size) = (norm(&(got - wanted)), norm(wanted));
+    match error / size {
+        _ if error == 0.0 => 0.0,
+        ratio if ratio.is_finite() => ratio,
+        _ => f64::INFINITY,
+    }
+}
