@@ -1,8 +1,11 @@
 //! What an exported file says about itself, so that a runtime needs nothing else.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::arch::Network;
+use crate::precision::Precision;
 
 /// Key of the metadata entry that holds the contract as JSON.
 pub const METADATA_KEY: &str = "ebm.contract";
@@ -136,6 +139,12 @@ pub struct Contract {
     pub opset: i64,
     /// Rewrites that were applied.
     pub rewrites: Vec<String>,
+    /// The types that the file works in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Multiplications of one image in convolutions and matrix products before rewrites, by operator; empty where they were not counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub raw_multiplications: BTreeMap<String, usize>,
     /// Number of the network's parameters: the elements of all weights.
     pub n_parameters: usize,
     /// SHA-256 of the weights, hexadecimal.

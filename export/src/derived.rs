@@ -1,5 +1,7 @@
 //! What a model of others becomes: its gradient, its Hessian-vector product, or Langevin steps down its energy.
 
+use std::collections::BTreeMap;
+
 use crate::checkpoint::tensors_sha256;
 use crate::contract::{Contract, FORMAT_VERSION, ForeignModel, ImageShape, Kind, Origin};
 use crate::error::Error;
@@ -10,8 +12,9 @@ use crate::langevin::{Steps, steps_graph};
 use crate::onnx::read::Foreign;
 use crate::onnx::{Model, model};
 use crate::op::Reshape;
-use crate::pipeline::bind;
-use crate::rewrite::apply;
+use crate::pipeline::{bind, multiplications};
+use crate::precision::{Comparison, lowered};
+use crate::rewrite::{apply, apply_before_gradient};
 
 /// What is made of an energy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,16 +86,44 @@ pub fn derived_file(
         Derivation::Steps(form) => steps(foreign, form, settings)?,
         _ => derivatives(foreign, request, settings)?,
     };
-    let contract = contract(foreign, request, settings);
-    let bound = bind(&graph, &foreign.weights)?;
+    let raw = gradient(&energy_graph(foreign)?, "energy", &foreign.input)?;
+    let contract = Contract {
+        raw_multiplications: multiplications(&raw),
+        ..contract(foreign, request, settings)
+    };
+    let bound = lowered(&bind(&graph, &foreign.weights)?, settings.precision)?;
     let model = model(&bound, &contract, settings.opset, settings.batch)?;
     model.documented(&foreign.documentation)
+}
+
+/// What tells how far the gradient of a model in a precision is from the exact one.
+///
+/// # Errors
+/// As [`derived_file`]; or the model has several inputs, of which nobody knows what is usual.
+pub fn comparison(foreign: &Foreign, settings: &Settings) -> Result<Comparison, Error> {
+    if foreign.graph.inputs().count() > 1 {
+        return Err(Error::Onnx(
+            "errors are measured for models with one input; this one has several".to_string(),
+        ));
+    }
+    let energy = apply_before_gradient(&energy_graph(foreign)?, &settings.rewrites)?;
+    let gradient = apply(
+        &gradient(&energy, "energy", &foreign.input)?,
+        &settings.rewrites,
+    )?;
+    let exact = bind(&gradient, &foreign.weights)?;
+    Ok(Comparison {
+        written: lowered(&exact, settings.precision)?,
+        exact,
+        input: foreign.input.clone(),
+        output: "gradient".to_string(),
+    })
 }
 
 fn derivatives(foreign: &Foreign, request: &Request, settings: &Settings) -> Result<Graph, Error> {
     let names = &request.names;
     check_names(foreign, request)?;
-    let energy = apply(&energy_graph(foreign)?, &settings.rewrites)?;
+    let energy = apply_before_gradient(&energy_graph(foreign)?, &settings.rewrites)?;
     let (graph, outputs) = match request.derivation {
         Derivation::HessianVectorProduct => (
             hessian_vector_product_along(&energy, "energy", &foreign.input, &names.v)?,
@@ -133,7 +164,7 @@ fn steps(foreign: &Foreign, form: &Steps, settings: &Settings) -> Result<Graph, 
         )));
     }
     let energy = with_input_named(&energy_graph(foreign)?, &foreign.input, "x")?;
-    let energy = apply(&energy, &settings.rewrites)?;
+    let energy = apply_before_gradient(&energy, &settings.rewrites)?;
     let steps = steps_graph(&gradient(&energy, "energy", "x")?, form)?;
     apply(&steps, &settings.rewrites)
 }
@@ -283,6 +314,8 @@ fn contract(foreign: &Foreign, request: &Request, settings: &Settings) -> Contra
             .iter()
             .map(|rewrite| rewrite.name().to_string())
             .collect(),
+        precision: settings.precision,
+        raw_multiplications: BTreeMap::new(),
         n_parameters: foreign
             .weights
             .values()
@@ -295,8 +328,6 @@ fn contract(foreign: &Foreign, request: &Request, settings: &Settings) -> Contra
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use ndarray::{ArrayD, array};
 
     use super::*;

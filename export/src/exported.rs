@@ -1,5 +1,7 @@
 //! The files that a checkpoint becomes.
 
+use std::collections::BTreeMap;
+
 use crate::arch::Network;
 use crate::checkpoint::{Header, tensors_sha256};
 use crate::contract::{Contract, FORMAT_VERSION, Kind, Origin, PriorTerm, Terms};
@@ -7,8 +9,9 @@ use crate::error::Error;
 use crate::graph::Graph;
 use crate::langevin::{Steps, steps_graph};
 use crate::onnx::{Batch, Model, Opset, model};
-use crate::pipeline::{bind, check_weights, gradient_graph};
+use crate::pipeline::{bind, check_weights, gradient_graph, multiplications};
 use crate::potential::{Potential, check_scale};
+use crate::precision::{Comparison, Precision, lowered};
 use crate::rewrite::{Rewrite, Target, apply};
 use crate::tensor::Tensors;
 
@@ -21,6 +24,8 @@ pub struct Settings {
     pub batch: Batch,
     /// Rewrites to apply, in order; none for the networks as they are described.
     pub rewrites: Vec<Rewrite>,
+    /// The types that the files work in.
+    pub precision: Precision,
     /// What a step of an energy descends; `None` as it was learned, with the Gaussian term of the checkpoint if it has one.
     pub potential: Option<Potential>,
     /// The L2 norm to which the drift of a step is shortened per image, if it is.
@@ -33,6 +38,7 @@ impl Default for Settings {
             opset: Opset::DEFAULT,
             batch: Batch::Symbolic,
             rewrites: Target::Cpu.rewrites(),
+            precision: Precision::F32,
             potential: None,
             clip: None,
         }
@@ -61,44 +67,116 @@ pub fn file_names(network: &Network) -> &'static [&'static str] {
 /// potential of more terms the three files are those of `T·U`, of which T is an input `temperature []`.
 ///
 /// # Errors
-/// The weights are not those of the network, or not finite; or the potential does not suit it.
+/// The weights are not those of the network, or not finite; the potential does not suit it; or the files would be larger than ONNX
+/// files can be.
 pub fn exported_files(
     header: &Header,
     weights: &Tensors,
     settings: &Settings,
 ) -> Result<Vec<ExportedFile>, Error> {
-    let network = header.network.graph()?;
-    check_weights(&network, weights)?;
+    check_weights(&header.network.graph()?, weights)?;
     let potential = potential(header, settings)?;
+    let raw = Graphs::new(&header.network, &potential, &[])?;
+    let graphs = Graphs::new(&header.network, &potential, &settings.rewrites)?
+        .bound(weights, &potential)?
+        .lowered(settings.precision)?;
     let contract = contract(header, &potential, settings, weights);
-    let weights = potential.weights(weights);
-    let written = |name, kind, graph: &Graph| {
+    let written = |name, kind, graph: &Graph, raw: &Graph| {
         let contract = Contract {
             kind,
+            raw_multiplications: multiplications(raw),
             ..contract.clone()
         };
         let model = model(graph, &contract, settings.opset, settings.batch)?;
         Ok(ExportedFile { name, model })
     };
-    let rewrites = &settings.rewrites;
-    let forward = apply(&network, rewrites)?;
-    if let [name] = file_names(&header.network) {
-        let forward = bind(&forward, &weights)?;
-        return Ok(vec![written(name, header.network.kind(), &forward)?]);
-    }
-    let energy = bind(&potential.energy_graph(&forward, rewrites)?, &weights)?;
-    let gradient = gradient_graph(&network, rewrites)?;
-    let gradient = bind(&potential.gradient_graph(&gradient, rewrites)?, &weights)?;
+    let (Some(gradient), Some(raw_gradient)) = (&graphs.gradient, &raw.gradient) else {
+        let (name, kind) = (file_names(&header.network)[0], header.network.kind());
+        return Ok(vec![written(name, kind, &graphs.forward, &raw.forward)?]);
+    };
     let steps = Steps {
         clip: settings.clip.map(|clip| clip as f32),
         ..Steps::ONE
     };
-    let step = steps_graph(&gradient, &steps)?;
+    let step = steps_graph(gradient, &steps)?;
     Ok(vec![
-        written("energy.onnx", Kind::Energy, &energy)?,
-        written("gradient.onnx", Kind::Gradient, &gradient)?,
-        written("step.onnx", Kind::Step, &step)?,
+        written("energy.onnx", Kind::Energy, &graphs.forward, &raw.forward)?,
+        written("gradient.onnx", Kind::Gradient, gradient, raw_gradient)?,
+        written("step.onnx", Kind::Step, &step, raw_gradient)?,
     ])
+}
+
+/// What tells how far files in a precision are from exact ones: the gradient of an energy, or what a classifier or generator gives.
+///
+/// # Errors
+/// As [`exported_files`].
+pub fn comparison(
+    header: &Header,
+    weights: &Tensors,
+    settings: &Settings,
+) -> Result<Comparison, Error> {
+    check_weights(&header.network.graph()?, weights)?;
+    let potential = potential(header, settings)?;
+    let graphs =
+        Graphs::new(&header.network, &potential, &settings.rewrites)?.bound(weights, &potential)?;
+    let (input, output) = match header.network.kind() {
+        Kind::Classifier => ("x", "logits"),
+        Kind::Generator => ("z", "image"),
+        _ => ("x", "gradient"),
+    };
+    let exact = graphs.gradient.unwrap_or(graphs.forward);
+    Ok(Comparison {
+        written: lowered(&exact, settings.precision)?,
+        exact,
+        input: input.to_string(),
+        output: output.to_string(),
+    })
+}
+
+/// What the files of a checkpoint are made of.
+struct Graphs {
+    /// The network, of an energy with its potential.
+    forward: Graph,
+    /// The gradient of an energy.
+    gradient: Option<Graph>,
+}
+
+impl Graphs {
+    fn new(
+        network: &Network,
+        potential: &Potential,
+        rewrites: &[Rewrite],
+    ) -> Result<Graphs, Error> {
+        let graph = network.graph()?;
+        let forward = apply(&graph, rewrites)?;
+        if network.kind() != Kind::Energy {
+            return Ok(Graphs {
+                forward,
+                gradient: None,
+            });
+        }
+        let gradient = gradient_graph(&graph, rewrites)?;
+        Ok(Graphs {
+            forward: potential.energy_graph(&forward, rewrites)?,
+            gradient: Some(potential.gradient_graph(&gradient, rewrites)?),
+        })
+    }
+
+    fn bound(self, weights: &Tensors, potential: &Potential) -> Result<Graphs, Error> {
+        let weights = potential.weights(weights);
+        self.map(|graph| bind(graph, &weights))
+    }
+
+    fn lowered(self, precision: Precision) -> Result<Graphs, Error> {
+        self.map(|graph| lowered(graph, precision))
+    }
+
+    fn map(self, change: impl Fn(&Graph) -> Result<Graph, Error>) -> Result<Graphs, Error> {
+        Ok(Graphs {
+            forward: change(&self.forward)?,
+            gradient: self.gradient.as_ref().map(&change).transpose()?,
+        })
+    }
 }
 
 /// What the files descend.
@@ -123,7 +201,7 @@ fn potential(header: &Header, settings: &Settings) -> Result<Potential, Error> {
     }
 }
 
-/// What all files of a checkpoint say of themselves, the kind left as the network's.
+/// What all files of a checkpoint say of themselves: the kind is left as the network's, and costs are not counted.
 fn contract(
     header: &Header,
     potential: &Potential,
@@ -149,6 +227,8 @@ fn contract(
             .iter()
             .map(|rewrite| rewrite.name().to_string())
             .collect(),
+        precision: settings.precision,
+        raw_multiplications: BTreeMap::new(),
         n_parameters: n_elements(weights),
         weights_sha256: tensors_sha256(weights),
         config: (!header.config.is_null()).then(|| header.config.clone()),

@@ -1,11 +1,12 @@
 //! From a network and its weights to the graphs that are written: each stage a pure function of the one before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
 use crate::fold::Folding;
 use crate::gradient::gradient;
 use crate::graph::{Graph, Node, Shape};
+use crate::op::Operator;
 use crate::rewrite::{Rewrite, apply, apply_before_gradient};
 use crate::tensor::{Tensor, Tensors};
 
@@ -37,6 +38,24 @@ pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
         let constant = folding.constant(value, || checked_weight(node, weights).cloned())?;
         Ok(constant.map(|tensor| target.constant(&node.name, tensor)))
     })
+}
+
+/// Multiplications of one image in convolutions and matrix products, by operator. What depends on weights alone costs nothing: it
+/// is computed when they are bound.
+pub fn multiplications(graph: &Graph) -> BTreeMap<String, usize> {
+    let dynamic = graph.is_dynamic();
+    let mut counts = BTreeMap::new();
+    for value in graph.values().filter(|value| dynamic[value.0]) {
+        let Some((op, inputs)) = graph.operator(value) else {
+            continue;
+        };
+        let shapes: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
+        match op.multiplications(&shapes, graph.shape(value)) {
+            0 => {}
+            count => *counts.entry(op.name().to_string()).or_default() += count,
+        }
+    }
+    counts
 }
 
 /// Checks that the weights are those of the graph: all there, of the right shapes, finite, and no others.
@@ -91,8 +110,6 @@ fn checked_weight<'a>(node: &Node, weights: &'a Tensors) -> Result<&'a Tensor, E
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::graph::Value;
     use crate::op::{Binary, Cast, Compare, Where};

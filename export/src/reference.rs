@@ -196,12 +196,12 @@ mod tests {
     /// bf16 has steps of 2⁻⁷ above 1 and of 2⁻⁹ above ¼, f16 of 2⁻¹⁰ and 2⁻¹²: a third is 171/2⁹ or 1365/2¹².
     #[test]
     fn results_and_constants_of_low_types_are_rounded() {
-        let x = 1.1;
+        let x: f64 = 1.1;
         for (dtype, x_steps, third) in [
             (DType::BF16, 128.0, 171.0 / 512.0),
             (DType::F16, 1024.0, 1365.0 / 4096.0),
         ] {
-            let low = (x * x_steps as f64).round() / x_steps;
+            let low = (x * x_steps).round() / x_steps;
             let wanted = dtype.rounded(low * third);
             assert_eq!(
                 evaluated(&graph(dtype), x, Rounding::Low),

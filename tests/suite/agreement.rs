@@ -51,7 +51,11 @@ pub fn models(network: &Network, settings: &Settings) -> Vec<(&'static str, Mode
         .collect()
 }
 
-fn session(backend: &Backend, models: &[(&'static str, Model)], name: &str) -> Box<dyn Session> {
+pub fn session(
+    backend: &Backend,
+    models: &[(&'static str, Model)],
+    name: &str,
+) -> Box<dyn Session> {
     let (_, model) = models
         .iter()
         .find(|(existing, _)| *existing == name)

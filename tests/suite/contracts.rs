@@ -1,7 +1,10 @@
 //! A contract for graphs that no exporter made.
 
+use std::collections::BTreeMap;
+
 use ebm_export::contract::{Contract, FORMAT_VERSION, ImageShape, Kind, Origin};
 use ebm_export::onnx::Opset;
+use ebm_export::precision::Precision;
 
 use crate::networks::energies;
 
@@ -28,6 +31,8 @@ pub fn contract(kind: Kind, [channels, height, width]: [usize; 3], opset: Opset)
         n_parameters: 1,
         opset: opset.number(),
         rewrites: Vec::new(),
+        precision: Precision::F32,
+        raw_multiplications: BTreeMap::new(),
         weights_sha256: "0".repeat(64),
         config: None,
     }

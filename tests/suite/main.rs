@@ -9,5 +9,6 @@ mod life_cycle;
 mod networks;
 mod noise;
 mod operators;
+mod precision;
 mod statistics;
 mod zoo;

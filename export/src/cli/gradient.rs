@@ -1,23 +1,25 @@
 //! `export gradient`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
+use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
 use ebm_export::exported::Settings;
 use ebm_export::file::Staged;
 use ebm_export::langevin::Steps;
+use ebm_export::onnx::Batch;
 use ebm_export::onnx::read::{Foreign, Selection, read_file};
-use ebm_export::onnx::{Batch, Opset};
 use ebm_export::rewrite::{Rewrite, Target};
 
+use super::precision::PrecisionArguments;
 use super::{print, summary};
 
 /// Write the gradient of any energy model as plain ONNX.
 #[derive(Args)]
 #[command(
-    after_help = "The model is one of common operators that any exporter wrote, opset 11 or newer, in any float type; it is read, and written, in f32.
+    after_help = "The model is one of common operators that any exporter wrote, opset 11 or newer, in any float type; it is read in f32.
 Its energy is an output of one number per image, [N] or [N, 1]; axis 0 of its inputs is the batch. A batch that the file fixes stays
 fixed, unless --batch says otherwise. Weights in files of their own are looked for beside the model.
 
@@ -29,6 +31,7 @@ Examples:
   export gradient model.onnx -o gradient.onnx
   export gradient model.onnx -o gradient.onnx --input images --output score
   export gradient model.onnx -o hvp.onnx --hvp --batch 8
+  export gradient model.onnx -o half.onnx --precision f16 --max-error 0.01
   export gradient model.onnx -o model/step.onnx --steps 1"
 )]
 pub struct Arguments {
@@ -60,9 +63,9 @@ pub struct Arguments {
         allow_negative_numbers = true
     )]
     clip: Option<f32>,
-    /// Version of ONNX's operators, 13 to 21
-    #[arg(long, default_value_t = Opset::DEFAULT.number())]
-    opset: i64,
+    /// Version of ONNX's operators, 13 to 22; 17 unless given, 22 for bf16
+    #[arg(long)]
+    opset: Option<i64>,
     /// Fix the batch to a number, or leave it open with `any`
     #[arg(long, value_name = "N")]
     batch: Option<String>,
@@ -81,6 +84,8 @@ pub struct Arguments {
     /// Replace the file of an earlier export
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    precision: PrecisionArguments,
     #[command(flatten)]
     names: NameArguments,
 }
@@ -122,7 +127,7 @@ impl TargetChoice {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let opset = Opset::new(arguments.opset).context("--opset")?;
+    let opset = arguments.precision.opset(arguments.opset)?;
     let batch = arguments.batch.as_deref().map(batch).transpose()?;
     check_room(arguments)?;
     let selection = Selection {
@@ -139,18 +144,28 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
-            None => arguments.target.target().rewrites(),
+            None => arguments.precision.rewrites(arguments.target.target()),
         },
+        precision: arguments.precision.precision,
         potential: None,
         clip: None,
     };
     let model = derived_file(&foreign, &request(arguments), &settings)
         .with_context(|| format!("cannot differentiate {shown}"))?;
+    let measured = match arguments.precision.measures() {
+        true => {
+            let comparison = comparison(&foreign, &settings)?;
+            arguments
+                .precision
+                .measured(&comparison, &BTreeMap::new())?
+        }
+        false => String::new(),
+    };
     let mut staged = Staged::default();
     staged.write(&arguments.file, |out| model.write_to(out))?;
     staged.publish()?;
     print(&format!(
-        "{}\n{}",
+        "{}\n{}{measured}",
         described(&foreign),
         summary(&arguments.file, &model)
     ))

@@ -6,6 +6,7 @@ mod init;
 mod inspect;
 mod network;
 mod onnx;
+mod precision;
 
 use std::io::Write;
 use std::path::Path;

@@ -1,17 +1,20 @@
 //! `export onnx`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
-use ebm_export::exported::{Settings, exported_files, file_names};
+use ebm_export::exported::{Settings, comparison, exported_files, file_names};
 use ebm_export::file::Staged;
-use ebm_export::onnx::{Batch, Opset};
+use ebm_export::onnx::Batch;
 use ebm_export::potential::{Potential, Prior};
 use ebm_export::rewrite::{Rewrite, Target};
+use ndarray::{ArrayD, IxDyn};
 
+use super::precision::PrecisionArguments;
 use super::{print, summary};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, or the classifier or generator.
@@ -20,6 +23,7 @@ use super::{print, summary};
   export onnx runs/digits -o model             the latest checkpoint of a run, any batch
   export onnx runs/digits -o model --batch 1   for runtimes that want static shapes
   export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites
+  export onnx runs/digits -o half --precision f16 --max-error 0.01
   export onnx runs/longrun -o model --prior runs/prior --tau 0.15   a step down E/T + E_prior/T_prior + ‖x‖²/(2τ²)")]
 pub struct Arguments {
     /// A checkpoint folder, or a run folder (its latest checkpoint is taken)
@@ -27,9 +31,9 @@ pub struct Arguments {
     /// Folder to write into; made if it is not there
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Version of ONNX's operators, 13 to 21
-    #[arg(long, default_value_t = Opset::DEFAULT.number())]
-    opset: i64,
+    /// Version of ONNX's operators, 13 to 22; 17 unless given, 22 for bf16
+    #[arg(long)]
+    opset: Option<i64>,
     /// Fix the batch; without it any batch is taken
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -55,6 +59,8 @@ pub struct Arguments {
     /// Shorten the drift (ε²/2)·∇U of a step to this L2 norm per image
     #[arg(long, value_name = "NORM")]
     clip: Option<f64>,
+    #[command(flatten)]
+    precision: PrecisionArguments,
     /// Replace files of an earlier export
     #[arg(long)]
     force: bool,
@@ -88,7 +94,7 @@ impl FromStr for Tau {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut settings = Settings {
-        opset: Opset::new(arguments.opset).context("--opset")?,
+        opset: arguments.precision.opset(arguments.opset)?,
         batch: arguments
             .batch
             .map_or(Ok(Batch::Symbolic), Batch::fixed)
@@ -96,8 +102,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
-            None => Target::Cpu.rewrites(),
+            None => arguments.precision.rewrites(Target::Cpu),
         },
+        precision: arguments.precision.precision,
         potential: None,
         clip: arguments.clip,
     };
@@ -111,6 +118,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }?;
     let files = exported_files(&header, &weights, &settings)
         .with_context(|| format!("cannot export {}", folder.display()))?;
+    let measured = match arguments.precision.measures() {
+        true => {
+            let comparison = comparison(&header, &weights, &settings)?;
+            arguments
+                .precision
+                .measured(&comparison, &others(&header))?
+        }
+        false => String::new(),
+    };
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("cannot make folder {}", arguments.output.display()))?;
     let mut staged = Staged::default();
@@ -128,11 +144,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .map(|file| summary(&arguments.output.join(file.name), &file.model))
         .collect();
     print(&format!(
-        "{} at update {}, {which}\n{}",
+        "{} at update {}, {which}\n{}{measured}",
         folder.display(),
         header.update,
         lines
     ))
+}
+
+/// What a gradient may have for an input beside x: the temperature that the checkpoint recommends.
+fn others(header: &Header) -> BTreeMap<String, ArrayD<f64>> {
+    let recommended = header.purification.as_ref();
+    let temperature = recommended.map_or(1.0, |purification| purification.temperature);
+    let temperature = ArrayD::from_elem(IxDyn(&[]), temperature);
+    BTreeMap::from([("temperature".to_string(), temperature)])
 }
 
 /// What the files descend.

@@ -283,6 +283,7 @@ mod tests {
     use crate::onnx::{Batch, Opset, model_bytes};
     use crate::op::Operator;
     use crate::pipeline::{bind, gradient_graph};
+    use crate::precision::Precision;
     use crate::tensor::Tensor;
 
     fn written(path: &Path) -> Contract {
@@ -303,6 +304,8 @@ mod tests {
             opset: Opset::DEFAULT.number(),
             n_parameters: weights.values().map(|weight| weight.data().len()).sum(),
             rewrites: Vec::new(),
+            precision: Precision::F32,
+            raw_multiplications: BTreeMap::new(),
             weights_sha256: String::new(),
             config: None,
             network: Origin::Network(network.clone()),

@@ -56,9 +56,11 @@ impl Opset {
     /// The oldest that can be written.
     pub const OLDEST: Opset = Opset(13);
     /// The newest that can be written.
-    pub const NEWEST: Opset = Opset(21);
+    pub const NEWEST: Opset = Opset(22);
     /// What is written unless asked otherwise: old enough for every runtime in use, new enough for every operator.
     pub const DEFAULT: Opset = Opset(17);
+    /// The oldest whose convolutions, pools and activations take bf16.
+    pub const OLDEST_WITH_BF16: Opset = Opset(22);
 
     /// An opset by number.
     ///
@@ -111,14 +113,15 @@ pub fn model_bytes(
 /// The graph as an ONNX file that carries the contract.
 ///
 /// # Errors
-/// The graph holds weights that are not bound, an output has the name of another input, or the file would be larger than ONNX
-/// files can be.
+/// The graph holds weights that are not bound, an output has the name of another input, the opset has no operators of a type, or
+/// the file would be larger than ONNX files can be.
 pub fn model(
     graph: &Graph,
     contract: &Contract,
     opset: Opset,
     batch: Batch,
 ) -> Result<Model, Error> {
+    check_types(graph, opset)?;
     let contract_json = serde_json::to_string(contract).expect("a contract has string keys only");
     let (graph, initializers) = Writer::new(graph, opset, batch).graph()?;
     let frame = ModelProto {
@@ -137,6 +140,18 @@ pub fn model(
         ..ModelProto::default()
     };
     Model::new(frame, initializers)
+}
+
+/// bf16 came to ONNX operator by operator, f16 with the first opset.
+fn check_types(graph: &Graph, opset: Opset) -> Result<(), Error> {
+    let is_bf16 = |value| graph.value_type(value).dtype == DType::BF16;
+    let (oldest, got) = (Opset::OLDEST_WITH_BF16.0, opset.0);
+    match got < oldest && graph.values().any(is_bf16) {
+        true => Err(Error::Onnx(format!(
+            "bf16 needs opset {oldest} or newer, got {got}: older convolutions do not take it"
+        ))),
+        false => Ok(()),
+    }
 }
 
 struct Writer<'a> {

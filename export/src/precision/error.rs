@@ -25,9 +25,9 @@ pub struct Comparison {
     /// The graph as it is written; it is reckoned in its own types.
     pub written: Graph,
     /// The input that takes `[N, …]`, one entry per image.
-    pub input: &'static str,
+    pub input: String,
     /// The output that is compared, `[N, …]`.
-    pub output: &'static str,
+    pub output: String,
 }
 
 impl Comparison {
@@ -36,7 +36,7 @@ impl Comparison {
     /// # Errors
     /// There is no such input.
     pub fn extents(&self) -> Result<Vec<usize>, Error> {
-        let input = self.exact.input_named(self.input)?;
+        let input = self.exact.input_named(&self.input)?;
         Ok(self.exact.shape(input).concrete(1).split_off(1))
     }
 
@@ -54,7 +54,7 @@ impl Comparison {
         let error = |n: usize| {
             let image = images.slice_axis(Axis(0), Slice::from(n..n + 1));
             let mut values = others.clone();
-            values.insert(self.input.to_string(), image.to_owned());
+            values.insert(self.input.clone(), image.to_owned());
             let wanted = self.evaluated(&self.exact, &values, Rounding::Low)?;
             let got = self.evaluated(&self.written, &values, Rounding::All)?;
             Ok(relative_error(&got, &wanted))
@@ -68,8 +68,8 @@ impl Comparison {
         values: &BTreeMap<String, ArrayD<f64>>,
         rounding: Rounding,
     ) -> Result<ArrayD<f64>, Error> {
-        graph.output(self.output)?;
-        let output = evaluate_rounded(graph, values, rounding)?.remove(self.output);
+        graph.output(&self.output)?;
+        let output = evaluate_rounded(graph, values, rounding)?.remove(&self.output);
         Ok(output.expect("the graph has this output"))
     }
 }
@@ -81,5 +81,68 @@ fn relative_error(got: &ArrayD<f64>, wanted: &ArrayD<f64>) -> f64 {
         _ if error == 0.0 => 0.0,
         ratio if ratio.is_finite() => ratio,
         _ => f64::INFINITY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+    use crate::graph::{DType, Shape};
+    use crate::op::{Binary, Cast};
+
+    /// `y = x·x`, in f16 where it is so asked.
+    fn square(dtype: DType) -> Graph {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2])).unwrap();
+        let low = graph.apply("low", Cast { to: dtype }, &[x]).unwrap();
+        let y = graph.apply("y", Binary::Mul, &[low, low]).unwrap();
+        let y = graph.apply("single", Cast::F32, &[y]).unwrap();
+        graph.set_output("y", y);
+        graph
+    }
+
+    fn comparison(output: &'static str) -> Comparison {
+        Comparison {
+            exact: square(DType::F32),
+            written: square(DType::F16),
+            input: "x".to_string(),
+            output: output.to_string(),
+        }
+    }
+
+    /// 1 + 2⁻¹² rounds to 1, so that its square is off by 2⁻¹¹ + 2⁻²⁴; 300² is beyond f16.
+    #[test]
+    fn errors_are_relative_to_the_exact_output_of_each_image() {
+        let close = 1.0 + 2f64.powi(-12);
+        let images = array![[close, 0.0], [0.5, 2.0], [0.0, 0.0], [300.0, 0.0]].into_dyn();
+        let errors = comparison("y")
+            .relative_errors(&images, &BTreeMap::new())
+            .unwrap();
+        let wanted = 1.0 - 1.0 / (close * close);
+        assert!((errors[0] - wanted).abs() < 1e-12, "{errors:?}");
+        assert_eq!(errors[1..], [0.0, 0.0, f64::INFINITY]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let images = array![[0.0, 0.0, 0.0]].into_dyn();
+        let error = |output, images| {
+            let errors = comparison(output).relative_errors(&images, &BTreeMap::new());
+            errors.unwrap_err().to_string()
+        };
+        assert!(error("y", images).contains("expected shape [N, 2], got [1, 3]"));
+        let images = array![[0.0, 0.0]].into_dyn();
+        assert!(error("z", images).contains("the graph has no output \"z\""));
+    }
+
+    #[test]
+    fn random_images_are_the_same_everywhere() {
+        let images = random_images(2, &[1, 2], 7);
+        assert_eq!(images.shape(), [2, 1, 2]);
+        assert_eq!(images, random_images(2, &[1, 2], 7));
+        assert_ne!(images, random_images(2, &[1, 2], 8));
+        assert!(images.iter().all(|value| (-1.0..=1.0).contains(value)));
     }
 }

@@ -342,7 +342,7 @@ def batch_as_number():
                    node("Cast", ["n"], ["count"], name="node_count", to=1), node("Div", ["softened", "count"], ["changed"], name="node_changed"), extra=[first])
 
 
-@bad("batch_sum_output", ["energy"], "the energy is the mean of the batch, a scalar")
+@bad("batch_sum_output", ["node_mean"], "the energy is the mean of the batch, a scalar")
 def batch_sum_output():
     nodes = chain()
     nodes[2].output[0] = "energies"
@@ -481,7 +481,7 @@ def missing_input():
     return between(node("Add", ["softened"], ["changed"], name="node_changed"))
 
 
-@bad("computed_shape", ["node_changed"], "a Reshape by a shape that is computed from the data")
+@bad("computed_shape", ["node_cast"], "a Reshape by a shape that is computed from the data")
 def computed_shape():
     return between(node("Cast", ["softened"], ["shape"], name="node_cast", to=TensorProto.INT64), node("Reshape", ["softened", "shape"], ["changed"], name="node_changed"))
 
