@@ -1,7 +1,7 @@
 //! ONNX models of others as graphs: every operator becomes a composition of primitives.
 //!
 //! Each family of operators has a file with one rule per operator and a table of them; `RULES` lists the tables. A rule sees its
-//! [`node::Node`] and gives the outputs.
+//! `Node` (`node.rs`) and gives the outputs.
 
 mod activation;
 mod arithmetic;
