@@ -25,7 +25,7 @@ const RIVAL: &str = "benches/gradient/rival.py";
 /// How thoroughly to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// Every case, many rounds; table, chart and rows become files below [`RESULTS`].
+    /// Every case, many rounds; table, chart and rows become files below `benches/results`.
     Full,
     /// One case, few rounds; no result is kept.
     Quick,
