@@ -133,7 +133,7 @@ fn batch_and_opset_are_fixed_on_demand() {
         .stdout(contains("input: x [4, 1, 8, 8]").and(contains("opset: 13")));
     workplace.refuses(
         &["onnx", "checkpoint", "-o", "other", "--opset", "12"],
-        "expected an opset from 13 to 21, got 12",
+        "expected an opset from 13 to 22, got 12",
     );
     workplace.refuses(
         &["onnx", "checkpoint", "-o", "other", "--batch", "0"],
