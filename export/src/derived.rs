@@ -169,8 +169,11 @@ fn steps(foreign: &Foreign, form: &Steps, settings: &Settings) -> Result<Graph, 
     apply(&steps, &settings.rewrites)
 }
 
-/// The model's graph with its selected output as `energy [N]`.
-fn energy_graph(foreign: &Foreign) -> Result<Graph, Error> {
+/// The model's graph with its selected output as `energy [N]`, of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like.
+///
+/// # Errors
+/// The output is not one number per image.
+pub(crate) fn energy_graph(foreign: &Foreign) -> Result<Graph, Error> {
     let mut graph = foreign.graph.clone();
     let output = graph.output(&foreign.output)?;
     let source = graph.input_named(&foreign.input)?;

@@ -22,8 +22,10 @@ pub mod contract;
 pub mod derived;
 pub mod exported;
 pub mod file;
+pub mod images;
 pub mod import;
 pub mod onnx;
+pub mod verify;
 
 pub use error::Error;
 pub use graph::Graph;

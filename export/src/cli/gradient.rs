@@ -91,7 +91,7 @@ pub struct Arguments {
 }
 
 #[derive(Args)]
-struct NameArguments {
+pub(super) struct NameArguments {
     /// Name of the energy
     #[arg(long, value_name = "NAME", default_value = "energy")]
     energy_name: String,
@@ -172,7 +172,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn request(arguments: &Arguments) -> Request {
-    let names = &arguments.names;
     Request {
         derivation: match (arguments.hvp, arguments.steps) {
             (_, Some(count)) => Derivation::Steps(Steps {
@@ -186,12 +185,18 @@ fn request(arguments: &Arguments) -> Request {
             true => EnergyOutput::OwnNameToo,
             false => EnergyOutput::Renamed,
         },
-        names: Names {
+        names: Names::from(&arguments.names),
+    }
+}
+
+impl From<&NameArguments> for Names {
+    fn from(names: &NameArguments) -> Names {
+        Names {
             energy: names.energy_name.clone(),
             gradient: names.gradient_name.clone(),
             hvp: names.hvp_name.clone(),
             v: names.v_name.clone(),
-        },
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod inspect;
 mod network;
 mod onnx;
 mod precision;
+mod verify;
 
 use std::io::Write;
 use std::path::Path;
@@ -28,6 +29,7 @@ enum Command {
     Onnx(onnx::Arguments),
     Gradient(gradient::Arguments),
     Inspect(inspect::Arguments),
+    Verify(verify::Arguments),
     Init(init::Arguments),
     Import(import::Arguments),
 }
@@ -37,6 +39,7 @@ pub fn run() -> Result<()> {
         Command::Onnx(arguments) => onnx::run(&arguments),
         Command::Gradient(arguments) => gradient::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
     }

@@ -335,7 +335,8 @@ impl Reader {
         }
     }
 
-    /// Adds the inputs in the file's order; the selected one says whether the batch is fixed.
+    /// Adds the inputs in the file's order; the selected one says whether the batch is fixed. One that has so many of what the
+    /// selected one has, `[k, N, …]`, has the batch behind that number, as the noise of k steps.
     fn add_inputs(
         &mut self,
         inputs: &[&ValueInfoProto],
@@ -344,12 +345,18 @@ impl Reader {
         values: &mut Values,
     ) -> Result<(), Error> {
         let image_of = |input: &ValueInfoProto| image.filter(|_| input.name() == selected);
+        let mut one = Vec::new();
         for input in inputs.iter().filter(|input| input.name() == selected) {
-            let (batch, _) = input_extents(input, image_of(input))?;
+            let (batch, image) = input_extents(input, image_of(input))?;
             self.batch = batch.map_or(Ok(Batch::Symbolic), Batch::fixed)?;
+            one.push(batch);
+            one.extend(image.into_iter().map(Some));
         }
         for input in inputs {
-            let shape = self.input_shape(input, image_of(input), input.name() == selected)?;
+            let shape = match declared_extents(input)?.as_deref() {
+                Some(&[Some(count), ref each @ ..]) if each == one => several(count, &one),
+                _ => self.input_shape(input, image_of(input), input.name() == selected)?,
+            };
             check_size(&shape).map_err(|problem| input_error(input, &problem))?;
             let value = self.graph.input(input.name(), shape)?;
             if input.name() == selected {
@@ -448,6 +455,14 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// `[count, N, …]` for as many of those extents, of which the first is the batch.
+fn several(count: usize, one: &[Option<usize>]) -> Shape {
+    let mut shape = Shape(vec![Dim::Size(count), Dim::BATCH]);
+    let image = one.iter().skip(1).flatten();
+    shape.0.extend(image.map(|&size| Dim::Size(size)));
+    shape
 }
 
 fn input_error(input: &ValueInfoProto, problem: &str) -> Error {
@@ -549,6 +564,22 @@ mod tests {
         let foreign = read(&model.bytes(), selection).map_err(|error| error.to_string())?;
         let input = foreign.graph.input_named(&foreign.input).unwrap();
         Ok(foreign.graph.shape(input).to_string())
+    }
+
+    #[test]
+    fn several_of_the_selected_input_have_the_batch_behind_their_number() {
+        for (batch, extents, wanted) in [
+            (-1, [5, -1, 3], "[5, N, 3]"),
+            (4, [5, 4, 3], "[5, N, 3]"),
+            (4, [4, 4, 3], "[4, N, 3]"),
+            (4, [4, 2, 3], "[N, 2, 3]"),
+            (-1, [-1, 2, 3], "[N, 2, 3]"),
+        ] {
+            let model = Model::new().input("x", &[batch, 3]).input("more", &extents);
+            let foreign = negated(model).read();
+            let more = foreign.graph.input_named("more").unwrap();
+            assert_eq!(foreign.graph.shape(more).to_string(), wanted, "{extents:?}");
+        }
     }
 
     #[test]
