@@ -276,6 +276,37 @@ mod tests {
     /// As old exporters reckon pads: integers padded with zeros, reversed and brought into ONNX's order.
     #[test]
     fn integers_are_padded_too() {
+        let model = Model::new()
+            .input("x", &[-1, 2])
+            .ints("ones", &[1, 0, 1])
+            .ints("around", &[1, 0])
+            .node("Pad", "ones around", "pads", &[])
+            .node("Pad", "x pads", "y", &[])
+            .output("y");
+        assert_eq!(model.evaluate(&array(&[1, 2], &[1.0, 2.0])).shape(), [1, 4]);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        for (mode, pads, wanted) in [
+            (
+                "reflect",
+                vec![0, 4, 0, 0],
+                "wider than what it repeats of 4",
+            ),
+            ("constant", vec![1, 0, 0, 0], "batch"),
+            ("edge", vec![1, 0, 0, 0], "batch"),
+            ("constant", vec![0, -4, 0, 0], "leave nothing of 4"),
+            (
+                "constant",
+                vec![0, 1],
+                "expected two pads for each of 2 axes",
+            ),
+            ("poem", vec![0, 0, 0, 0], "mode \"poem\" is not supported"),
+        ] {
+            let problem = padded(mode, &pads).problem();
+            assert!(problem.contains(wanted), "{problem}");
+        }
         let model = Model::new().input("x", &[-1, 4]).node("Pad", "x", "y", &[]);
         let problem = model.output("y").problem();
         assert!(problem.contains("its pads are missing"), "{problem}");
