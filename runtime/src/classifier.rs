@@ -4,22 +4,22 @@ use std::sync::Mutex;
 
 use ndarray::Array2;
 
-use crate::backend::{Backend, Input, Output, Session};
+use crate::backend::{Backend, Input, Output};
 use crate::contract::{ImageShape, Kind};
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::images::Images;
 use crate::model::Model;
+use crate::prepared::Prepared;
 use crate::purifier::{Purifier, Request};
 
 /// Images that go through a classifier at a time.
 const CHUNK: usize = 64;
 
 /// A classifier on a backend.
+#[derive(Clone)]
 pub struct Classifier {
-    image: ImageShape,
-    batch: Option<usize>,
+    model: Prepared,
     n_classes: usize,
-    session: Mutex<Box<dyn Session>>,
 }
 
 impl Classifier {
@@ -29,14 +29,19 @@ impl Classifier {
     /// [`ErrorKind::WrongKind`] for a model of another kind, and the errors of [`Backend::prepare`].
     pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
         model.expect_kind(Kind::Classifier)?;
-        let contract = model.contract();
+        Self::on(&Prepared::new(model, backend, n_threads)?)
+    }
+
+    /// A classifier on a prepared model of kind `classifier`, which it shares with others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongKind`] for a model of another kind.
+    pub fn on(model: &Prepared) -> Result<Self> {
+        model.expect_kind(&[Kind::Classifier])?;
+        let n_classes = model.contract().n_classes;
         Ok(Self {
-            image: contract.image,
-            batch: contract.batch,
-            n_classes: contract
-                .n_classes
-                .expect("a classifier's contract has been checked for it"),
-            session: Mutex::new(backend.prepare(model, n_threads)?),
+            model: model.clone(),
+            n_classes: n_classes.expect("a classifier's contract has been checked for it"),
         })
     }
 
@@ -47,7 +52,7 @@ impl Classifier {
 
     /// Shape of the images that it classifies.
     pub fn image(&self) -> ImageShape {
-        self.image
+        self.model.contract().image
     }
 
     /// The logits `[N, n_classes]` of images `[N, C, H, W]`.
@@ -55,7 +60,7 @@ impl Classifier {
     /// # Errors
     /// [`ErrorKind::Shape`] and [`ErrorKind::NonFinite`] for images that do not fit or have bad pixels, [`ErrorKind::Backend`] where the engine fails.
     pub fn logits(&self, images: &Images) -> Result<Array2<f32>> {
-        images.check(self.image)?;
+        images.check(self.image())?;
         let values = self.logits_of(images.values())?;
         Ok(
             Array2::from_shape_vec((images.len(), self.n_classes), values)
@@ -65,25 +70,17 @@ impl Classifier {
 
     /// The logits of states `[n, C, H, W]` of any number.
     fn logits_of(&self, states: &[f32]) -> Result<Vec<f32>> {
-        let n = self.image.n_values();
-        let mut session = self
-            .session
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .fork();
+        let (image, batch) = (self.image(), self.model.contract().batch);
+        let n = image.n_values();
+        let mut session = self.model.session();
         let mut logits = Vec::with_capacity(states.len() / n * self.n_classes);
-        for chunk in states.chunks(n * self.batch.unwrap_or(CHUNK)) {
+        for chunk in states.chunks(n * batch.unwrap_or(CHUNK)) {
             let n_images = chunk.len() / n;
-            let n_rows = self.batch.unwrap_or(n_images);
+            let n_rows = batch.unwrap_or(n_images);
             let mut padded = chunk.to_vec();
             padded.resize(n_rows * n, 0.0);
             let mut rows = vec![0.0; n_rows * self.n_classes];
-            let shape = [
-                n_rows,
-                self.image.channels,
-                self.image.height,
-                self.image.width,
-            ];
+            let shape = [n_rows, image.channels, image.height, image.width];
             session.run(
                 &[Input {
                     name: "x",
@@ -105,7 +102,7 @@ impl Classifier {
 impl std::fmt::Debug for Classifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Classifier")
-            .field("image", &self.image)
+            .field("image", &self.image())
             .field("n_classes", &self.n_classes)
             .finish_non_exhaustive()
     }
@@ -125,13 +122,13 @@ impl DefendedClassifier {
     /// # Errors
     /// [`ErrorKind::Shape`] where purifier and classifier are for images of different shapes, [`ErrorKind::Argument`] for no replicas.
     pub fn new(purifier: Purifier, classifier: Classifier, n_replicas: usize) -> Result<Self> {
-        if purifier.contract().image != classifier.image {
+        if purifier.contract().image != classifier.image() {
             return Err(Error::new(
                 ErrorKind::Shape,
                 "purifier and classifier are for images of different shapes",
             )
             .expected(purifier.contract().image)
-            .but_got(classifier.image));
+            .but_got(classifier.image()));
         }
         if n_replicas == 0 {
             return Err(out_of_range("n_replicas", "a number from 1", 0));
@@ -177,7 +174,11 @@ impl DefendedClassifier {
         self.classify_request(&Request::new(images).indices(indices))
     }
 
-    fn classify_request(&self, request: &Request<'_>) -> Result<Defended> {
+    /// Like [`DefendedClassifier::classify`], as a request says, with its cancel switch and its time; the replicas are those of this classifier.
+    ///
+    /// # Errors
+    /// As [`Purifier::purify`], and [`ErrorKind::Cancelled`].
+    pub fn classify_request(&self, request: &Request<'_>) -> Result<Defended> {
         let request = request.clone().n_replicas(self.n_replicas);
         let chains = self.purifier.chains(&request)?;
         let n_classes = self.classifier.n_classes;
@@ -188,9 +189,8 @@ impl DefendedClassifier {
                 finished
                     .reports
                     .iter()
-                    .flatten()
                     .try_for_each(|report| report.expect_finite())?;
-                let rows = self.classifier.logits_of(finished.states)?;
+                let rows = self.classifier.logits_of(&finished.states)?;
                 let mut logits = logits
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -136,7 +136,7 @@ pub struct Contract {
     /// SHA-256 of the weights of the checkpoint, in hexadecimal digits.
     #[serde(default)]
     pub weights_sha256: Option<String>,
-    /// Steps of one run of a step model; `None` stands for one.
+    /// Steps that a step model takes in one run; `None` stands for one.
     #[serde(default)]
     pub n_steps: Option<usize>,
     /// The resolved configuration of the run that learned the weights.
@@ -210,10 +210,10 @@ impl Contract {
                 .expected("null or a number from 1")
                 .but_got(0));
         }
-        if let Some(n_steps) = self.n_steps.filter(|&n_steps| n_steps != 1) {
+        if self.n_steps == Some(0) {
             return Err(refuse("n_steps")
-                .expected("one step of a run")
-                .but_got(format!("{n_steps} steps")));
+                .expected("null or a number from 1")
+                .but_got(0));
         }
         if self.kind == Kind::Classifier && self.n_classes.unwrap_or(0) == 0 {
             return Err(refuse("n_classes")

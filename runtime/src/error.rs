@@ -30,6 +30,8 @@ pub enum ErrorKind {
     BackendMissing,
     /// The backend failed at preparing or running the model.
     Backend,
+    /// The run was cancelled.
+    Cancelled,
     /// An image file could not be decoded or encoded.
     Image,
 }

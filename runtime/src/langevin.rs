@@ -1,9 +1,11 @@
-//! Langevin chains: `x ← x − (ε²/(2T))·∇E(x) + ε·z`, one run of the step model for each step of a batch.
+//! Langevin chains: `x ← x − (ε²/(2T))·∇E(x) + ε·z`, the state of a batch of chains held by the engine from step to step.
 
-use crate::backend::{Input, Output, Session};
+use std::ops::RangeInclusive;
+
+use crate::backend::{Input, Output, Recurrence, Recurrent, Session};
 use crate::error::Result;
 use crate::images::Images;
-use crate::noise;
+use crate::noise::{NoiseCoordinates, NoiseOfRuns, NoiseThread};
 
 /// The factor `ε²/(2T)` of the gradient in the drift of one Langevin step.
 pub fn drift_factor(step_size: f64, temperature: f64) -> f64 {
@@ -11,13 +13,18 @@ pub fn drift_factor(step_size: f64, temperature: f64) -> f64 {
 }
 
 /// What all chains of a run have in common.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dynamics {
+    /// A multiple of `steps_per_run`.
     pub n_steps: u32,
+    /// Steps that the model takes in one run.
+    pub steps_per_run: u32,
     pub step_size: f64,
     pub temperature: f64,
-    /// The largest L2 norm of an image's drift.
+    /// The largest L2 norm of an image's drift. Only for models that take one step in a run.
     pub clip: Option<f64>,
+    /// Chains whose energy leaves this range are stopped.
+    pub energy_range: RangeInclusive<f32>,
     pub seed: u64,
 }
 
@@ -40,75 +47,100 @@ pub struct Measurement {
     pub gradient_norm: f32,
 }
 
-/// The states of a batch of chains. Where the model wants a larger batch than there are chains, the rows behind them are padding.
+/// A batch of chains. Where the model wants a larger batch than there are chains, the rows behind them are padding.
 pub(crate) struct Batch<'a> {
     images: &'a Images,
     chains: &'a [Chain],
-    dynamics: Dynamics,
+    dynamics: &'a Dynamics,
+    /// `[rows, C, H, W]`
     shape: [usize; 4],
-    states: Vec<f32>,
-    next_states: Vec<f32>,
-    noise: Vec<f32>,
+    runs: Box<dyn Recurrent>,
+    noise: NoiseOfRuns,
+    /// `[steps_per_run, rows]`, as are the gradient norms.
     energies: Vec<f32>,
     gradient_norms: Vec<f32>,
+    n_steps: u32,
     failed_steps: Vec<Option<u32>>,
 }
 
 impl<'a> Batch<'a> {
     /// Chains at their start, in a batch of `n_rows`, which is not below the number of chains.
-    pub fn new(images: &'a Images, chains: &'a [Chain], dynamics: Dynamics, n_rows: usize) -> Self {
+    pub fn new(
+        session: &dyn Session,
+        images: &'a Images,
+        chains: &'a [Chain],
+        dynamics: &'a Dynamics,
+        n_rows: usize,
+        noise_thread: NoiseThread,
+    ) -> Result<Self> {
         let image = images.shape();
-        let n_values = n_rows * image.n_values();
-        let mut states = Vec::with_capacity(n_values);
-        chains
-            .iter()
-            .for_each(|chain| states.extend_from_slice(images.image(chain.image)));
-        states.resize(n_values, 0.0);
-        Self {
+        let shape = [n_rows, image.channels, image.height, image.width];
+        let mut runs = session.recur(&Recurrence {
+            output: "x_next",
+            input: "x",
+            shape: &shape,
+        })?;
+        let mut states = Vec::with_capacity(n_rows * image.n_values());
+        for chain in chains {
+            states.extend_from_slice(images.image(chain.image));
+        }
+        states.resize(n_rows * image.n_values(), 0.0);
+        runs.write(&states)?;
+        let n_measured = n_rows * dynamics.steps_per_run as usize;
+        let coordinates = NoiseCoordinates {
+            seed: dynamics.seed,
+            streams: chains
+                .iter()
+                .map(|chain| (chain.noise_index, chain.replica))
+                .collect(),
+            n_values: image.n_values(),
+            n_rows,
+            steps_per_run: dynamics.steps_per_run,
+        };
+        Ok(Self {
             images,
             chains,
             dynamics,
-            shape: [n_rows, image.channels, image.height, image.width],
-            states,
-            next_states: vec![0.0; n_values],
-            noise: vec![0.0; n_values],
-            energies: vec![0.0; n_rows],
-            gradient_norms: vec![0.0; n_rows],
+            shape,
+            runs,
+            noise: NoiseOfRuns::new(coordinates, dynamics.n_steps, noise_thread),
+            energies: vec![0.0; n_measured],
+            gradient_norms: vec![0.0; n_measured],
+            n_steps: 0,
             failed_steps: vec![None; chains.len()],
-        }
+        })
     }
 
-    /// Takes step number `step`, counted from 0.
-    pub fn step(&mut self, session: &mut dyn Session, step: u32) -> Result<()> {
-        let n = self.images.shape().n_values();
-        for (chain, noise) in self.chains.iter().zip(self.noise.chunks_exact_mut(n)) {
-            noise::fill_normal(
-                self.dynamics.seed,
-                chain.noise_index,
-                chain.replica,
-                step,
-                noise,
-            );
+    /// Runs the model once, which takes as many steps as it takes in a run.
+    pub fn advance(&mut self) -> Result<()> {
+        let noise = self.noise.take();
+        let before = match self.dynamics.clip {
+            Some(_) => Some(self.all_states()?),
+            None => None,
+        };
+        self.run(&noise)?;
+        if let (Some(limit), Some(before)) = (self.dynamics.clip, before) {
+            self.clip(limit, &before, &noise)?;
         }
-        self.run(session)?;
-        self.clip();
-        std::mem::swap(&mut self.states, &mut self.next_states);
-        self.stop_failed(step);
+        self.noise.give_back(noise);
+        self.watch();
+        self.n_steps += self.dynamics.steps_per_run;
         Ok(())
     }
 
-    /// Energies and gradients at the present states, which stay as they are.
-    pub fn measure(&mut self, session: &mut dyn Session) -> Result<Vec<Measurement>> {
-        self.run(session)?;
-        Ok(self.measurements())
+    /// Energies and gradients at the present states, behind which the chains cannot go on.
+    pub fn measure(mut self) -> Result<Vec<Measurement>> {
+        let n_noise = self.shape.iter().product::<usize>() * self.dynamics.steps_per_run as usize;
+        self.run(&vec![0.0; n_noise])?;
+        Ok(self.measurements(0))
     }
 
-    /// Energies and gradients at the states before the last step.
-    pub fn measurements(&self) -> Vec<Measurement> {
-        let pairs = self
-            .energies
+    /// Energies and gradients before one of the steps of the last run.
+    pub fn measurements(&self, step_of_run: u32) -> Vec<Measurement> {
+        let first = step_of_run as usize * self.shape[0];
+        let pairs = self.energies[first..]
             .iter()
-            .zip(&self.gradient_norms)
+            .zip(&self.gradient_norms[first..])
             .take(self.chains.len());
         pairs
             .map(|(&energy, &gradient_norm)| Measurement {
@@ -118,60 +150,79 @@ impl<'a> Batch<'a> {
             .collect()
     }
 
-    /// The states `[chains, C, H, W]`. A chain that failed is at its start.
-    pub fn states(&self) -> &[f32] {
-        &self.states[..self.chains.len() * self.images.shape().n_values()]
+    /// The steps taken so far.
+    pub fn n_steps(&self) -> u32 {
+        self.n_steps
     }
 
-    /// For each chain the step that made it non-finite, if one did.
+    /// The states `[chains, C, H, W]`. A chain that failed is at its start.
+    pub fn states(&mut self) -> Result<Vec<f32>> {
+        let n = self.images.shape().n_values();
+        let mut states = self.all_states()?;
+        states.truncate(self.chains.len() * n);
+        let last_step = self.n_steps.saturating_sub(1);
+        let rows = states
+            .chunks_exact_mut(n)
+            .zip(self.chains)
+            .zip(&mut self.failed_steps);
+        for ((state, chain), failed_step) in rows {
+            if failed_step.is_none() && state.iter().any(|x| !x.is_finite()) {
+                *failed_step = Some(last_step);
+            }
+            if failed_step.is_some() {
+                state.copy_from_slice(self.images.image(chain.image));
+            }
+        }
+        Ok(states)
+    }
+
+    /// For each chain the step at which it left the finite numbers or its range of energies, if it did.
     pub fn failed_steps(&self) -> &[Option<u32>] {
         &self.failed_steps
     }
 
-    fn run(&mut self, session: &mut dyn Session) -> Result<()> {
-        let (shape, rows) = (&self.shape, &self.shape[..1]);
-        let Dynamics {
-            step_size,
-            temperature,
-            ..
-        } = self.dynamics;
-        session.run(
+    fn all_states(&self) -> Result<Vec<f32>> {
+        let mut states = vec![0.0; self.shape.iter().product()];
+        self.runs.read(&mut states)?;
+        Ok(states)
+    }
+
+    fn run(&mut self, noise: &[f32]) -> Result<()> {
+        let steps = self.dynamics.steps_per_run as usize;
+        let [rows, channels, height, width] = self.shape;
+        let of_all_steps = [steps, rows, channels, height, width];
+        // A model that takes one step has no dimension for them.
+        let (noise_shape, measured_shape) = match steps {
+            1 => (&of_all_steps[1..], &of_all_steps[1..2]),
+            _ => (&of_all_steps[..], &of_all_steps[..2]),
+        };
+        self.runs.step(
             &[
                 Input {
-                    name: "x",
-                    shape,
-                    values: &self.states,
-                },
-                Input {
                     name: "noise",
-                    shape,
-                    values: &self.noise,
+                    shape: noise_shape,
+                    values: noise,
                 },
                 Input {
                     name: "step_size",
                     shape: &[],
-                    values: &[step_size as f32],
+                    values: &[self.dynamics.step_size as f32],
                 },
                 Input {
                     name: "temperature",
                     shape: &[],
-                    values: &[temperature as f32],
+                    values: &[self.dynamics.temperature as f32],
                 },
             ],
             &mut [
                 Output {
-                    name: "x_next",
-                    shape,
-                    values: &mut self.next_states,
-                },
-                Output {
                     name: "energy",
-                    shape: rows,
+                    shape: measured_shape,
                     values: &mut self.energies,
                 },
                 Output {
                     name: "gradient_norm",
-                    shape: rows,
+                    shape: measured_shape,
                     values: &mut self.gradient_norms,
                 },
             ],
@@ -179,13 +230,11 @@ impl<'a> Batch<'a> {
     }
 
     /// Scales the drift of the images where it is longer than the limit.
-    fn clip(&mut self) {
-        let Some(limit) = self.dynamics.clip else {
-            return;
-        };
+    fn clip(&mut self, limit: f64, before: &[f32], noise: &[f32]) -> Result<()> {
         let factor = drift_factor(self.dynamics.step_size, self.dynamics.temperature);
         let step_size = self.dynamics.step_size as f32;
         let n = self.images.shape().n_values();
+        let mut states = self.all_states()?;
         for (row, &gradient_norm) in self.gradient_norms.iter().enumerate() {
             let drift_norm = factor * f64::from(gradient_norm);
             if drift_norm <= limit {
@@ -193,30 +242,26 @@ impl<'a> Batch<'a> {
             }
             let scale = (limit / drift_norm) as f32;
             let values = row * n..(row + 1) * n;
-            let states = self.states[values.clone()]
-                .iter()
-                .zip(&self.noise[values.clone()]);
-            for (next, (state, noise)) in self.next_states[values].iter_mut().zip(states) {
+            let starts = before[values.clone()].iter().zip(&noise[values.clone()]);
+            for (next, (state, noise)) in states[values].iter_mut().zip(starts) {
                 let without_drift = state + step_size * noise;
                 *next = without_drift + (*next - without_drift) * scale;
             }
         }
+        self.runs.write(&states)
     }
 
-    /// Puts chains that have become non-finite back to their start, where they stay.
-    fn stop_failed(&mut self, step: u32) {
-        let n = self.images.shape().n_values();
-        let rows = self
-            .states
-            .chunks_exact_mut(n)
-            .zip(self.chains)
-            .zip(&mut self.failed_steps);
-        for ((state, chain), failed_step) in rows {
-            if failed_step.is_none() && state.iter().any(|x| !x.is_finite()) {
-                *failed_step = Some(step);
-            }
-            if failed_step.is_some() {
-                state.copy_from_slice(self.images.image(chain.image));
+    /// Marks the chains that were found outside the finite numbers or their range of energies in the last run.
+    fn watch(&mut self) {
+        for step in 0..self.dynamics.steps_per_run {
+            let measurements = self.measurements(step);
+            for (failed_step, at) in self.failed_steps.iter_mut().zip(measurements) {
+                let fine = self.dynamics.energy_range.contains(&at.energy)
+                    && at.energy.is_finite()
+                    && at.gradient_norm.is_finite();
+                if failed_step.is_none() && !fine {
+                    *failed_step = Some(self.n_steps + step);
+                }
             }
         }
     }

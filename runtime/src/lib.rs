@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod backend;
+mod cancel;
 mod classifier;
 mod contract;
 mod error;
@@ -12,9 +13,11 @@ mod model;
 pub mod noise;
 #[cfg(feature = "png")]
 mod png;
+mod prepared;
 mod purifier;
 
-pub use backend::{Backend, Input, Output, Parallelism, Session};
+pub use backend::{Backend, Input, Output, Parallelism, Recurrence, Recurrent, Session};
+pub use cancel::Cancel;
 pub use classifier::{Classifier, Defended, DefendedClassifier, argmax};
 pub use contract::{
     CONTRACT_KEY, Contract, FORMAT_VERSION, ImageShape, Kind, Langevin, Purification, VALUE_RANGE,
@@ -26,4 +29,5 @@ pub use langevin::{Measurement, drift_factor};
 pub use model::{Model, ModelFolder};
 #[cfg(feature = "png")]
 pub use png::{read_png, write_png};
-pub use purifier::{ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request};
+pub use prepared::Prepared;
+pub use purifier::{ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request, Snapshot};

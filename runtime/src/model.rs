@@ -344,9 +344,9 @@ pub(crate) mod tests {
                 "`batch` is wrong",
             ),
             (
-                change("n_steps", json!(4)),
+                change("n_steps", json!(0)),
                 ErrorKind::Contract,
-                "expected one step of a run, got 4 steps",
+                "expected null or a number from 1, got 0",
             ),
             (
                 change("kind", json!("classifier")),

@@ -219,11 +219,11 @@ fn reports_tell_energy_and_gradient_before_and_after() {
             );
             // Energy a/2·64·1² and gradient norm a·8·1 at one unit from the minimum.
             assert!(
-                (report.start.energy - 48.0).abs() < 1e-3,
+                (report.start.unwrap().energy - 48.0).abs() < 1e-3,
                 "{backend}: {report:?}"
             );
             assert!(
-                (report.start.gradient_norm - 12.0).abs() < 1e-3,
+                (report.start.unwrap().gradient_norm - 12.0).abs() < 1e-3,
                 "{backend}: {report:?}"
             );
             let end = report.end.unwrap();
@@ -233,7 +233,7 @@ fn reports_tell_energy_and_gradient_before_and_after() {
                 (f64::from(end.energy) - 0.5 * STIFFNESS * squared).abs() < 1e-3,
                 "{backend}: {report:?}"
             );
-            assert!(end.energy < report.start.energy && report.failed_step.is_none());
+            assert!(end.energy < report.start.unwrap().energy && report.failed_step.is_none());
         }
         let without = purifier.run(&Request::new(&images)).unwrap();
         assert!(without.reports.iter().all(|report| report.end.is_none()));

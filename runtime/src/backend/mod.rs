@@ -34,7 +34,7 @@ pub struct Output<'a> {
     pub values: &'a mut [f32],
 }
 
-/// A model prepared by a backend. This trait is all that a backend must provide besides its preparation of a model.
+/// A model prepared by a backend.
 pub trait Session: Send {
     /// Runs the model once. The first dimension of the inputs may differ from run to run where the model allows it.
     ///
@@ -42,8 +42,46 @@ pub trait Session: Send {
     /// [`ErrorKind::Backend`] where the engine fails, [`ErrorKind::Shape`] where an output has another shape than asked for.
     fn run(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()>;
 
+    /// Runs of the same prepared model in which an output of each is an input of the next.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Backend`] where the model has no such input or output.
+    fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>>;
+
     /// A session on the same prepared model, for another thread.
     fn fork(&self) -> Box<dyn Session>;
+}
+
+/// Which output of a run becomes which input of the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Recurrence<'a> {
+    /// The output's name.
+    pub output: &'a str,
+    /// The input's name.
+    pub input: &'a str,
+    /// The shape of both, batch first.
+    pub shape: &'a [usize],
+}
+
+/// Runs of a model in which an output of each, the state, is an input of the next. The state stays where the engine keeps it.
+pub trait Recurrent: Send {
+    /// Sets the state: as many values in standard layout as its shape says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Backend`] where the engine fails.
+    fn write(&mut self, state: &[f32]) -> Result<()>;
+
+    /// Runs the model once on the state, which then is the output of this run. `inputs` are the other inputs, all of the same shapes in every run.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn step(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()>;
+
+    /// Copies the state out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Backend`] where the engine fails.
+    fn read(&self, state: &mut [f32]) -> Result<()>;
 }
 
 /// Where a backend uses the threads that it is given.
@@ -59,36 +97,90 @@ pub enum Parallelism {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
     Tract,
-    Ort,
+    Ort(Provider),
 }
 
-/// An engine that can run models, by name: `tract` (pure Rust) or `ort` (ONNX Runtime, a shared library that is loaded at run time).
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Provider {
+    Cpu,
+    Cuda,
+    TensorRt,
+    Xnnpack,
+    CoreMl,
+    DirectMl,
+}
+
+/// Whether nodes that a provider of ONNX Runtime does not know may run on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fallback {
+    Refused,
+    Allowed,
+}
+
+/// The arithmetic of the engines that TensorRT builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arithmetic {
+    F32,
+    F16,
+}
+
+/// An engine that can run models, by name.
 ///
-/// ONNX Runtime's library is looked for at the path given with [`Backend::with_library`], then the one in the environment variable `ORT_DYLIB_PATH`,
-/// then beside the executable, then where the system looks for libraries. One process loads it once: a later other path is an error.
+/// | name | engine |
+/// |---|---|
+/// | `tract` | pure Rust, on the CPU |
+/// | `ort` | ONNX Runtime on the CPU |
+/// | `ort-cuda` | ONNX Runtime on NVIDIA cards |
+/// | `ort-tensorrt` | ONNX Runtime with TensorRT on NVIDIA cards |
+/// | `ort-xnnpack`, `ort-coreml`, `ort-directml` | ONNX Runtime with these providers, where its library has them |
+///
+/// ONNX Runtime is a shared library that is loaded at run time. It is looked for at the path given with [`Backend::with_library`], then the one in the
+/// environment variable `ORT_DYLIB_PATH`, then beside the executable, then where the system looks for libraries. One process loads it once: a later
+/// other path is an error.
+///
+/// A provider that is asked for and cannot be used is an error, and so is a model of which it would leave nodes to the CPU, unless that is allowed with
+/// [`Backend::allow_fallback`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     engine: Engine,
     library: Option<PathBuf>,
+    fallback: Fallback,
+    device: u32,
+    cache: Option<PathBuf>,
+    arithmetic: Arithmetic,
 }
 
 impl Backend {
     /// The names of all backends, compiled in or not.
-    pub const NAMES: [&'static str; 2] = ["tract", "ort"];
+    pub const NAMES: [&'static str; 7] = [
+        "tract",
+        "ort",
+        "ort-cuda",
+        "ort-tensorrt",
+        "ort-xnnpack",
+        "ort-coreml",
+        "ort-directml",
+    ];
 
     /// The pure-Rust backend.
     pub fn tract() -> Self {
-        Self {
-            engine: Engine::Tract,
-            library: None,
-        }
+        Self::on(Engine::Tract)
     }
 
     /// ONNX Runtime on the CPU.
     pub fn ort() -> Self {
+        Self::on(Engine::Ort(Provider::Cpu))
+    }
+
+    fn on(engine: Engine) -> Self {
         Self {
-            engine: Engine::Ort,
+            engine,
             library: None,
+            fallback: Fallback::Refused,
+            device: 0,
+            cache: None,
+            arithmetic: Arithmetic::F32,
         }
     }
 
@@ -98,11 +190,35 @@ impl Backend {
         self
     }
 
+    /// Lets nodes that the provider does not know run on the CPU. `tract` and `ort` have nothing to fall back from.
+    pub fn allow_fallback(mut self) -> Self {
+        self.fallback = Fallback::Allowed;
+        self
+    }
+
+    /// The number of the card, from 0, for the providers that run on one; 0 by default.
+    pub fn with_device(mut self, device: u32) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The folder in which TensorRT keeps its engines and the timings that it chose them by, so that only the first start is slow. Others ignore it.
+    pub fn with_cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Lets TensorRT compute in f16. Others ignore it: for them the model is exported in the precision that is wanted.
+    pub fn with_f16(mut self) -> Self {
+        self.arithmetic = Arithmetic::F16;
+        self
+    }
+
     /// The backend's name.
     pub fn name(&self) -> &'static str {
         match self.engine {
             Engine::Tract => "tract",
-            Engine::Ort => "ort",
+            Engine::Ort(provider) => provider.backend_name(),
         }
     }
 
@@ -115,7 +231,7 @@ impl Backend {
     pub fn parallelism(&self) -> Parallelism {
         match self.engine {
             Engine::Tract => Parallelism::AcrossSessions,
-            Engine::Ort => Parallelism::WithinSession,
+            Engine::Ort(_) => Parallelism::WithinSession,
         }
     }
 
@@ -128,7 +244,7 @@ impl Backend {
             #[cfg(feature = "tract")]
             Engine::Tract => Ok(()),
             #[cfg(feature = "ort")]
-            Engine::Ort => ort::load(self.library()).map(drop),
+            Engine::Ort(provider) => ort::check(self, provider),
             #[cfg(not(all(feature = "tract", feature = "ort")))]
             _ => Err(self.not_compiled_in()),
         }
@@ -137,7 +253,8 @@ impl Backend {
     /// Prepares a model. `n_threads` counts only where [`Backend::parallelism`] is [`Parallelism::WithinSession`].
     ///
     /// # Errors
-    /// [`ErrorKind::BackendMissing`] where the backend cannot be used here, [`ErrorKind::Backend`] where it cannot run this model.
+    /// [`ErrorKind::BackendMissing`] where the backend cannot be used here, [`ErrorKind::Backend`] where it cannot run this model, or would leave a
+    /// part of it to another device.
     pub fn prepare(&self, model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
         // Not every set of features reads the arguments.
         let _ = (model, n_threads);
@@ -145,7 +262,7 @@ impl Backend {
             #[cfg(feature = "tract")]
             Engine::Tract => tract::prepare(model),
             #[cfg(feature = "ort")]
-            Engine::Ort => ort::prepare(model, n_threads, self.library()),
+            Engine::Ort(provider) => ort::prepare(model, n_threads, self, provider),
             #[cfg(not(all(feature = "tract", feature = "ort")))]
             _ => Err(self.not_compiled_in()),
         }
@@ -154,12 +271,16 @@ impl Backend {
     #[cfg(not(all(feature = "tract", feature = "ort")))]
     fn not_compiled_in(&self) -> Error {
         let name = self.name();
+        let feature = match self.engine {
+            Engine::Tract => "tract",
+            Engine::Ort(_) => "ort",
+        };
         Error::new(
             ErrorKind::BackendMissing,
             format!("the backend `{name}` was not compiled in"),
         )
         .advise(format!(
-            "build with `--features {name}`, or use another of the backends: {}",
+            "build with `--features {feature}`, or use another of the backends: {}",
             compiled_in()
         ))
     }
@@ -176,16 +297,41 @@ impl Default for Backend {
     }
 }
 
+impl Provider {
+    const ALL: [Self; 6] = [
+        Self::Cpu,
+        Self::Cuda,
+        Self::TensorRt,
+        Self::Xnnpack,
+        Self::CoreMl,
+        Self::DirectMl,
+    ];
+
+    fn backend_name(self) -> &'static str {
+        match self {
+            Self::Cpu => "ort",
+            Self::Cuda => "ort-cuda",
+            Self::TensorRt => "ort-tensorrt",
+            Self::Xnnpack => "ort-xnnpack",
+            Self::CoreMl => "ort-coreml",
+            Self::DirectMl => "ort-directml",
+        }
+    }
+}
+
 impl FromStr for Backend {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "tract" => Ok(Self::tract()),
-            "ort" => Ok(Self::ort()),
-            _ => Err(
+        if name == "tract" {
+            return Ok(Self::tract());
+        }
+        let mut providers = Provider::ALL.into_iter();
+        match providers.find(|provider| provider.backend_name() == name) {
+            Some(provider) => Ok(Self::on(Engine::Ort(provider))),
+            None => Err(
                 Error::new(ErrorKind::BackendMissing, "no backend has this name")
-                    .expected(Self::NAMES.join(" or "))
+                    .expected(format!("one of {}", Self::NAMES.join(", ")))
                     .but_got(format!("`{name}`")),
             ),
         }
@@ -280,11 +426,11 @@ pub(crate) mod tests {
         }
         let error = "cuda".parse::<Backend>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BackendMissing);
+        let message = error.to_string();
         assert!(
-            error
-                .to_string()
-                .contains("expected tract or ort, got `cuda`"),
-            "{error}"
+            message.contains("expected one of tract, ort, ort-cuda,")
+                && message.ends_with("got `cuda`"),
+            "{message}"
         );
     }
 

@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
-use super::{Input, Output, Session, check_image, check_names, copy_output};
+use super::{Input, Output, Recurrence, Recurrent, Session, check_image, check_names, copy_output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
@@ -44,25 +44,31 @@ struct Prepared {
 
 struct PlannedInput {
     name: String,
+    /// With 1 at the axis of a free batch.
     shape: Vec<usize>,
-    batch: BatchAxis,
+    /// The axis of a batch of any size, of which the plan takes one image.
+    batch_axis: Option<usize>,
 }
 
 impl PlannedInput {
     fn declared(&self) -> Vec<Option<usize>> {
         let mut sizes: Vec<_> = self.shape.iter().copied().map(Some).collect();
-        if self.batch == BatchAxis::Free {
-            sizes[0] = None;
+        if let Some(axis) = self.batch_axis {
+            sizes[axis] = None;
         }
         sizes
     }
-}
 
-/// Whether an input's first dimension is a batch of any size, of which the plan takes one image.
-#[derive(Clone, Copy, PartialEq)]
-enum BatchAxis {
-    Free,
-    None,
+    /// The values of one of `n` images, or all of them where there is no batch.
+    fn tensor(&self, values: &[f32], image: usize, n: usize) -> TractResult<TValue> {
+        let Some(axis) = self.batch_axis.filter(|_| n > 1) else {
+            return Ok(Tensor::from_shape(&self.shape, values)?.into_tvalue());
+        };
+        let inner: usize = self.shape[axis..].iter().product();
+        let of_image = values.chunks_exact(inner).skip(image).step_by(n);
+        let values: Vec<f32> = of_image.flatten().copied().collect();
+        Ok(Tensor::from_shape(&self.shape, &values)?.into_tvalue())
+    }
 }
 
 type Planned = (Arc<TypedRunnableModel>, Vec<PlannedInput>, Vec<String>);
@@ -96,14 +102,14 @@ fn plan(model: &Model) -> TractResult<Planned> {
     Ok((graph.into_optimized()?.into_runnable()?, inputs, outputs))
 }
 
-/// The input as it is planned: a symbol is allowed as first dimension only, and becomes 1.
+/// The input as it is planned: a symbol is allowed for one dimension, and becomes 1.
 fn planned_input(name: String, fact: &InferenceFact) -> TractResult<PlannedInput> {
     let Some(rank) = fact.shape.rank().concretize() else {
         return Err(TractError::msg(format!(
             "the input `{name}` has no declared shape"
         )));
     };
-    let (mut shape, mut batch) = (Vec::new(), BatchAxis::None);
+    let (mut shape, mut batch_axis) = (Vec::new(), None);
     for axis in 0..rank as usize {
         let size = fact
             .shape
@@ -112,18 +118,22 @@ fn planned_input(name: String, fact: &InferenceFact) -> TractResult<PlannedInput
             .and_then(|dim| dim.to_usize().ok());
         match size {
             Some(size) => shape.push(size),
-            None if axis == 0 => {
+            None if batch_axis.is_none() => {
                 shape.push(1);
-                batch = BatchAxis::Free;
+                batch_axis = Some(axis);
             }
             None => {
                 return Err(TractError::msg(format!(
-                    "dimension {axis} of the input `{name}` is not fixed"
+                    "more than one dimension of the input `{name}` is not fixed, dimension {axis} among them"
                 )));
             }
         }
     }
-    Ok(PlannedInput { name, shape, batch })
+    Ok(PlannedInput {
+        name,
+        shape,
+        batch_axis,
+    })
 }
 
 struct TractSession {
@@ -135,53 +145,38 @@ struct TractSession {
 impl Session for TractSession {
     fn run(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
         let prepared = Arc::clone(&self.prepared);
-        let ordered = prepared.order(inputs)?;
-        let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
-        let places = check_names("output", &names, &prepared.outputs)?;
-        let batched = prepared
-            .inputs
-            .iter()
-            .zip(&ordered)
-            .find(|(planned, _)| planned.batch == BatchAxis::Free);
-        let Some((_, batched)) = batched else {
-            let results = self.run_plan(&ordered)?;
-            return outputs
-                .iter_mut()
-                .zip(places)
-                .try_for_each(|(output, place)| copy(output, &results[place]));
-        };
-        let n_images = batched.shape[0];
+        let ordered = prepared.order(inputs, None)?;
+        let places = prepared.places(outputs)?;
+        let n_images = prepared.n_images(&ordered);
         for image in 0..n_images {
-            let one = prepared
-                .inputs
-                .iter()
-                .zip(&ordered)
-                .map(|(planned, input)| match planned.batch {
-                    BatchAxis::Free => Input {
-                        shape: &planned.shape,
-                        values: part(input.values, image, n_images),
-                        ..*input
-                    },
-                    BatchAxis::None => *input,
-                });
-            let results = self.run_plan(&one.collect::<Vec<_>>())?;
+            let tensors = prepared
+                .tensors(&ordered, image, n_images)
+                .map_err(failed)?;
+            let results = self.run_plan(tensors).map_err(failed)?;
             for (output, &place) in outputs.iter_mut().zip(&places) {
-                let shape: Vec<usize> = std::iter::once(1)
-                    .chain(output.shape.iter().skip(1).copied())
-                    .collect();
-                let n_values = output.values.len() / n_images;
-                let values = &mut output.values[image * n_values..][..n_values];
-                copy(
-                    &mut Output {
-                        name: output.name,
-                        shape: &shape,
-                        values,
-                    },
-                    &results[place],
-                )?;
+                copy(output, &results[place], image, n_images)?;
             }
         }
         Ok(())
+    }
+
+    fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>> {
+        let names: Vec<String> = self.prepared.input_names();
+        let input = check_names("input", &[recurrence.input], &names)?[0];
+        let output = check_names("output", &[recurrence.output], &self.prepared.outputs)?[0];
+        Ok(Box::new(TractRuns {
+            session: Self {
+                state: None,
+                prepared: Arc::clone(&self.prepared),
+            },
+            input,
+            output,
+            n_images: match self.prepared.inputs[input].batch_axis {
+                Some(axis) => recurrence.shape[axis],
+                None => 1,
+            },
+            states: Vec::new(),
+        }))
     }
 
     fn fork(&self) -> Box<dyn Session> {
@@ -192,17 +187,74 @@ impl Session for TractSession {
     }
 }
 
+/// Runs whose state is a tensor for each image, or one for all where the batch is fixed.
+struct TractRuns {
+    session: TractSession,
+    input: usize,
+    output: usize,
+    n_images: usize,
+    states: Vec<TValue>,
+}
+
+impl Recurrent for TractRuns {
+    fn write(&mut self, state: &[f32]) -> Result<()> {
+        let planned = &self.session.prepared.inputs[self.input];
+        let tensors = (0..self.n_images).map(|image| planned.tensor(state, image, self.n_images));
+        self.states = tensors.collect::<TractResult<_>>().map_err(failed)?;
+        Ok(())
+    }
+
+    fn step(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
+        let prepared = Arc::clone(&self.session.prepared);
+        let ordered = prepared.order(inputs, Some(self.input))?;
+        let places = prepared.places(outputs)?;
+        let n_images = self.n_images;
+        for (image, state) in self.states.iter_mut().enumerate() {
+            let mut tensors = prepared
+                .tensors(&ordered, image, n_images)
+                .map_err(failed)?;
+            tensors.insert(self.input, state.clone());
+            let results = self.session.run_plan(tensors).map_err(failed)?;
+            for (output, &place) in outputs.iter_mut().zip(&places) {
+                copy(output, &results[place], image, n_images)?;
+            }
+            *state = results[self.output].clone();
+        }
+        Ok(())
+    }
+
+    fn read(&self, state: &mut [f32]) -> Result<()> {
+        let n_values = state.len() / self.n_images;
+        for (values, tensor) in state.chunks_exact_mut(n_values).zip(&self.states) {
+            let view = tensor.to_plain_array_view::<f32>().map_err(failed)?;
+            view.iter().zip(values).for_each(|(from, to)| *to = *from);
+        }
+        Ok(())
+    }
+}
+
 impl Prepared {
-    /// The inputs in the model's order, with their shapes checked against the plan.
-    fn order<'a>(&self, inputs: &[Input<'a>]) -> Result<Vec<Input<'a>>> {
-        let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
-        let there: Vec<String> = self
-            .inputs
+    fn input_names(&self) -> Vec<String> {
+        self.inputs
             .iter()
             .map(|planned| planned.name.clone())
-            .collect();
-        check_names("input", &names, &there)?;
-        let find = |planned: &PlannedInput| {
+            .collect()
+    }
+
+    fn places(&self, outputs: &[Output<'_>]) -> Result<Vec<usize>> {
+        let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
+        check_names("output", &names, &self.outputs)
+    }
+
+    /// The inputs but for that at `without`, each with its plan, in the model's order and with their shapes checked.
+    fn order<'a>(
+        &self,
+        inputs: &[Input<'a>],
+        without: Option<usize>,
+    ) -> Result<Vec<(&PlannedInput, Input<'a>)>> {
+        let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
+        check_names("input", &names, &self.input_names())?;
+        let find = |planned: &'_ PlannedInput| {
             let input = inputs
                 .iter()
                 .find(|input| input.name == planned.name)
@@ -210,10 +262,11 @@ impl Prepared {
                     Error::new(ErrorKind::Backend, "the model wants one more input")
                         .at_tensor(&planned.name)
                 })?;
-            let skip = usize::from(planned.batch == BatchAxis::Free);
-            if input.shape.len() != planned.shape.len()
-                || input.shape[skip..] != planned.shape[skip..]
-            {
+            let fits = |(axis, (size, planned_size)): (usize, (&usize, &usize))| {
+                planned.batch_axis == Some(axis) || size == planned_size
+            };
+            let mut sizes = input.shape.iter().zip(&planned.shape).enumerate();
+            if input.shape.len() != planned.shape.len() || !sizes.all(fits) {
                 return Err(Error::new(
                     ErrorKind::Shape,
                     "an input has another shape than the model's",
@@ -224,20 +277,37 @@ impl Prepared {
             }
             Ok(*input)
         };
-        self.inputs.iter().map(find).collect()
+        let planned = self.inputs.iter().enumerate();
+        planned
+            .filter(|(place, _)| Some(*place) != without)
+            .map(|(_, planned)| Ok((planned, find(planned)?)))
+            .collect()
+    }
+
+    /// The free batch of the inputs; 1 where it is fixed.
+    fn n_images(&self, inputs: &[(&PlannedInput, Input<'_>)]) -> usize {
+        let mut batches = inputs
+            .iter()
+            .filter_map(|(planned, input)| Some(input.shape[planned.batch_axis?]));
+        batches.next().unwrap_or(1)
+    }
+
+    /// The tensors of one image.
+    fn tensors(
+        &self,
+        inputs: &[(&PlannedInput, Input<'_>)],
+        image: usize,
+        n_images: usize,
+    ) -> TractResult<TVec<TValue>> {
+        inputs
+            .iter()
+            .map(|(planned, input)| planned.tensor(input.values, image, n_images))
+            .collect()
     }
 }
 
 impl TractSession {
-    fn run_plan(&mut self, inputs: &[Input<'_>]) -> Result<TVec<TValue>> {
-        self.try_run_plan(inputs).map_err(failed)
-    }
-
-    fn try_run_plan(&mut self, inputs: &[Input<'_>]) -> TractResult<TVec<TValue>> {
-        let tensors = inputs
-            .iter()
-            .map(|input| Ok(Tensor::from_shape(input.shape, input.values)?.into_tvalue()));
-        let tensors = tensors.collect::<TractResult<_>>()?;
+    fn run_plan(&mut self, tensors: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let state = match &mut self.state {
             Some(state) => state,
             None => self.state.insert(self.prepared.plan.spawn()?),
@@ -251,18 +321,26 @@ fn failed(error: TractError) -> Error {
         .caused_by(error.into_boxed_dyn_error())
 }
 
-/// The values of one of `n` images.
-fn part(values: &[f32], image: usize, n: usize) -> &[f32] {
-    let n_values = values.len() / n;
-    &values[image * n_values..][..n_values]
-}
-
-fn copy(output: &mut Output<'_>, result: &TValue) -> Result<()> {
+/// Copies the result of one of `n` images to its place in the output.
+fn copy(output: &mut Output<'_>, result: &TValue, image: usize, n: usize) -> Result<()> {
     let view = result.to_plain_array_view::<f32>().map_err(failed)?;
     let values = view.as_standard_layout();
-    copy_output(
-        output,
-        view.shape(),
-        values.as_slice().expect("standard layout is contiguous"),
-    )
+    let values = values.as_slice().expect("standard layout is contiguous");
+    // The batch is the first axis in which the shapes differ.
+    let differs = |(size, of_image): (&usize, &usize)| size != of_image;
+    let axis = output.shape.iter().zip(view.shape()).position(differs);
+    let Some(axis) = axis.filter(|&axis| n > 1 && output.shape[axis] == n) else {
+        return copy_output(output, view.shape(), values);
+    };
+    let mut expected = output.shape.to_vec();
+    expected[axis] = 1;
+    if expected != view.shape() {
+        return copy_output(output, view.shape(), values);
+    }
+    let inner: usize = expected[axis..].iter().product();
+    let places = output.values.chunks_exact_mut(inner).skip(image).step_by(n);
+    for (place, values) in places.zip(values.chunks_exact(inner)) {
+        place.copy_from_slice(values);
+    }
+    Ok(())
 }

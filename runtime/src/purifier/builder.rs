@@ -1,14 +1,16 @@
 //! Settings of a purifier.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::{OnProgress, Progress, Purifier};
 use crate::backend::Backend;
-use crate::contract::Kind;
+use crate::contract::{Contract, Kind};
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::langevin::Dynamics;
 use crate::model::Model;
+use crate::prepared::Prepared;
 
 /// The largest number of chains that run as one batch, where nothing else is asked for.
 const DEFAULT_BATCH: usize = 8;
@@ -16,39 +18,75 @@ const DEFAULT_BATCH: usize = 8;
 /// Settings of a [`Purifier`]. What is not set is as the contract recommends.
 #[derive(Clone)]
 pub struct PurifierBuilder {
-    model: Model,
+    model: Source,
     steps: Option<usize>,
     step_size: Option<f64>,
     temperature: Option<f64>,
     clip: Option<f64>,
+    energy_range: RangeInclusive<f32>,
     seed: u64,
     replica: u32,
     threads: Option<usize>,
     batch: Option<usize>,
-    backend: Backend,
+    backend: Option<Backend>,
     on_progress: Option<OnProgress>,
 }
 
+/// What will run the steps.
+#[derive(Clone)]
+enum Source {
+    Model(Model),
+    Prepared(Prepared),
+}
+
+impl Source {
+    fn contract(&self) -> &Contract {
+        match self {
+            Self::Model(model) => model.contract(),
+            Self::Prepared(prepared) => prepared.contract(),
+        }
+    }
+}
+
 impl PurifierBuilder {
-    /// What the contract of `model` recommends.
     pub(super) fn new(model: &Model) -> Self {
+        Self::of(Source::Model(model.clone()))
+    }
+
+    pub(super) fn on(model: &Prepared) -> Self {
+        Self::of(Source::Prepared(model.clone()))
+    }
+
+    /// What the contract of the model recommends.
+    fn of(model: Source) -> Self {
         let recommended = model.contract().purification;
         Self {
-            model: model.clone(),
+            model,
             steps: recommended.map(|p| p.steps),
             step_size: recommended.map(|p| p.step_size),
             temperature: recommended.map(|p| p.temperature),
             clip: None,
+            energy_range: f32::NEG_INFINITY..=f32::INFINITY,
             seed: 0,
             replica: 0,
             threads: None,
             batch: None,
-            backend: Backend::default(),
+            backend: None,
             on_progress: None,
         }
     }
 
-    /// Number of Langevin steps, from 1.
+    /// Takes the dynamics under which the energy was learned, as sampling does, in place of the recommended purification.
+    pub fn as_learned(mut self) -> Self {
+        if let Some(learned) = self.model.contract().langevin {
+            self.steps = learned.steps;
+            self.step_size = Some(learned.step_size);
+            self.temperature = Some(learned.temperature);
+        }
+        self
+    }
+
+    /// Number of Langevin steps, from 1; a multiple of the steps that the model takes in one run.
     pub fn steps(mut self, steps: usize) -> Self {
         self.steps = Some(steps);
         self
@@ -72,6 +110,12 @@ impl PurifierBuilder {
         self
     }
 
+    /// The energies that a chain may have; all finite ones by default. A chain that leaves them is stopped and its image returned as it was given.
+    pub fn energy_range(mut self, range: RangeInclusive<f32>) -> Self {
+        self.energy_range = range;
+        self
+    }
+
     /// Seed of the noise; 0 by default.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -84,7 +128,7 @@ impl PurifierBuilder {
         self
     }
 
-    /// Number of threads, from 1; all of the machine's by default.
+    /// Number of threads, from 1; all of the machine's by default. A prepared model has its own.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -96,9 +140,9 @@ impl PurifierBuilder {
         self
     }
 
-    /// The backend; [`Backend::default`] by default.
+    /// The backend; [`Backend::default`] by default. A prepared model has its own.
     pub fn backend(mut self, backend: Backend) -> Self {
-        self.backend = backend;
+        self.backend = Some(backend);
         self
     }
 
@@ -111,39 +155,85 @@ impl PurifierBuilder {
     /// Checks the settings and prepares the model.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongKind`] for a model that is no step, [`ErrorKind::Argument`] for settings out of range or set neither here nor in the contract,
-    /// and the errors of [`Backend::prepare`].
+    /// [`ErrorKind::WrongKind`] for a model that is no step, [`ErrorKind::Argument`] for settings out of range, set neither here nor in the contract, or
+    /// of a model that is prepared already, and the errors of [`Backend::prepare`].
     pub fn build(self) -> Result<Purifier> {
-        self.model.expect_kind(Kind::Step)?;
+        if let Source::Model(model) = &self.model {
+            model.expect_kind(Kind::Step)?;
+        }
         let dynamics = self.dynamics()?;
-        let n_threads = match self.threads {
-            Some(threads) => from_one("threads", threads)?,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
-        let contract = self.model.contract().clone();
         let batch = from_one("batch", self.batch.unwrap_or(DEFAULT_BATCH))?;
-        let prototype = self.backend.prepare(&self.model, n_threads)?;
+        let model = self.prepared()?;
+        model.expect_kind(&[Kind::Step])?;
+        let fixed = model.contract().batch;
         Ok(Purifier {
+            model,
             dynamics,
             first_replica: self.replica,
-            n_threads,
-            batch: contract.batch.map_or(batch, |fixed| batch.min(fixed)),
-            contract,
-            backend: self.backend,
+            batch: fixed.map_or(batch, |fixed| batch.min(fixed)),
             on_progress: self.on_progress,
-            prototype: Mutex::new(prototype),
-            idle: Mutex::default(),
         })
     }
 
+    fn prepared(&self) -> Result<Prepared> {
+        match &self.model {
+            Source::Prepared(prepared) => {
+                let set = match (&self.backend, self.threads) {
+                    (Some(_), _) => "backend",
+                    (None, Some(_)) => "threads",
+                    (None, None) => return Ok(prepared.clone()),
+                };
+                Err(out_of_range(
+                    set,
+                    "it to be left out for a model that is prepared",
+                    "a value",
+                ))
+            }
+            Source::Model(model) => {
+                let backend = self.backend.clone().unwrap_or_default();
+                let n_threads = match self.threads {
+                    Some(threads) => from_one("threads", threads)?,
+                    None => std::thread::available_parallelism().map_or(1, usize::from),
+                };
+                Prepared::new(model, &backend, n_threads)
+            }
+        }
+    }
+
     fn dynamics(&self) -> Result<Dynamics> {
+        let contract = self.model.contract();
+        let steps_per_run = contract.n_steps.unwrap_or(1);
         let steps = from_one("steps", set("steps", self.steps)?)?;
+        if !steps.is_multiple_of(steps_per_run) {
+            let expected =
+                format!("a multiple of the {steps_per_run} steps of one run of the model");
+            return Err(out_of_range("steps", &expected, steps));
+        }
+        if let (Some(clip), true) = (self.clip, steps_per_run > 1) {
+            return Err(out_of_range(
+                "clip",
+                "none for a model that takes several steps in a run; export it with --clip",
+                clip,
+            ));
+        }
+        if self.energy_range.is_empty() {
+            let got = format!("{:?}", self.energy_range);
+            return Err(out_of_range(
+                "energy_range",
+                "a range from low to high",
+                got,
+            ));
+        }
+        let number = |name, value: usize| {
+            u32::try_from(value).map_err(|_| out_of_range(name, "at most 2³² − 1", value))
+        };
         Ok(Dynamics {
-            n_steps: u32::try_from(steps)
-                .map_err(|_| out_of_range("steps", "at most 2³² − 1", steps))?,
+            n_steps: number("steps", steps)?,
+            steps_per_run: number("steps of one run", steps_per_run)?,
             step_size: positive("step_size", set("step_size", self.step_size)?)?,
             temperature: positive("temperature", set("temperature", self.temperature)?)?,
             clip: self.clip.map(|clip| positive("clip", clip)).transpose()?,
+            energy_range: self.energy_range.clone(),
             seed: self.seed,
         })
     }
@@ -152,7 +242,7 @@ impl PurifierBuilder {
 impl fmt::Debug for PurifierBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PurifierBuilder")
-            .field("model", &self.model.path())
+            .field("image", &self.model.contract().image)
             .field("steps", &self.steps)
             .field("step_size", &self.step_size)
             .field("temperature", &self.temperature)

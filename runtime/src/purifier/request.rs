@@ -1,16 +1,23 @@
 //! What to purify, and what came out.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::cancel::Cancel;
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::images::Images;
 use crate::langevin::Measurement;
 
-/// What to purify, how often, and under which indices in the noise.
+/// What to purify, how often, under which indices in the noise, and what to report.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     pub(super) images: &'a Images,
     indices: NoiseIndices,
     pub(super) n_replicas: usize,
-    pub(super) measure_end: MeasureEnd,
+    pub(super) measured: Measured,
+    pub(super) snapshots: BTreeSet<u32>,
+    pub(super) cancel: Cancel,
+    pub(super) deadline: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -19,10 +26,12 @@ enum NoiseIndices {
     Each(Vec<u32>),
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) enum MeasureEnd {
-    Yes,
-    No,
+/// At which states energies and gradients are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Measured {
+    Start,
+    StartAndEnd,
+    EveryStep,
 }
 
 impl<'a> Request<'a> {
@@ -32,7 +41,10 @@ impl<'a> Request<'a> {
             images,
             indices: NoiseIndices::From(0),
             n_replicas: 1,
-            measure_end: MeasureEnd::No,
+            measured: Measured::Start,
+            snapshots: BTreeSet::new(),
+            cancel: Cancel::new(),
+            deadline: None,
         }
     }
 
@@ -56,7 +68,33 @@ impl<'a> Request<'a> {
 
     /// Measures energy and gradient at the end of each chain too, which costs one more run of the model.
     pub fn measure_end(mut self) -> Self {
-        self.measure_end = MeasureEnd::Yes;
+        self.measured = self.measured.max(Measured::StartAndEnd);
+        self
+    }
+
+    /// Measures energy and gradient at every state of each chain: [`ChainReport::path`].
+    pub fn trace(mut self) -> Self {
+        self.measured = Measured::EveryStep;
+        self
+    }
+
+    /// Copies all images after these numbers of steps too: [`Purified::snapshots`]. For a model that takes k steps in a run, they are multiples of k.
+    pub fn snapshots(mut self, n_steps: impl IntoIterator<Item = u32>) -> Self {
+        self.snapshots.extend(n_steps);
+        self
+    }
+
+    /// A switch that stops the run.
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
+    /// Takes as many steps as fit into this time from now, all chains as many as each other but for one run of the model; where the time is up, the images are returned as far as
+    /// they have come. Another step is begun only where the longest so far would still fit. Results then depend on the speed of the machine:
+    /// [`ChainReport::n_steps`] says what they are.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.deadline = Instant::now().checked_add(time);
         self
     }
 
@@ -94,18 +132,34 @@ impl<'a> Request<'a> {
 }
 
 /// What is known of one chain at its end.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChainReport {
     /// Place of the image in the request.
     pub image: usize,
     /// Number of the replica in the noise.
     pub replica: u32,
-    /// Energy and gradient norm of the image as it was given.
-    pub start: Measurement,
+    /// Energy and gradient norm of the image as it was given; `None` where there was no time for a single step.
+    pub start: Option<Measurement>,
     /// Energy and gradient norm of the purified image, where they were asked for.
     pub end: Option<Measurement>,
-    /// The step, counted from 0, that made the chain non-finite, if one did. The image is returned as it was given.
+    /// Energy and gradient norm of the state before each step, and of the last one, where they were asked for with [`Request::trace`].
+    pub path: Vec<Measurement>,
+    /// The steps that were taken: those of the purifier, unless a deadline cut them short.
+    pub n_steps: u32,
+    /// The share of the values of the purified image that lie outside `[-1, 1]`, in `[0, 1]`.
+    pub saturation: f32,
+    /// The step, counted from 0, at which the chain was found outside the finite numbers or its range of energies, if it was. The image is returned as it
+    /// was given.
     pub failed_step: Option<u32>,
+}
+
+/// The images at a number of steps.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Steps taken.
+    pub n_steps: u32,
+    /// For each replica the images `[N, C, H, W]`.
+    pub replicas: Vec<Images>,
 }
 
 /// The result of [`Purifier::run`](crate::Purifier::run).
@@ -115,10 +169,12 @@ pub struct Purified {
     pub replicas: Vec<Images>,
     /// One report for each chain, replica by replica.
     pub reports: Vec<ChainReport>,
+    /// The images at the numbers of steps that were asked for and reached, in their order.
+    pub snapshots: Vec<Snapshot>,
 }
 
 impl Purified {
-    /// Nothing where all chains stayed finite.
+    /// Nothing where all chains stayed finite and in their range of energies.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`], which names the first image and step that did not.
@@ -128,7 +184,7 @@ impl Purified {
 }
 
 impl ChainReport {
-    /// Nothing where the chain stayed finite.
+    /// Nothing where the chain stayed finite and in its range of energies.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`], which names image and step, where it did not.
@@ -137,7 +193,7 @@ impl ChainReport {
             return Ok(());
         };
         let problem = format!(
-            "image {} left the finite numbers at step {step}",
+            "image {} left the finite numbers, or its range of energies, at step {step}",
             self.image
         );
         Err(Error::new(ErrorKind::NonFinite, problem)

@@ -3,6 +3,10 @@
 //! The noise of an image depends on nothing but seed, replica, image index, step and element, so that a result does not change with batch size, order,
 //! threads or backend. The logarithm, sine and cosine are those of the pure-Rust `libm`, computed in f64 and rounded once to f32: every machine gets the same bits.
 
+mod runs;
+
+pub(crate) use runs::{NoiseCoordinates, NoiseOfRuns, NoiseThread};
+
 /// The four pseudo-random words that belong to a counter under a key: Philox 4x32 with 10 rounds.
 ///
 /// Source: Salmon, Moraes, Dror, Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC 2011.
@@ -39,13 +43,28 @@ pub fn fill_normal(seed: u64, image: u32, replica: u32, step: u32, noise: &mut [
     }
 }
 
-/// Two independent standard normals from two words: `√(−2 ln u₁)·(cos 2πu₂, sin 2πu₂)` with `u = (word + ½)·2⁻³²`, which is never 0 or 1.
-fn box_muller(word_1: u32, word_2: u32) -> (f32, f32) {
+/// Fills `values` with independent uniform numbers in `(-1, 1)`: element `e` is `2u − 1` with `u = (word + ½)·2⁻³²` of the word that [`fill_normal`] would
+/// begin with at the same counter and place.
+pub fn fill_uniform(seed: u64, image: u32, replica: u32, step: u32, values: &mut [f32]) {
+    let key = [seed as u32, (seed >> 32) as u32];
+    for (block, values) in values.chunks_mut(4).enumerate() {
+        let words = philox4x32_10([block as u32, step, image, replica], key);
+        for (value, word) in values.iter_mut().zip(words) {
+            *value = (2.0 * uniform(word) - 1.0) as f32;
+        }
+    }
+}
+
+/// `(word + ½)·2⁻³²`, which is never 0 or 1.
+fn uniform(word: u32) -> f64 {
     const SCALE: f64 = 1.0 / 4_294_967_296.0;
-    let uniform_1 = (f64::from(word_1) + 0.5) * SCALE;
-    let uniform_2 = (f64::from(word_2) + 0.5) * SCALE;
-    let radius = libm::sqrt(-2.0 * libm::log(uniform_1));
-    let (sine, cosine) = libm::sincos(std::f64::consts::TAU * uniform_2);
+    (f64::from(word) + 0.5) * SCALE
+}
+
+/// Two independent standard normals from two words: `√(−2 ln u₁)·(cos 2πu₂, sin 2πu₂)` with their [`uniform`] numbers.
+fn box_muller(word_1: u32, word_2: u32) -> (f32, f32) {
+    let radius = libm::sqrt(-2.0 * libm::log(uniform(word_1)));
+    let (sine, cosine) = libm::sincos(std::f64::consts::TAU * uniform(word_2));
     ((radius * cosine) as f32, (radius * sine) as f32)
 }
 
@@ -137,6 +156,23 @@ mod tests {
         }
         for n in [1, 3, 4, 5, 63] {
             assert_eq!(draw(1, 2, 3, 4, n), base[..n], "length {n}");
+        }
+    }
+
+    #[test]
+    fn uniform_numbers_have_their_moments_and_stay_inside() {
+        const N: usize = 1 << 18;
+        let mut values = vec![0.0; N];
+        fill_uniform(7, 3, 1, 2, &mut values);
+        assert!(values.iter().all(|value| value.abs() <= 1.0));
+        // Mean 0 and mean square 1/3, each within five standard errors.
+        for (power, expected, variance) in [(1, 0.0, 1.0 / 3.0), (2, 1.0 / 3.0, 4.0 / 45.0)] {
+            let sum: f64 = values.iter().map(|&v| f64::from(v).powi(power)).sum();
+            let error = (sum / N as f64 - expected).abs();
+            assert!(
+                error < 5.0 * f64::sqrt(variance / N as f64),
+                "moment {power}: off by {error}"
+            );
         }
     }
 

@@ -1,0 +1,85 @@
+//! Models that are ready to run.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::backend::{Backend, Session};
+use crate::contract::{Contract, Kind};
+use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::model::Model;
+
+/// A model prepared by a backend. Clones share it, so that many purifiers, samplers and scores run one loaded model, from as many threads as they like.
+#[derive(Clone)]
+pub struct Prepared(Arc<Inner>);
+
+struct Inner {
+    contract: Contract,
+    backend: Backend,
+    n_threads: usize,
+    session: Mutex<Box<dyn Session>>,
+}
+
+impl Prepared {
+    /// Prepares a model on a backend that may use `n_threads`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for no threads, and the errors of [`Backend::prepare`].
+    pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
+        if n_threads == 0 {
+            return Err(out_of_range("threads", "a number from 1", 0));
+        }
+        Ok(Self(Arc::new(Inner {
+            contract: model.contract().clone(),
+            backend: backend.clone(),
+            n_threads,
+            session: Mutex::new(backend.prepare(model, n_threads)?),
+        })))
+    }
+
+    /// What the model says about itself.
+    pub fn contract(&self) -> &Contract {
+        &self.0.contract
+    }
+
+    /// The backend that runs it.
+    pub fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    /// Number of threads that it may use.
+    pub fn n_threads(&self) -> usize {
+        self.0.n_threads
+    }
+
+    /// A session for one thread.
+    pub(crate) fn session(&self) -> Box<dyn Session> {
+        let session = self.0.session.lock();
+        session.unwrap_or_else(PoisonError::into_inner).fork()
+    }
+
+    /// Nothing where the model is of one of these kinds.
+    pub(crate) fn expect_kind(&self, kinds: &[Kind]) -> Result<()> {
+        let kind = self.contract().kind;
+        if kinds.contains(&kind) {
+            return Ok(());
+        }
+        let names: Vec<String> = kinds.iter().map(|kind| format!("{kind}.onnx")).collect();
+        Err(
+            Error::new(ErrorKind::WrongKind, "the model is of another kind")
+                .expected(names.join(" or "))
+                .but_got(format!("kind `{kind}`"))
+                .advise("give the file of that name that `export onnx` wrote"),
+        )
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("kind", &self.contract().kind)
+            .field("image", &self.contract().image)
+            .field("backend", &self.backend().name())
+            .field("n_threads", &self.n_threads())
+            .finish()
+    }
+}

@@ -1,0 +1,271 @@
+//! Chains in batches on all threads.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::request::{ChainReport, Measured, Request};
+use super::{Progress, Purifier};
+use crate::backend::{Parallelism, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::langevin::{Batch, Chain, Measurement};
+use crate::noise::NoiseThread;
+
+/// What is called with each finished batch and the number of its first chain.
+pub(crate) type Finish<'a> = &'a (dyn Fn(usize, Finished) -> Result<()> + Sync);
+
+/// The end of a batch of chains.
+pub(crate) struct Finished {
+    /// `[chains, C, H, W]`
+    pub states: Vec<f32>,
+    /// One for each chain.
+    pub reports: Vec<ChainReport>,
+    /// States after the numbers of steps that were asked for.
+    pub snapshots: Vec<(u32, Vec<f32>)>,
+}
+
+impl Purifier {
+    /// Runs all chains in batches on all threads, and hands each finished batch on together with the number of its first chain.
+    pub(crate) fn run_chains(
+        &self,
+        request: &Request<'_>,
+        chains: &[Chain],
+        finish: Finish<'_>,
+    ) -> Result<()> {
+        let n_workers = match self.model.backend().parallelism() {
+            Parallelism::AcrossSessions => self.model.n_threads(),
+            Parallelism::WithinSession => 1,
+        };
+        let batch = self.batch.min(chains.len().div_ceil(n_workers)).max(1);
+        let batches: Vec<(usize, &[Chain])> =
+            (0..).step_by(batch).zip(chains.chunks(batch)).collect();
+        // Batches of one group go step by step together, so that a deadline finds them equally far.
+        let per_group = match request.deadline {
+            Some(_) => batches.len().div_ceil(n_workers).max(1),
+            None => 1,
+        };
+        let groups: Vec<_> = batches.chunks(per_group).collect();
+        let shared = Shared {
+            next_group: AtomicUsize::new(0),
+            n_done: AtomicU64::new(0),
+            n_total: chains.len() as u64 * u64::from(self.dynamics.n_steps),
+        };
+        let work = || -> Result<()> {
+            let session = self.model.session();
+            while let Some(group) = groups.get(shared.next_group.fetch_add(1, Ordering::Relaxed)) {
+                let worked = self.run_group(&*session, request, group, &shared, finish);
+                if let Err(error) = worked {
+                    // The other threads find nothing more to do.
+                    shared.next_group.store(groups.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        match n_workers.min(groups.len()) {
+            0 => Ok(()),
+            1 => work(),
+            n => std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..n).map(|_| scope.spawn(work)).collect();
+                let results = workers
+                    .into_iter()
+                    .map(|worker| worker.join().unwrap_or_else(|_| Err(panicked())));
+                results.collect::<Vec<_>>().into_iter().collect()
+            }),
+        }
+    }
+
+    fn run_group(
+        &self,
+        session: &dyn Session,
+        request: &Request<'_>,
+        group: &[(usize, &[Chain])],
+        shared: &Shared,
+        finish: Finish<'_>,
+    ) -> Result<()> {
+        let started = group
+            .iter()
+            .map(|&(_, chains)| Watched::start(self, session, request, chains));
+        let mut batches = started.collect::<Result<Vec<_>>>()?;
+        let mut clock = Clock::new(request.deadline);
+        let n_runs = self.dynamics.n_steps / self.dynamics.steps_per_run;
+        'runs: for _ in 0..n_runs {
+            for batch in &mut batches {
+                request.cancel.check()?;
+                if clock.tick().is_break() {
+                    break 'runs;
+                }
+                batch.advance(request)?;
+                let n_chains = batch.chains.len() as u64;
+                self.report_progress(shared, n_chains * u64::from(self.dynamics.steps_per_run));
+            }
+        }
+        for ((first, _), batch) in group.iter().zip(batches) {
+            finish(*first, batch.finish(request)?)?;
+        }
+        Ok(())
+    }
+
+    fn report_progress(&self, shared: &Shared, n: u64) {
+        let n_done = shared.n_done.fetch_add(n, Ordering::Relaxed) + n;
+        if let Some(on_progress) = &self.on_progress {
+            on_progress(Progress {
+                n_done,
+                n_total: shared.n_total,
+            });
+        }
+    }
+
+    /// Noise is made beside the model where that uses its threads by itself and there is more than one.
+    fn noise_thread(&self) -> NoiseThread {
+        match self.model.backend().parallelism() {
+            Parallelism::WithinSession if self.model.n_threads() > 1 => NoiseThread::Own,
+            _ => NoiseThread::Asking,
+        }
+    }
+}
+
+/// A batch with what has been seen of its chains.
+struct Watched<'a> {
+    batch: Batch<'a>,
+    chains: &'a [Chain],
+    steps_per_run: u32,
+    /// For each state that was measured the measurements of all chains.
+    path: Vec<Vec<Measurement>>,
+    snapshots: Vec<(u32, Vec<f32>)>,
+}
+
+impl<'a> Watched<'a> {
+    fn start(
+        purifier: &'a Purifier,
+        session: &dyn Session,
+        request: &Request<'a>,
+        chains: &'a [Chain],
+    ) -> Result<Self> {
+        let n_rows = purifier.contract().batch.unwrap_or(chains.len());
+        let batch = Batch::new(
+            session,
+            request.images,
+            chains,
+            &purifier.dynamics,
+            n_rows,
+            purifier.noise_thread(),
+        )?;
+        let mut this = Self {
+            batch,
+            chains,
+            steps_per_run: purifier.dynamics.steps_per_run,
+            path: Vec::new(),
+            snapshots: Vec::new(),
+        };
+        this.take_snapshot(request)?;
+        Ok(this)
+    }
+
+    fn advance(&mut self, request: &Request<'_>) -> Result<()> {
+        self.batch.advance()?;
+        for step in 0..self.steps_per_run {
+            if self.path.is_empty() || request.measured == Measured::EveryStep {
+                self.path.push(self.batch.measurements(step));
+            }
+        }
+        self.take_snapshot(request)
+    }
+
+    fn take_snapshot(&mut self, request: &Request<'_>) -> Result<()> {
+        let n_steps = self.batch.n_steps();
+        if request.snapshots.contains(&n_steps) {
+            self.snapshots.push((n_steps, self.batch.states()?));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, request: &Request<'_>) -> Result<Finished> {
+        let states = self.batch.states()?;
+        let (n_steps, failed_steps) = (self.batch.n_steps(), self.batch.failed_steps().to_vec());
+        let end = match request.measured {
+            Measured::Start => None,
+            _ => Some(self.batch.measure()?),
+        };
+        if let (Some(end), Measured::EveryStep) = (&end, request.measured) {
+            self.path.push(end.clone());
+        }
+        let n_values = states.len() / self.chains.len();
+        let of_chain = |row: usize| move |at: &Vec<Measurement>| at[row];
+        let reports = self.chains.iter().zip(failed_steps).enumerate();
+        let reports = reports.map(|(row, (chain, failed_step))| ChainReport {
+            image: chain.image,
+            replica: chain.replica,
+            start: self.path.first().map(of_chain(row)),
+            end: match failed_step {
+                // The image is returned as it was given.
+                Some(_) => end.as_ref().and(self.path.first()).map(of_chain(row)),
+                None => end.as_ref().map(of_chain(row)),
+            },
+            path: match request.measured {
+                Measured::EveryStep => self.path.iter().map(of_chain(row)).collect(),
+                _ => Vec::new(),
+            },
+            n_steps,
+            saturation: saturation(&states[row * n_values..][..n_values]),
+            failed_step,
+        });
+        Ok(Finished {
+            reports: reports.collect(),
+            snapshots: self.snapshots,
+            states,
+        })
+    }
+}
+
+/// The share of the values outside `[-1, 1]`.
+fn saturation(values: &[f32]) -> f32 {
+    let outside = values.iter().filter(|x| x.abs() > 1.0).count();
+    outside as f32 / values.len() as f32
+}
+
+/// Says when there is no time for another run of the model.
+struct Clock {
+    deadline: Option<Instant>,
+    last: Instant,
+    longest: Duration,
+}
+
+impl Clock {
+    fn new(deadline: Option<Instant>) -> Self {
+        Self {
+            deadline,
+            last: Instant::now(),
+            longest: Duration::ZERO,
+        }
+    }
+
+    /// Called before each run.
+    fn tick(&mut self) -> ControlFlow<()> {
+        let Some(deadline) = self.deadline else {
+            return ControlFlow::Continue(());
+        };
+        let now = Instant::now();
+        self.longest = self.longest.max(now - self.last);
+        self.last = now;
+        match now + self.longest > deadline {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// What the threads of one run share.
+struct Shared {
+    next_group: AtomicUsize,
+    n_done: AtomicU64,
+    n_total: u64,
+}
+
+fn panicked() -> Error {
+    Error::new(
+        ErrorKind::Backend,
+        "the engine broke down while it ran the model",
+    )
+    .advise("the message above says where; try the other backend")
+}

@@ -1,0 +1,350 @@
+//! What a request can ask for: traces, snapshots, deadlines, cancelling; and models that are shared or take several steps in a run.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ebm_runtime::{
+    Backend, Cancel, ErrorKind, ImageShape, Images, Model, Prepared, Purifier, PurifierBuilder,
+    Request,
+};
+
+const GREY: ImageShape = ImageShape {
+    channels: 1,
+    height: 8,
+    width: 8,
+};
+
+fn model(name: &str) -> Model {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    Model::open(folder.join(name).join("step.onnx")).unwrap()
+}
+
+/// The backends that can be used here. Those that cannot are named, so that no skip is silent.
+fn backends() -> Vec<Backend> {
+    let there = |backend: &Backend| match backend.check() {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("SKIPPED on {backend}: {error}");
+            false
+        }
+    };
+    let all = [Backend::tract(), Backend::ort()];
+    all.into_iter().filter(there).collect()
+}
+
+/// Images that differ in every pixel.
+fn ramps(n_images: usize) -> Images {
+    let n = n_images * GREY.n_values();
+    let values = (0..n).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0);
+    Images::from_vec(GREY, values.collect()).unwrap()
+}
+
+fn builder(backend: &Backend, model_name: &str) -> PurifierBuilder {
+    Purifier::builder(&model(model_name))
+        .backend(backend.clone())
+        .seed(3)
+        .steps(12)
+        .batch(2)
+}
+
+fn run(purifier: PurifierBuilder, request: Request<'_>) -> ebm_runtime::Purified {
+    purifier.build().unwrap().run(&request).unwrap()
+}
+
+#[test]
+fn steps_in_one_run_make_the_bits_of_single_steps() {
+    let images = ramps(5);
+    for backend in backends() {
+        for threads in [1, 2] {
+            let purify = |name| {
+                let request = Request::new(&images)
+                    .n_replicas(2)
+                    .trace()
+                    .snapshots([0, 4, 8]);
+                run(builder(&backend, name).threads(threads), request)
+            };
+            let (single, unrolled) = (purify("digits"), purify("digits-unrolled"));
+            assert_eq!(
+                single.replicas, unrolled.replicas,
+                "{backend}, {threads} threads"
+            );
+            assert_eq!(
+                single.reports, unrolled.reports,
+                "{backend}, {threads} threads"
+            );
+            for (one, other) in single.snapshots.iter().zip(&unrolled.snapshots) {
+                assert_eq!(
+                    (one.n_steps, &one.replicas),
+                    (other.n_steps, &other.replicas)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_of_several_steps_takes_multiples_of_them_and_no_clip() {
+    let backend = backends().remove(0);
+    let images = ramps(1);
+    for (name, builder) in [
+        ("steps", builder(&backend, "digits-unrolled").steps(6)),
+        ("clip", builder(&backend, "digits-unrolled").clip(1.0)),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Argument);
+        assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+    }
+    let purifier = builder(&backend, "digits-unrolled").build().unwrap();
+    let error = purifier
+        .run(&Request::new(&images).snapshots([3]))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("multiples of the 4 steps"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_trace_has_the_energy_of_every_state() {
+    let images = ramps(3);
+    for backend in backends() {
+        let purified = run(
+            builder(&backend, "digits"),
+            Request::new(&images).trace().snapshots(0..12),
+        );
+        for report in &purified.reports {
+            assert_eq!(report.path.len(), 13);
+            assert_eq!(report.path.first().copied(), report.start);
+            assert_eq!(report.path.last().copied(), report.end);
+            for (snapshot, at) in purified.snapshots.iter().zip(&report.path) {
+                // E = a/2·‖x − m‖² and ‖∇E‖ = a·‖x − m‖ with a = 1.5, m = 0.5.
+                let x = snapshot.replicas[0].image(report.image);
+                let squared: f64 = x.iter().map(|&x| (f64::from(x) - 0.5).powi(2)).sum();
+                assert!(
+                    (f64::from(at.energy) - 0.75 * squared).abs() < 1e-3,
+                    "{backend}"
+                );
+                assert!(
+                    (f64::from(at.gradient_norm) - 1.5 * squared.sqrt()).abs() < 1e-3,
+                    "{backend}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn snapshots_are_the_ends_of_shorter_runs() {
+    let images = ramps(5);
+    for backend in backends() {
+        let long = run(
+            builder(&backend, "digits"),
+            Request::new(&images).snapshots([7, 0, 12, 99]),
+        );
+        let taken: Vec<u32> = long
+            .snapshots
+            .iter()
+            .map(|snapshot| snapshot.n_steps)
+            .collect();
+        assert_eq!(taken, [0, 7, 12], "{backend}");
+        assert_eq!(long.snapshots[0].replicas[0], images);
+        assert_eq!(long.snapshots[2].replicas, long.replicas);
+        let short = run(builder(&backend, "digits").steps(7), Request::new(&images));
+        assert_eq!(long.snapshots[1].replicas, short.replicas, "{backend}");
+    }
+}
+
+#[test]
+fn saturation_is_the_share_of_values_out_of_range() {
+    let images = ramps(3);
+    for backend in backends() {
+        let purified = run(
+            builder(&backend, "digits").step_size(0.5),
+            Request::new(&images),
+        );
+        for report in &purified.reports {
+            let values = purified.replicas[0].image(report.image);
+            let outside = values.iter().filter(|x| !(-1.0..=1.0).contains(*x)).count();
+            assert!(outside > 0);
+            assert_eq!(report.saturation, outside as f32 / 64.0);
+        }
+    }
+}
+
+#[test]
+fn a_deadline_returns_what_was_reached_with_all_images_equally_far() {
+    let images = ramps(7);
+    for backend in backends() {
+        for threads in [1, 2] {
+            let purifier = builder(&backend, "digits")
+                .steps(4_000_000)
+                .threads(threads)
+                .build()
+                .unwrap();
+            let began = Instant::now();
+            let request = Request::new(&images).within(Duration::from_millis(60));
+            let purified = purifier.run(&request).unwrap();
+            assert!(began.elapsed() < Duration::from_secs(20));
+            let n_steps: Vec<u32> = purified
+                .reports
+                .iter()
+                .map(|report| report.n_steps)
+                .collect();
+            let (least, most) = (n_steps.iter().min().unwrap(), n_steps.iter().max().unwrap());
+            assert!(*most > 0 && *most < 4_000_000, "{backend}: {n_steps:?}");
+            if threads == 1 || backend == Backend::ort() {
+                assert!(most - least <= 1, "{backend}: {n_steps:?}");
+            }
+            // What was reached is what so many steps give.
+            let image = Images::from_vec(GREY, images.image(2).to_vec()).unwrap();
+            let steps = n_steps[2].max(1) as usize;
+            let short = builder(&backend, "digits").steps(steps).build().unwrap();
+            let expected = short.run(&Request::new(&image).first_index(2)).unwrap();
+            if n_steps[2] > 0 {
+                assert_eq!(purified.replicas[0].image(2), expected.replicas[0].image(0));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_time_returns_the_images_as_they_are() {
+    let images = ramps(2);
+    for backend in backends() {
+        let purified = run(
+            builder(&backend, "digits"),
+            Request::new(&images).within(Duration::ZERO),
+        );
+        assert_eq!(purified.replicas[0], images);
+        let report = &purified.reports[0];
+        assert_eq!(
+            (report.n_steps, report.start, report.failed_step),
+            (0, None, None)
+        );
+    }
+}
+
+#[test]
+fn a_cancelled_run_ends_and_the_next_one_is_right() {
+    let images = ramps(4);
+    for backend in backends() {
+        let purifier = builder(&backend, "digits")
+            .steps(3_000_000)
+            .threads(2)
+            .build()
+            .unwrap();
+        let short = Purifier::on(purifier.model())
+            .steps(12)
+            .seed(3)
+            .build()
+            .unwrap();
+        let expected = short.purify(&images).unwrap();
+        for delay in [0, 1, 5, 20] {
+            let cancel = Cancel::new();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(delay));
+                    cancel.cancel();
+                });
+                let error = purifier
+                    .run(&Request::new(&images).cancel(&cancel))
+                    .unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Cancelled, "{backend}");
+            });
+            assert_eq!(short.purify(&images).unwrap(), expected, "{backend}");
+        }
+    }
+}
+
+#[test]
+fn purifiers_share_one_prepared_model() {
+    let images = ramps(3);
+    for backend in backends() {
+        let prepared = Prepared::new(&model("digits"), &backend, 2).unwrap();
+        let seeds: Vec<u64> = vec![1, 2, 3];
+        let own = |seed| builder(&backend, "digits").seed(seed).build().unwrap();
+        let shared: Vec<Purifier> = seeds
+            .iter()
+            .map(|&seed| {
+                Purifier::on(&prepared)
+                    .seed(seed)
+                    .steps(12)
+                    .build()
+                    .unwrap()
+            })
+            .collect();
+        std::thread::scope(|scope| {
+            for (purifier, &seed) in shared.iter().zip(&seeds) {
+                let (images, own) = (&images, &own);
+                scope.spawn(move || {
+                    let expected = own(seed).purify(images).unwrap();
+                    assert_eq!(purifier.purify(images).unwrap(), expected);
+                });
+            }
+        });
+        for (name, builder) in [
+            ("threads", Purifier::on(&prepared).threads(2)),
+            ("backend", Purifier::on(&prepared).backend(Backend::tract())),
+        ] {
+            let error = builder.build().unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("`{name}`")) && error.contains("prepared"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_chain_whose_energy_leaves_its_range_is_stopped_and_named() {
+    // Image 1 is far from the minimum, so that its energy is above the limit at once.
+    let mut values = vec![0.5; 2 * 64];
+    values[64..].fill(-1.0);
+    let images = Images::from_vec(GREY, values).unwrap();
+    for backend in backends() {
+        let builder = builder(&backend, "digits").energy_range(f32::NEG_INFINITY..=80.0);
+        let purified = run(builder, Request::new(&images).measure_end());
+        let failed: Vec<_> = purified
+            .reports
+            .iter()
+            .map(|report| report.failed_step)
+            .collect();
+        assert_eq!(failed, [None, Some(0)], "{backend}");
+        assert_eq!(purified.replicas[0].image(1), images.image(1));
+        assert_ne!(purified.replicas[0].image(0), images.image(0));
+        assert_eq!(purified.reports[1].end, purified.reports[1].start);
+    }
+    let backend = backends().remove(0);
+    let error = builder(&backend, "digits")
+        .energy_range(1.0..=0.0)
+        .build()
+        .unwrap_err();
+    assert!(error.to_string().contains("`energy_range`"), "{error}");
+}
+
+/// Padding rows have no chains; a fixed batch of 2 with 5 images has one, on the way through all of the above.
+#[test]
+fn a_fixed_batch_has_the_same_traces_and_snapshots() {
+    let shape = ImageShape {
+        channels: 2,
+        height: 4,
+        width: 4,
+    };
+    let values = (0..5 * 32).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0);
+    let images = Images::from_vec(shape, values.collect()).unwrap();
+    for backend in backends() {
+        let purify = |name| {
+            let builder = Purifier::builder(&model(name))
+                .backend(backend.clone())
+                .threads(2);
+            run(builder, Request::new(&images).trace().snapshots([3]))
+        };
+        let (free, fixed) = (purify("quadratic"), purify("quadratic-batch2"));
+        assert_eq!(free.reports, fixed.reports, "{backend}");
+        assert_eq!(
+            free.snapshots[0].replicas, fixed.snapshots[0].replicas,
+            "{backend}"
+        );
+    }
+}
