@@ -4,16 +4,14 @@ use std::sync::Mutex;
 
 use ndarray::Array2;
 
-use crate::backend::{Backend, Input, Output};
+use crate::backend::Backend;
 use crate::contract::{ImageShape, Kind};
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::images::Images;
 use crate::model::Model;
 use crate::prepared::Prepared;
 use crate::purifier::{Purifier, Request};
-
-/// Images that go through a classifier at a time.
-const CHUNK: usize = 64;
+use crate::rows::{Rows, RowsOut};
 
 /// A classifier on a backend.
 #[derive(Clone)]
@@ -70,32 +68,18 @@ impl Classifier {
 
     /// The logits of states `[n, C, H, W]` of any number.
     fn logits_of(&self, states: &[f32]) -> Result<Vec<f32>> {
-        let (image, batch) = (self.image(), self.model.contract().batch);
-        let n = image.n_values();
-        let mut session = self.model.session();
-        let mut logits = Vec::with_capacity(states.len() / n * self.n_classes);
-        for chunk in states.chunks(n * batch.unwrap_or(CHUNK)) {
-            let n_images = chunk.len() / n;
-            let n_rows = batch.unwrap_or(n_images);
-            let mut padded = chunk.to_vec();
-            padded.resize(n_rows * n, 0.0);
-            let mut rows = vec![0.0; n_rows * self.n_classes];
-            let shape = [n_rows, image.channels, image.height, image.width];
-            session.run(
-                &[Input {
-                    name: "x",
-                    shape: &shape,
-                    values: &padded,
-                }],
-                &mut [Output {
-                    name: "logits",
-                    shape: &[n_rows, self.n_classes],
-                    values: &mut rows,
-                }],
-            )?;
-            logits.extend_from_slice(&rows[..n_images * self.n_classes]);
-        }
-        Ok(logits)
+        let image = self.image();
+        let x = Rows {
+            name: "x",
+            shape: &[image.channels, image.height, image.width],
+            values: states,
+        };
+        let logits = RowsOut {
+            name: "logits",
+            shape: &[self.n_classes],
+        };
+        let n = states.len() / image.n_values();
+        Ok(self.model.rows(n, &[x], &[], &[logits])?.swap_remove(0))
     }
 }
 

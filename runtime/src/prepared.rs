@@ -1,9 +1,10 @@
 //! Models that are ready to run.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend::{Backend, Session};
+use crate::backend::{Backend, Parallelism, Session};
 use crate::contract::{Contract, Kind};
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::model::Model;
@@ -51,8 +52,47 @@ impl Prepared {
         self.0.n_threads
     }
 
+    /// Works on all items, on as many threads as the backend leaves to its callers, each with a session of its own. The first failure ends the work.
+    pub(crate) fn for_each<T: Sync>(
+        &self,
+        items: &[T],
+        work: impl Fn(&mut dyn Session, &T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            let mut session = self.session();
+            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = work(&mut *session, item) {
+                    // The other threads find nothing more to do.
+                    next.store(items.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        match self.n_workers().min(items.len()) {
+            0 => Ok(()),
+            1 => work(),
+            n => std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..n).map(|_| scope.spawn(work)).collect();
+                let results = workers
+                    .into_iter()
+                    .map(|worker| worker.join().unwrap_or_else(|_| Err(panicked())));
+                results.collect::<Vec<_>>().into_iter().collect()
+            }),
+        }
+    }
+
+    /// Number of threads that run sessions.
+    pub(crate) fn n_workers(&self) -> usize {
+        match self.backend().parallelism() {
+            Parallelism::AcrossSessions => self.n_threads(),
+            Parallelism::WithinSession => 1,
+        }
+    }
+
     /// A session for one thread.
-    pub(crate) fn session(&self) -> Box<dyn Session> {
+    fn session(&self) -> Box<dyn Session> {
         let session = self.0.session.lock();
         session.unwrap_or_else(PoisonError::into_inner).fork()
     }
@@ -71,6 +111,14 @@ impl Prepared {
                 .advise("give the file of that name that `export onnx` wrote"),
         )
     }
+}
+
+fn panicked() -> Error {
+    Error::new(
+        ErrorKind::Backend,
+        "the engine broke down while it ran the model",
+    )
+    .advise("the message above says where; try the other backend")
 }
 
 impl fmt::Debug for Prepared {

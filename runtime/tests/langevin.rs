@@ -1,65 +1,21 @@
 //! The dynamics of a purifier against closed forms, on every backend that can be used here.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebm_runtime::{
-    Backend, ErrorKind, ImageShape, Images, Model, Purifier, Request, drift_factor,
-    noise::fill_normal,
+    ErrorKind, ImageShape, Images, Purifier, Request, drift_factor, noise::fill_normal,
 };
+
+use common::{GREY, backends, constant, model, ramps};
 
 /// The stiffness a of the energy `a/2·‖x − m‖²` of the quadratic fixtures.
 const STIFFNESS: f64 = 1.5;
 /// The minimum m of `digits` in every pixel.
 const MINIMUM: f64 = 0.5;
-const GREY: ImageShape = ImageShape {
-    channels: 1,
-    height: 8,
-    width: 8,
-};
-
-fn model(name: &str) -> Model {
-    Model::open(
-        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures")
-            .join(name),
-    )
-    .unwrap()
-}
-
-/// The backends that can be used here. Those that cannot are named, so that no skip is silent.
-fn backends() -> Vec<Backend> {
-    let there = |backend: &Backend| match backend.check() {
-        Ok(()) => true,
-        Err(error) => {
-            eprintln!("SKIPPED on {backend}: {error}");
-            false
-        }
-    };
-    [Backend::tract(), Backend::ort()]
-        .into_iter()
-        .filter(there)
-        .collect()
-}
-
-fn constant(shape: ImageShape, n_images: usize, value: f32) -> Images {
-    Images::from_vec(shape, vec![value; n_images * shape.n_values()]).unwrap()
-}
-
-/// Images that differ in every pixel.
-fn ramps(shape: ImageShape, n_images: usize) -> Images {
-    let n = n_images * shape.n_values();
-    Images::from_vec(
-        shape,
-        (0..n)
-            .map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0)
-            .collect(),
-    )
-    .unwrap()
-}
-
 /// With b = (ε²/(2T))·a each step is `x − m ← (1 − b)(x − m) + ε·z`, so that after K steps from x₀
 /// mean = m + (1 − b)ᴷ(x₀ − m) and variance = ε²·(1 − (1 − b)²ᴷ) / (1 − (1 − b)²).
 #[test]

@@ -1,47 +1,18 @@
 //! What a request can ask for: traces, snapshots, deadlines, cancelling; and models that are shared or take several steps in a run.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+mod common;
+
 use std::time::{Duration, Instant};
 
 use ebm_runtime::{
-    Backend, Cancel, ErrorKind, ImageShape, Images, Model, Prepared, Purifier, PurifierBuilder,
-    Request,
+    Backend, Cancel, ErrorKind, ImageShape, Images, Prepared, Purifier, PurifierBuilder, Request,
 };
 
-const GREY: ImageShape = ImageShape {
-    channels: 1,
-    height: 8,
-    width: 8,
-};
-
-fn model(name: &str) -> Model {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    Model::open(folder.join(name).join("step.onnx")).unwrap()
-}
-
-/// The backends that can be used here. Those that cannot are named, so that no skip is silent.
-fn backends() -> Vec<Backend> {
-    let there = |backend: &Backend| match backend.check() {
-        Ok(()) => true,
-        Err(error) => {
-            eprintln!("SKIPPED on {backend}: {error}");
-            false
-        }
-    };
-    let all = [Backend::tract(), Backend::ort()];
-    all.into_iter().filter(there).collect()
-}
-
-/// Images that differ in every pixel.
-fn ramps(n_images: usize) -> Images {
-    let n = n_images * GREY.n_values();
-    let values = (0..n).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0);
-    Images::from_vec(GREY, values.collect()).unwrap()
-}
+use common::{GREY, backends, model, ramps};
 
 fn builder(backend: &Backend, model_name: &str) -> PurifierBuilder {
-    Purifier::builder(&model(model_name))
+    Purifier::builder(&model(&format!("{model_name}/step.onnx")))
         .backend(backend.clone())
         .seed(3)
         .steps(12)
@@ -54,7 +25,7 @@ fn run(purifier: PurifierBuilder, request: Request<'_>) -> ebm_runtime::Purified
 
 #[test]
 fn steps_in_one_run_make_the_bits_of_single_steps() {
-    let images = ramps(5);
+    let images = ramps(GREY, 5);
     for backend in backends() {
         for threads in [1, 2] {
             let purify = |name| {
@@ -86,7 +57,7 @@ fn steps_in_one_run_make_the_bits_of_single_steps() {
 #[test]
 fn a_model_of_several_steps_takes_multiples_of_them_and_no_clip() {
     let backend = backends().remove(0);
-    let images = ramps(1);
+    let images = ramps(GREY, 1);
     for (name, builder) in [
         ("steps", builder(&backend, "digits-unrolled").steps(6)),
         ("clip", builder(&backend, "digits-unrolled").clip(1.0)),
@@ -107,7 +78,7 @@ fn a_model_of_several_steps_takes_multiples_of_them_and_no_clip() {
 
 #[test]
 fn a_trace_has_the_energy_of_every_state() {
-    let images = ramps(3);
+    let images = ramps(GREY, 3);
     for backend in backends() {
         let purified = run(
             builder(&backend, "digits"),
@@ -136,7 +107,7 @@ fn a_trace_has_the_energy_of_every_state() {
 
 #[test]
 fn snapshots_are_the_ends_of_shorter_runs() {
-    let images = ramps(5);
+    let images = ramps(GREY, 5);
     for backend in backends() {
         let long = run(
             builder(&backend, "digits"),
@@ -157,7 +128,7 @@ fn snapshots_are_the_ends_of_shorter_runs() {
 
 #[test]
 fn saturation_is_the_share_of_values_out_of_range() {
-    let images = ramps(3);
+    let images = ramps(GREY, 3);
     for backend in backends() {
         let purified = run(
             builder(&backend, "digits").step_size(0.5),
@@ -174,7 +145,7 @@ fn saturation_is_the_share_of_values_out_of_range() {
 
 #[test]
 fn a_deadline_returns_what_was_reached_with_all_images_equally_far() {
-    let images = ramps(7);
+    let images = ramps(GREY, 7);
     for backend in backends() {
         for threads in [1, 2] {
             let purifier = builder(&backend, "digits")
@@ -210,7 +181,7 @@ fn a_deadline_returns_what_was_reached_with_all_images_equally_far() {
 
 #[test]
 fn no_time_returns_the_images_as_they_are() {
-    let images = ramps(2);
+    let images = ramps(GREY, 2);
     for backend in backends() {
         let purified = run(
             builder(&backend, "digits"),
@@ -227,7 +198,7 @@ fn no_time_returns_the_images_as_they_are() {
 
 #[test]
 fn a_cancelled_run_ends_and_the_next_one_is_right() {
-    let images = ramps(4);
+    let images = ramps(GREY, 4);
     for backend in backends() {
         let purifier = builder(&backend, "digits")
             .steps(3_000_000)
@@ -259,9 +230,9 @@ fn a_cancelled_run_ends_and_the_next_one_is_right() {
 
 #[test]
 fn purifiers_share_one_prepared_model() {
-    let images = ramps(3);
+    let images = ramps(GREY, 3);
     for backend in backends() {
-        let prepared = Prepared::new(&model("digits"), &backend, 2).unwrap();
+        let prepared = Prepared::new(&model("digits/step.onnx"), &backend, 2).unwrap();
         let seeds: Vec<u64> = vec![1, 2, 3];
         let own = |seed| builder(&backend, "digits").seed(seed).build().unwrap();
         let shared: Vec<Purifier> = seeds
@@ -335,7 +306,7 @@ fn a_fixed_batch_has_the_same_traces_and_snapshots() {
     let images = Images::from_vec(shape, values.collect()).unwrap();
     for backend in backends() {
         let purify = |name| {
-            let builder = Purifier::builder(&model(name))
+            let builder = Purifier::builder(&model(&format!("{name}/step.onnx")))
                 .backend(backend.clone())
                 .threads(2);
             run(builder, Request::new(&images).trace().snapshots([3]))

@@ -35,7 +35,7 @@ pub struct PurifierBuilder {
 /// What will run the steps.
 #[derive(Clone)]
 enum Source {
-    Model(Model),
+    Model(Box<Model>),
     Prepared(Prepared),
 }
 
@@ -50,7 +50,7 @@ impl Source {
 
 impl PurifierBuilder {
     pub(super) fn new(model: &Model) -> Self {
-        Self::of(Source::Model(model.clone()))
+        Self::of(Source::Model(Box::new(model.clone())))
     }
 
     pub(super) fn on(model: &Prepared) -> Self {

@@ -1,13 +1,13 @@
 //! Chains in batches on all threads.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::request::{ChainReport, Measured, Request};
 use super::{Progress, Purifier};
 use crate::backend::{Parallelism, Session};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::langevin::{Batch, Chain, Measurement};
 use crate::noise::NoiseThread;
 
@@ -32,10 +32,7 @@ impl Purifier {
         chains: &[Chain],
         finish: Finish<'_>,
     ) -> Result<()> {
-        let n_workers = match self.model.backend().parallelism() {
-            Parallelism::AcrossSessions => self.model.n_threads(),
-            Parallelism::WithinSession => 1,
-        };
+        let n_workers = self.model.n_workers();
         let batch = self.batch.min(chains.len().div_ceil(n_workers)).max(1);
         let batches: Vec<(usize, &[Chain])> =
             (0..).step_by(batch).zip(chains.chunks(batch)).collect();
@@ -45,34 +42,13 @@ impl Purifier {
             None => 1,
         };
         let groups: Vec<_> = batches.chunks(per_group).collect();
-        let shared = Shared {
-            next_group: AtomicUsize::new(0),
+        let done = Done {
             n_done: AtomicU64::new(0),
             n_total: chains.len() as u64 * u64::from(self.dynamics.n_steps),
         };
-        let work = || -> Result<()> {
-            let session = self.model.session();
-            while let Some(group) = groups.get(shared.next_group.fetch_add(1, Ordering::Relaxed)) {
-                let worked = self.run_group(&*session, request, group, &shared, finish);
-                if let Err(error) = worked {
-                    // The other threads find nothing more to do.
-                    shared.next_group.store(groups.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-            Ok(())
-        };
-        match n_workers.min(groups.len()) {
-            0 => Ok(()),
-            1 => work(),
-            n => std::thread::scope(|scope| {
-                let workers: Vec<_> = (0..n).map(|_| scope.spawn(work)).collect();
-                let results = workers
-                    .into_iter()
-                    .map(|worker| worker.join().unwrap_or_else(|_| Err(panicked())));
-                results.collect::<Vec<_>>().into_iter().collect()
-            }),
-        }
+        self.model.for_each(&groups, |session, group| {
+            self.run_group(session, request, group, &done, finish)
+        })
     }
 
     fn run_group(
@@ -80,7 +56,7 @@ impl Purifier {
         session: &dyn Session,
         request: &Request<'_>,
         group: &[(usize, &[Chain])],
-        shared: &Shared,
+        done: &Done,
         finish: Finish<'_>,
     ) -> Result<()> {
         let started = group
@@ -97,7 +73,7 @@ impl Purifier {
                 }
                 batch.advance(request)?;
                 let n_chains = batch.chains.len() as u64;
-                self.report_progress(shared, n_chains * u64::from(self.dynamics.steps_per_run));
+                self.report_progress(done, n_chains * u64::from(self.dynamics.steps_per_run));
             }
         }
         for ((first, _), batch) in group.iter().zip(batches) {
@@ -106,12 +82,12 @@ impl Purifier {
         Ok(())
     }
 
-    fn report_progress(&self, shared: &Shared, n: u64) {
-        let n_done = shared.n_done.fetch_add(n, Ordering::Relaxed) + n;
+    fn report_progress(&self, done: &Done, n: u64) {
+        let n_done = done.n_done.fetch_add(n, Ordering::Relaxed) + n;
         if let Some(on_progress) = &self.on_progress {
             on_progress(Progress {
                 n_done,
-                n_total: shared.n_total,
+                n_total: done.n_total,
             });
         }
     }
@@ -255,17 +231,8 @@ impl Clock {
     }
 }
 
-/// What the threads of one run share.
-struct Shared {
-    next_group: AtomicUsize,
+/// Steps of images that all threads have done.
+struct Done {
     n_done: AtomicU64,
     n_total: u64,
-}
-
-fn panicked() -> Error {
-    Error::new(
-        ErrorKind::Backend,
-        "the engine broke down while it ran the model",
-    )
-    .advise("the message above says where; try the other backend")
 }

@@ -1,0 +1,137 @@
+//! Other Markov chains than the plain Langevin step, for energies that are valid densities: they draw from `p(x) ∝ exp(−E(x)/T)`.
+//!
+//! All of them need energy and gradient, that is a model of kind `gradient`. The plain step of a [`Purifier`](crate::Purifier) has an error of its own that grows with the step
+//! size; [`Transition::MetropolisLangevin`] and [`Transition::Hamiltonian`] have none, as they accept or reject each step.
+//!
+//! ```no_run
+//! use ebm_runtime::mcmc::{MarkovChains, Transition};
+//! use ebm_runtime::{Backend, Images, Model, Prepared};
+//!
+//! # fn main() -> ebm_runtime::Result<()> {
+//! let model = Prepared::new(&Model::open("model/gradient.onnx")?, &Backend::tract(), 2)?;
+//! let chains = MarkovChains::new(&model, Transition::Hamiltonian { n_leapfrog: 10 }, 0.01, 1.0)?;
+//! let shape = model.contract().image;
+//! let starts = Images::from_vec(shape, vec![0.0; 4 * shape.n_values()])?;
+//! let drawn = chains.seed(1).run(&starts, 500)?;
+//! println!("accepted {:?}", drawn.acceptance);
+//! # Ok(())
+//! # }
+//! ```
+
+mod state;
+mod transition;
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::contract::Kind;
+use crate::error::{Result, out_of_range};
+use crate::images::Images;
+use crate::prepared::Prepared;
+use state::State;
+pub use transition::Transition;
+
+/// Chains that run together.
+const BATCH: usize = 16;
+
+/// Markov chains of one transition on an energy.
+#[derive(Debug, Clone)]
+pub struct MarkovChains {
+    model: Prepared,
+    transition: Transition,
+    step_size: f64,
+    temperature: f64,
+    seed: u64,
+}
+
+/// The ends of Markov chains.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    /// `[N, C, H, W]`
+    pub images: Images,
+    /// The energies E(x) of the ends.
+    pub energies: Vec<f32>,
+    /// The share of the steps of each chain that were accepted; 1 for transitions that accept every step.
+    pub acceptance: Vec<f32>,
+    /// The step, counted from 0, at which a chain of a transition without rejection left the finite numbers, if it did. Its image is returned as it was
+    /// given.
+    pub failed_steps: Vec<Option<u32>>,
+}
+
+impl MarkovChains {
+    /// Chains on a prepared model of kind `gradient`, with step size ε > 0 and temperature T > 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongKind`](crate::ErrorKind::WrongKind) for a model of another kind, [`ErrorKind::Argument`](crate::ErrorKind::Argument) for numbers out
+    /// of their range.
+    pub fn new(
+        model: &Prepared,
+        transition: Transition,
+        step_size: f64,
+        temperature: f64,
+    ) -> Result<Self> {
+        model.expect_kind(&[Kind::Gradient])?;
+        transition.check()?;
+        for (name, value) in [("step_size", step_size), ("temperature", temperature)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(out_of_range(name, "a positive, finite number", value));
+            }
+        }
+        Ok(Self {
+            model: model.clone(),
+            transition,
+            step_size,
+            temperature,
+            seed: 0,
+        })
+    }
+
+    /// Seed of all random numbers; 0 by default.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Takes `n_steps` from each of the images `[N, C, H, W]`. Chain `i` depends on nothing but its image, the seed and `i`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for images that do not fit or have bad
+    /// pixels, [`ErrorKind::Backend`](crate::ErrorKind::Backend) where the engine fails.
+    pub fn run(&self, starts: &Images, n_steps: u32) -> Result<Drawn> {
+        let image = self.model.contract().image;
+        starts.check(image)?;
+        let n = image.n_values();
+        let batch = self.model.contract().batch.unwrap_or(BATCH);
+        let firsts: Vec<usize> = (0..starts.len()).step_by(batch).collect();
+        let parts = Mutex::new(Vec::new());
+        self.model.for_each(&firsts, |session, &first| {
+            let end = (first + batch).min(starts.len());
+            let n_rows = self.model.contract().batch.unwrap_or(end - first);
+            let values = &starts.values()[first * n..end * n];
+            let mut state = State::new(self, session, image, values, first, n_rows)?;
+            for step in 0..n_steps {
+                self.transition.take(&mut state, step)?;
+            }
+            let drawn = state.into_drawn(n_steps);
+            parts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((first, drawn));
+            Ok(())
+        })?;
+        let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        parts.sort_by_key(|(first, _)| *first);
+        let mut all = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (_, (values, energies, acceptance, failed)) in parts {
+            all.0.extend(values);
+            all.1.extend(energies);
+            all.2.extend(acceptance);
+            all.3.extend(failed);
+        }
+        Ok(Drawn {
+            images: Images::from_vec(image, all.0)?,
+            energies: all.1,
+            acceptance: all.2,
+            failed_steps: all.3,
+        })
+    }
+}
