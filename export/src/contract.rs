@@ -9,6 +9,9 @@ use crate::precision::Precision;
 
 /// Key of the metadata entry that holds the contract as JSON.
 pub const METADATA_KEY: &str = "ebm.contract";
+/// Key of the metadata entry that holds the SHA-256 of the file's graph and contract: of the bytes of its `GraphProto`, followed by those of the contract's
+/// JSON, in hexadecimal digits.
+pub const HASH_KEY: &str = "ebm.sha256";
 /// The format that this version writes.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Contract,
     /// The contract has another format version.
     Version,
+    /// The model's graph or contract is not what its hash was made of.
+    Tampered,
     /// The model is of another kind than was wanted, a classifier instead of a step for example.
     WrongKind,
     /// A parameter lies outside its range.

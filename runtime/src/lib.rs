@@ -33,7 +33,7 @@ pub use file::write_atomically;
 pub use generator::Generator;
 pub use images::Images;
 pub use langevin::{Measurement, drift_factor};
-pub use model::{Model, ModelFolder};
+pub use model::{Model, ModelFolder, Verification};
 #[cfg(feature = "png")]
 pub use png::{read_png, write_png};
 pub use prepared::Prepared;

@@ -4,10 +4,26 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use crate::contract::{CONTRACT_KEY, Contract, HOW_TO_EXPORT, Kind};
 use crate::error::{Error, ErrorKind, Result};
+
+/// The metadata key under which a model carries the SHA-256 of its graph and contract.
+const HASH_KEY: &str = "ebm.sha256";
+
+/// Whether a file must be as it was exported. Files without a hash are taken as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Verification {
+    /// The hash that the file carries must be that of its graph and contract.
+    #[default]
+    Hash,
+    /// Nothing is checked, for files that were changed on purpose.
+    None,
+}
 
 /// An ONNX file whose contract has been checked. Nothing is prepared for running yet. Clones share the bytes.
 #[derive(Clone)]
@@ -22,15 +38,24 @@ impl Model {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Model`] where it is not whole or not ONNX, [`ErrorKind::Contract`] where
-    /// it carries no contract or one that makes no sense, and [`ErrorKind::Version`] where the contract is of another version.
+    /// it carries no contract or one that makes no sense, [`ErrorKind::Version`] where the contract is of another version, and [`ErrorKind::Tampered`]
+    /// where graph or contract are not those that the file's hash was made of.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Verification::Hash)
+    }
+
+    /// Like [`Model::open`], with a say in whether the file's hash must be right.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(path: impl AsRef<Path>, verification: Verification) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| {
             Error::new(ErrorKind::Io, "the model cannot be read")
                 .at_path(path)
                 .caused_by(e)
         })?;
-        Self::from_bytes(bytes, path)
+        Self::from_bytes_with(bytes, path, verification)
     }
 
     /// Like [`Model::open`] for the bytes of an ONNX file; `path` only names it in messages.
@@ -38,8 +63,20 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], without [`ErrorKind::Io`].
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>, path: impl Into<PathBuf>) -> Result<Self> {
+        Self::from_bytes_with(bytes, path, Verification::Hash)
+    }
+
+    /// Like [`Model::from_bytes`], with a say in whether the file's hash must be right.
+    ///
+    /// # Errors
+    /// As [`Model::from_bytes`].
+    pub fn from_bytes_with(
+        bytes: impl Into<Arc<[u8]>>,
+        path: impl Into<PathBuf>,
+        verification: Verification,
+    ) -> Result<Self> {
         let (bytes, path) = (bytes.into(), path.into());
-        match contract_of(&bytes) {
+        match contract_of(&bytes, verification) {
             Ok(contract) => Ok(Self {
                 path,
                 bytes,
@@ -107,6 +144,14 @@ impl ModelFolder {
     /// # Errors
     /// Those of [`Model::open`] and [`Model::expect_kind`], and [`ErrorKind::Shape`] where the two models are for images of different shapes.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(folder, Verification::Hash)
+    }
+
+    /// Like [`ModelFolder::open`], with a say in whether the files' hashes must be right.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::open`].
+    pub fn open_with(folder: impl AsRef<Path>, verification: Verification) -> Result<Self> {
         let folder = folder.as_ref();
         let step_path = folder.join("step.onnx");
         if !step_path.is_file() {
@@ -120,11 +165,11 @@ impl ModelFolder {
                 })
                 .advise("write one with `export onnx CHECKPOINT -o DIR`"));
         }
-        let step = Model::open(step_path)?;
+        let step = Model::open_with(step_path, verification)?;
         step.expect_kind(Kind::Step)?;
         let classifier_path = folder.join("classifier.onnx");
         let classifier = if classifier_path.exists() {
-            let classifier = Model::open(classifier_path)?;
+            let classifier = Model::open_with(classifier_path, verification)?;
             classifier.expect_kind(Kind::Classifier)?;
             expect_same_image(&step, &classifier)?;
             Some(classifier)
@@ -167,15 +212,12 @@ pub(crate) fn expect_same_image(step: &Model, classifier: &Model) -> Result<()> 
 /// The parts of ONNX's `ModelProto` that are read here; the rest is skipped without being stored.
 #[derive(Clone, PartialEq, Message)]
 struct ModelHeader {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphHeader>,
+    /// The bytes of the graph, which are those of the file and no copy.
+    #[prost(bytes = "bytes", optional, tag = "7")]
+    graph: Option<Bytes>,
     #[prost(message, repeated, tag = "14")]
     metadata: Vec<MetadataEntry>,
 }
-
-/// A `GraphProto` of which only the presence matters.
-#[derive(Clone, PartialEq, Message)]
-struct GraphHeader {}
 
 /// ONNX's `StringStringEntryProto`.
 #[derive(Clone, PartialEq, Message)]
@@ -186,21 +228,28 @@ struct MetadataEntry {
     value: String,
 }
 
-fn contract_of(bytes: &[u8]) -> Result<Contract> {
+fn contract_of(bytes: &Arc<[u8]>, verification: Verification) -> Result<Contract> {
     let not_onnx = || {
         Error::new(ErrorKind::Model, "the file is not a whole ONNX model")
             .advise("it may be cut off or of another format: copy or export it again")
     };
-    let header = ModelHeader::decode(bytes).map_err(|e| not_onnx().caused_by(e))?;
-    if header.graph.is_none() {
+    let header = ModelHeader::decode(Bytes::from_owner(Arc::clone(bytes)));
+    let header = header.map_err(|e| not_onnx().caused_by(e))?;
+    let Some(graph) = &header.graph else {
         return Err(not_onnx().expected("a graph").but_got("none"));
-    }
+    };
     let mut contracts = header
         .metadata
         .iter()
         .filter(|entry| entry.key == CONTRACT_KEY);
     match (contracts.next(), contracts.next()) {
-        (Some(entry), None) => Contract::parse(&entry.value),
+        (Some(entry), None) => {
+            let contract = Contract::parse(&entry.value)?;
+            if verification == Verification::Hash {
+                verify(&header, graph, &entry.value)?;
+            }
+            Ok(contract)
+        }
         (None, _) => Err(
             Error::new(ErrorKind::Contract, "the ONNX model carries no contract")
                 .expected(format!("a metadata entry `{CONTRACT_KEY}`"))
@@ -214,6 +263,30 @@ fn contract_of(bytes: &[u8]) -> Result<Contract> {
         .expected(format!("one metadata entry `{CONTRACT_KEY}`"))
         .advise(HOW_TO_EXPORT)),
     }
+}
+
+/// Nothing where the file has no hash, or that of this graph and contract.
+fn verify(header: &ModelHeader, graph: &[u8], contract: &str) -> Result<()> {
+    let Some(stated) = header.metadata.iter().find(|entry| entry.key == HASH_KEY) else {
+        return Ok(());
+    };
+    let hash = Sha256::new()
+        .chain_update(graph)
+        .chain_update(contract)
+        .finalize();
+    let hash = format!("{hash:x}");
+    if stated.value == hash {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Tampered,
+        "the file is not what was exported: its graph or contract was changed",
+    )
+    .expected(format!("SHA-256 {}", stated.value))
+    .but_got(hash)
+    .advise(
+        "get the file again from where it comes; if it was changed on purpose, open it with `Verification::None` (`--no-verify`)",
+    ))
 }
 
 #[cfg(test)]
@@ -283,6 +356,48 @@ pub(crate) mod tests {
         let model = open(&contract()).unwrap();
         assert_eq!(model.contract().network_name(), Some("fixture"));
         assert_eq!(model.contract().purification, None);
+    }
+
+    #[test]
+    fn files_that_are_not_what_their_hash_was_made_of_are_refused() {
+        let contract = contract().to_string();
+        let graph = ModelHeader::decode(&std::fs::read(fixture("bare.onnx")).unwrap()[..]);
+        let hash = Sha256::new()
+            .chain_update(graph.unwrap().graph.unwrap())
+            .chain_update(&contract)
+            .finalize();
+        let file = |stated: String, contract: &str| {
+            let mut bytes = with_entry(CONTRACT_KEY, contract);
+            let entry = MetadataEntry {
+                key: HASH_KEY.into(),
+                value: stated,
+            };
+            let header = ModelHeader {
+                graph: None,
+                metadata: vec![entry],
+            };
+            bytes.extend(header.encode_to_vec());
+            bytes
+        };
+        let hash = format!("{hash:x}");
+        assert!(Model::from_bytes(file(hash.clone(), &contract), "a.onnx").is_ok());
+        let mut flipped = file(hash.clone(), &contract);
+        // The last byte of an initialiser: the minimum 0.5 in the last pixel.
+        let pixel = 0.5_f32.to_le_bytes();
+        let place = flipped.windows(4).rposition(|window| window == pixel);
+        flipped[place.unwrap()] ^= 1;
+        let other_contract = contract.replace("fixture", "another");
+        for tampered in [
+            file("0".repeat(64), &contract),
+            file(hash, &other_contract),
+            flipped,
+        ] {
+            let error = Model::from_bytes(tampered.clone(), "a.onnx").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Tampered);
+            assert!(error.to_string().contains("`a.onnx`"), "{error}");
+            let unverified = Model::from_bytes_with(tampered, "a.onnx", Verification::None);
+            assert!(unverified.is_ok());
+        }
     }
 
     #[test]

@@ -165,3 +165,22 @@ fn steps_of_joint_potentials_agree_on_every_backend() {
     check(step.clone(), &graph, &all_weights, &inputs, "x_next");
     check(step, &graph, &all_weights, &inputs, "gradient_norm");
 }
+
+/// Each of some bytes changed by one bit, all over the graph and the contract: the runtime either cannot read the file or says that it was tampered with.
+#[test]
+fn exported_files_are_opened_as_they_are_and_refused_when_changed() {
+    let (_, network) = free_form(Activation::Silu);
+    let own = weights(&network, 1);
+    let files = exported_files(&Header::new(network), &own, &Settings::default()).unwrap();
+    for file in files {
+        let bytes = file.model.to_bytes();
+        Model::from_bytes(bytes.clone(), file.name).unwrap();
+        let start = bytes.len() / 100;
+        for place in (start..bytes.len() - 100).step_by(bytes.len() / 97) {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            let opened = Model::from_bytes(changed, file.name);
+            assert!(opened.is_err(), "{}: byte {place}", file.name);
+        }
+    }
+}

@@ -6,9 +6,11 @@ use std::io::{self, Write};
 
 use half::{bf16, f16};
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use super::inspect::{Inspection, inspect_model};
 use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
+use crate::contract::{HASH_KEY, METADATA_KEY};
 use crate::error::Error;
 use crate::graph::DType;
 use crate::tensor::Tensor;
@@ -102,14 +104,23 @@ impl Model {
     pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         let [before, after] = model_parts(&self.frame);
         out.write_all(&before.encode_to_vec())?;
-        let [before_graph, after_graph] = graph_parts(&self.frame);
         write_field(out, tag::GRAPH, self.graph_bytes())?;
-        out.write_all(&before_graph.encode_to_vec())?;
+        let mut hashed = Hashed {
+            out: &mut *out,
+            hash: Sha256::new(),
+        };
+        self.write_graph_to(&mut hashed)?;
+        let hash = hashed.hash;
+        out.write_all(&with_hash(after, hash).encode_to_vec())
+    }
+
+    fn write_graph_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let [before, after] = graph_parts(&self.frame);
+        out.write_all(&before.encode_to_vec())?;
         for initializer in &self.initializers {
             write_field(out, tag::INITIALIZER, initializer.size_bytes())?;
             initializer.write_to(out)?;
         }
-        out.write_all(&after_graph.encode_to_vec())?;
         out.write_all(&after.encode_to_vec())
     }
 
@@ -204,6 +215,46 @@ fn model_parts(frame: &ModelProto) -> [ModelProto; 2] {
         ..ModelProto::default()
     };
     [before, after]
+}
+
+/// What goes through to a writer, hashed on its way.
+struct Hashed<'a> {
+    out: &'a mut dyn Write,
+    hash: Sha256,
+}
+
+impl Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_written = self.out.write(bytes)?;
+        self.hash.update(&bytes[..n_written]);
+        Ok(n_written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// An entry for the hash that [`with_hash`] fills in.
+pub(super) fn hash_entry() -> StringStringEntryProto {
+    StringStringEntryProto {
+        key: Some(HASH_KEY.to_string()),
+        value: Some("0".repeat(2 * Sha256::output_size())),
+    }
+}
+
+/// Fills in the hash of a graph and of the contract behind it.
+fn with_hash(mut after: ModelProto, mut hash: Sha256) -> ModelProto {
+    let entries = after.metadata_props.iter();
+    for contract in entries.filter(|entry| entry.key() == METADATA_KEY) {
+        hash.update(contract.value());
+    }
+    let hash = format!("{:x}", hash.finalize());
+    let entries = after.metadata_props.iter_mut();
+    for entry in entries.filter(|entry| entry.key() == HASH_KEY) {
+        entry.value = Some(hash.clone());
+    }
+    after
 }
 
 /// What stands in the graph before its initialisers, and what behind them.
@@ -405,6 +456,27 @@ mod tests {
         let model = Model::new(frame(), initializers).unwrap();
         assert!(model.to_bytes() == wanted, "the bytes differ");
         assert_eq!(model.size_bytes(), wanted.len() as u64);
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_graph_and_the_contract() {
+        let mut frame = frame();
+        frame.metadata_props.push(StringStringEntryProto {
+            key: text(METADATA_KEY),
+            value: text("the contract"),
+        });
+        frame.metadata_props.push(hash_entry());
+        let initializers = vec![Initializer::shared("long", &long(), DType::F32)];
+        let bytes = Model::new(frame, initializers).unwrap().to_bytes();
+        let written = ModelProto::decode(&bytes[..]).unwrap();
+        let graph = written.graph.unwrap().encode_to_vec();
+        let hash = Sha256::new()
+            .chain_update(graph)
+            .chain_update("the contract")
+            .finalize();
+        let entries = written.metadata_props;
+        let entry = entries.iter().find(|entry| entry.key() == HASH_KEY);
+        assert_eq!(entry.unwrap().value(), format!("{hash:x}"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Initializer, Model};
+use super::model::{Initializer, Model, hash_entry};
 use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -132,10 +132,13 @@ pub fn model(
             domain: Some(String::new()),
             version: Some(opset.number()),
         }],
-        metadata_props: vec![StringStringEntryProto {
-            key: Some(METADATA_KEY.to_string()),
-            value: Some(contract_json),
-        }],
+        metadata_props: vec![
+            StringStringEntryProto {
+                key: Some(METADATA_KEY.to_string()),
+                value: Some(contract_json),
+            },
+            hash_entry(),
+        ],
         graph: Some(graph),
         ..ModelProto::default()
     };

@@ -47,7 +47,7 @@ use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{TensorProto, ValueInfoProto, type_proto};
 use super::{Batch, Documentation};
 use crate::checkpoint::sha256;
-use crate::contract::METADATA_KEY;
+use crate::contract::{HASH_KEY, METADATA_KEY};
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::tensor::Tensors;
@@ -264,7 +264,7 @@ fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Documentation {
             .map(|input| (input.name().to_string(), input.doc_string().to_string()))
             .collect(),
         entries: entries
-            .filter(|entry| entry.key() != METADATA_KEY)
+            .filter(|entry| ![METADATA_KEY, HASH_KEY].contains(&entry.key()))
             .map(|entry| (entry.key().to_string(), entry.value().to_string()))
             .collect(),
     }
