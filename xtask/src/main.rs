@@ -17,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask demo           learn, export, attack and purify on real digits
   cargo xtask test           everything that a change has to pass
   cargo xtask bench gradient one gradient on ONNX Runtime against PyTorch
+  cargo xtask bench latency  one Langevin step of the runtime against PyTorch
 
 Building only the runtime and the exporter needs no set-up:
   cargo build --release -p ebm-export -p ebm-runtime";
@@ -33,6 +34,17 @@ const BENCH_HELP: &str = "Examples:
 
 Variables:
   EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
+
+Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
+
+const LATENCY_HELP: &str = "Examples:
+  cargo xtask bench latency                     all cases (about 30 minutes); writes benches/results/latency.{json,md,svg}
+  cargo xtask bench latency --quick             one case, to see that everything works
+  cargo xtask bench latency --json rows.json    the rows in a file of yours as well
+
+Variables:
+  EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
+  ORT_DYLIB_PATH      the library of ONNX Runtime for the backend ort [default: that of `cargo xtask setup`]
 
 Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
 
@@ -84,6 +96,16 @@ enum Benchmark {
         #[arg(long)]
         quick: bool,
     },
+    /// Time whole Langevin steps of the runtime against PyTorch eager, torch.compile and ONNX Runtime from Python, after comparing all with f64
+    #[command(after_help = LATENCY_HELP)]
+    Latency {
+        /// Write the rows to this file as well
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// One case and few rounds; nothing is written below benches/results
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -107,6 +129,10 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(Benchmark::Gradient { json, quick }) => {
             let effort = if quick { Effort::Quick } else { Effort::Full };
             bench::gradient(&surroundings, effort, json.as_deref())
+        }
+        Task::Bench(Benchmark::Latency { json, quick }) => {
+            let effort = if quick { Effort::Quick } else { Effort::Full };
+            bench::latency(&surroundings, effort, json.as_deref())
         }
     }
 }

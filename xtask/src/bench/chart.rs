@@ -12,22 +12,20 @@ const GAP: f64 = 14.0;
 /// Where bars begin; the names of the forms stand to the left.
 const LEFT: f64 = 270.0;
 /// Room for the text behind the longest bar.
-const RIGHT: f64 = 170.0;
-const COLOURS: [&str; 4] = ["#9aa0a6", "#6f7d8c", "#7fb3d5", "#1f77b4"];
+const RIGHT: f64 = 220.0;
+const COLOURS: [&str; 6] = [
+    "#9aa0a6", "#84909b", "#6f7d8c", "#a9cce3", "#1f77b4", "#7fb3d5",
+];
 
 /// The picture.
-pub fn svg(report: &Report) -> String {
-    let longest = report
-        .rows
-        .iter()
-        .map(|row| row.ratio_to_pytorch_eager)
-        .fold(1.0, f64::max);
+pub fn svg<R: Row>(report: &Report<R>) -> String {
+    let longest = report.rows.iter().map(R::ratio).fold(1.0, f64::max);
     let scale = (WIDTH - LEFT - RIGHT) / longest;
     let mut body = text(
         16.0,
         26.0,
         17,
-        "One gradient: times faster than PyTorch eager",
+        &format!("{}: times faster than PyTorch eager", R::TITLE),
     );
     body += &text(16.0, 46.0, 12, &report.surroundings());
     let mut top = HEAD;
@@ -46,20 +44,20 @@ pub fn svg(report: &Report) -> String {
     )
 }
 
-fn title(row: &Row) -> String {
-    format!(
-        "{} of width {}, batch {}, threads: {}",
-        row.network, row.width, row.batch, row.threads
-    )
+fn title<R: Row>(row: &R) -> String {
+    let (network, width, batch, threads) = row.case();
+    format!("{network} of width {width}, batch {batch}, threads: {threads}")
 }
 
-fn bar(row: &Row, colour: &str, top: f64, scale: f64) -> String {
-    let length = row.ratio_to_pytorch_eager * scale;
+fn bar<R: Row>(row: &R, colour: &str, top: f64, scale: f64) -> String {
+    let length = row.ratio() * scale;
     let label = format!(
-        "{:.2}×, {:.2} ms per image",
-        row.ratio_to_pytorch_eager, row.milliseconds
+        "{:.2}×, {:.3} {}",
+        row.ratio(),
+        row.milliseconds(),
+        R::UNIT.replace("milliseconds", "ms")
     );
-    let mut bar = text(32.0, top + 13.0, 12, &row.form);
+    let mut bar = text(32.0, top + 13.0, 12, row.form());
     writeln!(
         bar,
         "<rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>",

@@ -5,12 +5,30 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// One form of the gradient in one case.
+/// A measured form in one case, as one benchmark spells it.
+pub trait Row: Clone + Serialize + DeserializeOwned {
+    /// What is measured, for titles.
+    const TITLE: &'static str;
+    /// The unit, for tables.
+    const UNIT: &'static str;
+
+    /// Network, width, batch and threads.
+    fn case(&self) -> (&str, usize, usize, usize);
+    /// What was timed.
+    fn form(&self) -> &str;
+    /// Median over the rounds.
+    fn milliseconds(&self) -> f64;
+    /// How many times faster than PyTorch's autograd of the network as described, in the same rounds.
+    fn ratio(&self) -> f64;
+}
+
+/// One form of the gradient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Row {
+pub struct GradientRow {
     pub network: String,
     /// Channels behind the stem.
     pub width: usize,
@@ -22,35 +40,94 @@ pub struct Row {
     pub milliseconds: f64,
     /// Lower and upper quartile of the same.
     pub quartiles: [f64; 2],
-    /// How many times faster than PyTorch's autograd of the network as described, in the same rounds.
     pub ratio_to_pytorch_eager: f64,
     /// Relative L2 difference from the gradient in f64, the median over images.
     pub gradient_error: f64,
 }
 
+impl Row for GradientRow {
+    const TITLE: &'static str = "One gradient";
+    const UNIT: &'static str = "milliseconds per image";
+
+    fn case(&self) -> (&str, usize, usize, usize) {
+        (&self.network, self.width, self.batch, self.threads)
+    }
+
+    fn form(&self) -> &str {
+        &self.form
+    }
+
+    fn milliseconds(&self) -> f64 {
+        self.milliseconds
+    }
+
+    fn ratio(&self) -> f64 {
+        self.ratio_to_pytorch_eager
+    }
+}
+
+/// One way to take Langevin steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyRow {
+    pub network: String,
+    /// Channels behind the stem.
+    pub width: usize,
+    /// Engine and form of the step.
+    pub backend: String,
+    pub threads: usize,
+    pub batch: usize,
+    /// Median over the rounds.
+    pub milliseconds_per_image_step: f64,
+    /// Lower and upper quartile of the same.
+    pub quartiles: [f64; 2],
+    pub ratio_to_pytorch_eager: f64,
+}
+
+impl Row for LatencyRow {
+    const TITLE: &'static str = "One Langevin step with noise and update";
+    const UNIT: &'static str = "milliseconds per image and step";
+
+    fn case(&self) -> (&str, usize, usize, usize) {
+        (&self.network, self.width, self.batch, self.threads)
+    }
+
+    fn form(&self) -> &str {
+        &self.backend
+    }
+
+    fn milliseconds(&self) -> f64 {
+        self.milliseconds_per_image_step
+    }
+
+    fn ratio(&self) -> f64 {
+        self.ratio_to_pytorch_eager
+    }
+}
+
 /// All rows of one measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Report {
+pub struct Report<R> {
     pub date: String,
     pub machine: String,
     /// Program or library → its version.
     pub versions: BTreeMap<String, String>,
     /// Samples behind each median.
     pub rounds: usize,
-    pub rows: Vec<Row>,
+    pub rows: Vec<R>,
 }
 
-impl Report {
+impl<R: Row> Report<R> {
     /// The report of one case.
-    pub fn read(path: &Path) -> Result<Report> {
+    pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("could not read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
     }
 
     /// The rows of all under the head of the first.
-    pub fn merged(reports: Vec<Report>) -> Result<Report> {
+    pub fn merged(reports: Vec<Self>) -> Result<Self> {
         reports
             .into_iter()
             .reduce(|mut merged, report| {
@@ -67,10 +144,8 @@ impl Report {
     }
 
     /// The rows of each case in turn.
-    pub fn cases(&self) -> impl Iterator<Item = &[Row]> {
-        self.rows.chunk_by(|a, b| {
-            (&a.network, a.width, a.batch, a.threads) == (&b.network, b.width, b.batch, b.threads)
-        })
+    pub fn cases(&self) -> impl Iterator<Item = &[R]> {
+        self.rows.chunk_by(|a, b| a.case() == b.case())
     }
 
     /// Date, machine and versions in one line.
@@ -90,20 +165,21 @@ impl Report {
             .next()
             .into_iter()
             .flatten()
-            .map(|row| row.form.as_str())
+            .map(R::form)
             .collect();
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let head = ["network", "width", "batch", "threads"]
             .into_iter()
             .chain(forms)
-            .chain(["largest gradient error"])
             .map(String::from)
             .collect::<Vec<_>>();
         let rule = vec!["---".to_string(); head.len()];
         let cases: String = self.cases().map(|rows| line(cells(rows))).collect();
         format!(
-            "One gradient in milliseconds per image, medians of {} interleaved rounds; in brackets how many times faster than PyTorch eager.\n\
+            "{} in {}, medians of {} interleaved rounds; in brackets how many times faster than PyTorch eager.\n\
              {}\n\n{}{}{cases}",
+            R::TITLE,
+            R::UNIT,
             self.rounds,
             self.surroundings(),
             line(head),
@@ -112,23 +188,15 @@ impl Report {
     }
 }
 
-fn cells(rows: &[Row]) -> Vec<String> {
-    let case = &rows[0];
-    let error = rows
+fn cells<R: Row>(rows: &[R]) -> Vec<String> {
+    let (network, width, batch, threads) = rows[0].case();
+    let numbers = [width, batch, threads].map(|number| number.to_string());
+    let forms = rows
         .iter()
-        .map(|row| row.gradient_error)
-        .fold(0.0, f64::max);
-    let numbers = [case.width, case.batch, case.threads].map(|number| number.to_string());
-    let forms = rows.iter().map(|row| {
-        format!(
-            "{:.2} ({:.2})",
-            row.milliseconds, row.ratio_to_pytorch_eager
-        )
-    });
-    std::iter::once(case.network.clone())
+        .map(|row| format!("{:.3} ({:.2})", row.milliseconds(), row.ratio()));
+    std::iter::once(network.to_string())
         .chain(numbers)
         .chain(forms)
-        .chain([format!("{error:.1e}")])
         .collect()
 }
 
@@ -136,8 +204,8 @@ fn cells(rows: &[Row]) -> Vec<String> {
 pub(super) mod tests {
     use super::*;
 
-    pub fn measured() -> Report {
-        let row = |batch, form: &str, milliseconds| Row {
+    pub fn measured() -> Report<GradientRow> {
+        let row = |batch, form: &str, milliseconds| GradientRow {
             network: "sngan32".to_string(),
             width: 256,
             batch,
@@ -167,9 +235,9 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.json");
         measured().write(&path).unwrap();
-        assert_eq!(Report::read(&path).unwrap(), measured());
+        assert_eq!(Report::<GradientRow>::read(&path).unwrap(), measured());
         fs::write(&path, "{}").unwrap();
-        let error = Report::read(&path).unwrap_err().to_string();
+        let error = Report::<GradientRow>::read(&path).unwrap_err().to_string();
         assert!(error.contains("rows.json is no report"), "{error}");
     }
 
@@ -180,10 +248,10 @@ pub(super) mod tests {
         assert_eq!(
             lines,
             [
-                "| network | width | batch | threads | pytorch eager | onnxruntime | largest gradient error |",
-                "| --- | --- | --- | --- | --- | --- | --- |",
-                "| sngan32 | 256 | 1 | 1 | 40.00 (1.00) | 16.00 (2.50) | 1.0e-6 |",
-                "| sngan32 | 256 | 8 | 1 | 40.00 (1.00) | 20.00 (2.00) | 1.0e-6 |",
+                "| network | width | batch | threads | pytorch eager | onnxruntime |",
+                "| --- | --- | --- | --- | --- | --- |",
+                "| sngan32 | 256 | 1 | 1 | 40.000 (1.00) | 16.000 (2.50) |",
+                "| sngan32 | 256 | 8 | 1 | 40.000 (1.00) | 20.000 (2.00) |",
             ]
         );
     }
@@ -196,6 +264,6 @@ pub(super) mod tests {
             ..whole.clone()
         };
         assert_eq!(Report::merged(vec![part(0..2), part(2..4)]).unwrap(), whole);
-        assert!(Report::merged(vec![]).is_err());
+        assert!(Report::<GradientRow>::merged(vec![]).is_err());
     }
 }

@@ -129,14 +129,18 @@ if [ "$1" = -c ]; then
   exit 0
 fi
 echo "$*" >> "$FIXTURE/steps"
+case $* in
+  *latency.py*) fields='"backend": "ebm-runtime, ort", "milliseconds_per_image_step": 2.0' ;;
+  *) fields='"form": "onnxruntime", "milliseconds": 2.0, "gradient_error": 1e-6' ;;
+esac
 while [ $# -gt 0 ]; do
   case $1 in --output) output=$2 ;; --name) name=$2 ;; --batch) batch=$2 ;; --threads) threads=$2 ;; esac
   shift
 done
 cat > "$output" <<ROWS
 {"date": "2026-01-31", "machine": "none", "versions": {"torch": "2"}, "rounds": 1, "rows": [
-  {"network": "$name", "width": 4, "batch": $batch, "threads": $threads, "form": "onnxruntime", "milliseconds": 2.0,
-   "quartiles": [2.0, 2.0], "ratio_to_pytorch_eager": 1.0, "gradient_error": 1e-6}]}
+  {"network": "$name", "width": 4, "batch": $batch, "threads": $threads, $fields,
+   "quartiles": [2.0, 2.0], "ratio_to_pytorch_eager": 1.0}]}
 ROWS
 "#;
 
@@ -168,7 +172,7 @@ fn a_benchmark_keeps_table_chart_and_rows() {
     assert!(kept.contains("sngan128"), "{kept}");
     let table = fs::read_to_string(results.join("gradient.md")).unwrap();
     assert!(
-        table.contains("| sngan64 | 4 | 1 | 2 | 2.00 (1.00) |"),
+        table.contains("| sngan64 | 4 | 1 | 2 | 2.000 (1.00) |"),
         "{table}"
     );
     assert!(results.join("gradient.svg").is_file());
@@ -179,6 +183,31 @@ fn a_benchmark_keeps_table_chart_and_rows() {
         "{:?}",
         steps(&fixture)
     );
+}
+
+#[test]
+fn the_latency_benchmark_measures_every_width_batch_and_number_of_threads() {
+    let (fixture, surroundings) = bench_fixture("");
+    let rows = fixture.folder().join("rows.json");
+    bench::latency(&surroundings, Effort::Full, Some(&rows)).unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(rows).unwrap()).unwrap();
+    assert_eq!(kept["rows"].as_array().unwrap().len(), 24);
+    let results = fixture.clone().join("benches/results");
+    let table = fs::read_to_string(results.join("latency.md")).unwrap();
+    assert!(
+        table.contains("| sngan64 | 4 | 64 | 2 | 2.000 (1.00) |"),
+        "{table}"
+    );
+    assert!(results.join("latency.svg").is_file());
+    let steps = steps(&fixture);
+    let cases = [
+        "export init sngan32 --width 64 -o target/bench-latency/sngan32-64/checkpoint",
+        "build --release -p ebm-runtime --features ort",
+    ];
+    for case in cases {
+        let found = steps.iter().any(|step| step.starts_with(case));
+        assert!(found, "no `{case}` in {steps:#?}");
+    }
 }
 
 #[test]

@@ -21,8 +21,10 @@ pub enum Command {
     Classify(ClassifyArguments),
     /// Print the contract of the models in a folder
     Info(InfoArguments),
+    /// Measure how long purification takes on this machine
+    Bench(BenchArguments),
     /// List the backends, with the reason where one is missing
-    Backends,
+    Backends(BackendsArguments),
 }
 
 #[derive(Args)]
@@ -82,6 +84,46 @@ pub struct InfoArguments {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  purify bench --model model
+  purify bench --model model --backend ort --batch 1,8,64 --threads 1,2,4 --json latency.json
+
+A sample is a run of all steps of a batch; p50, p95 and p99 are over samples. Before anything is timed, the chains
+must stay finite and a batch must give what its images give one by one.")]
+pub struct BenchArguments {
+    /// Folder with step.onnx, as `export onnx` writes it
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Numbers of images that are purified together
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
+    pub batch: Vec<usize>,
+    /// Numbers of threads
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2")]
+    pub threads: Vec<usize>,
+    /// Langevin steps of a sample
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    pub steps: usize,
+    /// Seconds for each batch on each number of threads
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Write the figures to this file too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Answer lines on standard input with single samples of the first batch and number of threads
+    #[arg(long, hide = true)]
+    pub on_request: bool,
+    #[command(flatten)]
+    pub backend: BackendArguments,
+}
+
+#[derive(Args)]
+pub struct BackendsArguments {
+    /// Shared library of ONNX Runtime, before ORT_DYLIB_PATH and the system's
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub struct ImageArguments {
     /// PNG files, or folders that are searched for them
     #[arg(required = true, value_name = "IMAGES_OR_FOLDER")]
@@ -109,34 +151,65 @@ pub struct PurificationArguments {
     /// Seed of the noise
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Backend that runs the model: tract or ort
-    #[arg(long, value_name = "NAME", default_value_t)]
-    pub backend: Backend,
-    /// Shared library of ONNX Runtime for the backend ort, before ORT_DYLIB_PATH and the system's
-    #[arg(long, value_name = "FILE")]
-    pub onnxruntime: Option<PathBuf>,
     /// Number of threads; all of the machine's by default
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Images that run together; changes the speed only
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
+    #[command(flatten)]
+    pub backend: BackendArguments,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Backend")]
+pub struct BackendArguments {
+    /// What runs the model: tract, ort, ort-cuda, ort-tensorrt, ort-xnnpack, ort-coreml or ort-directml
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub backend: Backend,
+    /// Shared library of ONNX Runtime for the backends ort…, before ORT_DYLIB_PATH and the system's
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
+    /// Let parts of the model that a backend ort-… does not know run on the CPU
+    #[arg(long)]
+    pub allow_fallback: bool,
+    /// Number of the card for backends that run on one
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub device: u32,
+    /// Folder in which ort-tensorrt keeps its engines, so that only the first start is slow
+    #[arg(long, value_name = "DIR")]
+    pub engine_cache: Option<PathBuf>,
+    /// Let ort-tensorrt compute in f16
+    #[arg(long)]
+    pub f16: bool,
+}
+
+impl BackendArguments {
+    /// The backend with its settings.
+    pub fn backend(&self) -> Backend {
+        let mut backend = self.backend.clone().with_device(self.device);
+        if let Some(library) = &self.onnxruntime {
+            backend = backend.with_library(library);
+        }
+        if self.allow_fallback {
+            backend = backend.allow_fallback();
+        }
+        if let Some(folder) = &self.engine_cache {
+            backend = backend.with_cache(folder);
+        }
+        if self.f16 {
+            backend = backend.with_f16();
+        }
+        backend
+    }
 }
 
 impl PurificationArguments {
-    /// The backend with its library.
-    pub fn backend(&self) -> Backend {
-        match &self.onnxruntime {
-            Some(library) => self.backend.clone().with_library(library),
-            None => self.backend.clone(),
-        }
-    }
-
     /// The purifier of the model with these settings.
     pub fn purifier(&self, model: &Model) -> PurifierBuilder {
         let mut builder = Purifier::builder(model)
             .seed(self.seed)
-            .backend(self.backend());
+            .backend(self.backend.backend());
         if let Some(steps) = self.steps {
             builder = builder.steps(steps);
         }

@@ -23,7 +23,10 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
         .on_progress(bar.on_progress())
         .build()?;
     let steps_per_image = u64::from(purifier.n_steps()) * arguments.replicas as u64;
-    let (backend, n_threads) = (arguments.purification.backend(), purifier.n_threads());
+    let (backend, n_threads) = (
+        arguments.purification.backend.backend(),
+        purifier.n_threads(),
+    );
     let classifier = Classifier::new(models.require_classifier()?, &backend, n_threads)?;
     let defended = DefendedClassifier::new(purifier, classifier, arguments.replicas)?;
 
@@ -73,7 +76,7 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
 }
 
 /// Writes a file under a temporary name and renames it when all is on the disk.
-fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
+pub fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     ebm_runtime::write_atomically(path, format!("{value:#}\n").as_bytes())
-        .with_context(|| format!("`{}`: the answers cannot be written", path.display()))
+        .with_context(|| format!("`{}`: this file cannot be written", path.display()))
 }

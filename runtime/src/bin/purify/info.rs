@@ -8,7 +8,7 @@ use anyhow::Result;
 use ebm_runtime::{Backend, Model, ModelFolder};
 use serde_json::json;
 
-use crate::arguments::InfoArguments;
+use crate::arguments::{BackendsArguments, InfoArguments};
 
 pub fn info(arguments: &InfoArguments) -> Result<ExitCode> {
     let models = ModelFolder::open(&arguments.model)?;
@@ -27,10 +27,14 @@ pub fn info(arguments: &InfoArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn backends() -> Result<ExitCode> {
+pub fn backends(arguments: &BackendsArguments) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     for name in Backend::NAMES {
-        match name.parse::<Backend>()?.check() {
+        let mut backend: Backend = name.parse()?;
+        if let Some(library) = &arguments.onnxruntime {
+            backend = backend.with_library(library);
+        }
+        match backend.check() {
             Ok(()) => writeln!(out, "{name}: available")?,
             Err(error) => writeln!(out, "{name}: missing: {:#}", anyhow::Error::new(error))?,
         }

@@ -1,6 +1,7 @@
 //! The command `purify`: arguments, work, report, exit code.
 
 mod arguments;
+mod bench;
 mod classify;
 mod info;
 mod inputs;
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Classify(arguments) => classify::classify(arguments),
         Command::Info(arguments) => info::info(arguments),
-        Command::Backends => info::backends(),
+        Command::Bench(arguments) => bench::bench(arguments),
+        Command::Backends(arguments) => info::backends(arguments),
     };
     match result {
         Ok(code) => code,

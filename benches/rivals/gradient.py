@@ -4,27 +4,24 @@ All forms compute the gradient of the same function: the network of a checkpoint
 Correctness comes first: each form is compared with the gradient in f64 by PyTorch's autograd, and one that is off ends the program
 before anything is timed. Then the forms take turns, round by round, so that a disturbance of the machine meets all of them.
 
-    rival.py --checkpoint DIR --onnx FILE --raw-onnx FILE --batch 1 --threads 1 --rounds 40 --output rows.json
+    gradient.py --name NAME --checkpoint DIR --onnx FILE --raw-onnx FILE --batch 1 --threads 1 --rounds 40 --output rows.json
 
 Wanted: numpy, onnxruntime, safetensors, torch.
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
 
 import numpy
-import onnxruntime
 import safetensors.torch
 import torch
 
-from networks import energy_of
+from forms import onnxruntime_session, pytorch_gradient
+from machine import surroundings
 
 # Largest median over images of the relative L2 error of a gradient in f32, against f64. A median, since a pre-activation within rounding of
 # zero flips the mask of one image and moves that image's error to 1e-3, on every engine.
@@ -59,30 +56,9 @@ def arguments():
     return parser.parse_args()
 
 
-def pytorch_form(description, weights, algebra, memory_format):
-    """`x [N, C, H, W]` as an array to the gradient as an array, by autograd."""
-    weights = {
-        name: weight.contiguous(memory_format=memory_format) if weight.dim() == 4 else weight
-        for name, weight in weights.items()
-    }
-    dtype = next(iter(weights.values())).dtype
-
-    def gradient(x):
-        x = torch.from_numpy(x).to(dtype).contiguous(memory_format=memory_format).requires_grad_(True)
-        energy = energy_of(description, weights, x, algebra)
-        return torch.autograd.grad(energy.sum(), x)[0].numpy()
-
-    return gradient
-
-
-def onnxruntime_form(path, n_threads):
+def onnxruntime_gradient(path, n_threads):
     """`x [N, C, H, W]` as an array to the gradient as an array, by an exported file."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.intra_op_num_threads = n_threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime_session(path, n_threads)
     return lambda x: session.run(["gradient"], {"x": x})[0]
 
 
@@ -123,16 +99,6 @@ def timed(forms, x, n_rounds):
     return samples
 
 
-def processor():
-    """Name of the processor, for people."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def rows_of(options, description, samples, errors):
     eager = statistics.median(samples[PYTORCH_EAGER])
     for name, values in samples.items():
@@ -160,17 +126,17 @@ def main():
     images = draw.uniform(-1, 1, (max(N_COMPARED, options.batch), channels, size, size)).astype(numpy.float32)
 
     exact_weights = {name: weight.double() for name, weight in weights.items()}
-    exact = pytorch_form(description, exact_weights, "as described", torch.contiguous_format)
+    exact = pytorch_gradient(description, exact_weights, "as described", torch.contiguous_format)
     wanted = numpy.concatenate([exact(image[None]) for image in images[:N_COMPARED]])
 
     forms = dict(
         zip(
             FORMS,
             [
-                pytorch_form(description, weights, "as described", torch.contiguous_format),
-                pytorch_form(description, weights, "rewritten", torch.channels_last),
-                onnxruntime_form(options.raw_onnx, options.threads),
-                onnxruntime_form(options.onnx, options.threads),
+                pytorch_gradient(description, weights, "as described", torch.contiguous_format),
+                pytorch_gradient(description, weights, "rewritten", torch.channels_last),
+                onnxruntime_gradient(options.raw_onnx, options.threads),
+                onnxruntime_gradient(options.onnx, options.threads),
             ],
             strict=True,
         )
@@ -178,13 +144,7 @@ def main():
     errors = checked_errors(forms, images[:N_COMPARED], wanted)
     samples = timed(forms, images[: options.batch], options.rounds)
     result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
+        **surroundings(),
         "rounds": options.rounds,
         "rows": list(rows_of(options, description, samples, errors)),
     }

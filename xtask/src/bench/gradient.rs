@@ -1,35 +1,18 @@
 //! `cargo xtask bench gradient`: one gradient on ONNX Runtime against PyTorch.
 
-mod chart;
-mod report;
-
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::step::{self, Step};
+use super::report::GradientRow;
+use super::{Effort, Plan};
+use crate::step::Step;
 use crate::surroundings::Surroundings;
-use crate::tool;
-use report::Report;
 
-/// Where checkpoints, exported files and the rows of single cases go, below the root of the clone.
 const WORK: &str = "target/bench-gradient";
 
-/// Where results are kept, below the root of the clone.
-const RESULTS: &str = "benches/results";
-
 /// The program that times one case.
-const RIVAL: &str = "benches/gradient/rival.py";
-
-/// How thoroughly to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
-    /// Every case, many rounds; table, chart and rows become files below `benches/results`.
-    Full,
-    /// One case, few rounds; no result is kept.
-    Quick,
-}
+const RIVAL: &str = "benches/rivals/gradient.py";
 
 /// One network at one batch and number of threads.
 #[derive(Debug, Clone, Copy)]
@@ -60,69 +43,38 @@ const CASES: &[Case] = &[
     case("sngan128, batch 1, 2 threads", "sngan128", 1, 2),
 ];
 
-impl Effort {
-    fn cases(self) -> &'static [Case] {
-        match self {
-            Effort::Full => CASES,
-            Effort::Quick => &CASES[..1],
-        }
-    }
-
-    fn rounds(self) -> usize {
-        match self {
-            Effort::Full => 40,
-            Effort::Quick => 7,
-        }
-    }
-}
-
 /// Exports the networks, times all cases, prints the table, and keeps the rows where `json` says.
 pub fn gradient(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
-    let python = tool::rival_python(surroundings)?;
-    let work = surroundings.workspace().join(WORK);
-    if work.exists() {
-        fs::remove_dir_all(&work)
-            .with_context(|| format!("could not remove {}", work.display()))?;
-    }
-    fs::create_dir_all(&work).with_context(|| format!("could not make {}", work.display()))?;
-    step::run_all(surroundings, &steps(surroundings, &python, effort))?;
-    let report = effort
-        .cases()
-        .iter()
-        .map(|case| Report::read(&work.join(rows_file(case))))
-        .collect::<Result<Vec<_>>>()
-        .and_then(Report::merged)?;
-    println!("\n{}", report.table());
-    if let Some(path) = json {
-        report.write(path)?;
-    }
+    let python = super::python(surroundings)?;
+    let plan = Plan {
+        name: "gradient",
+        work: WORK.to_string(),
+        steps: steps(surroundings, &python, effort),
+        rows: cases(effort).iter().map(rows_file).collect(),
+    };
+    super::run::<GradientRow>(surroundings, &plan, effort, json)
+}
+
+fn cases(effort: Effort) -> &'static [Case] {
     match effort {
-        Effort::Full => keep(&report, &surroundings.workspace().join(RESULTS)),
-        Effort::Quick => Ok(()),
+        Effort::Full => CASES,
+        Effort::Quick => &CASES[..1],
     }
 }
 
-fn keep(report: &Report, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
-    report.write(&folder.join("gradient.json"))?;
-    for (name, text) in [
-        ("gradient.md", report.table()),
-        ("gradient.svg", chart::svg(report)),
-    ] {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+fn rounds(effort: Effort) -> usize {
+    match effort {
+        Effort::Full => 40,
+        Effort::Quick => 7,
     }
-    println!("Written: {RESULTS}/gradient.json, gradient.md and gradient.svg");
-    Ok(())
 }
 
 /// The build, three commands per network, and one measurement per case.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step> {
-    let export = surroundings.target().join("release/export");
-    let export = |name, line: String| Step::new(name, export.display().to_string(), &line);
+    let export = |name, line: String| super::program(surroundings, name, "export", &line);
     let mut steps = vec![Step::cargo("build", "build --release -p ebm-export")];
     let mut exported = "";
-    for case in effort.cases() {
+    for case in cases(effort) {
         let network = case.network;
         let folder = format!("{WORK}/{network}");
         if network != exported {
@@ -146,7 +98,7 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step>
         let line = format!(
             "{RIVAL} --name {network} --checkpoint {folder}/checkpoint --onnx {folder}/rewritten/gradient.onnx \
              --raw-onnx {folder}/raw/gradient.onnx --batch {batch} --threads {threads} --rounds {} --output {WORK}/{}",
-            effort.rounds(),
+            rounds(effort),
             rows_file(case)
         );
         steps.push(Step::new(case.title, python, &line));

@@ -1,0 +1,82 @@
+//! `purify bench`.
+
+use predicates::str::contains;
+
+use crate::workbench::{Workbench, fixture};
+
+#[test]
+fn bench_checks_before_it_measures_and_prints_a_line_per_case() {
+    let bench = Workbench::new();
+    let arguments = [
+        "--batch",
+        "1,3",
+        "--threads",
+        "1,2",
+        "--steps",
+        "3",
+        "--seconds",
+        "0.05",
+    ];
+    let mut command = bench.purify(&["bench", "--model"]);
+    command.arg(fixture("digits"));
+    command
+        .args(arguments)
+        .arg("--json")
+        .arg(bench.path("rows.json"));
+    let table = String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap();
+    assert!(table.contains("first image after"), "{table}");
+    let rows: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(bench.path("rows.json")).unwrap()).unwrap();
+    let cases = rows["cases"].as_array().unwrap();
+    let places: Vec<_> = cases
+        .iter()
+        .map(|case| (case["batch"].as_u64(), case["threads"].as_u64()))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            (Some(1), Some(1)),
+            (Some(3), Some(1)),
+            (Some(1), Some(2)),
+            (Some(3), Some(2))
+        ]
+    );
+    for case in cases {
+        let time = case["milliseconds_per_image_step"].as_f64().unwrap();
+        assert!(
+            time > 0.0 && time <= case["p99"].as_f64().unwrap(),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn bench_answers_requests_until_there_are_no_more() {
+    let bench = Workbench::new();
+    let mut command = bench.purify(&["bench", "--on-request", "--steps", "2", "--model"]);
+    command.arg(fixture("digits"));
+    let output = command.write_stdin("sample\nimage\n").assert().success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "ready");
+    assert!(lines[1].parse::<f64>().unwrap() > 0.0);
+    assert_eq!(
+        lines[2]
+            .split(' ')
+            .filter(|x| x.parse::<f32>().is_ok())
+            .count(),
+        64
+    );
+    let mut command = bench.purify(&["bench", "--on-request", "--model"]);
+    command.arg(fixture("digits"));
+    command
+        .write_stdin("tea\n")
+        .assert()
+        .failure()
+        .stderr(contains("got `tea`"));
+    for (option, value) in [("--batch", "0"), ("--threads", "1,0"), ("--steps", "0")] {
+        let mut command = bench.purify(&["bench", option, value, "--model"]);
+        command.arg(fixture("digits"));
+        command.assert().failure().stderr(contains(option));
+    }
+}

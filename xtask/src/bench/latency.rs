@@ -1,0 +1,129 @@
+//! `cargo xtask bench latency`: a whole Langevin step of the runtime against PyTorch and ONNX Runtime from Python.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::report::LatencyRow;
+use super::{Effort, Plan};
+use crate::step::Step;
+use crate::surroundings::Surroundings;
+
+const WORK: &str = "target/bench-latency";
+
+/// The program that times one case.
+const RIVAL: &str = "benches/rivals/latency.py";
+
+const THREADS: [usize; 2] = [1, 2];
+
+/// A network with the steps of a sample at each batch, so that a sample takes some tenths of a second.
+struct Network {
+    name: &'static str,
+    width: usize,
+    /// Batch and steps.
+    batches: &'static [(usize, usize)],
+}
+
+const NETWORKS: &[Network] = &[
+    Network {
+        name: "sngan32",
+        width: 32,
+        batches: &[(1, 40), (8, 10), (64, 3)],
+    },
+    Network {
+        name: "sngan32",
+        width: 64,
+        batches: &[(1, 20), (8, 5), (64, 2)],
+    },
+    Network {
+        name: "sngan32",
+        width: 256,
+        batches: &[(1, 5), (8, 2), (64, 1)],
+    },
+    Network {
+        name: "sngan64",
+        width: 64,
+        batches: &[(1, 5), (8, 2), (64, 1)],
+    },
+];
+
+/// Exports the networks, times all cases, prints the table, and keeps the rows where `json` says.
+pub fn latency(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
+    let python = super::python(surroundings)?;
+    let (steps, rows) = steps(surroundings, &python, effort);
+    let plan = Plan {
+        name: "latency",
+        work: WORK.to_string(),
+        steps,
+        rows,
+    };
+    super::run::<LatencyRow>(surroundings, &plan, effort, json)
+}
+
+/// The build, the exports of each network, and one measurement per case, with the names of the files of rows.
+fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step>, Vec<String>) {
+    let export = |name, line: String| super::program(surroundings, name, "export", &line);
+    let purify = surroundings.target().join("release/purify");
+    let mut steps = vec![
+        Step::cargo("build of the exporter", "build --release -p ebm-export"),
+        Step::cargo(
+            "build of the runtime",
+            "build --release -p ebm-runtime --features ort",
+        ),
+    ];
+    let mut rows = Vec::new();
+    let (networks, batches, threads, rounds) = match effort {
+        Effort::Full => (NETWORKS, usize::MAX, &THREADS[..], 15),
+        Effort::Quick => (&NETWORKS[1..2], 1, &THREADS[..1], 5),
+    };
+    for network in networks {
+        let (name, width) = (network.name, network.width);
+        let folder = format!("{WORK}/{name}-{width}");
+        let file = |kind: &str, options: &str| {
+            format!("onnx {folder}/checkpoint -o {folder}/{kind}{options}")
+        };
+        steps.extend([
+            export(
+                "random weights",
+                format!("init {name} --width {width} -o {folder}/checkpoint"),
+            ),
+            export("export with rewrites", file("rewritten", "")),
+            export("export without rewrites", file("raw", " --raw")),
+        ]);
+        for &(batch, n_steps) in network.batches.iter().take(batches) {
+            for n_threads in threads {
+                let output = format!("{name}-{width}-{batch}-{n_threads}.json");
+                let line = format!(
+                    "{RIVAL} --name {name} --checkpoint {folder}/checkpoint --model {folder}/rewritten --tract-model {folder}/rewritten \
+                     --raw-model {folder}/raw --purify {} --batch {batch} --threads {n_threads} --steps {n_steps} --rounds {rounds} \
+                     --output {WORK}/{output}",
+                    purify.display()
+                );
+                rows.push(output);
+                steps.push(Step::new("measurement", python, &line));
+            }
+        }
+    }
+    (steps, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_is_measured_once_and_has_rows_of_its_own() {
+        let surroundings = Surroundings::new("/clone", []);
+        let (steps, mut rows) = steps(&surroundings, "python3", Effort::Full);
+        let typed: Vec<String> = steps
+            .iter()
+            .map(|step| step.typed(surroundings.workspace()))
+            .collect();
+        let count = |pattern: &str| typed.iter().filter(|line| line.contains(pattern)).count();
+        assert_eq!(count("export init "), NETWORKS.len());
+        assert_eq!(count(RIVAL), 24);
+        rows.sort();
+        rows.dedup();
+        assert_eq!(rows.len(), 24);
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask bench`: what the project exports and runs, against PyTorch.
+
+mod chart;
+mod gradient;
+mod latency;
+mod report;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::step::{self, Step};
+use crate::surroundings::Surroundings;
+use crate::tool;
+pub use gradient::gradient;
+pub use latency::latency;
+use report::{Report, Row};
+
+/// Where results are kept, below the root of the clone.
+const RESULTS: &str = "benches/results";
+
+/// How thoroughly to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Every case, many rounds; table, chart and rows become files below `benches/results`.
+    Full,
+    /// One case, few rounds; no result is kept.
+    Quick,
+}
+
+/// What a benchmark runs, and where its rows are.
+struct Plan {
+    /// Name of the benchmark, and of its files.
+    name: &'static str,
+    /// Where checkpoints, exported files and the rows of single cases go, below the root of the clone.
+    work: String,
+    steps: Vec<Step>,
+    /// Names of the files of rows, below `work`.
+    rows: Vec<String>,
+}
+
+/// Runs a plan, prints the table, and keeps the rows where `json` says.
+fn run<R: Row>(
+    surroundings: &Surroundings,
+    plan: &Plan,
+    effort: Effort,
+    json: Option<&Path>,
+) -> Result<()> {
+    let work = surroundings.workspace().join(&plan.work);
+    if work.exists() {
+        fs::remove_dir_all(&work)
+            .with_context(|| format!("could not remove {}", work.display()))?;
+    }
+    fs::create_dir_all(&work).with_context(|| format!("could not make {}", work.display()))?;
+    step::run_all(surroundings, &plan.steps)?;
+    let reports = plan.rows.iter().map(|file| Report::read(&work.join(file)));
+    let report: Report<R> = reports
+        .collect::<Result<Vec<_>>>()
+        .and_then(Report::merged)?;
+    println!("\n{}", report.table());
+    if let Some(path) = json {
+        report.write(path)?;
+    }
+    match effort {
+        Effort::Full => keep(&report, plan.name, &surroundings.workspace().join(RESULTS)),
+        Effort::Quick => Ok(()),
+    }
+}
+
+fn keep<R: Row>(report: &Report<R>, name: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
+    report.write(&folder.join(format!("{name}.json")))?;
+    for (ending, text) in [("md", report.table()), ("svg", chart::svg(report))] {
+        let path = folder.join(format!("{name}.{ending}"));
+        fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+    }
+    println!("Written: {RESULTS}/{name}.json, {name}.md and {name}.svg");
+    Ok(())
+}
+
+/// A step that runs a program of the release profile.
+fn program(surroundings: &Surroundings, name: &'static str, program: &str, line: &str) -> Step {
+    let path = surroundings.target().join("release").join(program);
+    Step::new(name, path.display().to_string(), line)
+}
+
+/// A python with what the rivals need.
+fn python(surroundings: &Surroundings) -> Result<String> {
+    tool::rival_python(surroundings)
+}
