@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use ebm_runtime::{ImageShape, Images, write_png};
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
@@ -204,4 +205,68 @@ fn defended_classifier_names_the_class_of_each_picture() {
         );
 }
 
-use predicates::prelude::PredicateBooleanExt;
+#[test]
+fn within_a_deadline_says_how_far_it_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    write_png(&input, &halves(1, |_| true), 0).unwrap();
+    for (time, steps) in [("60000", "20 of 20 steps"), ("0", "0 of 20 steps")] {
+        let mut command = program("within_a_deadline");
+        command.arg(model()).arg(&input).arg(&output).arg(time);
+        command.assert().success().stdout(contains(steps));
+    }
+    assert_eq!(
+        std::fs::read(&output).unwrap(),
+        std::fs::read(&input).unwrap()
+    );
+    let mut command = program("within_a_deadline");
+    command.arg(model()).arg(&input).arg(&output).arg("soon");
+    command
+        .assert()
+        .failure()
+        .stderr(contains("number of milliseconds"));
+}
+
+#[test]
+fn outlier_score_finds_the_picture_that_is_unlike_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = folder.path().join("known");
+    std::fs::create_dir(&known).unwrap();
+    // The energy grows with the distance from 0.5 in every pixel.
+    let grey = |name: &Path, value: f32| {
+        write_png(name, &Images::from_vec(SHAPE, vec![value; 64]).unwrap(), 0).unwrap();
+    };
+    for i in 0..20 {
+        grey(&known.join(format!("{i}.png")), 0.3 + i as f32 / 50.0);
+    }
+    let (near, far) = (
+        folder.path().join("near.png"),
+        folder.path().join("far.png"),
+    );
+    grey(&near, 0.45);
+    grey(&far, -0.9);
+    let mut command = program("outlier_score");
+    command.arg(model()).arg(&known).arg(&near).arg(&far);
+    let verdicts = contains("\tknown\n").and(contains("\toutlier\n"));
+    let output = command.assert().success().stdout(verdicts);
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(text.lines().nth(1).unwrap().ends_with("known"), "{text}");
+    let mut command = program("outlier_score");
+    command
+        .arg(model())
+        .arg(folder.path().join("nowhere"))
+        .arg(&near);
+    command.assert().failure().stderr(contains("nowhere"));
+}
+
+#[test]
+fn sample_sheet_has_a_row_for_each_decade() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("sheet.png");
+    let mut command = program("sample_sheet");
+    command.arg(model()).arg(&output).arg("30");
+    let rows = contains("rows after 0, 1, 10, 30 steps");
+    command.assert().success().stdout(rows);
+    let sheet = image::open(&output).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (64, 32));
+}
