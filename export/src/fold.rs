@@ -8,10 +8,69 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayViewD, Axis, IxDyn};
 
-use crate::graph::{DType, Graph, Source, Value, ValueType};
+use crate::error::Error;
+use crate::graph::{DType, Graph, Shape, Source, Value, ValueType};
 use crate::op::{Binary, Op, Operator};
 use crate::reference::{to_array, to_tensor};
 use crate::tensor::Tensor;
+
+/// What a fixed value may cost for every element of the weights and constants of its graph.
+const COST_PER_STORED: Cost = Cost {
+    elements: 4,
+    multiplications: 1024,
+};
+/// What all fixed values together may cost beyond that.
+const COST_BEYOND: Cost = Cost {
+    elements: 1 << 25,
+    multiplications: 1 << 27,
+};
+
+/// What it takes to compute something.
+#[derive(Clone, Copy)]
+struct Cost {
+    elements: usize,
+    multiplications: usize,
+}
+
+/// Refuses a graph whose fixed values are out of proportion to what it stores: a few bytes can ask for more than a machine has.
+///
+/// # Errors
+/// The node with which it is too much.
+pub(crate) fn check_cost(graph: &Graph) -> Result<(), Error> {
+    let is_dynamic = graph.is_dynamic();
+    let size = |value: Value| graph.shape(value).elements_per_image();
+    let is_stored = |value: &Value| graph.operator(*value).is_none() && !is_dynamic[value.0];
+    let n_stored: usize = graph.values().filter(is_stored).map(size).sum();
+    let mut left = COST_BEYOND;
+    for value in graph.values().filter(|value| !is_dynamic[value.0]) {
+        let Some((op, inputs)) = graph.operator(value) else {
+            continue;
+        };
+        let shapes: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
+        let multiplications = op.multiplications(&shapes, graph.shape(value));
+        let after = |left: usize, cost: usize, per_stored: usize| {
+            left.checked_sub(cost.saturating_sub(n_stored.saturating_mul(per_stored)))
+        };
+        let elements = after(left.elements, size(value), COST_PER_STORED.elements);
+        let multiplications = after(
+            left.multiplications,
+            multiplications,
+            COST_PER_STORED.multiplications,
+        );
+        let (Some(elements), Some(multiplications)) = (elements, multiplications) else {
+            let shape = graph.shape(value);
+            let problem = format!(
+                "its result {shape} depends on no input, but is too large to be computed when the weights are bound, of which there are {n_stored} numbers"
+            );
+            return Err(Error::operator(&graph.node(value).name, op.name(), problem));
+        };
+        left = Cost {
+            elements,
+            multiplications,
+        };
+    }
+    Ok(())
+}
 
 /// Computes a graph's fixed values one after the other, and keeps each no longer than another one needs it.
 pub(crate) struct Folding<'a> {
@@ -161,8 +220,38 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::graph::Shape;
-    use crate::op::{Reshape, Reverse, Transpose};
+    use crate::op::{Expand, MatMul, Reshape, Reverse, Transpose};
+
+    /// One number becomes many, or many products.
+    #[test]
+    fn what_is_out_of_proportion_is_refused_before_it_is_computed() {
+        let expanded = |extent: usize| {
+            let mut graph = Graph::new();
+            let one = graph.scalar("one", 1.0);
+            let shape = Shape::fixed(&[extent]);
+            let many = graph.apply("many", Expand { shape }, &[one]).unwrap();
+            graph.set_output("many", many);
+            graph
+        };
+        check_cost(&expanded(1 << 25)).unwrap();
+        let error = check_cost(&expanded(1 << 26)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("node \"many\" (Expand): its result [67108864]"),
+            "{error}"
+        );
+        let squared = |extent: usize| {
+            let mut graph = Graph::new();
+            let weight = graph.weight("w", &[extent]).unwrap();
+            let shape = Shape::fixed(&[extent, extent]);
+            let wide = graph.apply("wide", Expand { shape }, &[weight]).unwrap();
+            let square = graph.apply("square", MatMul, &[wide, wide]).unwrap();
+            graph.set_output("square", square);
+            graph
+        };
+        check_cost(&squared(512)).unwrap();
+        let error = check_cost(&squared(1024)).unwrap_err().to_string();
+        assert!(error.starts_with("node \"square\" (MatMul)"), "{error}");
+    }
 
     /// Elements of all magnitudes, subnormal ones among them.
     fn random(shape: &[usize], rng: &mut ChaCha8Rng) -> Tensor {

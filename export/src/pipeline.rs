@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::fold::Folding;
+use crate::fold::{Folding, check_cost};
 use crate::gradient::gradient;
 use crate::graph::{Graph, Node, Shape};
 use crate::op::Operator;
@@ -27,8 +27,9 @@ pub fn gradient_graph(energy_graph: &Graph, rewrites: &[Rewrite]) -> Result<Grap
 /// Constants are f32: operators of another type stay as they are, and what is made of their results is computed through them.
 ///
 /// # Errors
-/// A weight is missing, has another shape, or holds a value that is not finite.
+/// A weight is missing, has another shape, or holds a value that is not finite; or what depends on the weights alone is out of proportion to them.
 pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
+    check_cost(graph)?;
     let mut folding = Folding::new(graph);
     graph.rebuild(|target, _, value| {
         if !folding.is_fixed(value) {
