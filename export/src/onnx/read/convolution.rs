@@ -276,6 +276,42 @@ mod tests {
         }
     }
 
+    /// A convolution of single pixels may have the batch for an axis of the image, as matrix products have that are written so.
+    #[test]
+    fn the_batch_may_be_an_axis_of_the_image() {
+        let transpose = |perm: &[i64]| vec![ints("perm", perm)];
+        let weights: Vec<f32> = random(&[3, 2], 4).iter().map(|&w| w as f32).collect();
+        let columns = || {
+            Model::new()
+                .input("x", &[-1, 2, 5])
+                .node("Transpose", "x", "columns", &transpose(&[1, 2, 0]))
+                .ints("axes", &[0])
+                .node("Unsqueeze", "columns axes", "image", &[])
+                .node("Conv", "image weight", "convolved", &[])
+        };
+        let model = columns()
+            .floats("weight", &[3, 2, 1, 1], &weights)
+            .node("Squeeze", "convolved axes", "rows", &[])
+            .node("Transpose", "rows", "y", &transpose(&[2, 0, 1]))
+            .output("y");
+        let plain = Model::new()
+            .input("x", &[-1, 2, 5])
+            .floats("weight", &[3, 2, 1], &weights)
+            .node("Conv", "x weight", "y", &[])
+            .output("y");
+        let (x, y) = plain.evaluate_random(3);
+        assert_eq!(model.evaluate(&x), y);
+        model.check_derivatives(2);
+        let wide = columns()
+            .floats("weight", &[1, 2, 1, 3], &weights)
+            .output("convolved");
+        let problem = wide.problem();
+        assert!(
+            problem.contains("cannot convolve along the batch"),
+            "{problem}"
+        );
+    }
+
     #[test]
     fn refuses_what_does_not_fit() {
         for (op_type, image, weight, attributes, wanted) in [

@@ -194,10 +194,14 @@ impl Windows {
     }
 }
 
-/// Rows and columns of images.
+/// Rows and columns of images; 1 along the batch, where a window has to be of one pixel.
 pub(super) fn extents(shape: &Shape) -> Result<[usize; 2], String> {
+    let extent = |dim: &Dim| match dim {
+        Dim::Size(size) => *size,
+        Dim::Batch { .. } => 1,
+    };
     match shape.0.as_slice() {
-        [_, _, Dim::Size(height), Dim::Size(width)] => Ok([*height, *width]),
+        [_, _, rows, columns] => Ok([extent(rows), extent(columns)]),
         _ => Err(format!("expected images [N, C, H, W], got {shape}")),
     }
 }
