@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::exported::Settings;
 use crate::gradient::{gradient, hessian_vector_product_along};
 use crate::graph::{Dim, Graph, Shape, Source, Value};
-use crate::langevin::{Steps, steps_graph};
+use crate::langevin::{Steps, steps_graph, with_weights_once};
 use crate::onnx::read::Foreign;
 use crate::onnx::{Model, model};
 use crate::op::Reshape;
@@ -164,9 +164,10 @@ fn steps(foreign: &Foreign, form: &Steps, settings: &Settings) -> Result<Graph, 
         )));
     }
     let energy = with_input_named(&energy_graph(foreign)?, &foreign.input, "x")?;
-    let energy = apply_before_gradient(&energy, &settings.rewrites)?;
-    let steps = steps_graph(&gradient(&energy, "energy", "x")?, form)?;
-    apply(&steps, &settings.rewrites)
+    let rewrites = &settings.rewrites;
+    let energy = apply_before_gradient(&energy, rewrites)?;
+    let gradient = apply(&gradient(&energy, "energy", "x")?, rewrites)?;
+    with_weights_once(&steps_graph(&gradient, form)?)
 }
 
 /// The model's graph with its selected output as `energy [N]`, of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::op::{Binary, Concat, KeepDims, Reduce, ReduceKind, Reshape, Slice, Unary};
+use crate::rewrite::{Rewrite, apply};
 
 /// How a graph steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,6 +116,14 @@ pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph, Error
     graph.set_output("energy", energies);
     graph.set_output("gradient_norm", norms);
     graph.rebuild(|_, _, _| Ok(None))
+}
+
+/// The graph of several steps, of which every one reads the same weights: what is made of them alone is made once, so that a file holds it once.
+///
+/// # Errors
+/// As [`apply`].
+pub(crate) fn with_weights_once(graph: &Graph) -> Result<Graph, Error> {
+    apply(graph, &[Rewrite::Share])
 }
 
 /// A state with energy and gradient there.

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::graph::{Graph, Mapping, Node, Source, Value};
 
 /// Larger constants are weights, which nobody writes out twice.
-const COMPARED_ELEMENTS: usize = 64;
+const COMPARED_ELEMENTS: usize = 1024;
 
 pub(super) fn rewritten(graph: &Graph) -> Result<Graph, Error> {
     let mut seen: HashMap<String, Value> = HashMap::new();
