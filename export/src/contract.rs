@@ -1,6 +1,7 @@
 //! What an exported file says about itself, so that a runtime needs nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +26,25 @@ pub enum Kind {
     Gradient,
     /// One Langevin step.
     Step,
+    /// Langevin steps as a server batches them, ε and T fixed.
+    Purifier,
     /// `x → logits`.
     Classifier,
     /// `z → image`.
     Generator,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Energy => "energy",
+            Kind::Gradient => "gradient",
+            Kind::Step => "step",
+            Kind::Purifier => "purifier",
+            Kind::Classifier => "classifier",
+            Kind::Generator => "generator",
+        })
+    }
 }
 
 /// Where what a file computes comes from.

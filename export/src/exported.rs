@@ -180,7 +180,7 @@ impl Graphs {
 }
 
 /// What the files descend.
-fn potential(header: &Header, settings: &Settings) -> Result<Potential, Error> {
+pub(crate) fn potential(header: &Header, settings: &Settings) -> Result<Potential, Error> {
     let image = header.network.image();
     if header.network.kind() == Kind::Energy {
         let learned = || Potential::learned(header);
@@ -202,7 +202,7 @@ fn potential(header: &Header, settings: &Settings) -> Result<Potential, Error> {
 }
 
 /// What all files of a checkpoint say of themselves: the kind is left as the network's, and costs are not counted.
-fn contract(
+pub(crate) fn contract(
     header: &Header,
     potential: &Potential,
     settings: &Settings,

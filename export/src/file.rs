@@ -19,13 +19,28 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// Files that belong together: no name is touched before all of them are on the disk under temporary names. Those that are
-/// not published are removed.
+/// not published are removed, with the folders that were made for them.
 #[derive(Debug, Default)]
 pub struct Staged {
     files: Vec<(NamedTempFile, PathBuf)>,
+    made: Vec<PathBuf>,
 }
 
 impl Staged {
+    /// Makes a folder, and those above it, where they are not there.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn make_folder(&mut self, folder: &Path) -> Result<(), Error> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        self.make_folder(folder_of(folder))?;
+        fs::create_dir(folder).map_err(Error::io("make folder", folder))?;
+        self.made.push(folder.to_path_buf());
+        Ok(())
+    }
+
     /// Writes one more file under a temporary name in the folder of `path`, and syncs it.
     ///
     /// # Errors
@@ -52,14 +67,24 @@ impl Staged {
     ///
     /// # Errors
     /// The system refused.
-    pub fn publish(self) -> Result<(), Error> {
-        for (file, path) in self.files {
+    pub fn publish(mut self) -> Result<(), Error> {
+        for (file, path) in std::mem::take(&mut self.files) {
             let renamed = file.persist(&path).map_err(|error| error.error);
             renamed
                 .and_then(|_| sync_folder(folder_of(&path)))
                 .map_err(Error::io("write", &path))?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Staged {
+    /// Folders in which something was published stay: the system removes none that is not empty.
+    fn drop(&mut self) {
+        self.files.clear();
+        for folder in self.made.iter().rev() {
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 
@@ -171,16 +196,30 @@ mod tests {
     #[test]
     fn of_files_that_belong_together_none_is_replaced_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let [first, second] =
-            ["first", "no/such/folder/second"].map(|name| folder.path().join(name));
+        let [first, second, third] =
+            ["first", "new/folder/second", "first/third"].map(|name| folder.path().join(name));
         fs::write(&first, "old").unwrap();
         let mut files = Staged::default();
-        files.write(&first, |file| file.write_all(b"new")).unwrap();
+        files.make_folder(folder_of(&second)).unwrap();
+        for path in [&first, &second] {
+            files.write(path, |file| file.write_all(b"new")).unwrap();
+        }
         files
-            .write(&second, |file| file.write_all(b"new"))
+            .write(&third, |file| file.write_all(b"new"))
             .unwrap_err();
         drop(files);
         assert_eq!(fs::read_to_string(&first).unwrap(), "old");
         assert_eq!(entries(folder.path()), ["first"]);
+    }
+
+    #[test]
+    fn folders_are_made_for_files_that_are_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/folder/file");
+        let mut files = Staged::default();
+        files.make_folder(folder_of(&path)).unwrap();
+        files.write(&path, |file| file.write_all(b"new")).unwrap();
+        files.publish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     }
 }

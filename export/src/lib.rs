@@ -25,6 +25,7 @@ pub mod file;
 pub mod images;
 pub mod import;
 pub mod onnx;
+pub mod triton;
 pub mod verify;
 
 pub use error::Error;

@@ -32,6 +32,8 @@ pub enum Kind {
     Gradient,
     /// `x, noise, step_size, temperature → x_next, energy, gradient_norm`.
     Step,
+    /// `x, noise → x_next, energy, gradient_norm`, for servers: several steps, step size and temperature fixed.
+    Purifier,
     /// `x → logits`.
     Classifier,
     /// `z → image`.
@@ -44,6 +46,7 @@ impl fmt::Display for Kind {
             Self::Energy => "energy",
             Self::Gradient => "gradient",
             Self::Step => "step",
+            Self::Purifier => "purifier",
             Self::Classifier => "classifier",
             Self::Generator => "generator",
         })
@@ -136,7 +139,7 @@ pub struct Contract {
     /// SHA-256 of the weights of the checkpoint, in hexadecimal digits.
     #[serde(default)]
     pub weights_sha256: Option<String>,
-    /// Steps that a step model takes in one run; `None` stands for one.
+    /// Steps that a step model or a purifier takes in one run; `None` stands for one.
     #[serde(default)]
     pub n_steps: Option<usize>,
     /// The resolved configuration of the run that learned the weights.

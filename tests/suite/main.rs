@@ -10,5 +10,6 @@ mod networks;
 mod noise;
 mod operators;
 mod precision;
+mod serving;
 mod statistics;
 mod zoo;

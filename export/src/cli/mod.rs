@@ -7,6 +7,7 @@ mod inspect;
 mod network;
 mod onnx;
 mod precision;
+mod triton;
 mod verify;
 
 use std::io::Write;

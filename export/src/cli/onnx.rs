@@ -7,14 +7,16 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
-use ebm_export::exported::{Settings, comparison, exported_files, file_names};
+use ebm_export::exported::{ExportedFile, Settings, comparison, exported_files, file_names};
 use ebm_export::file::Staged;
 use ebm_export::onnx::Batch;
 use ebm_export::potential::{Potential, Prior};
 use ebm_export::rewrite::{Rewrite, Target};
+use ebm_export::triton::{Content, RepositoryFile, Served, repository};
 use ndarray::{ArrayD, IxDyn};
 
 use super::precision::PrecisionArguments;
+use super::triton::TritonArguments;
 use super::{print, summary};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, or the classifier or generator.
@@ -24,6 +26,7 @@ use super::{print, summary};
   export onnx runs/digits -o model --batch 1   for runtimes that want static shapes
   export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites
   export onnx runs/digits -o half --precision f16 --max-error 0.01
+  export onnx runs/digits -o repository --layout triton --classifier runs/classifier    for Triton Inference Server
   export onnx runs/longrun -o model --prior runs/prior --tau 0.15   a step down E/T + E_prior/T_prior + ‖x‖²/(2τ²)")]
 pub struct Arguments {
     /// A checkpoint folder, or a run folder (its latest checkpoint is taken)
@@ -61,9 +64,22 @@ pub struct Arguments {
     clip: Option<f64>,
     #[command(flatten)]
     precision: PrecisionArguments,
+    /// What to write: the model's files, or a model repository of Triton Inference Server with a purifier that batches requests
+    #[arg(long, value_enum, default_value_t = Layout::Files)]
+    layout: Layout,
+    #[command(flatten)]
+    triton: TritonArguments,
     /// Replace files of an earlier export
     #[arg(long)]
     force: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Layout {
+    /// energy.onnx, gradient.onnx and step.onnx, or classifier.onnx, or generator.onnx
+    Files,
+    /// A folder for each model: purifier, and with --classifier, classifier and defended_classifier
+    Triton,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -93,7 +109,55 @@ impl FromStr for Tau {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut settings = Settings {
+    let mut settings = settings(arguments)?;
+    let folder = checkpoint::resolve(&arguments.checkpoint)?;
+    let header = checkpoint::read_header(&folder)?;
+    settings.potential = Some(potential(arguments, &header)?);
+    let served = match arguments.layout {
+        Layout::Files => {
+            arguments.triton.refuse()?;
+            None
+        }
+        Layout::Triton => Some(arguments.triton.served(&header, &settings)?),
+    };
+    check_room(arguments, &names(&header, served.as_ref()))?;
+    let weights = match arguments.weights {
+        WeightChoice::Average => checkpoint::read_best_weights(&folder, &header),
+        WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
+    }?;
+    let files = match &served {
+        None => exported_files(&header, &weights, &settings).map(in_a_folder),
+        Some(served) => repository(&header, &weights, &settings, served),
+    };
+    let files = files.with_context(|| format!("cannot export {}", folder.display()))?;
+    let measured = match arguments.precision.measures() {
+        true => {
+            let comparison = comparison(&header, &weights, &settings)?;
+            arguments
+                .precision
+                .measured(&comparison, &others(&header))?
+        }
+        false => String::new(),
+    };
+    write(&arguments.output, &files)?;
+    let which = match (arguments.weights, header.groups.contains_key(EMA)) {
+        (WeightChoice::Average, true) => "moving average of the weights",
+        _ => "weights",
+    };
+    let lines: String = files
+        .iter()
+        .map(|file| line(&arguments.output, file))
+        .collect();
+    print(&format!(
+        "{} at update {}, {which}\n{}{measured}",
+        folder.display(),
+        header.update,
+        lines
+    ))
+}
+
+fn settings(arguments: &Arguments) -> Result<Settings> {
+    Ok(Settings {
         opset: arguments.precision.opset(arguments.opset)?,
         batch: arguments
             .batch
@@ -107,48 +171,46 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         precision: arguments.precision.precision,
         potential: None,
         clip: arguments.clip,
-    };
-    let folder = checkpoint::resolve(&arguments.checkpoint)?;
-    let header = checkpoint::read_header(&folder)?;
-    check_room(arguments, &header)?;
-    settings.potential = Some(potential(arguments, &header)?);
-    let weights = match arguments.weights {
-        WeightChoice::Average => checkpoint::read_best_weights(&folder, &header),
-        WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
-    }?;
-    let files = exported_files(&header, &weights, &settings)
-        .with_context(|| format!("cannot export {}", folder.display()))?;
-    let measured = match arguments.precision.measures() {
-        true => {
-            let comparison = comparison(&header, &weights, &settings)?;
-            arguments
-                .precision
-                .measured(&comparison, &others(&header))?
-        }
-        false => String::new(),
-    };
-    std::fs::create_dir_all(&arguments.output)
-        .with_context(|| format!("cannot make folder {}", arguments.output.display()))?;
-    let mut staged = Staged::default();
-    for file in &files {
-        let path = arguments.output.join(file.name);
-        staged.write(&path, |out| file.model.write_to(out))?;
+    })
+}
+
+/// Names of the files to write.
+fn names(header: &Header, served: Option<&Served>) -> Vec<String> {
+    match served {
+        Some(served) => served.paths(),
+        None => file_names(&header.network)
+            .iter()
+            .map(|name| (*name).to_string())
+            .collect(),
     }
-    staged.publish()?;
-    let which = match (arguments.weights, header.groups.contains_key(EMA)) {
-        (WeightChoice::Average, true) => "moving average of the weights",
-        _ => "weights",
+}
+
+fn in_a_folder(files: Vec<ExportedFile>) -> Vec<RepositoryFile> {
+    let named = |file: ExportedFile| RepositoryFile {
+        path: file.name.to_string(),
+        content: Content::Model(file.model),
     };
-    let lines: String = files
-        .iter()
-        .map(|file| summary(&arguments.output.join(file.name), &file.model))
-        .collect();
-    print(&format!(
-        "{} at update {}, {which}\n{}{measured}",
-        folder.display(),
-        header.update,
-        lines
-    ))
+    files.into_iter().map(named).collect()
+}
+
+fn write(output: &Path, files: &[RepositoryFile]) -> Result<()> {
+    let mut staged = Staged::default();
+    for file in files {
+        let path = output.join(&file.path);
+        staged.make_folder(path.parent().unwrap_or(output))?;
+        staged.write(&path, |out| file.content.write_to(out))?;
+    }
+    Ok(staged.publish()?)
+}
+
+/// What is said of a file.
+fn line(output: &Path, file: &RepositoryFile) -> String {
+    let path = output.join(&file.path);
+    match &file.content {
+        Content::Model(model) => summary(&path, model),
+        Content::Bytes(bytes) if bytes.is_empty() => String::new(),
+        Content::Bytes(bytes) => format!("{}: {} bytes\n", path.display(), bytes.len()),
+    }
 }
 
 /// What a gradient may have for an input beside x: the temperature that the checkpoint recommends.
@@ -191,17 +253,14 @@ fn prior(path: &Path, temperature: Option<f64>) -> Result<Prior> {
 }
 
 /// Refuses what stands in the way of the files, before any work starts.
-fn check_room(arguments: &Arguments, header: &Header) -> Result<()> {
+fn check_room(arguments: &Arguments, names: &[String]) -> Result<()> {
     let output = &arguments.output;
     ensure!(
         !output.is_file(),
         "{} is a file, expected a folder; give another name with -o",
         output.display()
     );
-    for path in file_names(&header.network)
-        .iter()
-        .map(|name| output.join(name))
-    {
+    for path in names.iter().map(|name| output.join(name)) {
         let path_shown = path.display();
         ensure!(
             !path.is_dir(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::function::Function;
-use crate::contract::Contract;
+use crate::contract::{Contract, Kind};
 use crate::derived::Names;
 use crate::error::Error;
 use crate::graph::{Graph, Shape, Value};
@@ -90,9 +90,15 @@ impl Claims {
     /// Reads a file. What it is follows from its outputs: `x_next` is that of steps, then come the names of derivatives; all else is a forward model.
     ///
     /// # Errors
-    /// As [`read_file`].
+    /// As [`read_file`]; or it is a purifier for a server.
     pub fn read(path: &Path, naming: &Naming) -> Result<Claims, Error> {
         let inspection = inspect(path)?;
+        if contract(&inspection).is_some_and(|contract| contract.kind == Kind::Purifier) {
+            return Err(Error::Onnx(format!(
+                "{} is a purifier for a server; verify the step.onnx of the same checkpoint, whose steps it runs",
+                path.display()
+            )));
+        }
         let reader = Reader::new(path, naming, &inspection);
         let names = &naming.derivatives;
         let outputs = if reader.has("x_next") {
