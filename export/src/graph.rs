@@ -394,14 +394,22 @@ impl Graph {
         if !self.names.contains(wanted) {
             return wanted.to_string();
         }
-        let mut number = 2;
-        loop {
-            let candidate = format!("{wanted}_{number}");
-            if !self.names.contains(&candidate) {
-                return candidate;
-            }
-            number += 1;
+        let numbered = |number: usize| format!("{wanted}_{number}");
+        let is_taken = |number| self.names.contains(&numbered(number));
+        // Numbers are given in order, so that there is a first free one behind those that are taken, however many these are.
+        let mut free = 2;
+        while is_taken(free) {
+            free *= 2;
         }
+        let mut taken = free / 2;
+        while free - taken > 1 {
+            let middle = taken + (free - taken) / 2;
+            match is_taken(middle) {
+                true => taken = middle,
+                false => free = middle,
+            }
+        }
+        numbered(free)
     }
 }
 
@@ -458,5 +466,27 @@ impl Mapping {
     /// The new value that stands for `old`, which must precede the node being rebuilt.
     pub fn get(&self, old: Value) -> Value {
         self.0[&old]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_name_gets_the_next_number() {
+        let mut graph = Graph::new();
+        let mut names = Vec::new();
+        for _ in 0..40 {
+            let value = graph.scalar("one", 1.0);
+            names.push(graph.node(value).name.clone());
+        }
+        let numbered = (2..=40).map(|number| format!("one_{number}"));
+        let wanted: Vec<String> = std::iter::once("one".to_string()).chain(numbered).collect();
+        assert_eq!(names, wanted);
+        graph.input("two", Shape::fixed(&[])).unwrap();
+        graph.input("two_2", Shape::fixed(&[])).unwrap();
+        let value = graph.scalar("two", 2.0);
+        assert_eq!(graph.node(value).name, "two_3");
     }
 }

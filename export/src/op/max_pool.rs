@@ -24,6 +24,9 @@ pub struct MaxPool {
     pub pads: [usize; 4],
 }
 
+/// Most pixels of a window along an axis that is differentiated: each becomes operators of its own.
+const MAX_TAPS: usize = 1 << 10;
+
 impl MaxPool {
     fn windows(&self) -> Windows {
         Windows {
@@ -83,6 +86,15 @@ impl Operator for MaxPool {
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
         let (x, y) = (step.inputs[0], step.output);
+        if self.kernel.iter().any(|&taps| taps > MAX_TAPS) {
+            return Err(step.unsupported(
+                self.name(),
+                &format!(
+                    "its windows have {:?} pixels; along an axis at most {MAX_TAPS} can be differentiated",
+                    self.kernel
+                ),
+            ));
+        }
         let [down, across] = [self.line(0), self.line(1)];
         let cotangent = step.full_cotangent(graph)?;
         if down.is_identity() {
@@ -362,6 +374,32 @@ mod tests {
             result.as_slice().unwrap(),
             [-4.0, -3.0, -3.0, -2.0, -1.0, -1.0, -2.0, -1.0, -1.0]
         );
+    }
+
+    #[test]
+    fn huge_windows_have_no_gradient() {
+        for (taps, is_fine) in [(MAX_TAPS, true), (MAX_TAPS + 1, false)] {
+            let mut graph = Graph::new();
+            let x = graph.input("x", Shape::batched(&[1, 1, taps])).unwrap();
+            let pool = MaxPool {
+                kernel: [1, taps],
+                strides: [1, 1],
+                pads: [0; 4],
+            };
+            let pooled = graph.apply("pooled", pool, &[x]).unwrap();
+            let shape = Shape::batched(&[]);
+            let energy = graph.apply("energy", Reshape { shape }, &[pooled]).unwrap();
+            graph.set_output("energy", energy);
+            match gradient(&graph, "energy", "x") {
+                Ok(_) => assert!(is_fine),
+                Err(error) => {
+                    assert!(
+                        !is_fine && error.to_string().contains("at most 1024"),
+                        "{error}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]
