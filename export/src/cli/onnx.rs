@@ -188,7 +188,7 @@ fn names(header: &Header, served: Option<&Served>) -> Vec<String> {
 fn in_a_folder(files: Vec<ExportedFile>) -> Vec<RepositoryFile> {
     let named = |file: ExportedFile| RepositoryFile {
         path: file.name.to_string(),
-        content: Content::Model(file.model),
+        content: Content::Model(Box::new(file.model)),
     };
     files.into_iter().map(named).collect()
 }

@@ -103,7 +103,7 @@ pub struct RepositoryFile {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// A model.
-    Model(Model),
+    Model(Box<Model>),
     /// Text, or a model that is served as it is.
     Bytes(Vec<u8>),
 }
@@ -138,7 +138,7 @@ pub fn repository(
         text(config_path(PURIFIER), purifier.text(served.batching)),
         RepositoryFile {
             path: model_path(PURIFIER),
-            content: Content::Model(purifier_model(header, weights, settings, served)?),
+            content: Content::Model(Box::new(purifier_model(header, weights, settings, served)?)),
         },
     ];
     if let Some(classifier) = &served.classifier {
