@@ -40,7 +40,14 @@ fn concat(node: &mut Node<'_, '_>) -> Outputs {
 
 fn concat_known(known: &[Known], axis: i64) -> Outputs {
     let first = known.first().ok_or("expected at least one operand")?;
-    let axis = axis_of(axis, first.elements.ndim())?;
+    let rank = first.elements.ndim();
+    let axis = axis_of(axis, rank)?;
+    if let Some(other) = known.iter().find(|known| known.elements.ndim() != rank) {
+        let [wanted, got] = [first, other].map(|known| known.elements.shape());
+        return Err(format!(
+            "expected as many axes as {wanted:?} has, got {got:?}"
+        ));
+    }
     let views: Vec<_> = known.iter().map(|known| known.elements.view()).collect();
     let elements = ndarray::concatenate(Axis(axis), &views)
         .map_err(|_| format!("shapes do not fit along axis {axis}"))?;
@@ -646,6 +653,15 @@ mod tests {
             (
                 x().node("Concat", "x x", "y", &[("axis", Int(2))]),
                 "there is no axis 2 of 2",
+            ),
+            (
+                x().initializer(int_tensor("number", &[], &[8])).node(
+                    "Concat",
+                    "one number",
+                    "y",
+                    &[("axis", Int(0))],
+                ),
+                "expected as many axes as [1] has, got []",
             ),
             (
                 x().node("Split", "x one", "y", &[("axis", Int(1))]),
