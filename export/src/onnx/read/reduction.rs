@@ -50,6 +50,9 @@ impl Along {
             false => axes_of(&axes, rank)?,
         };
         axes.sort_unstable();
+        if let Some(pair) = axes.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("it names axis {} twice", pair[0]));
+        }
         Ok(Along { axes, keep_dims })
     }
 
@@ -494,6 +497,13 @@ mod tests {
                 )
             );
         }
+        let twice = Model::new()
+            .ints("numbers", &[2, 3])
+            .ints("axes", &[0, -1])
+            .node("ReduceProd", "numbers axes", "y", &[])
+            .output("y");
+        let problem = twice.input("x", &[-1, 2]).problem();
+        assert!(problem.contains("it names axis 0 twice"), "{problem}");
         let model = Model::new()
             .input("x", &[-1, 2])
             .ints("axis", &[0])
