@@ -6,7 +6,7 @@ use crate::checkpoint::tensors_sha256;
 use crate::contract::{Contract, FORMAT_VERSION, ForeignModel, ImageShape, Kind, Origin};
 use crate::error::Error;
 use crate::exported::Settings;
-use crate::gradient::{gradient, hessian_vector_product_along};
+use crate::gradient::{gradient, hessian_vector_product, hessian_vector_product_along};
 use crate::graph::{Dim, Graph, Shape, Source, Value};
 use crate::langevin::{Steps, steps_graph, with_weights_once};
 use crate::onnx::read::Foreign;
@@ -86,14 +86,33 @@ pub fn derived_file(
         Derivation::Steps(form) => steps(foreign, form, settings)?,
         _ => derivatives(foreign, request, settings)?,
     };
-    let raw = gradient(&energy_graph(foreign)?, "energy", &foreign.input)?;
     let contract = Contract {
-        raw_multiplications: multiplications(&raw),
+        raw_multiplications: raw_multiplications(foreign, &request.derivation)?,
         ..contract(foreign, request, settings)
     };
     let bound = lowered(&bind(&graph, &foreign.weights)?, settings.precision)?;
     let model = model(&bound, &contract, settings.opset, settings.batch)?;
     model.documented(&foreign.documentation)
+}
+
+/// Multiplications of what is derived, were it not rewritten. The graphs are those before rewrites, which are no stage of the way to
+/// the file: rewrites run before differentiation too. They hold no weights, so that they cost little beside it.
+fn raw_multiplications(
+    foreign: &Foreign,
+    derivation: &Derivation,
+) -> Result<BTreeMap<String, usize>, Error> {
+    let energy = energy_graph(foreign)?;
+    let raw = match derivation {
+        Derivation::HessianVectorProduct => {
+            hessian_vector_product(&energy, "energy", &foreign.input)?
+        }
+        _ => gradient(&energy, "energy", &foreign.input)?,
+    };
+    let mut counts = multiplications(&raw);
+    if let Derivation::Steps(steps) = derivation {
+        counts.values_mut().for_each(|count| *count *= steps.count);
+    }
+    Ok(counts)
 }
 
 /// What tells how far the gradient of a model in a precision is from the exact one.
@@ -605,6 +624,33 @@ mod tests {
         )
         .unwrap();
         assert_eq!(contract_of(&several).n_steps, Some(4));
+    }
+
+    /// A product of 2 by 3 weights: one forward and one backward make a gradient, twice as many its product with v.
+    #[test]
+    fn costs_before_rewrites_are_those_of_what_is_derived() {
+        let model = testing::Model::new()
+            .input("images", &[-1, 2])
+            .floats("w", &[2, 3], &[0.5; 6])
+            .ints("axes", &[1])
+            .node("MatMul", "images w", "hidden", &[])
+            .node("Tanh", "hidden", "bent", &[])
+            .node("ReduceSum", "bent axes", "score", &[("keepdims", Int(1))])
+            .output("score");
+        let steps = Steps {
+            count: 4,
+            ..Steps::ONE
+        };
+        for (derivation, wanted) in [
+            (Derivation::Gradient, 12),
+            (Derivation::HessianVectorProduct, 24),
+            (Derivation::Steps(steps), 48),
+        ] {
+            let bytes = file(&model, &request(derivation)).unwrap();
+            let raw = contract_of(&bytes).raw_multiplications;
+            let wanted = BTreeMap::from([("MatMul".to_string(), wanted)]);
+            assert_eq!(raw, wanted, "{derivation:?}");
+        }
     }
 
     #[test]

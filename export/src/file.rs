@@ -117,7 +117,8 @@ pub fn write_whole_folder(path: &Path, files: &[(String, Vec<u8>)]) -> Result<()
         .map_err(Error::io("write", path))
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that holds a file.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."))

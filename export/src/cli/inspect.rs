@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use ebm_export::contract::{Contract, FORMAT_VERSION};
-use ebm_export::onnx::{Inspection, inspect};
+use ebm_export::onnx::{Inspection, Memory, OperatorCount, inspect};
 
 use super::print;
 
 /// Show what an ONNX file says and costs.
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Multiplications are those of convolutions and matrix products. Before rewrites they are those that the contract states; files of other exporters have none.
+Live values are inputs, outputs, and results from the node that makes them to the last one that uses them, node by node in the order of the file.
+
+Examples:
   export inspect model/gradient.onnx
-  export inspect model/gradient.onnx --json | jq .multiplications_per_image")]
+  export inspect model/gradient.onnx --json | jq .multiplications_per_image"
+)]
 pub struct Arguments {
     /// An ONNX file
     file: PathBuf,
@@ -58,32 +63,56 @@ fn described(file: &Path, inspection: &Inspection) -> Result<String> {
     );
     text += &format!("parameters: {}\n", number(inspection.parameters));
     text += &format!("stored values: {}\n", number(inspection.stored_values));
-    text += &format!(
-        "{:<20} {:>6} {:>28}\n",
-        "operator", "nodes", "multiplications per image"
-    );
-    for (name, operator) in &inspection.operators {
-        text += &format!(
-            "{name:<20} {:>6} {:>28}\n",
-            operator.nodes,
-            number(operator.multiplications_per_image)
-        );
-    }
-    let nodes: usize = inspection
-        .operators
-        .values()
-        .map(|operator| operator.nodes)
-        .sum();
-    text += &format!(
-        "{:<20} {nodes:>6} {:>28}\n",
-        "all",
-        number(inspection.multiplications_per_image)
-    );
+    text += &memory(&inspection.memory);
+    text += &operators(inspection);
     if inspection.multiplications_per_image.is_none() {
-        text +=
-            "unknown: the file does not state all shapes, or has operators that are not counted\n";
+        text += "unknown: the file does not state all shapes, or has operators that are not read\n";
     }
     Ok(text)
+}
+
+fn memory(memory: &Memory) -> String {
+    let kilobytes = |bytes: Option<usize>| {
+        bytes.map_or("unknown".to_string(), |bytes| {
+            format!("{:.1} kB", bytes as f64 / 1e3)
+        })
+    };
+    let place = memory.peak_node.as_ref();
+    format!(
+        "memory: weights {}; live values of one image at most {}{}\n",
+        kilobytes(memory.weight_bytes),
+        kilobytes(memory.peak_bytes_per_image),
+        place.map_or(String::new(), |node| format!(", at {node}"))
+    )
+}
+
+/// Per operator: how often it stands in the file, and multiplications of one image before rewrites (where the file states them) and
+/// after.
+fn operators(inspection: &Inspection) -> String {
+    let nodes = inspection.operators.values();
+    let all = OperatorCount {
+        nodes: nodes.map(|operator| operator.nodes).sum(),
+        multiplications_per_image: inspection.multiplications_per_image,
+        raw_multiplications_per_image: inspection.raw_multiplications_per_image,
+    };
+    let mut text = "multiplications per image\n".to_string();
+    text += &row(["operator", "nodes", "before rewrites", "in this file"]);
+    let operators = inspection.operators.iter();
+    for (name, operator) in operators.chain([(&"all".to_string(), &all)]) {
+        let raw = operator.raw_multiplications_per_image;
+        let own = operator.multiplications_per_image;
+        text += &row([
+            name,
+            &operator.nodes.to_string(),
+            &raw.map_or("-".to_string(), |count| count.to_string()),
+            &own.map_or("unknown".to_string(), |count| count.to_string()),
+        ]);
+    }
+    text
+}
+
+fn row([name, nodes, before, after]: [&str; 4]) -> String {
+    format!("{name:<20} {nodes:>6} {before:>16} {after:>16}\n")
 }
 
 /// A remark on a contract that this version does not understand.

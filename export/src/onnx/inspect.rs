@@ -1,4 +1,4 @@
-//! What an ONNX file says and costs, from its own shape information.
+//! What an ONNX file says and costs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,10 +6,15 @@ use std::path::Path;
 use prost::Message;
 use serde::Serialize;
 
+use super::memory::{Memory, memory};
 use super::proto::tensor_shape_proto::dimension;
-use super::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
+use super::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::read;
+use super::shapes::{Shapes, elements, extents, is_initializer, product, sum};
 use crate::contract::METADATA_KEY;
 use crate::error::Error;
+use crate::file::folder_of;
+use crate::graph::{DType, Shape};
 
 /// A summary of an ONNX file.
 #[derive(Debug, PartialEq, Serialize)]
@@ -26,11 +31,18 @@ pub struct Inspection {
     pub operators: BTreeMap<String, OperatorCount>,
     /// Parameters of the network as the contract states them; without one, as `stored_values`.
     pub parameters: Option<usize>,
-    /// Elements of all f32 initialisers, copies that rewrites made included; `None` where their shapes make no sense.
+    /// Elements of all initialisers of a float type, copies that rewrites made included; `None` where their shapes make no sense.
     pub stored_values: Option<usize>,
-    /// Multiplications of one image in convolutions and matrix products; `None` where the file does not state the shapes.
+    /// Multiplications of one image in convolutions and matrix products; `None` where shapes are unknown.
     pub multiplications_per_image: Option<usize>,
+    /// The same before rewrites, as the contract states it.
+    pub raw_multiplications_per_image: Option<usize>,
+    /// What a run holds in memory.
+    pub memory: Memory,
 }
+
+/// Shapes and types of values by name, as reading gives them.
+type ReadShapes = BTreeMap<String, (Shape, Option<DType>)>;
 
 /// An input or output.
 #[derive(Debug, PartialEq, Serialize)]
@@ -42,13 +54,27 @@ pub struct ValueSummary {
 }
 
 /// How often an operator occurs, and what it costs.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct OperatorCount {
     /// Number of nodes.
     pub nodes: usize,
-    /// Multiplications of one image; `None` where the file does not state the shapes.
+    /// Multiplications of one image; `None` where shapes are unknown.
     pub multiplications_per_image: Option<usize>,
+    /// The same before rewrites, as the contract states it; operators that rewrites removed have no nodes.
+    pub raw_multiplications_per_image: Option<usize>,
 }
+
+impl OperatorCount {
+    /// No nodes, which cost nothing.
+    const NONE: OperatorCount = OperatorCount {
+        nodes: 0,
+        multiplications_per_image: Some(0),
+        raw_multiplications_per_image: None,
+    };
+}
+
+/// The numbers of ONNX's float types: f32, f16, f64 and bf16.
+const FLOATS: [i32; 4] = [1, 10, 11, 16];
 
 /// Reads and summarises an ONNX file.
 ///
@@ -56,7 +82,8 @@ pub struct OperatorCount {
 /// The file cannot be read or is not ONNX.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    inspect_bytes(&bytes).map_err(|problem| Error::Onnx(format!("{}: {problem}", path.display())))
+    inspect_in(&bytes, Some(folder_of(path)))
+        .map_err(|problem| Error::Onnx(format!("{}: {problem}", path.display())))
 }
 
 /// Summarises the bytes of an ONNX file.
@@ -64,9 +91,21 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
 /// # Errors
 /// They are not ONNX; the error says why.
 pub fn inspect_bytes(bytes: &[u8]) -> Result<Inspection, String> {
-    ModelProto::decode(bytes)
-        .map_err(|error| not_onnx(&error.to_string()))
-        .and_then(|model| inspect_model(&model))
+    inspect_in(bytes, None)
+}
+
+/// Files with a contract state all shapes. Those of others are read as far as they can be.
+fn inspect_in(bytes: &[u8], folder: Option<&Path>) -> Result<Inspection, String> {
+    let mut model = ModelProto::decode(bytes).map_err(|error| not_onnx(&error.to_string()))?;
+    if contract(&model)?.is_some() {
+        return inspect_model(&model);
+    }
+    if let Some(graph) = &mut model.graph
+        && let Ok(flat) = read::inlined(graph.node.clone(), &model.functions)
+    {
+        graph.node = flat;
+    }
+    inspected(&model, read::shapes(bytes, folder).unwrap_or_default())
 }
 
 fn not_onnx(reason: &str) -> String {
@@ -75,18 +114,31 @@ fn not_onnx(reason: &str) -> String {
     )
 }
 
-/// Summarises a model; the elements of its tensors are not looked at.
+/// Summarises a model that states all shapes; the elements of its tensors are not looked at.
 pub(super) fn inspect_model(model: &ModelProto) -> Result<Inspection, String> {
+    inspected(model, BTreeMap::new())
+}
+
+fn inspected(model: &ModelProto, read: ReadShapes) -> Result<Inspection, String> {
     let graph = model
         .graph
         .as_ref()
         .ok_or_else(|| not_onnx("it has no graph"))?;
-    let operators = operators(graph);
     let contract = contract(model)?;
+    let mut shapes = Shapes::stated(graph);
+    shapes.learn(read);
+    let mut operators = operators(graph, &shapes);
+    let multiplications_per_image = sum(operators
+        .values()
+        .map(|operator| operator.multiplications_per_image));
+    let raw = contract.as_ref().and_then(raw_multiplications);
+    if let Some(raw) = &raw {
+        note_raw(&mut operators, raw);
+    }
     let floats = graph
         .initializer
         .iter()
-        .filter(|tensor| tensor.data_type() == 1);
+        .filter(|tensor| FLOATS.contains(&tensor.data_type()));
     let stored_values = sum(floats.map(|tensor| elements(&tensor.dims)));
     let stated = contract
         .as_ref()
@@ -104,9 +156,10 @@ pub(super) fn inspect_model(model: &ModelProto) -> Result<Inspection, String> {
             .map(summary)
             .collect(),
         outputs: graph.output.iter().map(summary).collect(),
-        multiplications_per_image: sum(operators
-            .values()
-            .map(|operator| operator.multiplications_per_image)),
+        multiplications_per_image,
+        raw_multiplications_per_image: raw
+            .and_then(|raw| sum(raw.values().map(|&count| Some(count)))),
+        memory: memory(graph, &shapes),
         operators,
         parameters: stated
             .and_then(|count| usize::try_from(count).ok())
@@ -131,36 +184,6 @@ fn contract(model: &ModelProto) -> Result<Option<serde_json::Value>, String> {
         })
 }
 
-fn is_initializer(graph: &GraphProto, name: &str) -> bool {
-    graph.initializer.iter().any(|tensor| tensor.name() == name)
-}
-
-/// The product of extents; `None` where it makes no sense.
-fn elements(dims: &[i64]) -> Option<usize> {
-    product(dims.iter().map(|&dim| usize::try_from(dim).ok()))
-}
-
-fn product(mut factors: impl Iterator<Item = Option<usize>>) -> Option<usize> {
-    factors.try_fold(1usize, |product, factor| product.checked_mul(factor?))
-}
-
-fn sum(mut terms: impl Iterator<Item = Option<usize>>) -> Option<usize> {
-    terms.try_fold(0usize, |sum, term| sum.checked_add(term?))
-}
-
-fn extents(info: &ValueInfoProto) -> Option<Vec<dimension::Value>> {
-    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
-        return None;
-    };
-    tensor
-        .shape
-        .as_ref()?
-        .dim
-        .iter()
-        .map(|dim| dim.value.clone())
-        .collect()
-}
-
 fn summary(info: &ValueInfoProto) -> ValueSummary {
     let text = |value| match value {
         dimension::Value::DimValue(size) => size.to_string(),
@@ -176,101 +199,58 @@ fn summary(info: &ValueInfoProto) -> ValueSummary {
     }
 }
 
-/// Extents of values, and how many images they stand for.
-struct Shapes<'a> {
-    /// Extents by value; those that carry a symbolic batch are those of one image.
-    sizes: BTreeMap<&'a str, Vec<usize>>,
-    /// The images of a file with a fixed batch, 1 for any other.
-    batch: usize,
+/// Multiplications before rewrites by operator, where the contract has them.
+fn raw_multiplications(contract: &serde_json::Value) -> Option<BTreeMap<String, usize>> {
+    serde_json::from_value(contract.get("raw_multiplications")?.clone()).ok()
 }
 
-impl<'a> Shapes<'a> {
-    fn new(graph: &'a GraphProto) -> Shapes<'a> {
-        let first = graph
-            .input
-            .iter()
-            .find(|input| !is_initializer(graph, input.name()));
-        let leading = first.and_then(|info| extents(info)?.into_iter().next());
-        let (name, batch) = match leading {
-            Some(dimension::Value::DimParam(name)) => (Some(name), 1),
-            Some(dimension::Value::DimValue(size)) => {
-                (None, usize::try_from(size).unwrap_or(1).max(1))
-            }
-            None => (None, 1),
-        };
-        let infos = graph.input.iter().chain(&graph.value_info);
-        let sizes = infos.chain(&graph.output).filter_map(|info| {
-            let sizes = extents(info)?.into_iter().enumerate();
-            let sizes = sizes.map(|(axis, extent)| image_extent(axis, extent, name.as_deref()));
-            Some((info.name(), sizes.collect::<Option<Vec<usize>>>()?))
-        });
-        let mut sizes: BTreeMap<&str, Vec<usize>> = sizes.collect();
-        for tensor in &graph.initializer {
-            let dims = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok());
-            if let Some(dims) = dims.collect() {
-                sizes.insert(tensor.name(), dims);
-            }
-        }
-        Shapes { sizes, batch }
+fn note_raw(operators: &mut BTreeMap<String, OperatorCount>, raw: &BTreeMap<String, usize>) {
+    for name in raw.keys() {
+        let none = || OperatorCount::NONE;
+        operators.entry(name.clone()).or_insert_with(none);
     }
-
-    fn of(&self, name: &str) -> Option<&[usize]> {
-        self.sizes.get(name).map(Vec::as_slice)
-    }
-
-    fn elements(&self, name: &str) -> Option<usize> {
-        product(self.of(name)?.iter().map(|&size| Some(size)))
+    for (name, operator) in operators {
+        operator.raw_multiplications_per_image = Some(raw.get(name).copied().unwrap_or(0));
     }
 }
 
-/// An extent of one image: a symbolic one is that of the batch on the leading axis, whatever it is called, and elsewhere where its
-/// name is that of the batch, with factors or without.
-fn image_extent(axis: usize, extent: dimension::Value, batch: Option<&str>) -> Option<usize> {
-    let text = match extent {
-        dimension::Value::DimValue(size) => return usize::try_from(size).ok(),
-        dimension::Value::DimParam(text) => text,
-    };
-    let mut factors = text.split('·').map(|factor| match Some(factor) == batch {
-        true => Some(1),
-        false => factor.parse().ok(),
-    });
-    product(&mut factors).or((axis == 0).then_some(1))
-}
-
-fn operators(graph: &GraphProto) -> BTreeMap<String, OperatorCount> {
-    let shapes = Shapes::new(graph);
+fn operators(graph: &GraphProto, shapes: &Shapes) -> BTreeMap<String, OperatorCount> {
     let mut operators: BTreeMap<String, OperatorCount> = BTreeMap::new();
     for node in &graph.node {
-        let start = OperatorCount {
-            nodes: 0,
-            multiplications_per_image: Some(0),
-        };
-        let operator = operators.entry(node.op_type().to_string()).or_insert(start);
+        let none = || OperatorCount::NONE;
+        let name = node.op_type().to_string();
+        let operator = operators.entry(name).or_insert_with(none);
         operator.nodes += 1;
-        let own = multiplications(node, &shapes).map(|count| count / shapes.batch);
+        let own = multiplications(node, shapes).map(|count| count / shapes.batch);
         operator.multiplications_per_image =
             sum([operator.multiplications_per_image, own].into_iter());
     }
     operators
 }
 
-/// Multiplications by a node for the extents that the file states; 0 for what is neither a convolution nor a matrix product, `None`
-/// where shapes are unknown.
-fn multiplications(node: &NodeProto, shapes: &Shapes<'_>) -> Option<usize> {
+/// Multiplications by a node; 0 for what is neither a convolution nor a matrix product, `None` where shapes are unknown and for
+/// operators that nobody knows.
+fn multiplications(node: &NodeProto, shapes: &Shapes) -> Option<usize> {
     let both = |left: Option<usize>, right: Option<usize>| left?.checked_mul(right?);
     let per_row =
         |name: &String| product(shapes.of(name)?.get(1..)?.iter().map(|&size| Some(size)));
-    let (input, output) = (node.input.first()?, node.output.first()?);
+    let (input, output) = (node.input.first(), node.output.first()?);
     match node.op_type() {
         "Conv" => both(shapes.elements(output), per_row(node.input.get(1)?)),
-        "ConvTranspose" => both(shapes.elements(input), per_row(node.input.get(1)?)),
-        "MatMul" => both(shapes.elements(output), shapes.of(input)?.last().copied()),
+        "ConvTranspose" => both(shapes.elements(input?), per_row(node.input.get(1)?)),
+        "MatMul" => both(shapes.elements(output), shapes.of(input?)?.last().copied()),
         "Gemm" => {
             let rows = product(shapes.of(output)?.get(..1)?.iter().map(|&size| Some(size)));
             both(rows, shapes.elements(node.input.get(1)?))
         }
-        "Einsum" => None,
-        _ => Some(0),
+        "Einsum" => {
+            let operands = node.input.iter().map(|name| shapes.of(name));
+            let mut attributes = node.attribute.iter();
+            let equation = attributes.find(|given| given.name() == "equation")?;
+            let equation = std::str::from_utf8(equation.s()).ok()?;
+            read::einsum_multiplications(equation, &operands.collect::<Option<Vec<_>>>()?)
+        }
+        op_type => read::is_read(op_type).then_some(0),
     }
 }
 
@@ -405,6 +385,93 @@ mod tests {
                 "{batch:?}"
             );
         }
+    }
+
+    /// x [2, 4, 4] → conv [8, 4, 4] → relu [8, 4, 4] → pooled [8, 1, 1] → y [3] of f32: most while `conv` and `relu` are alive beside x.
+    #[test]
+    fn memory_and_multiplications_of_a_small_file_by_hand() {
+        use crate::op::{self, Conv, KeepDims, MatMul, Reduce, ReduceKind};
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2, 4, 4])).unwrap();
+        let kernel = graph.constant("kernel", Tensor::filled(&[8, 2, 3, 3], 1.0));
+        let head = graph.constant("head", Tensor::filled(&[8, 3], 1.0));
+        let conv = graph.apply("conv", Conv::padded(1), &[x, kernel]).unwrap();
+        let relu = graph.apply("relu", op::Activation::Relu, &[conv]).unwrap();
+        let mean = Reduce {
+            kind: ReduceKind::Mean,
+            axes: vec![2, 3],
+            keep_dims: KeepDims::No,
+        };
+        let pooled = graph.apply("pooled", mean, &[relu]).unwrap();
+        let y = graph.apply("y", MatMul, &[pooled, head]).unwrap();
+        graph.set_output("y", y);
+        let folder = tempfile::tempdir().unwrap();
+        let contract = Contract {
+            raw_multiplications: BTreeMap::from([
+                ("Conv".to_string(), 5000),
+                ("ConvTranspose".to_string(), 70),
+            ]),
+            ..written(&folder.path().join("any.onnx"))
+        };
+        for batch in [Batch::Symbolic, Batch::Fixed(1), Batch::Fixed(3)] {
+            let bytes = model_bytes(&graph, &contract, Opset::DEFAULT, batch).unwrap();
+            let inspection = inspect_bytes(&bytes).unwrap();
+            let memory = Memory {
+                weight_bytes: Some(4 * (8 * 2 * 9 + 8 * 3)),
+                peak_bytes_per_image: Some(4 * (32 + 128 + 128)),
+                peak_node: Some("relu".to_string()),
+            };
+            assert_eq!(inspection.memory, memory, "{batch:?}");
+            let counts: Vec<_> = inspection.operators.iter().collect();
+            let counts = counts.into_iter().map(|(name, count)| {
+                let both = [
+                    count.raw_multiplications_per_image,
+                    count.multiplications_per_image,
+                ];
+                (name.as_str(), count.nodes, both.map(Option::unwrap))
+            });
+            let wanted = [
+                ("Conv", 1, [5000, 128 * 18]),
+                ("ConvTranspose", 0, [70, 0]),
+                ("MatMul", 1, [0, 24]),
+                ("ReduceMean", 1, [0, 0]),
+                ("Relu", 1, [0, 0]),
+            ];
+            assert_eq!(counts.collect::<Vec<_>>(), wanted);
+            assert_eq!(inspection.multiplications_per_image, Some(128 * 18 + 24));
+            assert_eq!(inspection.raw_multiplications_per_image, Some(5070));
+        }
+    }
+
+    /// A model that states nothing but its input: a product over 5 with images and heads on one axis, and `Einsum` over both.
+    #[test]
+    fn files_that_state_no_shapes_are_read() {
+        use crate::onnx::read::testing::{Attribute, Model};
+        let model = Model::new()
+            .input("x", &[-1, 2, 3, 5])
+            .floats("w", &[5, 7], &[0.5; 35])
+            .ints("rows", &[-1, 3, 5])
+            .node("Reshape", "x rows", "flat", &[])
+            .node("MatMul", "flat w", "wide", &[])
+            .node(
+                "Einsum",
+                "x x",
+                "scores",
+                &[("equation", Attribute::Text("nhqd,nhkd->nhqk"))],
+            )
+            .node("Poem", "wide", "dead", &[])
+            .output("wide")
+            .output("scores");
+        let inspection = inspect_bytes(&model.bytes()).unwrap();
+        let count = |name: &str| inspection.operators[name].multiplications_per_image;
+        assert_eq!(count("MatMul"), Some(2 * 3 * 5 * 7));
+        assert_eq!(count("Einsum"), Some(2 * 3 * 3 * 5));
+        assert_eq!(count("Poem"), None, "an operator that nobody knows");
+        let memory = &inspection.memory;
+        assert_eq!(memory.weight_bytes, Some(4 * 35 + 8 * 3));
+        // x and the output `wide` are alive all the time, `flat` until `wide` is there, `scores` at the end.
+        assert_eq!(memory.peak_bytes_per_image, Some(4 * (30 + 30 + 42)));
+        assert_eq!(memory.peak_node.as_deref(), Some("wide"));
     }
 
     /// A convolution of that weight, as a hostile file may state it.

@@ -58,6 +58,23 @@ fn einsum(node: &mut Node<'_, '_>) -> Outputs {
     Ok(vec![node.permuted("ordered", whole.value, order)?.into()])
 }
 
+/// Multiplications of an equation for operands of those extents, each pair of operands brought together over all axes at once.
+pub(in crate::onnx) fn multiplications(equation: &str, shapes: &[&[usize]]) -> Option<usize> {
+    let ranks: Vec<usize> = shapes.iter().map(|shape| shape.len()).collect();
+    let (terms, _) = parsed(equation, &ranks).ok()?;
+    let mut extents: BTreeMap<Label, usize> = BTreeMap::new();
+    for (labels, shape) in terms.iter().zip(shapes) {
+        for (&label, &extent) in labels.iter().zip(*shape) {
+            let largest = extents.entry(label).or_default();
+            *largest = extent.max(*largest);
+        }
+    }
+    let pairs = shapes.len().checked_sub(1)?;
+    extents
+        .into_values()
+        .try_fold(pairs, |product, extent| product.checked_mul(extent))
+}
+
 /// The labels of the operands and of the result.
 fn parsed(equation: &str, ranks: &[usize]) -> Result<(Vec<Vec<Label>>, Vec<Label>), String> {
     let compact: String = equation

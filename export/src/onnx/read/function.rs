@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 1 << 16;
 
 /// The nodes without calls. What a function makes inside is called after the node that calls it.
-pub(super) fn inlined(
+pub(in crate::onnx) fn inlined(
     nodes: Vec<NodeProto>,
     functions: &[FunctionProto],
 ) -> Result<Vec<NodeProto>, Error> {

@@ -37,8 +37,13 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub(super) use einsum::multiplications as einsum_multiplications;
+pub(super) use function::inlined;
+pub(super) use model::node_name;
+
 use constants::Constants;
-use model::{Model, node_name, rule};
+use known::Kind;
+use model::{Model, rule};
 use node::{Node, Operand, Rule, check_size};
 use tensor::Decoded;
 
@@ -49,7 +54,8 @@ use super::{Batch, Documentation};
 use crate::checkpoint::sha256;
 use crate::contract::{HASH_KEY, METADATA_KEY};
 use crate::error::Error;
-use crate::graph::{Dim, Graph, Shape, Value};
+use crate::file::folder_of;
+use crate::graph::{DType, Dim, Graph, Shape, Value};
 use crate::tensor::Tensors;
 
 /// The rules of all families.
@@ -118,11 +124,7 @@ pub fn read_file(path: &Path, selection: &Selection<'_>) -> Result<Foreign, Erro
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let (model, sha256) = (Model::decode(&bytes)?, sha256(&bytes));
     drop(bytes);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    read_model(model, selection, sha256, Some(folder))
+    read_model(model, selection, sha256, Some(folder_of(path)))
 }
 
 /// Reads a model from the bytes of its file.
@@ -141,38 +143,11 @@ fn read_model(
     folder: Option<&Path>,
 ) -> Result<Foreign, Error> {
     let output = model.output(selection.output)?;
-    let needed = model.needed(&output)?;
-    model.check_operators(&needed)?;
     let initializers = std::mem::take(&mut model.graph.initializer);
-    let names: BTreeSet<&str> = initializers.iter().map(TensorProto::name).collect();
-    let inputs: Vec<&ValueInfoProto> = model
-        .graph
-        .input
-        .iter()
-        .filter(|input| !names.contains(input.name()))
-        .collect();
+    let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().collect();
     let input = selected_input(&inputs, selection.input)?;
     let mut reader = Reader::new(model.opset, folder);
-    let mut values = BTreeMap::new();
-    reader.add_inputs(&inputs, input, selection.image, &mut values)?;
-    let used: BTreeSet<&str> = needed
-        .iter()
-        .flat_map(|&index| model.graph.node[index].input.iter().map(String::as_str))
-        .chain([output.as_str()])
-        .collect();
-    check_external(
-        initializers
-            .iter()
-            .filter(|tensor| used.contains(tensor.name())),
-    )?;
-    for mut tensor in initializers {
-        if used.contains(tensor.name()) {
-            reader.add_initializer(&mut tensor, &mut values)?;
-        }
-    }
-    for &index in &needed {
-        reader.add_node(&model.graph.node[index], &mut values)?;
-    }
+    let values = reader.values(&model, initializers, &[&output], (input, selection.image))?;
     let Some(Operand::Value(value)) = values.get(&output) else {
         return Err(Error::Onnx(format!(
             "output {output:?} is not computed as floats from the model's input"
@@ -196,6 +171,46 @@ fn read_model(
         graph: reader.graph,
         output,
     })
+}
+
+/// Shape and type of each value that the outputs of a model need, by the model's names; integers are of no [`DType`].
+///
+/// # Errors
+/// As [`read`], for all outputs at once; of several inputs the first has the batch on axis 0.
+pub(super) fn shapes(
+    bytes: &[u8],
+    folder: Option<&Path>,
+) -> Result<BTreeMap<String, (Shape, Option<DType>)>, Error> {
+    let mut model = Model::decode(bytes)?;
+    let initializers = std::mem::take(&mut model.graph.initializer);
+    let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().collect();
+    let input = match (selected_input(&inputs, None), inputs.first()) {
+        (Err(_), Some(first)) => first.name(),
+        (selected, _) => selected?,
+    };
+    let outputs = model.graph.output.iter().map(ValueInfoProto::name);
+    let outputs: Vec<&str> = outputs.collect();
+    let mut reader = Reader::new(model.opset, folder);
+    let values = reader.values(&model, initializers, &outputs, (input, None))?;
+    let shape = |operand: &Operand| match operand {
+        Operand::Value(value) => {
+            let value_type = reader.graph.value_type(*value).clone();
+            (value_type.shape, Some(value_type.dtype))
+        }
+        Operand::Known(known) => {
+            let dtype = (known.kind == Kind::Truth).then_some(DType::Bool);
+            (Shape::fixed(known.elements.shape()), dtype)
+        }
+    };
+    let values = values.iter();
+    Ok(values
+        .map(|(name, operand)| (name.clone(), shape(operand)))
+        .collect())
+}
+
+/// Is there a rule for an operator of the default domain?
+pub(super) fn is_read(op_type: &str) -> bool {
+    rule(op_type).is_some()
 }
 
 /// Refuses weights in other files that do not fit one, which is what is written, before they are read.
@@ -333,6 +348,38 @@ impl Reader {
             zeros: None,
             folder: folder.map(Path::to_path_buf),
         }
+    }
+
+    /// What the names of a model stand for, as far as some outputs need them. `selected` is the name of the input with the batch, and
+    /// its extents behind it.
+    fn values(
+        &mut self,
+        model: &Model,
+        initializers: Vec<TensorProto>,
+        outputs: &[&str],
+        selected: (&str, Option<&[usize]>),
+    ) -> Result<Values, Error> {
+        let nodes = &model.graph.node;
+        let needed = model.needed(outputs)?;
+        model.check_operators(&needed)?;
+        let mut values = Values::new();
+        let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().collect();
+        self.add_inputs(&inputs, selected.0, selected.1, &mut values)?;
+        let used: BTreeSet<&str> = needed
+            .iter()
+            .flat_map(|&index| nodes[index].input.iter().map(String::as_str))
+            .chain(outputs.iter().copied())
+            .collect();
+        let mut initializers = initializers;
+        initializers.retain(|tensor| used.contains(tensor.name()));
+        check_external(initializers.iter())?;
+        for mut tensor in initializers {
+            self.add_initializer(&mut tensor, &mut values)?;
+        }
+        for &index in &needed {
+            self.add_node(&nodes[index], &mut values)?;
+        }
+        Ok(values)
     }
 
     /// Adds the inputs in the file's order; the selected one says whether the batch is fixed. One that has so many of what the

@@ -8,7 +8,7 @@ use prost::Message;
 use super::RULES;
 use super::function::inlined;
 use crate::error::Error;
-use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The oldest version of ONNX's operators that is read.
 const OLDEST_OPSET: i64 = 9;
@@ -21,7 +21,7 @@ const MAX_REASON: usize = 200;
 pub(super) struct Model {
     /// Everything but the graph.
     pub header: ModelProto,
-    /// Its graph, the nodes in the file's order.
+    /// Its graph, the nodes in the file's order; what is an initialiser is no input.
     pub graph: GraphProto,
     /// Version of the default domain's operators.
     pub opset: i64,
@@ -42,12 +42,16 @@ impl Model {
             .ok_or_else(|| Error::Onnx("this is not an ONNX model: it has no graph".to_string()))?;
         graph.node = inlined(graph.node, &header.functions)?;
         let opset = opset(&header)?;
-        let model = Model {
+        let mut model = Model {
             header,
             graph,
             opset,
         };
         model.check_names()?;
+        let initializers = model.graph.initializer.iter();
+        let names: BTreeSet<&str> = initializers.map(TensorProto::name).collect();
+        let inputs = &mut model.graph.input;
+        inputs.retain(|input| !names.contains(input.name()));
         Ok(model)
     }
 
@@ -106,8 +110,8 @@ impl Model {
         }
     }
 
-    /// The nodes that an output needs, in an order in which they can be computed: the file's, where that is one.
-    pub fn needed(&self, output: &str) -> Result<Vec<usize>, Error> {
+    /// The nodes that outputs need, in an order in which they can be computed: the file's, where that is one.
+    pub fn needed(&self, outputs: &[&str]) -> Result<Vec<usize>, Error> {
         let makers: BTreeMap<&str, usize> = self
             .graph
             .node
@@ -120,7 +124,10 @@ impl Model {
             inputs.filter_map(|name| makers.get(name.as_str()).copied())
         };
         let mut needed = BTreeSet::new();
-        let mut open: Vec<usize> = makers.get(output).copied().into_iter().collect();
+        let mut open: Vec<usize> = outputs
+            .iter()
+            .filter_map(|output| makers.get(output).copied())
+            .collect();
         while let Some(index) = open.pop() {
             if needed.insert(index) {
                 open.extend(sources(index));
@@ -222,7 +229,7 @@ pub(super) fn rule(op_type: &str) -> Option<super::node::Rule> {
 }
 
 /// What a node is called: its name, or that of its first output.
-pub(super) fn node_name(node: &NodeProto) -> String {
+pub(in crate::onnx) fn node_name(node: &NodeProto) -> String {
     match (node.name(), node.output.first()) {
         ("", Some(output)) => output.clone(),
         (name, _) => name.to_string(),
