@@ -122,7 +122,8 @@ impl Operator for Reduce {
         }
     }
 
-    /// The cotangent goes unstretched: it is constant along the reduced axes.
+    /// The cotangent goes unstretched: it is constant along the reduced axes. That of a mean is divided by the count, which f32 holds
+    /// where it does not hold one over it.
     fn gradient(
         &self,
         graph: &mut Graph,
@@ -131,14 +132,15 @@ impl Operator for Reduce {
         let operand = graph.shape(step.inputs[0]).clone();
         let cotangent = step.full_cotangent(graph)?;
         let mut gradient = self.unreduced(graph, step, cotangent)?;
-        let share = match self.kind {
+        let (op, operand) = match self.kind {
             ReduceKind::Sum => return Ok(vec![Some(gradient)]),
             ReduceKind::Mean => {
-                graph.scalar(&step.named("share"), 1.0 / self.count(&operand) as f32)
+                let count = graph.scalar(&step.named("count"), self.count(&operand) as f32);
+                (Binary::Div, count)
             }
-            ReduceKind::Max => self.share_of_greatest(graph, step)?,
+            ReduceKind::Max => (Binary::Mul, self.share_of_greatest(graph, step)?),
         };
-        gradient = graph.apply(&step.named("scaled"), Binary::Mul, &[gradient, share])?;
+        gradient = graph.apply(&step.named("scaled"), op, &[gradient, operand])?;
         Ok(vec![Some(gradient)])
     }
 
@@ -224,6 +226,37 @@ mod tests {
             keep_dims: KeepDims::No,
         };
         assert_eq!(evaluate(max, &[x()]).as_slice().unwrap(), [2.0, 5.0]);
+    }
+
+    /// 1/3 and 1/6 are no f32.
+    #[test]
+    fn derivatives_of_means_are_exact() {
+        for keep_dims in [KeepDims::Yes, KeepDims::No] {
+            let mut graph = Graph::new();
+            let x = graph.input("x", Shape::batched(&[2, 3])).unwrap();
+            let mean = |axes| Reduce {
+                kind: ReduceKind::Mean,
+                axes,
+                keep_dims,
+            };
+            let rows = graph.apply("rows", mean(vec![2]), &[x]).unwrap();
+            let all = (1..graph.shape(rows).rank()).collect();
+            let all = Reduce {
+                keep_dims: KeepDims::No,
+                ..mean(all)
+            };
+            let energy = graph.apply("energy", all, &[rows]).unwrap();
+            graph.set_output("energy", energy);
+            let graph = gradient(&graph, "energy", "x").unwrap();
+            let x = array![[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]].into_dyn();
+            let slope = reference::evaluate(&graph, &BTreeMap::from([("x".to_string(), x)]));
+            let slope = slope.unwrap().remove("gradient").unwrap();
+            let slope = slope.broadcast(vec![1, 2, 3]).unwrap().to_owned();
+            assert!(
+                slope.iter().all(|slope| (slope - 1.0 / 6.0).abs() < 1e-15),
+                "{slope}"
+            );
+        }
     }
 
     proptest! {

@@ -252,7 +252,7 @@ mod tests {
     fn check(got: &ArrayD<f64>, wanted: &[f64]) {
         assert_eq!(got.len(), wanted.len());
         for (got, wanted) in got.iter().zip(wanted) {
-            assert!((got - wanted).abs() < 1e-6, "{got}, not {wanted}");
+            assert!((got - wanted).abs() < 1e-9, "{got}, not {wanted}");
         }
     }
 
