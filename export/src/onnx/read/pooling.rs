@@ -2,7 +2,7 @@
 
 use super::known::check_count;
 use super::node::{Node, Outputs, Rule};
-use super::window::{Layout, Windows, extents};
+use super::window::{Layout, Padding, Windows, extents};
 use crate::graph::Value;
 use crate::op::{AveragePool, Binary, MaxPool, Pad, ReduceKind, Slice};
 use crate::tensor::Tensor;
@@ -31,6 +31,12 @@ impl Pool {
         let x = layout.image(node, x)?;
         let image = extents(&node.shape(x))?;
         let windows = Windows::read(node, layout, image, None)?;
+        if matches!(
+            Padding::read(node, layout)?,
+            Padding::SameUpper | Padding::SameLower
+        ) {
+            check_same(&windows, image)?;
+        }
         let mut pool = Pool {
             layout,
             x,
@@ -94,6 +100,28 @@ impl Pool {
         let covered =
             windows.map(|first| (first + kernel).min(end).saturating_sub(first.max(start)));
         covered.map(|count| count as f32).collect()
+    }
+}
+
+/// Refuses what runtimes pad otherwise than the specification says, and not as each other.
+fn check_same(windows: &Windows, image: [usize; 2]) -> Result<(), String> {
+    let advice =
+        "runtimes do not agree where the windows lie; export it with pads instead of auto_pad";
+    for (axis, extent) in image.into_iter().enumerate() {
+        let stride = windows.strides[axis];
+        let last = extent.div_ceil(stride).saturating_sub(1) * stride;
+        if last + windows.reach(axis) < extent {
+            return Err(format!(
+                "with auto_pad, windows that reach over {} pixels at a stride of {stride} leave some of {extent} out; {advice}",
+                windows.reach(axis)
+            ));
+        }
+    }
+    match windows.dilations {
+        [1, 1] => Ok(()),
+        dilations => Err(format!(
+            "auto_pad with dilations {dilations:?} is not supported for pooling: {advice}"
+        )),
     }
 }
 
@@ -494,6 +522,22 @@ mod tests {
                 "got [N, 1, 4, 4, 4]; other numbers of axes are not supported",
             ),
             ("MaxPool", vec![1, 4], vec![kernel(5)], "does not fit 4"),
+            (
+                "MaxPool",
+                vec![1, 7],
+                vec![
+                    kernel(2),
+                    ("dilations", Ints(vec![2])),
+                    ("auto_pad", Text("SAME_UPPER")),
+                ],
+                "auto_pad with dilations [1, 2] is not supported for pooling",
+            ),
+            (
+                "AveragePool",
+                vec![1, 4],
+                vec![kernel(1), strides(4), ("auto_pad", Text("SAME_LOWER"))],
+                "over 1 pixels at a stride of 4 leave some of 4 out",
+            ),
             ("MaxPool", vec![1, 4], vec![kernel(0)], "must be at least 1"),
             (
                 "MaxPool",

@@ -189,6 +189,20 @@ fn by_sizes(
     Ok(extents)
 }
 
+/// Refuses scales that move pixels and leave all extents as they are, which ONNX Runtime does not look at.
+fn check_change(extents: &[Option<Extents>]) -> Result<(), String> {
+    let mut changed = extents.iter().flatten().peekable();
+    let Some(Extents { old, scale, .. }) = changed.peek().copied() else {
+        return Ok(());
+    };
+    match changed.all(|extents| extents.old == extents.new) {
+        true => Err(format!(
+            "a scale of {scale} leaves an extent of {old} as it is: runtimes do not agree whether pixels move; give sizes, or leave it out"
+        )),
+        false => Ok(()),
+    }
+}
+
 fn resized(
     node: &mut Node<'_, '_>,
     x: Value,
@@ -196,6 +210,7 @@ fn resized(
     mode: Mode,
     coordinates: Coordinates,
 ) -> Outputs {
+    check_change(extents)?;
     let mut taps = Vec::new();
     for (axis, extents) in extents.iter().enumerate() {
         if let Some(extents) = extents {
