@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use ebm_export::images;
 use ebm_export::onnx::Opset;
 use ebm_export::precision::{Comparison, Precision, random_images};
 use ebm_export::rewrite::{Rewrite, Target};
-use ndarray::{ArrayD, Axis, IxDyn, Slice};
-use safetensors::{Dtype, SafeTensors};
+use ndarray::{ArrayD, Axis, Slice};
 
 /// Random images that are tried.
 const N_RANDOM: usize = 4;
@@ -28,7 +28,7 @@ pub struct PrecisionArguments {
     /// 0.3 for bf16, 0.01 for f32, unless given
     #[arg(long, value_name = "ERROR")]
     max_error: Option<f64>,
-    /// Images to try beside random ones: the first 16 of `images [N, C, H, W]`, f32, in a safetensors file
+    /// Images to try beside random ones: the first 16 of a safetensors file with a tensor `x` [n, C, H, W] of f32 or f64
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
 }
@@ -72,7 +72,7 @@ impl PrecisionArguments {
         let mut sets = vec![(format!("{N_RANDOM} random images"), random)];
         if let Some(path) = &self.images {
             let images =
-                images(path, &extents).with_context(|| format!("--images {}", path.display()))?;
+                given(path, &extents).with_context(|| format!("--images {}", path.display()))?;
             let n_images = images.shape()[0];
             sets.push((format!("{n_images} images of {}", path.display()), images));
         }
@@ -108,39 +108,15 @@ impl PrecisionArguments {
     }
 }
 
-/// The first images of a safetensors file: its tensor `images`, or its only one.
-fn images(path: &Path, extents: &[usize]) -> Result<ArrayD<f64>> {
-    let bytes = std::fs::read(path)?;
-    let file = SafeTensors::deserialize(&bytes).context("not a safetensors file")?;
-    let names = file.names();
-    let tensor = match (file.tensor("images"), names.as_slice()) {
-        (Ok(tensor), _) => tensor,
-        (Err(_), [only]) => file.tensor(only)?,
-        (Err(_), _) => bail!("expected a tensor `images`, found {names:?}"),
-    };
+/// The first images of a file.
+fn given(path: &Path, extents: &[usize]) -> Result<ArrayD<f64>> {
+    let images = images::read(path)?;
+    let (n_images, each) = (images.shape()[0], &images.shape()[1..]);
     ensure!(
-        tensor.dtype() == Dtype::F32,
-        "expected f32, got {:?}",
-        tensor.dtype()
+        n_images > 0 && each == extents,
+        "expected images [n, ..] with {extents:?} behind n, got {:?}",
+        images.shape()
     );
-    let fits = tensor
-        .shape()
-        .split_first()
-        .filter(|(n, rest)| **n > 0 && *rest == extents);
-    let Some((&n_images, _)) = fits else {
-        bail!(
-            "expected images [N, ..] with {extents:?} behind N, got {:?}",
-            tensor.shape()
-        );
-    };
-    let values = tensor.data().chunks_exact(4);
-    let values = values.map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-    let images = ArrayD::from_shape_vec(IxDyn(tensor.shape()), values.collect())?;
-    ensure!(
-        images.iter().all(|value| value.is_finite()),
-        "expected finite values"
-    );
-    Ok(images
-        .slice_axis(Axis(0), Slice::from(..n_images.min(MOST_GIVEN)))
-        .to_owned())
+    let first = Slice::from(..n_images.min(MOST_GIVEN));
+    Ok(images.slice_axis(Axis(0), first).to_owned())
 }
