@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ndarray::{ArrayD, IxDyn};
+
 use crate::arch::Network;
 use crate::checkpoint::{Header, tensors_sha256};
 use crate::contract::{Contract, FORMAT_VERSION, Kind, Origin, PriorTerm, Terms};
@@ -133,6 +135,23 @@ pub fn comparison(
     })
 }
 
+/// Values of the inputs that files have beside x or z, for one image: the temperature that the checkpoint recommends, and of a
+/// generator that distinguishes classes the first one.
+pub fn other_inputs(header: &Header) -> BTreeMap<String, ArrayD<f64>> {
+    let recommended = header.purification.as_ref();
+    let temperature = recommended.map_or(1.0, |purification| purification.temperature);
+    let temperature = ArrayD::from_elem(IxDyn(&[]), temperature);
+    let mut values = BTreeMap::from([("temperature".to_string(), temperature)]);
+    if let (Kind::Generator, Some(n_classes)) = (header.network.kind(), header.network.n_classes())
+    {
+        let first = ArrayD::from_shape_fn(IxDyn(&[1, n_classes]), |index| {
+            f64::from(u8::from(index[1] == 0))
+        });
+        values.insert("class".to_string(), first);
+    }
+    values
+}
+
 /// What the files of a checkpoint are made of.
 struct Graphs {
     /// The network, of an energy with its potential.
@@ -255,6 +274,7 @@ mod tests {
     use super::*;
     use crate::arch::{Activation, ConvClassifier, Sngan, SnganGenerator};
     use crate::contract::Langevin;
+    use crate::graph::DType;
 
     fn energy() -> Network {
         Network::Sngan(Sngan::small(
@@ -341,6 +361,70 @@ mod tests {
         };
         let error = potential(&header, &clipped).unwrap_err().to_string();
         assert!(error.contains("clip must be positive"), "{error}");
+    }
+
+    /// A class is half of what a conditional generator takes, and its images are compared as those of any other.
+    #[test]
+    fn low_types_of_a_conditional_generator_are_measured_at_a_class() {
+        use crate::arch::{BigganGenerator, Classes};
+        use crate::precision::random_images;
+        let network = Network::BigganGenerator(BigganGenerator {
+            latent: 3,
+            channels: 2,
+            classes: Some(Classes {
+                n_classes: 5,
+                embedding: 2,
+            }),
+            bottom: 8,
+            widths: vec![8, 4],
+            upsamples: vec![false, true],
+            attention: None,
+            ..BigganGenerator::gen_biggan128(1)
+        });
+        let header = Header::new(network);
+        let weights = header.network.initial_weights(1).unwrap();
+        let others = other_inputs(&header);
+        let class = others["class"].iter().copied().collect::<Vec<f64>>();
+        assert_eq!(class, [1.0, 0.0, 0.0, 0.0, 0.0]);
+        let low = Settings {
+            precision: Precision::F16,
+            rewrites: Rewrite::COMMON.to_vec(),
+            ..Settings::default()
+        };
+        let comparison = comparison(&header, &weights, &low).unwrap();
+        let z = random_images(2, &comparison.extents().unwrap(), 1);
+        let errors = comparison.relative_errors(&z, &others).unwrap();
+        // Nothing is exact in f16.
+        assert!(
+            errors.iter().all(|error| (1e-6..1e-1).contains(error)),
+            "{errors:?}"
+        );
+    }
+
+    /// Chains move by steps that f16 would round away: the state, and all that is added to it, is f32.
+    #[test]
+    fn the_state_of_a_step_stays_f32_in_low_types() {
+        let header = Header::new(energy());
+        let weights = header.network.initial_weights(1).unwrap();
+        let potential = Potential::default();
+        for precision in [Precision::F16, Precision::Bf16, Precision::Mixed] {
+            let graphs = Graphs::new(&header.network, &potential, &Rewrite::COMMON)
+                .and_then(|graphs| graphs.bound(&weights, &potential))
+                .and_then(|graphs| graphs.lowered(precision))
+                .unwrap();
+            let step = steps_graph(&graphs.gradient.unwrap(), &Steps::ONE).unwrap();
+            let dtype = |value| step.value_type(value).dtype;
+            assert!(step.inputs().all(|input| dtype(input) == DType::F32));
+            let next = step.output("x_next").unwrap();
+            let (_, terms) = step.operator(next).unwrap();
+            let of_x = step.depends_on(step.input_named("x").unwrap());
+            assert_eq!(dtype(next), DType::F32, "{precision}");
+            assert!(terms.iter().any(|term| of_x[term.0]), "{precision}");
+            for &term in terms {
+                assert_eq!(dtype(term), DType::F32, "{precision}");
+            }
+            assert!(step.values().any(|value| dtype(value).is_low()));
+        }
     }
 
     #[test]

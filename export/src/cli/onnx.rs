@@ -1,19 +1,19 @@
 //! `export onnx`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
-use ebm_export::exported::{ExportedFile, Settings, comparison, exported_files, file_names};
+use ebm_export::exported::{
+    ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
+};
 use ebm_export::file::Staged;
 use ebm_export::onnx::Batch;
 use ebm_export::potential::{Potential, Prior};
 use ebm_export::rewrite::{Rewrite, Target};
 use ebm_export::triton::{Content, RepositoryFile, Served, repository};
-use ndarray::{ArrayD, IxDyn};
 
 use super::precision::PrecisionArguments;
 use super::triton::TritonArguments;
@@ -135,7 +135,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let comparison = comparison(&header, &weights, &settings)?;
             arguments
                 .precision
-                .measured(&comparison, &others(&header))?
+                .measured(&comparison, &other_inputs(&header))?
         }
         false => String::new(),
     };
@@ -211,14 +211,6 @@ fn line(output: &Path, file: &RepositoryFile) -> String {
         Content::Bytes(bytes) if bytes.is_empty() => String::new(),
         Content::Bytes(bytes) => format!("{}: {} bytes\n", path.display(), bytes.len()),
     }
-}
-
-/// What a gradient may have for an input beside x: the temperature that the checkpoint recommends.
-fn others(header: &Header) -> BTreeMap<String, ArrayD<f64>> {
-    let recommended = header.purification.as_ref();
-    let temperature = recommended.map_or(1.0, |purification| purification.temperature);
-    let temperature = ArrayD::from_elem(IxDyn(&[]), temperature);
-    BTreeMap::from([("temperature".to_string(), temperature)])
 }
 
 /// What the files descend.
