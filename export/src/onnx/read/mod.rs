@@ -21,6 +21,8 @@ mod node;
 mod normalization;
 mod pad;
 mod pooling;
+#[cfg(test)]
+mod property;
 mod reduction;
 mod reshape;
 mod resize;
