@@ -1,5 +1,7 @@
 //! `export inspect` on the models of other exporters.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -409,8 +409,11 @@ fn integers(dice: &mut Dice, op: &str) -> Model {
     end(model.node("Mul", "x factor", "y", &[]))
 }
 
-/// Windows over rows or images: extents that fit them, and attributes.
-fn windows(dice: &mut Dice) -> (Vec<i64>, Vec<i64>, Vec<(&'static str, Attribute)>, i64) {
+/// Attributes by name.
+type Attributes = Vec<(&'static str, Attribute)>;
+
+/// Windows over rows or images: extents that fit them, their kernel, and attributes.
+fn windows(dice: &mut Dice) -> (Vec<i64>, Vec<i64>, Attributes) {
     let axes = dice.int(1, 2);
     let (kernel, dilations) = (dice.ints(axes, 1, 3), dice.ints(axes, 1, 2));
     let reach = kernel
@@ -423,11 +426,11 @@ fn windows(dice: &mut Dice) -> (Vec<i64>, Vec<i64>, Vec<(&'static str, Attribute
         ("strides", Ints(dice.ints(axes, 1, 3))),
         ("dilations", Ints(dilations)),
     ];
-    (extents, kernel, attributes, axes)
+    (extents, kernel, attributes)
 }
 
 fn convolution(dice: &mut Dice, op: &str) -> Model {
-    let (extents, kernel, mut attributes, axes) = windows(dice);
+    let (extents, kernel, mut attributes) = windows(dice);
     let [groups, channels, made] = [dice.int(1, 2), dice.int(1, 2), dice.int(1, 2)];
     attributes.push(("group", Int(groups)));
     match dice.int(0, 2) {
@@ -435,7 +438,9 @@ fn convolution(dice: &mut Dice, op: &str) -> Model {
             "auto_pad",
             Text(dice.of(&["SAME_UPPER", "SAME_LOWER", "VALID"])),
         )),
-        1 if op == "Conv" => attributes.push(("pads", Ints(dice.ints(2 * axes, 0, 2)))),
+        1 if op == "Conv" => {
+            attributes.push(("pads", Ints(dice.ints(2 * rank_of(&extents), 0, 2))))
+        }
         _ => {}
     }
     let [x_channels, y_channels] = [channels * groups, made * groups];
@@ -451,7 +456,7 @@ fn convolution(dice: &mut Dice, op: &str) -> Model {
 }
 
 fn pool(dice: &mut Dice, op: &str) -> Model {
-    let (extents, kernel, mut attributes, axes) = windows(dice);
+    let (extents, kernel, mut attributes) = windows(dice);
     if op == "AveragePool" {
         attributes.pop();
         attributes.push(("count_include_pad", Int(i64::from(dice.flag()))));
@@ -464,7 +469,6 @@ fn pool(dice: &mut Dice, op: &str) -> Model {
             .map(|&kernel| dice.int(0, kernel - 1));
         attributes.push(("pads", Ints(pads.collect())));
     }
-    assert_eq!(rank_of(&extents), axes);
     let opset = dice.int(12, 21);
     let model = of_sizes(opset, &[vec![dice.int(1, 3)], extents].concat());
     end(model.node(op, "x", "y", &attributes))
