@@ -178,11 +178,11 @@ fn count_images(shape: ImageShape, n_values: usize) -> Result<usize> {
     .but_got(n_values))
 }
 
-fn pixel_of_byte(byte: u8) -> f32 {
+pub(crate) fn pixel_of_byte(byte: u8) -> f32 {
     f32::from(byte) / 127.5 - 1.0
 }
 
-fn byte_of_pixel(pixel: f32) -> u8 {
+pub(crate) fn byte_of_pixel(pixel: f32) -> u8 {
     ((pixel + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
 }
 

@@ -5,6 +5,8 @@ mod backend;
 mod cancel;
 mod classifier;
 mod contract;
+#[cfg(feature = "datasets")]
+mod dataset;
 mod energy_score;
 mod error;
 mod file;
@@ -14,8 +16,8 @@ mod langevin;
 pub mod mcmc;
 mod model;
 pub mod noise;
-#[cfg(feature = "png")]
-mod png;
+#[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
+mod picture;
 mod prepared;
 mod purifier;
 mod rows;
@@ -27,15 +29,21 @@ pub use classifier::{Classifier, Defended, DefendedClassifier, argmax};
 pub use contract::{
     CONTRACT_KEY, Contract, FORMAT_VERSION, ImageShape, Kind, Langevin, Purification, VALUE_RANGE,
 };
+#[cfg(feature = "datasets")]
+pub use dataset::{DataSet, DataSetFormat, FloatRange, Record, Records, decode_data_set};
 pub use energy_score::{EnergyScore, Threshold};
 pub use error::{Error, ErrorKind, Result};
-pub use file::write_atomically;
+pub use file::{AtomicFile, write_atomically};
 pub use generator::Generator;
 pub use images::Images;
 pub use langevin::{Measurement, drift_factor};
 pub use model::{Model, ModelFolder, Verification};
+#[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
+pub use picture::{
+    PictureEncoding, PictureFormat, decode_picture, encode_picture, read_picture, write_picture,
+};
 #[cfg(feature = "png")]
-pub use png::{read_png, write_png};
+pub use picture::{read_png, write_png};
 pub use prepared::Prepared;
 pub use purifier::{ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request, Snapshot};
 pub use sampler::{Sampler, Start};

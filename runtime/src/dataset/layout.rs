@@ -1,0 +1,329 @@
+//! How the pixels of an image lie in a file.
+
+use crate::contract::ImageShape;
+use crate::error::{Error, ErrorKind, Result};
+use crate::images::{byte_of_pixel, pixel_of_byte};
+
+/// What stands for the darkest and the brightest pixel in a file of floating-point numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FloatRange {
+    low: f32,
+    high: f32,
+}
+
+impl FloatRange {
+    /// The range from `low` to `high`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] where they are not finite or `low` is not below `high`.
+    pub fn new(low: f32, high: f32) -> Result<Self> {
+        if low < high && (high - low).is_finite() {
+            return Ok(Self { low, high });
+        }
+        Err(crate::error::out_of_range(
+            "range",
+            "two finite numbers, the lower one first",
+            format!("{low} and {high}"),
+        ))
+    }
+
+    fn pixel(self, value: f32) -> f32 {
+        (value - self.low) / (self.high - self.low) * 2.0 - 1.0
+    }
+
+    fn value(self, pixel: f32) -> f32 {
+        let value = self.low + (pixel.clamp(-1.0, 1.0) + 1.0) / 2.0 * (self.high - self.low);
+        value.clamp(self.low, self.high)
+    }
+}
+
+/// The range of the models, `[-1, 1]`.
+impl Default for FloatRange {
+    fn default() -> Self {
+        Self {
+            low: -1.0,
+            high: 1.0,
+        }
+    }
+}
+
+/// The type of one value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Element {
+    /// u8, 0 to 255.
+    Byte,
+    /// f32, lowest byte first.
+    Float(FloatRange),
+}
+
+impl Element {
+    pub(super) fn n_bytes(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Float(_) => 4,
+        }
+    }
+}
+
+/// The order of the values of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// `[C, H, W]`.
+    Planar,
+    /// `[H, W, C]`.
+    Interleaved,
+}
+
+/// How the pixels of each image of an array lie in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Layout {
+    pub(super) shape: ImageShape,
+    pub(super) element: Element,
+    pub(super) order: Order,
+}
+
+impl Layout {
+    /// The number of images and their order in an array of these dimensions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] where they are no images of this shape, or could be read in two ways.
+    pub(super) fn of_dimensions(dimensions: &[usize], shape: ImageShape) -> Result<(usize, Order)> {
+        let ImageShape {
+            channels: c,
+            height: h,
+            width: w,
+        } = shape;
+        let mut readings = Vec::new();
+        let mut reading = |n: usize, image: &[usize]| {
+            let orders = [(Order::Planar, [c, h, w]), (Order::Interleaved, [h, w, c])];
+            // Without a channel axis, and with one channel or one pixel, both orders are the same.
+            if c == 1 && image == [h, w] {
+                readings.push((n, Order::Planar));
+            }
+            for (order, wanted) in orders {
+                if image == wanted.as_slice() {
+                    let same = c == 1 || h * w == 1;
+                    readings.push((n, if same { Order::Planar } else { order }));
+                }
+            }
+        };
+        if let Some((&n, image)) = dimensions.split_first() {
+            reading(n, image);
+        }
+        reading(1, dimensions);
+        readings.dedup();
+        let wanted = match c {
+            1 => format!("[N, {h}, {w}], [N, {c}, {h}, {w}] or [N, {h}, {w}, {c}]"),
+            _ => format!("[N, {c}, {h}, {w}] or [N, {h}, {w}, {c}]"),
+        };
+        match readings[..] {
+            [reading] => Ok(reading),
+            [] => Err(Error::new(
+                ErrorKind::Shape,
+                "the array has another shape than the model's images",
+            )
+            .expected(wanted)
+            .but_got(format!("{dimensions:?}"))
+            .advise("resize or convert the images, or use a model for their shape")),
+            _ => Err(Error::new(
+                ErrorKind::Shape,
+                "the order of the array's axes is ambiguous",
+            )
+            .expected(wanted)
+            .but_got(format!("{dimensions:?}, which can be read as both"))
+            .advise("write the images as pictures")),
+        }
+    }
+
+    /// The bytes of one image.
+    pub(super) fn n_bytes(self) -> usize {
+        self.shape.n_values() * self.element.n_bytes()
+    }
+
+    /// The pixels `[C, H, W]` of one image.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`] and [`ErrorKind::Image`] for values that are no numbers or lie outside the file's range.
+    pub(super) fn decode(self, bytes: &[u8]) -> Result<Vec<f32>> {
+        let values = match self.element {
+            Element::Byte => bytes.iter().map(|&byte| pixel_of_byte(byte)).collect(),
+            Element::Float(range) => floats(bytes)
+                .map(|value| check(value, range).map(|()| range.pixel(value)))
+                .collect::<Result<Vec<f32>>>()?,
+        };
+        Ok(match self.order {
+            Order::Planar => values,
+            Order::Interleaved => self.permuted(&values, |layout, place| layout.interleaved(place)),
+        })
+    }
+
+    /// The bytes of the pixels `[C, H, W]` of one image. Pixels outside `[-1, 1]` are clamped.
+    pub(super) fn encode(self, pixels: &[f32]) -> Vec<u8> {
+        let ordered = match self.order {
+            Order::Planar => pixels.to_vec(),
+            Order::Interleaved => self.permuted(pixels, |layout, place| layout.planar(place)),
+        };
+        match self.element {
+            Element::Byte => ordered.into_iter().map(byte_of_pixel).collect(),
+            Element::Float(range) => ordered
+                .into_iter()
+                .flat_map(|pixel| range.value(pixel).to_le_bytes())
+                .collect(),
+        }
+    }
+
+    fn permuted(self, values: &[f32], source: impl Fn(Self, usize) -> usize) -> Vec<f32> {
+        (0..values.len())
+            .map(|place| values[source(self, place)])
+            .collect()
+    }
+
+    /// Where the value at `place` of `[C, H, W]` lies in `[H, W, C]`.
+    fn interleaved(self, place: usize) -> usize {
+        let n_pixels = self.shape.height * self.shape.width;
+        place % n_pixels * self.shape.channels + place / n_pixels
+    }
+
+    /// Where the value at `place` of `[H, W, C]` lies in `[C, H, W]`.
+    fn planar(self, place: usize) -> usize {
+        let n_pixels = self.shape.height * self.shape.width;
+        place % self.shape.channels * n_pixels + place / self.shape.channels
+    }
+}
+
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+fn check(value: f32, range: FloatRange) -> Result<()> {
+    let FloatRange { low, high } = range;
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(if value.is_finite() {
+        Error::new(ErrorKind::Image, "a pixel lies outside the range")
+            .expected(format!("values from {low} to {high}"))
+            .but_got(value)
+            .advise("scale the array, or say what range it has")
+    } else {
+        Error::new(ErrorKind::NonFinite, "the image has a bad pixel")
+            .expected("finite values")
+            .but_got(value)
+            .advise("leave this image out or repair its source")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const fn shape(channels: usize, height: usize, width: usize) -> ImageShape {
+        ImageShape {
+            channels,
+            height,
+            width,
+        }
+    }
+
+    #[test]
+    fn dimensions_are_read_in_the_one_way_that_fits() {
+        use Order::{Interleaved, Planar};
+        let (grey, colour) = (shape(1, 8, 6), shape(3, 8, 6));
+        let cases: [(&[usize], ImageShape, Option<(usize, Order)>); 14] = [
+            (&[5, 3, 8, 6], colour, Some((5, Planar))),
+            (&[5, 8, 6, 3], colour, Some((5, Interleaved))),
+            (&[3, 8, 6], colour, Some((1, Planar))),
+            (&[8, 6, 3], colour, Some((1, Interleaved))),
+            (&[5, 8, 6], colour, None),
+            (&[5, 6, 8, 3], colour, None),
+            (&[5, 8, 6], grey, Some((5, Planar))),
+            (&[5, 1, 8, 6], grey, Some((5, Planar))),
+            (&[5, 8, 6, 1], grey, Some((5, Planar))),
+            (&[8, 6], grey, Some((1, Planar))),
+            (&[48], grey, None),
+            (&[], grey, None),
+            (&[2, 3, 8, 6, 1], colour, None),
+            (&[7, 3, 1, 1], shape(3, 1, 1), Some((7, Planar))),
+        ];
+        for (dimensions, shape, expected) in cases {
+            let got = Layout::of_dimensions(dimensions, shape).ok();
+            assert_eq!(got, expected, "{dimensions:?} for {shape}");
+        }
+        let error = Layout::of_dimensions(&[9, 3, 3, 3], shape(3, 3, 3)).unwrap_err();
+        assert!(error.to_string().contains("ambiguous"), "{error}");
+    }
+
+    #[test]
+    fn encoded_images_decode_to_themselves_in_every_layout() {
+        let shape = shape(3, 2, 5);
+        let pixels: Vec<f32> = (0..30).map(|i| pixel_of_byte(i * 8)).collect();
+        let unit = FloatRange::new(0.0, 1.0).unwrap();
+        for element in [
+            Element::Byte,
+            Element::Float(FloatRange::default()),
+            Element::Float(unit),
+        ] {
+            for order in [Order::Planar, Order::Interleaved] {
+                let layout = Layout {
+                    shape,
+                    element,
+                    order,
+                };
+                let bytes = layout.encode(&pixels);
+                assert_eq!(bytes.len(), layout.n_bytes());
+                let got = layout.decode(&bytes).unwrap();
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
+                assert!(got.iter().zip(&pixels).all(close), "{layout:?}");
+            }
+        }
+        let interleaved = Layout {
+            shape,
+            element: Element::Byte,
+            order: Order::Interleaved,
+        };
+        // Row 1, column 3, channel 2 is number (1·5 + 3)·3 + 2 of [H, W, C] and number 2·10 + 5 + 3 of [C, H, W].
+        assert_eq!(interleaved.encode(&pixels)[26], 28 * 8);
+    }
+
+    #[test]
+    fn values_that_are_no_pixels_are_refused() {
+        let layout = |range| Layout {
+            shape: shape(1, 1, 2),
+            element: Element::Float(range),
+            order: Order::Planar,
+        };
+        let bytes = |value: f32| [0.5_f32.to_le_bytes(), value.to_le_bytes()].concat();
+        let unit = FloatRange::new(0.0, 1.0).unwrap();
+        for (value, range, kind) in [
+            (f32::NAN, unit, ErrorKind::NonFinite),
+            (f32::INFINITY, unit, ErrorKind::NonFinite),
+            (1.5, unit, ErrorKind::Image),
+            (-0.5, unit, ErrorKind::Image),
+            (255.0, FloatRange::default(), ErrorKind::Image),
+        ] {
+            let error = layout(range).decode(&bytes(value)).unwrap_err();
+            assert_eq!(error.kind(), kind, "{value}: {error}");
+        }
+        assert_eq!(layout(unit).decode(&bytes(1.0)).unwrap(), [0.0, 1.0]);
+        for (low, high) in [
+            (1.0, 1.0),
+            (1.0, 0.0),
+            (f32::NAN, 1.0),
+            (f32::MIN, f32::MAX),
+        ] {
+            assert!(FloatRange::new(low, high).is_err(), "{low} to {high}");
+        }
+    }
+
+    #[test]
+    fn purified_pixels_outside_the_range_are_clamped() {
+        let range = FloatRange::new(-3.0, 1.0).unwrap();
+        assert_eq!(
+            [-7.0, -1.0, 1.0, 7.0].map(|pixel| range.value(pixel)),
+            [-3.0, -3.0, 1.0, 1.0]
+        );
+    }
+}

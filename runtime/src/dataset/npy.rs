@@ -1,0 +1,308 @@
+//! NumPy's array files: a header that is a Python dictionary, then the values.
+//!
+//! The header is read here and not by a crate of its own: those come with a parser of all of Python's literals, which grows its stack with
+//! the file's brackets, and they read whole arrays instead of streams.
+//!
+//! Source: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+
+use std::io::Read;
+
+use super::layout::{Element, FloatRange, Layout};
+use super::stack::Stack;
+use crate::contract::ImageShape;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The first bytes of every file.
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
+/// NumPy itself refuses headers that are longer than this.
+const MAX_HEADER_BYTES: usize = 10_000;
+/// More axes than this are not of images.
+const MAX_AXES: usize = 8;
+
+/// What a header says, and its bytes.
+#[derive(Debug, PartialEq)]
+pub(super) struct Header {
+    pub(super) descriptor: String,
+    pub(super) fortran_order: bool,
+    pub(super) dimensions: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Header {
+    /// Reads up to where the values begin.
+    pub(super) fn read(file: &mut dyn Read) -> Result<Self> {
+        let mut bytes = vec![0; 8];
+        file.read_exact(&mut bytes).map_err(damaged)?;
+        if !bytes.starts_with(MAGIC) {
+            return Err(no_array().but_got(format!("a file that begins with {:02x?}", &bytes[..6])));
+        }
+        let n_length_bytes = match bytes[6] {
+            1 => 2,
+            2 | 3 => 4,
+            version => {
+                return Err(
+                    Error::new(ErrorKind::Version, "the npy file has another version")
+                        .expected("1, 2 or 3")
+                        .but_got(version)
+                        .advise("save it again with numpy.save"),
+                );
+            }
+        };
+        let mut length = [0; 4];
+        file.read_exact(&mut length[..n_length_bytes])
+            .map_err(damaged)?;
+        bytes.extend_from_slice(&length[..n_length_bytes]);
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_HEADER_BYTES {
+            return Err(no_array()
+                .expected(format!("a header of at most {MAX_HEADER_BYTES} bytes"))
+                .but_got(length));
+        }
+        let start = bytes.len();
+        bytes.resize(start + length, 0);
+        file.read_exact(&mut bytes[start..]).map_err(damaged)?;
+        let text = String::from_utf8_lossy(&bytes[start..]).into_owned();
+        let Some((descriptor, fortran_order, dimensions)) = Parser(&text).dictionary() else {
+            return Err(no_array()
+                .expected("a header with `descr`, `fortran_order` and `shape`")
+                .but_got(text.trim()));
+        };
+        Ok(Self {
+            descriptor,
+            fortran_order,
+            dimensions,
+            bytes,
+        })
+    }
+
+    /// The array of images that the header announces.
+    pub(super) fn stack(self, shape: ImageShape, range: FloatRange) -> Result<Stack> {
+        let element = match self.descriptor.as_str() {
+            "|u1" | "<u1" | ">u1" | "=u1" => Element::Byte,
+            "<f4" => Element::Float(range),
+            other => {
+                return Err(
+                    Error::new(ErrorKind::Image, "the array has values of another type")
+                        .expected("`|u1` (uint8) or `<f4` (float32, little-endian)")
+                        .but_got(format!("`{other}`"))
+                        .advise("convert it with numpy's `astype`"),
+                );
+            }
+        };
+        let (n_images, order) = Layout::of_dimensions(&self.dimensions, shape)?;
+        if self.fortran_order {
+            return Err(
+                Error::new(ErrorKind::Image, "the array is in Fortran's order")
+                    .expected("the last axis varying fastest")
+                    .advise("save `numpy.ascontiguousarray` of it"),
+            );
+        }
+        Ok(Stack {
+            header: self.bytes,
+            n_images,
+            n_label_bytes: 0,
+            layout: Layout {
+                shape,
+                element,
+                order,
+            },
+        })
+    }
+}
+
+fn no_array() -> Error {
+    Error::new(ErrorKind::Image, "the file is no npy array").advise("save it with numpy.save")
+}
+
+fn damaged(e: std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Image,
+        "the npy file ends within its header or cannot be read",
+    )
+    .advise("save it again with numpy.save")
+    .caused_by(e)
+}
+
+/// What is left of a header.
+struct Parser<'a>(&'a str);
+
+impl Parser<'_> {
+    /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 8, 8), }`, with the keys in any order.
+    fn dictionary(&mut self) -> Option<(String, bool, Vec<usize>)> {
+        let (mut descriptor, mut fortran_order, mut dimensions) = (None, None, None);
+        self.expect("{")?;
+        while !self.take("}") {
+            let key = self.string()?;
+            self.expect(":")?;
+            match key.as_str() {
+                "descr" => descriptor = Some(self.descriptor()?),
+                "fortran_order" => fortran_order = Some(self.boolean()?),
+                "shape" => dimensions = Some(self.tuple()?),
+                _ => return None,
+            }
+            if !self.take(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        self.0
+            .trim()
+            .is_empty()
+            .then_some((descriptor?, fortran_order?, dimensions?))
+    }
+
+    /// A type's name, or the whole list of a record's fields, which is no type of pixels.
+    fn descriptor(&mut self) -> Option<String> {
+        if !self.0.trim_start().starts_with('[') {
+            return self.string();
+        }
+        let end = self.0.rfind(']')? + 1;
+        let (list, rest) = self.0.split_at(end);
+        self.0 = rest;
+        Some(list.trim().to_string())
+    }
+
+    fn string(&mut self) -> Option<String> {
+        let text = self.0.trim_start();
+        let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+        let (string, rest) = text[1..].split_once(quote)?;
+        self.0 = rest;
+        Some(string.to_string())
+    }
+
+    fn boolean(&mut self) -> Option<bool> {
+        if self.take("True") {
+            return Some(true);
+        }
+        self.take("False").then_some(false)
+    }
+
+    fn tuple(&mut self) -> Option<Vec<usize>> {
+        let mut numbers = Vec::new();
+        self.expect("(")?;
+        while !self.take(")") {
+            numbers.push(self.number()?);
+            if !self.take(",") {
+                self.expect(")")?;
+                break;
+            }
+        }
+        (numbers.len() <= MAX_AXES).then_some(numbers)
+    }
+
+    fn number(&mut self) -> Option<usize> {
+        let text = self.0.trim_start();
+        let end = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let number = text[..end].parse().ok()?;
+        // Python 2 marks its long numbers.
+        self.0 = text[end..].strip_prefix('L').unwrap_or(&text[end..]);
+        Some(number)
+    }
+
+    fn take(&mut self, token: &str) -> bool {
+        match self.0.trim_start().strip_prefix(token) {
+            Some(rest) => {
+                self.0 = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn expect(&mut self, token: &str) -> Option<()> {
+        self.take(token).then_some(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A file as `numpy.save` writes it.
+    pub(crate) fn npy(header: &str, values: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16 + 1).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.push(b'\n');
+        bytes.extend(values);
+        bytes
+    }
+
+    const SHAPE: ImageShape = ImageShape {
+        channels: 3,
+        height: 8,
+        width: 6,
+    };
+
+    fn stack(header: &str) -> Result<Stack> {
+        Header::read(&mut npy(header, &[]).as_slice())?.stack(SHAPE, FloatRange::default())
+    }
+
+    #[test]
+    fn headers_are_read_in_every_spelling_that_numpy_wrote() {
+        for header in [
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (5, 3, 8, 6), }          ",
+            "{'shape': (5L, 3L, 8L, 6L), 'fortran_order': False, 'descr': '|u1'}",
+            "{\"descr\":\"|u1\",\"fortran_order\":False,\"shape\":(5,3,8,6)}",
+        ] {
+            let stack = stack(header).unwrap();
+            assert_eq!(stack.n_images, 5, "{header}");
+            assert_eq!(stack.header, npy(header, &[]), "{header}");
+        }
+    }
+
+    #[test]
+    fn other_arrays_are_refused_with_the_way_out() {
+        for (header, part) in [
+            (
+                "{'descr': '<f8', 'fortran_order': False, 'shape': (5, 3, 8, 6), }",
+                "got `<f8`; convert it with numpy's `astype`",
+            ),
+            (
+                "{'descr': '>f4', 'fortran_order': False, 'shape': (5, 3, 8, 6), }",
+                "got `>f4`",
+            ),
+            (
+                "{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (5,), }",
+                "got `[('a', '|u1')]`",
+            ),
+            (
+                "{'descr': '|u1', 'fortran_order': True, 'shape': (5, 3, 8, 6), }",
+                "ascontiguousarray",
+            ),
+            (
+                "{'descr': '|u1', 'fortran_order': False, 'shape': (5, 8, 8, 3), }",
+                "expected [N, 3, 8, 6] or [N, 8, 6, 3], got [5, 8, 8, 3]",
+            ),
+            ("{'descr': '|u1', 'shape': (5,)}", "expected a header with"),
+            (
+                "{'descr': '|u1', 'fortran_order': False, 'shape': (-5, 3, 8, 6), }",
+                "expected a header with",
+            ),
+            ("{{{{", "expected a header with"),
+        ] {
+            let error = stack(header).unwrap_err().to_string();
+            assert!(error.contains(part), "{header}: {error}");
+        }
+    }
+
+    #[test]
+    fn headers_that_are_cut_off_or_too_long_are_refused() {
+        let whole = npy(
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (5, 3, 8, 6), }",
+            &[],
+        );
+        for n in 0..whole.len() {
+            assert!(Header::read(&mut &whole[..n]).is_err(), "{n} bytes");
+        }
+        let long = b"\x93NUMPY\x02\x00\xff\xff\xff\xff";
+        let error = Header::read(&mut long.as_slice()).unwrap_err().to_string();
+        assert!(error.contains("a header of at most"), "{error}");
+        let newer = b"\x93NUMPY\x04\x00\xff\xff\xff\xff";
+        let error = Header::read(&mut newer.as_slice()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Version);
+    }
+}

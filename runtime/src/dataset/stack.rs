@@ -1,0 +1,22 @@
+//! An array of images in a file.
+
+use super::layout::Layout;
+
+/// A header, then records of one length: labels of some bytes, then pixels.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stack {
+    /// The bytes before the first record.
+    pub(super) header: Vec<u8>,
+    pub(super) n_images: usize,
+    pub(super) n_label_bytes: usize,
+    pub(super) layout: Layout,
+}
+
+impl Stack {
+    /// The bytes of header and records; `None` where that is no number.
+    pub(super) fn n_bytes(&self) -> Option<u64> {
+        let record = self.n_label_bytes.checked_add(self.layout.n_bytes())?;
+        let records = (self.n_images as u64).checked_mul(record as u64)?;
+        records.checked_add(self.header.len() as u64)
+    }
+}
