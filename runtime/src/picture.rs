@@ -213,8 +213,12 @@ fn decode(bytes: &[u8], format: PictureFormat, shape: ImageShape) -> Result<Imag
             let decoder = ::image::codecs::webp::WebPDecoder::new(file).map_err(undecodable)?;
             pixels(decoder, format, shape, undecodable)
         }
-        #[cfg(not(all(feature = "png", feature = "jpeg", feature = "webp")))]
-        Png | Jpeg | WebP => Err(not_compiled_in(format)),
+        #[cfg(not(feature = "png"))]
+        Png => Err(not_compiled_in(format)),
+        #[cfg(not(feature = "jpeg"))]
+        Jpeg => Err(not_compiled_in(format)),
+        #[cfg(not(feature = "webp"))]
+        WebP => Err(not_compiled_in(format)),
     }
 }
 
@@ -246,10 +250,6 @@ fn pixels(
     Images::from_bytes(shape, &drop_opaque_alpha(image)?)
 }
 
-#[cfg_attr(
-    not(any(feature = "png", feature = "jpeg", feature = "webp")),
-    allow(unused_variables)
-)]
 fn encode(
     bytes: &[u8],
     shape: ImageShape,
@@ -271,14 +271,12 @@ fn encode(
             ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut encoded, quality)
                 .write_image(bytes, width, height, color)
         }
-        #[cfg(not(all(feature = "png", feature = "jpeg", feature = "webp")))]
-        other => {
-            return Err(not_compiled_in(match other {
-                PictureEncoding::Png => PictureFormat::Png,
-                PictureEncoding::WebP => PictureFormat::WebP,
-                PictureEncoding::Jpeg { .. } => PictureFormat::Jpeg,
-            }));
-        }
+        #[cfg(not(feature = "png"))]
+        PictureEncoding::Png => return Err(not_compiled_in(PictureFormat::Png)),
+        #[cfg(not(feature = "webp"))]
+        PictureEncoding::WebP => return Err(not_compiled_in(PictureFormat::WebP)),
+        #[cfg(not(feature = "jpeg"))]
+        PictureEncoding::Jpeg { .. } => return Err(not_compiled_in(PictureFormat::Jpeg)),
     };
     match result {
         Ok(()) => Ok(encoded),
