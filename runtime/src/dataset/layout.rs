@@ -1,5 +1,7 @@
 //! How the pixels of an image lie in a file.
 
+use std::fmt;
+
 use crate::contract::ImageShape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::{byte_of_pixel, pixel_of_byte};
@@ -44,6 +46,13 @@ impl Default for FloatRange {
             low: -1.0,
             high: 1.0,
         }
+    }
+}
+
+/// `LOW,HIGH`.
+impl fmt::Display for FloatRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.low, self.high)
     }
 }
 
@@ -232,7 +241,8 @@ mod tests {
     fn dimensions_are_read_in_the_one_way_that_fits() {
         use Order::{Interleaved, Planar};
         let (grey, colour) = (shape(1, 8, 6), shape(3, 8, 6));
-        let cases: [(&[usize], ImageShape, Option<(usize, Order)>); 14] = [
+        type Case<'a> = (&'a [usize], ImageShape, Option<(usize, Order)>);
+        let cases: [Case<'_>; 14] = [
             (&[5, 3, 8, 6], colour, Some((5, Planar))),
             (&[5, 8, 6, 3], colour, Some((5, Interleaved))),
             (&[3, 8, 6], colour, Some((1, Planar))),

@@ -4,7 +4,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use prost::Message;
 
-use crate::workbench::{COLOUR, GREY, Workbench, fixture};
+use crate::workbench::{COLOUR, GREY, Workbench, fixture, npy};
 
 /// ONNX's `ModelProto`, as far as it is written here.
 #[derive(Clone, PartialEq, Message)]
@@ -346,5 +346,95 @@ fn a_full_disk() {
     assert!(
         written.iter().all(|name| !name.starts_with('.')),
         "{written:?}"
+    );
+}
+
+/// The process is killed by the system where it goes on writing: nothing half-written has a name.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_file_sizes() {
+    let bench = Workbench::new();
+    // Of noise, so that the file is longer than the limit of one block of 1,024 bytes.
+    let values: Vec<u8> = (0..8 * 64_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    bench.file("in/x.npy", &npy("|u1", "(8, 8, 8)", &values));
+    let floats: Vec<u8> = 0.5_f32.to_le_bytes().repeat(64 * 64);
+    bench.file("in/y.npy", &npy("<f4", "(64, 8, 8)", &floats));
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -f 4; exec \"$0\" run in -o out --model \"$1\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_purify"))
+        .arg(fixture("digits"))
+        .current_dir(bench.path(""))
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(!bench.path("out/y.npy").exists());
+    bench.run(&["in", "-o", "out"]).assert().success();
+    bench.run(&["in", "-o", "whole"]).assert().success();
+    for name in ["x.npy", "y.npy"] {
+        assert!(
+            bench.bytes(&format!("out/{name}")) == bench.bytes(&format!("whole/{name}")),
+            "{name}"
+        );
+    }
+    assert_eq!(bench.list("out"), ["x.npy", "y.npy"]);
+}
+
+/// Root writes where others may not, so that this test says something to others only.
+#[cfg(unix)]
+#[test]
+fn folders_without_permission() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Workbench::new();
+    bench.image("in/a.png", GREY, 9);
+    bench.image("in/b.png", GREY, 9);
+    std::fs::create_dir(bench.path("out")).unwrap();
+    let set = |name: &str, mode: u32| {
+        std::fs::set_permissions(bench.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("out", 0o555);
+    if std::fs::write(bench.path("out/probe"), b"").is_ok() {
+        eprintln!("SKIPPED: this user may write everywhere");
+        return;
+    }
+    bench
+        .run(&["in", "-o", "out"])
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "`out/.purify.jsonl`: the file cannot be written; check the folder's permissions",
+        ));
+    set("out", 0o755);
+    set("in/a.png", 0o000);
+    bench
+        .run(&["in", "-o", "out"])
+        .assert()
+        .code(3)
+        .stderr(contains(
+            "left out: `in/a.png`: the image cannot be read: Permission denied",
+        ));
+}
+
+/// A file that is no picture takes no more memory than one.
+#[cfg(unix)]
+#[test]
+fn endless_files_and_folders_with_the_names_of_images() {
+    let bench = Workbench::new();
+    bench.image("in/a.png", GREY, 9);
+    std::fs::create_dir(bench.path("in/folder.png")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", bench.path("in/zero.png")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", bench.path("in/zero.npy")).unwrap();
+    std::os::unix::fs::symlink("nowhere", bench.path("in/broken.png")).unwrap();
+    bench.run(&["in", "-o", "out"]).assert().code(3).stderr(
+        contains("`in/zero.png`: the file is too long for a picture of this size")
+            .and(contains(
+                "`in/zero.npy`: the file cannot be read: expected a regular file",
+            ))
+            .and(contains("`in/broken.png`: the image cannot be read"))
+            .and(contains("purified 1 of 4")),
     );
 }

@@ -1,8 +1,9 @@
 //! `purify classify`.
 
+use predicates::prelude::*;
 use predicates::str::contains;
 
-use crate::workbench::{GREY, Workbench, fixture};
+use crate::workbench::{GREY, Workbench, fixture, npy};
 
 #[test]
 fn prints_bare_and_defended_class_and_agreement() {
@@ -44,7 +45,7 @@ fn goes_on_after_files_that_cannot_be_read() {
     command
         .arg(fixture("digits"))
         .assert()
-        .code(1)
+        .code(3)
         .stdout(contains("in/b.png\t"))
         .stderr(contains("left out: `in/a.png`"));
 }
@@ -65,4 +66,24 @@ fn wants_a_classifier_and_replicas() {
         .assert()
         .failure()
         .stderr(contains("`n_replicas` is out of range"));
+}
+
+/// Files of many images are numbered, and the file of answers is whole JSON.
+#[test]
+fn classifies_the_images_of_arrays() {
+    let bench = Workbench::new();
+    let pixels: Vec<u8> = (0..128)
+        .map(|i| if i / 32 % 2 == 0 { 250 } else { 5 })
+        .collect();
+    bench.file("x.npy", &npy("|u1", "(2, 8, 8)", &pixels));
+    let mut command = bench.purify(&["classify", "x.npy", "--json", "answers.json", "--model"]);
+    command
+        .arg(fixture("digits"))
+        .assert()
+        .success()
+        .stdout(contains("x.npy#0\t0\t0\t").and(contains("x.npy#1\t0\t0\t")));
+    let answers = std::fs::read(bench.path("answers.json")).unwrap();
+    let answers: serde_json::Value = serde_json::from_slice(&answers).unwrap();
+    assert_eq!(answers["images"].as_array().unwrap().len(), 2);
+    assert_eq!(answers["images"][1]["file"], "x.npy#1");
 }

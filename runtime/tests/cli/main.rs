@@ -5,6 +5,11 @@
 mod bad_input;
 mod bench;
 mod classify;
+mod formats;
 mod info;
+mod options;
+mod resume;
 mod run;
+mod shell;
+mod stream;
 mod workbench;

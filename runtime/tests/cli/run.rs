@@ -131,7 +131,7 @@ fn leaves_out_what_it_cannot_read_and_says_so() {
     bench
         .run(&["in", "-o", "out"])
         .assert()
-        .code(1)
+        .code(3)
         .stderr(contains("left out: `in/b.png`").and(contains("left out: `in/c.png`")))
         .stderr(contains("purified 2 of 4 images"));
     assert_eq!(bench.list("out"), ["a.png", "d.png"]);
@@ -150,7 +150,7 @@ fn leaves_out_chains_that_blow_up() {
     let bench = Workbench::new();
     bench.image("a.png", GREY, 90);
     bench.run(&["a.png", "-o", "out", "--step-size", "1e6", "--temperature", "1e-6"]).assert().code(1)
-        .stderr(contains("left out: `a.png`: its pixels left the finite numbers at step 2; take a smaller --step-size"));
+        .stderr(contains("left out: `a.png`: it left the finite numbers, or its range of energies, at step 2; take a smaller --step-size"));
     assert!(bench.list("out").is_empty());
 }
 

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use assert_cmd::Command;
-use ebm_runtime::{ImageShape, Images, read_png, write_png};
+use ebm_runtime::{
+    DataSetFormat, FloatRange, ImageShape, Images, decode_data_set, read_png, write_png,
+};
 use tempfile::TempDir;
 
 pub const GREY: ImageShape = ImageShape {
@@ -22,6 +24,26 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures")
         .join(name)
+}
+
+/// An array as `numpy.save` writes it.
+pub fn npy(descriptor: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let header =
+        format!("{{'descr': '{descriptor}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    [
+        b"\x93NUMPY\x01\x00".as_slice(),
+        &length,
+        header.as_bytes(),
+        values,
+    ]
+    .concat()
+}
+
+/// The images `[N, 8, 8]` of a file of many, as bytes.
+pub fn pixels(bytes: &[u8], format: DataSetFormat, shape: ImageShape) -> Vec<u8> {
+    let images = decode_data_set(bytes.to_vec(), format, shape, FloatRange::default()).unwrap();
+    (0..images.len()).flat_map(|i| images.to_bytes(i)).collect()
 }
 
 pub struct Workbench(TempDir);
@@ -48,6 +70,7 @@ impl Workbench {
     /// Writes an image with the upper half bright.
     pub fn upper(&self, name: &str) -> PathBuf {
         let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let bytes: Vec<u8> = (0..64).map(|i| if i < 32 { 250 } else { 5 }).collect();
         write_png(&path, &Images::from_bytes(GREY, &bytes).unwrap(), 0).unwrap();
         path
@@ -81,7 +104,7 @@ impl Workbench {
         command
     }
 
-    /// The files below a folder, sorted, with `/` between.
+    /// The files below a folder but for a run's journal, sorted, with `/` between.
     pub fn list(&self, name: &str) -> Vec<String> {
         let root = self.path(name);
         let mut found = Vec::new();
@@ -100,8 +123,14 @@ impl Workbench {
                 }
             }
         }
+        found.retain(|name: &String| !name.ends_with(".purify.jsonl"));
         found.sort();
         found
+    }
+
+    /// All bytes of a file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
     }
 
     pub fn read(&self, name: &str, shape: ImageShape) -> Images {

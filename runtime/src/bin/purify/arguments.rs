@@ -1,13 +1,24 @@
 //! The arguments as they are typed.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
-use ebm_runtime::{Backend, Model, Purifier, PurifierBuilder};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ebm_runtime::{Backend, FloatRange, Model, Purifier, PurifierBuilder};
 
 /// Purifies images with an energy-based model.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(
+    name = "purify",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes:
+  0  all is done
+  1  nothing could be done, or the work had to stop: the message says why
+  2  the arguments are wrong
+  3  the work is done, but some images could not be read or purified"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -15,9 +26,9 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Purify PNG images into a folder
+    /// Purify images into a folder
     Run(RunArguments),
-    /// Classify PNG images, bare and through purification
+    /// Classify images, bare and through purification
     Classify(ClassifyArguments),
     /// Print the contract of the models in a folder
     Info(InfoArguments),
@@ -25,27 +36,87 @@ pub enum Command {
     Bench(BenchArguments),
     /// List the backends, with the reason where one is missing
     Backends(BackendsArguments),
+    /// Print the completions of a shell
+    Completions {
+        /// Shell to complete for
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man(ManArguments),
 }
 
 #[derive(Args)]
 #[command(after_help = "Examples:
   purify run photo.png --model model -o cleaned
   purify run training-set/ --model model -o cleaned --seed 7 --batch 32
+  purify run training-set/ --model model -o cleaned --filter-top 10%   only the tenth of highest energy
+  purify run 'photos/**/*.webp' --model model -o cleaned --sheet sheet.png
+  purify run data_batch_1.bin x.npz train-images-idx3-ubyte.gz --model model -o cleaned
   purify run photo.png --model model -o cleaned --replicas 8     writes photo-r0.png … photo-r7.png
+  purify run - --model model -o - < photo.png > cleaned.png
 
-Folders are searched for *.png, sorted by name, and keep their tree below OUT. The noise of an image depends on
-its place in that list and on the seed, not on batch, threads or backend. Files that cannot be read are reported
-and left out; the exit code then is 1.")]
+Files: PNG, JPEG and WebP pictures; npy arrays and all fitting arrays of npz files, u8 or f32, [N,C,H,W] or [N,H,W,C]; \
+IDX (MNIST), plain or gzip; CIFAR's binary batches. A file of many images is written as one file of its kind and name, with \
+its labels and other arrays as they were. PNG and WebP stay what they are, without loss; JPEG pictures become NAME.png, since \
+JPEG would blur what was purified (--format same keeps them). Values of f32 are clamped to their range.
+
+Folders are searched for *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx3-ubyte (plain or .gz) and CIFAR's *.bin, \
+sorted by name, and keep their tree below OUT. The noise of an image depends on its place in that list and on the seed, not \
+on batch, threads or backend. A file of many images that cannot be read has one place.
+
+An interrupted run goes on where it stopped when the same command is given again, and ends with the same files. \
+OUT/.purify.jsonl keeps the settings and what was done; other settings, another list or another model are refused. A folder \
+whose run is complete takes further runs as long as their files have other names.
+
+Pictures that cannot be read or purified are reported and left out; images of a file of many stay in it as they were. The \
+exit code then is 3, or 1 where all failed. `purify --help` lists all exit codes.
+
+Memory: the list of names, and images of at most 256 MiB at a time beside the model, however many there are.")]
 pub struct RunArguments {
     #[command(flatten)]
     pub images: ImageArguments,
-    /// Folder for the purified images; made where it does not exist
+    /// Folder for the purified images, made where it does not exist; `-` writes one file to standard output
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Independent purifications of each image; several are written as NAME-r0.png, NAME-r1.png, …
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
     pub replicas: usize,
-    /// Replace files that exist in OUT
+    /// Copy each original beside its purified images, as NAME-original.png
+    #[arg(long)]
+    pub keep_originals: bool,
+    /// Purify only the P % of the images of highest energy, and write the others unchanged
+    #[arg(long, value_name = "P%", allow_negative_numbers = true)]
+    pub filter_top: Option<Percent>,
+    /// Instead of purifying, encode the images as JPEG of this quality (1 to 100) and decode them: the free baseline
+    #[arg(long, value_name = "Q", value_parser = clap::value_parser!(u8).range(1..=100), allow_negative_numbers = true, conflicts_with = "replicas")]
+    pub jpeg: Option<u8>,
+    /// What JPEG pictures are written as
+    #[arg(long, value_enum, default_value_t = OutputFormat::Lossless, conflicts_with = "jpeg")]
+    pub format: OutputFormat,
+    /// Write a sheet of the first images to this PNG file: before, after, difference
+    #[arg(long, value_name = "FILE.png")]
+    pub sheet: Option<PathBuf>,
+    /// Images of the sheet
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256), requires = "sheet")]
+    pub sheet_images: u16,
+    /// Factor of the differences in the sheet
+    #[arg(
+        long,
+        value_name = "K",
+        default_value_t = 4.0,
+        allow_negative_numbers = true,
+        requires = "sheet"
+    )]
+    pub sheet_gain: f32,
+    /// Print one line of JSON for the settings, each image and the summary, with energies before and after
+    #[arg(long)]
+    pub json: bool,
+    /// Start afresh and replace files that exist in OUT
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -56,19 +127,59 @@ pub struct RunArguments {
 #[command(after_help = "Example:
   purify classify photos/ --model model --replicas 32 --json answers.json
 
-Prints one line for each image, separated by tabs: file, class without defence, class with it, share of the
-replicas that agree.")]
+Takes the same files as `purify run`. Prints one line for each image, separated by tabs: file, class without defence,
+class with it, share of the replicas that agree. The images of a file of many are FILE#0, FILE#1, …")]
 pub struct ClassifyArguments {
     #[command(flatten)]
     pub images: ImageArguments,
     /// Independent purifications of each image, over which the logits are averaged
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        allow_negative_numbers = true
+    )]
     pub replicas: usize,
     /// Write the answers, with logits, to this file too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     #[command(flatten)]
     pub purification: PurificationArguments,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  purify man | man -l -
+  purify man -o ~/.local/share/man/man1")]
+pub struct ManArguments {
+    /// Folder for one page each for `purify` and its commands, instead of all on standard output
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// What a JPEG picture becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// PNG, which keeps every pixel as it was purified
+    Lossless,
+    /// JPEG of quality 95 under the same name
+    Same,
+}
+
+/// A share above 0 and up to 100 %.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percent(pub f64);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim().parse();
+        match number {
+            Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Self(percent)),
+            _ => Err("expected a number above 0 and up to 100, as in 10%".into()),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -125,19 +236,31 @@ pub struct BackendsArguments {
 
 #[derive(Args)]
 pub struct ImageArguments {
-    /// PNG files, or folders that are searched for them
+    /// Files of images, folders that are searched for them, or patterns with `*`, `?` and `**`; `-` is standard input
     #[arg(required = true, value_name = "IMAGES_OR_FOLDER")]
     pub paths: Vec<PathBuf>,
     /// Folder with step.onnx, as `export onnx` writes it
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
+    /// Values of the darkest and the brightest pixel in f32 arrays, as in 0,1
+    #[arg(long, value_name = "LOW,HIGH", default_value = "-1,1", value_parser = float_range, allow_hyphen_values = true)]
+    pub range: FloatRange,
+}
+
+fn float_range(text: &str) -> Result<FloatRange, String> {
+    let parsed = text.split_once(',').and_then(|(low, high)| {
+        let number = |text: &str| text.trim().parse::<f32>().ok();
+        Some((number(low)?, number(high)?))
+    });
+    let (low, high) = parsed.ok_or("expected two numbers with a comma between, as in 0,1")?;
+    FloatRange::new(low, high).map_err(|error| error.to_string())
 }
 
 #[derive(Args)]
 #[command(next_help_heading = "Purification (by default as the model recommends)")]
 pub struct PurificationArguments {
     /// Number of Langevin steps
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub steps: Option<usize>,
     /// Step size ε, which is also the noise's standard deviation
     #[arg(long, value_name = "ε", allow_negative_numbers = true)]
@@ -152,10 +275,10 @@ pub struct PurificationArguments {
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// Number of threads; all of the machine's by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Images that run together; changes the speed only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<usize>,
     #[command(flatten)]
     pub backend: BackendArguments,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,6 @@ use ebm_runtime::{Images, Model, ModelFolder, Purifier, Request};
 use serde_json::json;
 
 use crate::arguments::BenchArguments;
-use crate::classify::write_json;
 
 /// Largest difference of a pixel, after a sample's steps, between a batch and its images one by one.
 const AGREEMENT: f32 = 1e-3;
@@ -258,6 +258,12 @@ fn print_table(
         )?;
     }
     Ok(())
+}
+
+/// Writes a file under a temporary name and renames it when all is on the disk.
+fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
+    ebm_runtime::write_atomically(path, format!("{value:#}\n").as_bytes())
+        .with_context(|| format!("`{}`: this file cannot be written", path.display()))
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -5,78 +5,161 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ebm_runtime::{Classifier, DefendedClassifier, ModelFolder, argmax};
-use serde_json::json;
+use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, ModelFolder, argmax};
+use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
-use crate::inputs::{find_inputs, read_group};
+use crate::exit_code;
+use crate::inputs::{Item, Reading, find_inputs, for_each_image};
 use crate::progress::Bar;
-use crate::run::group_size;
+use crate::treatment::group_size;
 
 pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
     let models = ModelFolder::open(&arguments.images.model)?;
-    let inputs = find_inputs(&arguments.images.paths, None)?;
+    let reading = Reading {
+        shape: models.step.contract().image,
+        range: arguments.images.range,
+    };
+    let inputs = find_inputs(&arguments.images, None, reading)?;
     let bar = Bar::new();
     let purifier = arguments
         .purification
         .purifier(&models.step)
         .on_progress(bar.on_progress())
         .build()?;
-    let steps_per_image = u64::from(purifier.n_steps()) * arguments.replicas as u64;
+    let n_steps = u64::from(purifier.n_steps()) * arguments.replicas as u64;
     let (backend, n_threads) = (
         arguments.purification.backend.backend(),
         purifier.n_threads(),
     );
     let classifier = Classifier::new(models.require_classifier()?, &backend, n_threads)?;
     let defended = DefendedClassifier::new(purifier, classifier, arguments.replicas)?;
+    let mut answers = match &arguments.json {
+        Some(path) => Some(Answers::create(path, arguments)?),
+        None => None,
+    };
 
-    bar.start(inputs.len(), steps_per_image);
-    let mut answers = Vec::new();
+    let n_images: u64 = inputs.iter().map(|input| u64::from(input.n_images())).sum();
+    bar.start("", n_images, n_steps);
     let mut n_failed = 0;
-    let mut lines = std::io::stdout().lock();
-    for group in inputs.chunks(group_size(defended.purifier())) {
-        let (readable, images) = read_group(group, defended.classifier().image(), |error| {
+    let mut group: Vec<Item<'_>> = Vec::new();
+    let mut answer = |group: &mut Vec<Item<'_>>| -> Result<()> {
+        let n = group.len() as u64;
+        let (items, images) = readable(std::mem::take(group), |error| {
             n_failed += 1;
-            bar.say(&format!("left out: {error:#}"));
-        })?;
-        if let Some(images) = images {
-            let bare = defended.classifier().logits(&images)?;
-            let bare_predictions = argmax(&bare);
-            let indices = readable.iter().map(|input| input.index).collect();
-            let answer = defended.classify_with(indices, &images)?;
-            let agreements = answer.agreement();
-            for (place, input) in readable.iter().enumerate() {
-                let (without, with) = (bare_predictions[place], answer.predictions[place]);
-                let agreement = agreements[place];
-                writeln!(
-                    lines,
-                    "{}\t{without}\t{with}\t{agreement:.3}",
-                    input.path.display()
-                )?;
-                answers.push(json!({
-                    "file": input.path.to_string_lossy(), "bare": without, "defended": with, "agreement": agreement,
-                    "bare_logits": bare.row(place).to_vec(), "defended_logits": answer.logits.row(place).to_vec(),
-                }));
+            bar.say(&format!("left out: {error}"));
+        });
+        if !images.is_empty() {
+            for (line, value) in answer(&defended, &items, &images)? {
+                writeln!(std::io::stdout().lock(), "{line}")?;
+                if let Some(answers) = &mut answers {
+                    answers.add(&value)?;
+                }
             }
         }
-        bar.finish_group(group.len() as u64 * steps_per_image);
-    }
+        bar.advance(n * n_steps);
+        Ok(())
+    };
+    let size = group_size(defended.purifier(), 1);
+    for_each_image(
+        &inputs,
+        reading,
+        |_| 0,
+        |item| {
+            group.push(item);
+            if group.len() == size {
+                answer(&mut group)?;
+            }
+            Ok(())
+        },
+    )?;
+    answer(&mut group)?;
     bar.finish();
-    if let Some(path) = &arguments.json {
-        write_json(
-            path,
-            &json!({ "replicas": arguments.replicas, "seed": arguments.purification.seed, "images": answers }),
-        )?;
+    if let Some(answers) = answers {
+        answers.finish()?;
     }
-    Ok(if n_failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(n_failed, n_images as usize))
 }
 
-/// Writes a file under a temporary name and renames it when all is on the disk.
-pub fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
-    ebm_runtime::write_atomically(path, format!("{value:#}\n").as_bytes())
-        .with_context(|| format!("`{}`: this file cannot be written", path.display()))
+/// The names and places of the images that could be read; the errors of the others are handed to `report`.
+fn readable(
+    group: Vec<Item<'_>>,
+    mut report: impl FnMut(&str),
+) -> (Vec<(String, u32)>, Vec<Images>) {
+    let (mut names, mut images) = (Vec::new(), Vec::new());
+    for item in group {
+        let name = (item.to_string(), item.place());
+        match item.image {
+            Ok(image) => {
+                names.push(name);
+                images.push(image);
+            }
+            Err(error) => report(&error),
+        }
+    }
+    (names, images)
+}
+
+/// For each image the line to print, and the answer with logits.
+fn answer(
+    defended: &DefendedClassifier,
+    items: &[(String, u32)],
+    images: &[Images],
+) -> Result<Vec<(String, Value)>> {
+    let images = Images::concatenate(images)?;
+    let bare = defended.classifier().logits(&images)?;
+    let bare_predictions = argmax(&bare);
+    let places = items.iter().map(|(_, place)| *place).collect();
+    let answer = defended.classify_with(places, &images)?;
+    let agreements = answer.agreement();
+    let answers = items.iter().enumerate().map(|(row, (file, _))| {
+        let (without, with) = (bare_predictions[row], answer.predictions[row]);
+        let agreement = agreements[row];
+        let line = format!("{file}\t{without}\t{with}\t{agreement:.3}");
+        let value = json!({
+            "file": file, "bare": without, "defended": with, "agreement": agreement,
+            "bare_logits": bare.row(row).to_vec(), "defended_logits": answer.logits.row(row).to_vec(),
+        });
+        (line, value)
+    });
+    Ok(answers.collect())
+}
+
+/// The file of all answers. It gets its name when it is complete.
+struct Answers<'a> {
+    path: &'a Path,
+    file: AtomicFile,
+    separator: &'static str,
+}
+
+impl<'a> Answers<'a> {
+    fn create(path: &'a Path, arguments: &ClassifyArguments) -> Result<Self> {
+        let mut file = AtomicFile::create(path).with_context(|| unwritable(path))?;
+        let (replicas, seed) = (arguments.replicas, arguments.purification.seed);
+        write!(
+            file,
+            "{{\"replicas\": {replicas}, \"seed\": {seed}, \"images\": ["
+        )
+        .with_context(|| unwritable(path))?;
+        Ok(Self {
+            path,
+            file,
+            separator: "\n",
+        })
+    }
+
+    fn add(&mut self, answer: &Value) -> Result<()> {
+        let separator = std::mem::replace(&mut self.separator, ",\n");
+        write!(self.file, "{separator}{answer}").with_context(|| unwritable(self.path))
+    }
+
+    fn finish(mut self) -> Result<()> {
+        writeln!(self.file, "\n]}}")
+            .and_then(|()| self.file.commit())
+            .with_context(|| unwritable(self.path))
+    }
+}
+
+fn unwritable(path: &Path) -> String {
+    format!("`{}`: the answers cannot be written", path.display())
 }

@@ -1,28 +1,124 @@
 //! The images that a command works on.
 
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use anyhow::{Result, bail};
-use ebm_runtime::{ImageShape, Images, read_png};
+use anyhow::{Context, Result, bail};
+use ebm_runtime::{
+    DataSet, DataSetFormat, FloatRange, ImageShape, Images, PictureFormat, read_picture,
+};
 use walkdir::WalkDir;
 
-/// An image file, and its name below the output folder.
-#[derive(Debug, Clone, PartialEq)]
+use crate::arguments::ImageArguments;
+
+/// A file of images, and where its images stand in the list.
+#[derive(Debug)]
 pub struct Input {
-    pub path: PathBuf,
+    /// The folder that it was found in.
+    root: Rc<Path>,
+    /// Its name below that folder, and below the output folder.
     pub name: PathBuf,
-    /// Place in the list, which is the image's index in the noise.
-    pub index: u32,
+    pub content: Content,
+    /// Place of its first image in the list of all images, which is the image's index in the noise.
+    pub first: u32,
 }
 
-/// All images of the given files and folders: files as they are given, folders in the order of their names. Nothing below `output` is taken.
-pub fn find_inputs(paths: &[PathBuf], output: Option<&Path>) -> Result<Vec<Input>> {
-    let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for path in paths {
+/// What a file holds.
+#[derive(Debug)]
+pub enum Content {
+    Picture,
+    /// Many images.
+    DataSet {
+        n_images: u32,
+    },
+    /// A file of many images that cannot be read. It has one place in the list.
+    Unreadable(String),
+}
+
+impl Input {
+    /// The first file of a list.
+    pub fn new(root: PathBuf, name: PathBuf, content: Content) -> Self {
+        Self {
+            root: Rc::from(root),
+            name,
+            content,
+            first: 0,
+        }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.root.join(&self.name)
+    }
+
+    /// The number of its places in the list.
+    pub fn n_images(&self) -> u32 {
+        match self.content {
+            Content::DataSet { n_images } => n_images,
+            Content::Picture | Content::Unreadable(_) => 1,
+        }
+    }
+
+    pub fn is_data_set(&self) -> bool {
+        matches!(self.content, Content::DataSet { .. })
+    }
+}
+
+/// An image of the list, or why it cannot be read.
+pub struct Item<'a> {
+    pub input: &'a Input,
+    /// Its number in its file.
+    pub number: u32,
+    pub image: Result<Images, String>,
+    /// Its file of many images, and the bytes of its pixels there.
+    pub record: Option<(Rc<DataSet>, Vec<u8>)>,
+}
+
+impl Item<'_> {
+    /// Its index in the noise.
+    pub fn place(&self) -> u32 {
+        self.input.first + self.number
+    }
+}
+
+/// `FILE`, or `FILE#NUMBER` in a file of many images.
+impl fmt::Display for Item<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.input.path().display())?;
+        match self.record {
+            Some(_) => write!(f, "#{}", self.number),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How files are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    pub shape: ImageShape,
+    /// Of f32 arrays.
+    pub range: FloatRange,
+}
+
+/// All images of the given files, folders and patterns: files as they are given, folders and patterns in the order of their names.
+/// Nothing below `output` is taken.
+pub fn find_inputs(
+    arguments: &ImageArguments,
+    output: Option<&Path>,
+    reading: Reading,
+) -> Result<Vec<Input>> {
+    let mut found = Vec::new();
+    for path in &arguments.paths {
         if path.is_dir() {
-            found.extend(pictures_below(path, output)?);
+            files_below(&Rc::from(path.as_path()), path, output, &mut found)?;
+        } else if !path.exists() && is_pattern(path) {
+            matches_of(path, output, &mut found)?;
         } else if let Some(name) = path.file_name() {
-            found.push((path.clone(), name.into()));
+            let folder = path.parent().unwrap_or(Path::new(""));
+            found.push((Rc::from(folder), PathBuf::from(name)));
         } else {
             bail!(
                 "`{}`: expected an image or a folder of images",
@@ -31,70 +127,197 @@ pub fn find_inputs(paths: &[PathBuf], output: Option<&Path>) -> Result<Vec<Input
         }
     }
     if found.is_empty() {
-        let folders: Vec<_> = paths
+        let paths: Vec<_> = arguments
+            .paths
             .iter()
             .map(|path| format!("`{}`", path.display()))
             .collect();
         bail!(
-            "{}: expected images, got none; only files named *.png are taken from folders",
-            folders.join(", ")
+            "{}: expected images, got none; from folders, only files named *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx3-ubyte \
+             and CIFAR's *.bin are taken",
+            paths.join(", ")
         );
     }
-    if u32::try_from(found.len()).is_err() {
-        bail!(
-            "expected fewer than 2³² images, got {}; run them in parts",
-            found.len()
-        );
-    }
-    Ok((0..)
-        .zip(found)
-        .map(|(index, (path, name))| Input { path, name, index })
-        .collect())
+    number(found, reading)
 }
 
-fn pictures_below(folder: &Path, output: Option<&Path>) -> Result<Vec<(PathBuf, PathBuf)>> {
+/// Gives each image its place in the list.
+fn number(found: Vec<(Rc<Path>, PathBuf)>, reading: Reading) -> Result<Vec<Input>> {
+    let mut first = 0_u32;
+    let mut inputs = Vec::with_capacity(found.len());
+    for (root, name) in found {
+        let content = content_of(&root.join(&name), reading);
+        let input = Input {
+            root,
+            name,
+            content,
+            first,
+        };
+        first = first
+            .checked_add(input.n_images())
+            .context("expected fewer than 2³² images, got more; run them in parts")?;
+        inputs.push(input);
+    }
+    Ok(inputs)
+}
+
+fn content_of(path: &Path, reading: Reading) -> Content {
+    if PictureFormat::of_name(path).is_some() {
+        return Content::Picture;
+    }
+    if DataSetFormat::of_name(path).is_none() && !starts_as_data_set(path) {
+        return Content::Picture;
+    }
+    match DataSet::open(path, reading.shape, reading.range) {
+        Ok(data_set) => Content::DataSet {
+            n_images: u32::try_from(data_set.len()).unwrap_or(u32::MAX),
+        },
+        Err(error) => Content::Unreadable(sentence(error)),
+    }
+}
+
+fn starts_as_data_set(path: &Path) -> bool {
+    let mut start = [0; 4];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| DataSetFormat::of_bytes(&start).is_some())
+}
+
+/// Whether a folder is searched for files of this name.
+fn is_image_name(path: &Path) -> bool {
+    let is_batch = || {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("data_batch_")
+            || ["test_batch.bin", "train.bin", "test.bin"].contains(&&*name)
+    };
+    match DataSetFormat::of_name(path) {
+        Some(DataSetFormat::Cifar) => is_batch(),
+        Some(_) => true,
+        None => PictureFormat::of_name(path).is_some(),
+    }
+}
+
+fn files_below(
+    root: &Rc<Path>,
+    folder: &Path,
+    output: Option<&Path>,
+    found: &mut Vec<(Rc<Path>, PathBuf)>,
+) -> Result<()> {
     // The output of an earlier run is no input, even where it lies inside the folder.
     let output = output.and_then(|output| output.canonicalize().ok());
     let is_output = |path: &Path| output.is_some() && path.canonicalize().ok() == output;
-    let mut found = Vec::new();
     let entries = WalkDir::new(folder).sort_by_file_name().into_iter();
     for entry in entries.filter_entry(|entry| {
         !(entry.depth() > 0 && entry.file_type().is_dir() && is_output(entry.path()))
     }) {
         let path = entry?.into_path();
-        let is_png = path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-        if is_png && !path.is_dir() {
-            let name = path.strip_prefix(folder).unwrap_or(&path).to_path_buf();
-            found.push((path, name));
+        if is_image_name(&path) && !path.is_dir() {
+            let name = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
+            found.push((root.clone(), name));
         }
     }
-    Ok(found)
+    Ok(())
 }
 
-/// The images that could be read out of a group, with their inputs; the errors of the others are handed to `report`.
-pub fn read_group(
-    group: &[Input],
-    shape: ImageShape,
-    mut report: impl FnMut(&anyhow::Error),
-) -> Result<(Vec<&Input>, Option<Images>)> {
-    let (mut inputs, mut images) = (Vec::new(), Vec::new());
-    for input in group {
-        match read_png(&input.path, shape) {
-            Ok(image) => {
-                inputs.push(input);
-                images.push(image);
+fn is_pattern(path: &Path) -> bool {
+    path.to_str()
+        .is_some_and(|path| path.contains(['*', '?', '[']))
+}
+
+/// What a pattern matches, for shells that do not expand it. Names are below its last folder without wildcards.
+fn matches_of(
+    pattern: &Path,
+    output: Option<&Path>,
+    found: &mut Vec<(Rc<Path>, PathBuf)>,
+) -> Result<()> {
+    const LIKE_SHELLS: glob::MatchOptions = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let text = pattern.to_str().context("a pattern is text")?;
+    let root: PathBuf = pattern
+        .iter()
+        .take_while(|part| !is_pattern(Path::new(part)))
+        .collect();
+    let root: Rc<Path> = Rc::from(root);
+    let paths = glob::glob_with(text, LIKE_SHELLS)
+        .with_context(|| format!("`{text}`: the pattern is not understood"))?;
+    // A folder and the files in it can both match.
+    let mut seen = HashSet::new();
+    for path in paths {
+        let path = path?;
+        let mut matched = Vec::new();
+        if path.is_dir() {
+            files_below(&root, &path, output, &mut matched)?;
+        } else {
+            let name = path.strip_prefix(&root).unwrap_or(&path).to_path_buf();
+            matched.push((root.clone(), name));
+        }
+        found.extend(
+            matched
+                .into_iter()
+                .filter(|(_, name)| seen.insert(name.clone())),
+        );
+    }
+    Ok(())
+}
+
+/// Reads the images in their order, from number `start` of each file on, and hands them to `visit` one by one.
+pub fn for_each_image<'a>(
+    inputs: &'a [Input],
+    reading: Reading,
+    start: impl Fn(&Input) -> u32,
+    mut visit: impl FnMut(Item<'a>) -> Result<()>,
+) -> Result<()> {
+    for input in inputs {
+        let start = start(input);
+        if start >= input.n_images() {
+            continue;
+        }
+        let path = input.path();
+        match &input.content {
+            Content::Picture => visit(Item {
+                input,
+                number: 0,
+                image: read_picture(&path, reading.shape).map_err(sentence),
+                record: None,
+            })?,
+            Content::Unreadable(error) => visit(Item {
+                input,
+                number: 0,
+                image: Err(error.clone()),
+                record: None,
+            })?,
+            Content::DataSet { n_images } => {
+                let data_set = Rc::new(DataSet::open(&path, reading.shape, reading.range)?);
+                if data_set.len() != *n_images as usize {
+                    bail!(
+                        "`{}`: the file was changed while it was worked on: expected {n_images} images, got {}",
+                        path.display(),
+                        data_set.len()
+                    );
+                }
+                for (number, record) in (start..).zip(data_set.records(start as usize)?) {
+                    let record = record.with_context(|| format!("`{}`", path.display()))?;
+                    visit(Item {
+                        input,
+                        number,
+                        image: record.image.map_err(|error| {
+                            format!("`{}#{number}`: {}", path.display(), sentence(error))
+                        }),
+                        record: Some((data_set.clone(), record.pixels)),
+                    })?;
+                }
             }
-            Err(error) => report(&error.into()),
         }
     }
-    let images = if images.is_empty() {
-        None
-    } else {
-        Some(Images::concatenate(&images)?)
-    };
-    Ok((inputs, images))
+    Ok(())
+}
+
+/// An error with its causes.
+pub fn sentence(error: ebm_runtime::Error) -> String {
+    format!("{:#}", anyhow::Error::new(error))
 }
 
 #[cfg(test)]
@@ -102,32 +325,101 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const READING: fn() -> Reading = || Reading {
+        shape: ImageShape {
+            channels: 1,
+            height: 2,
+            width: 3,
+        },
+        range: FloatRange::default(),
+    };
+
+    fn names(folder: &Path, paths: &[&str], output: Option<&Path>) -> Vec<(String, u32)> {
+        let arguments = ImageArguments {
+            paths: paths.iter().map(|path| folder.join(path)).collect(),
+            model: PathBuf::new(),
+            range: FloatRange::default(),
+        };
+        let inputs = find_inputs(&arguments, output, READING()).unwrap();
+        inputs
+            .into_iter()
+            .map(|input| (input.name.to_string_lossy().into_owned(), input.first))
+            .collect()
+    }
+
+    fn fill(folder: &Path, files: &[&str]) {
+        for name in files {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+    }
+
     #[test]
     fn folders_are_sorted_and_keep_their_tree() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out");
-        for name in ["b.png", "a.PNG", "notes.txt", "deep/c.png", "out/a.png"] {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
-        }
-        let names = |output| -> Vec<_> {
-            let inputs = find_inputs(&[folder.path().to_path_buf()], output).unwrap();
-            assert!(
-                inputs
-                    .iter()
-                    .enumerate()
-                    .all(|(place, input)| place == input.index as usize)
-            );
-            inputs
-                .into_iter()
-                .map(|input| input.name.to_string_lossy().into_owned())
-                .collect()
+        fill(
+            folder.path(),
+            &[
+                "b.webp",
+                "a.PNG",
+                "notes.txt",
+                "weights.bin",
+                "deep/c.jpeg",
+                "out/a.png",
+                "labels-idx1-ubyte",
+            ],
+        );
+        let found = |output| -> Vec<_> {
+            let names = names(folder.path(), &[""], output);
+            assert!((0..).zip(&names).all(|(place, (_, first))| place == *first));
+            names.into_iter().map(|(name, _)| name).collect()
         };
         assert_eq!(
-            names(Some(output.as_path())),
-            ["a.PNG", "b.png", "deep/c.png"]
+            found(Some(output.as_path())),
+            ["a.PNG", "b.webp", "deep/c.jpeg"]
         );
-        assert_eq!(names(None), ["a.PNG", "b.png", "deep/c.png", "out/a.png"]);
+        assert_eq!(found(None), ["a.PNG", "b.webp", "deep/c.jpeg", "out/a.png"]);
+    }
+
+    #[test]
+    fn every_image_of_a_file_of_many_has_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &["a.png", "c.png", "d.npy", "e.png"]);
+        let header = [0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 3];
+        let idx = [header.as_slice(), &[7; 30]].concat();
+        std::fs::write(folder.path().join("b-idx3-ubyte"), idx).unwrap();
+        let names = names(folder.path(), &[""], None);
+        let firsts: Vec<_> = names.into_iter().map(|(_, first)| first).collect();
+        assert_eq!(
+            firsts,
+            [0, 1, 6, 7, 8],
+            "d.npy is unreadable and has one place"
+        );
+    }
+
+    #[test]
+    fn patterns_keep_the_tree_below_their_last_plain_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(
+            folder.path(),
+            &[
+                "x/b.png",
+                "x/a.png",
+                "x/.hidden.png",
+                "x/deep/c.png",
+                "x/deep/d.txt",
+            ],
+        );
+        let found = |pattern: &str| -> Vec<_> {
+            let names = names(folder.path(), &[pattern], None);
+            names.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(found("x/*.png"), ["a.png", "b.png"]);
+        assert_eq!(found("*/[a].png"), ["x/a.png"]);
+        assert_eq!(found("x/**/*.png"), ["a.png", "b.png", "deep/c.png"]);
+        assert_eq!(found("x/d*"), ["deep/c.png"]);
+        assert_eq!(found("x/a.pn?"), ["a.png"]);
     }
 }

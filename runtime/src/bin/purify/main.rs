@@ -5,14 +5,31 @@ mod bench;
 mod classify;
 mod info;
 mod inputs;
+mod journal;
+mod outputs;
 mod progress;
+mod report;
 mod run;
+mod selection;
+mod sheet;
+mod shell;
+mod stream;
+mod treatment;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use arguments::{Arguments, Command};
+
+/// The exit code of work that is done, of whose images some may have failed: 0 without failures, 1 where all failed, 3 between.
+fn exit_code(n_failed: usize, n_images: usize) -> ExitCode {
+    match n_failed {
+        0 => ExitCode::SUCCESS,
+        n if n == n_images => ExitCode::FAILURE,
+        _ => ExitCode::from(3),
+    }
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -22,6 +39,8 @@ fn main() -> ExitCode {
         Command::Info(arguments) => info::info(arguments),
         Command::Bench(arguments) => bench::bench(arguments),
         Command::Backends(arguments) => info::backends(arguments),
+        Command::Completions { shell } => shell::completions(*shell),
+        Command::Man(arguments) => shell::man(arguments),
     };
     match result {
         Ok(code) => code,

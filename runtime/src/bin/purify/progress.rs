@@ -24,8 +24,9 @@ impl Bar {
         }
     }
 
-    /// Draws the bar for `n_images`, each of which takes `steps_per_image` steps in all its replicas.
-    pub fn start(&self, n_images: usize, steps_per_image: u64) {
+    /// Draws the bar for `n_images`, each of which takes `steps_per_image` steps in all its replicas. `what` comes before the word images.
+    pub fn start(&self, what: &str, n_images: u64, steps_per_image: u64) {
+        self.base.store(0, Ordering::Relaxed);
         let per_image = steps_per_image as f64;
         let images = move |state: &ProgressState, w: &mut dyn Write| {
             write!(w, "{}/{n_images}", (state.pos() as f64 / per_image).floor())
@@ -34,13 +35,20 @@ impl Bar {
         let rate = move |state: &ProgressState, w: &mut dyn Write| {
             write!(w, "{:.1}", state.per_sec() / per_image).unwrap_or_default();
         };
-        let style =
-            ProgressStyle::with_template("{bar:30} {images} images, {rate} images/s, ETA {eta}");
+        let style = ProgressStyle::with_template(
+            "{bar:30} {images} {prefix}images, {rate} images/s, ETA {eta}",
+        );
         // The template is a constant; should it ever be wrong, the default style serves as well.
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         self.bar
             .set_style(style.with_key("images", images).with_key("rate", rate));
-        self.bar.set_length(n_images as u64 * steps_per_image);
+        let prefix = if what.is_empty() {
+            String::new()
+        } else {
+            format!("{what} ")
+        };
+        self.bar.set_prefix(prefix);
+        self.bar.set_length(n_images * steps_per_image);
         self.bar.reset();
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
     }
@@ -55,7 +63,7 @@ impl Bar {
     }
 
     /// Moves on to where the group ends, whether or not all its images could be run.
-    pub fn finish_group(&self, n_steps: u64) {
+    pub fn advance(&self, n_steps: u64) {
         let end = self.base.fetch_add(n_steps, Ordering::Relaxed) + n_steps;
         self.bar.set_position(end);
     }

@@ -1,160 +1,298 @@
 //! `purify run`.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{Images, ModelFolder, Purifier, Request, write_png};
+use ebm_runtime::ModelFolder;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::arguments::RunArguments;
-use crate::inputs::{Input, find_inputs, read_group};
+use crate::inputs::{Input, Item, Reading, find_inputs, for_each_image};
+use crate::journal::{Beginning, Journal, Record, Status};
+use crate::outputs::Outputs;
 use crate::progress::Bar;
+use crate::report::Report;
+use crate::selection::{Selection, energies};
+use crate::treatment::{Outcome, Treatment};
+use crate::{exit_code, sheet, stream};
 
 pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let models = ModelFolder::open(&arguments.images.model)?;
+    check(arguments)?;
+    let reading = Reading {
+        shape: models.step.contract().image,
+        range: arguments.images.range,
+    };
+    if stream::is_wanted(arguments) {
+        return stream::run(arguments, &models, reading);
+    }
+    let plan = Plan {
+        arguments,
+        inputs: find_inputs(&arguments.images, Some(&arguments.output), reading)?,
+        outputs: Outputs::new(arguments),
+        models,
+        reading,
+        bar: Bar::new(),
+    };
+    plan.outputs.check(&plan.inputs)?;
+    let treatment = Treatment::new(arguments, &plan.models, &plan.bar)?;
+    plan.make_folder()?;
+    plan.carry_out(&treatment)
+}
+
+/// What a run is to do.
+struct Plan<'a> {
+    arguments: &'a RunArguments,
+    models: ModelFolder,
+    reading: Reading,
+    inputs: Vec<Input>,
+    outputs: Outputs,
+    bar: Bar,
+}
+
+impl Plan<'_> {
+    fn make_folder(&self) -> Result<()> {
+        let folder = &self.arguments.output;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("`{}`: the output folder cannot be made", folder.display()))
+    }
+
+    fn carry_out(&self, treatment: &Treatment) -> Result<ExitCode> {
+        let (inputs, outputs) = (&self.inputs, &self.outputs);
+        let settings = settings(self.arguments, &self.models, treatment, inputs);
+        let wanted = match self.arguments.force {
+            true => Beginning::Afresh,
+            false => Beginning::GoOn,
+        };
+        let (mut journal, beginning) = Journal::open(outputs, inputs, &settings, wanted)?;
+        outputs.remove_leftovers();
+        if beginning == Beginning::Afresh {
+            remove(&self.energies_file());
+        }
+        let mut report = Report::new(self.arguments);
+        report.settings(&settings)?;
+        let done = journal.done(outputs, inputs, self.reading, |line, status| {
+            report.image(line, status)
+        })?;
+        let n_earlier = done.iter().filter(|&&done| done).count();
+        let n_left = done.len() - n_earlier;
+
+        let selection = self.selection(n_left)?;
+        let started = Instant::now();
+        let mut work = Work {
+            treatment,
+            selection: &selection,
+            outputs,
+            journal: &mut journal,
+            report: &mut report,
+            bar: &self.bar,
+        };
+        work.all(inputs, self.reading, &done)?;
+        let time = started.elapsed();
+        let summary = report.summary(n_left, time);
+        journal.append(&summary)?;
+        report.print(&summary)?;
+        remove(&self.energies_file());
+        report.say(&self.arguments.output, n_earlier, n_left, time);
+        if let Some(path) = &self.arguments.sheet {
+            sheet::write(path, self.arguments, inputs, outputs, self.reading)?;
+        }
+        Ok(exit_code(report.n_failed(), done.len()))
+    }
+
+    /// Which images are treated, as long as there are any left.
+    fn selection(&self, n_left: usize) -> Result<Selection> {
+        let Some(percent) = self.arguments.filter_top.filter(|_| n_left > 0) else {
+            return Ok(Selection::All);
+        };
+        let shortest = || {
+            let model = &self.models.step;
+            let n_steps = model.contract().n_steps.unwrap_or(1);
+            let purifier = self.arguments.purification.purifier(model);
+            Ok(purifier.steps(n_steps).build()?)
+        };
+        let energies = energies(
+            &self.energies_file(),
+            shortest,
+            &self.inputs,
+            self.reading,
+            &self.bar,
+        )?;
+        Ok(Selection::top(percent, energies))
+    }
+
+    /// The energies by which images are selected, as long as the run is not complete.
+    fn energies_file(&self) -> PathBuf {
+        self.arguments.output.join(".purify.energies")
+    }
+}
+
+fn check(arguments: &RunArguments) -> Result<()> {
     if arguments.replicas == 0 {
         bail!("--replicas: expected a number from 1, got 0");
     }
-    let inputs = find_inputs(&arguments.images.paths, Some(&arguments.output))?;
-    let outputs = Outputs {
-        folder: &arguments.output,
-        n_replicas: arguments.replicas,
-    };
-    outputs.check(&inputs, arguments.force)?;
-    let bar = Bar::new();
-    let purifier = arguments
-        .purification
-        .purifier(&models.step)
-        .on_progress(bar.on_progress())
-        .build()?;
-    std::fs::create_dir_all(&arguments.output).with_context(|| {
-        format!(
-            "`{}`: the output folder cannot be made",
-            arguments.output.display()
-        )
-    })?;
-
-    let steps_per_image = u64::from(purifier.n_steps()) * arguments.replicas as u64;
-    bar.start(inputs.len(), steps_per_image);
-    let n_failed = purify_all(&purifier, &inputs, &outputs, &bar, steps_per_image)?;
-    bar.finish();
-    let n_written = inputs.len() - n_failed;
-    eprintln!(
-        "purified {n_written} of {} images into `{}`",
-        inputs.len(),
-        arguments.output.display()
-    );
-    Ok(if n_failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let gain = arguments.sheet_gain;
+    if !(gain > 0.0 && gain.is_finite()) {
+        bail!("--sheet-gain: expected a positive, finite number, got {gain}");
+    }
+    Ok(())
 }
 
-/// Purifies and writes group by group; returns how many images could not be.
-fn purify_all(
-    purifier: &Purifier,
+/// All that decides about the bytes of the result.
+fn settings(
+    arguments: &RunArguments,
+    models: &ModelFolder,
+    treatment: &Treatment,
     inputs: &[Input],
-    outputs: &Outputs<'_>,
-    bar: &Bar,
-    steps_per_image: u64,
-) -> Result<usize> {
-    let mut n_failed = 0;
-    for group in inputs.chunks(group_size(purifier)) {
-        let (readable, images) = read_group(group, purifier.contract().image, |error| {
-            n_failed += 1;
-            bar.say(&format!("left out: {error:#}"));
+) -> Value {
+    let mut list = Sha256::new();
+    for input in inputs {
+        list.update(input.name.as_os_str().as_encoded_bytes());
+        list.update([0]);
+        list.update(input.n_images().to_le_bytes());
+    }
+    let n_images: u64 = inputs.iter().map(|input| u64::from(input.n_images())).sum();
+    let mut settings = json!({
+        "model_sha256": hexadecimal(&Sha256::digest(models.step.bytes())),
+        "files": inputs.len(),
+        "images": n_images,
+        "names_sha256": hexadecimal(&list.finalize()),
+        "replicas": arguments.replicas,
+        "keep_originals": arguments.keep_originals,
+        "filter_top": arguments.filter_top.map(|percent| percent.0),
+        "jpeg": arguments.jpeg,
+        "format": format!("{:?}", arguments.format).to_lowercase(),
+        "range": arguments.images.range.to_string(),
+    });
+    if let Treatment::Purify { purifier, .. } = treatment {
+        settings["backend"] = json!(arguments.purification.backend.backend.to_string());
+        settings["f16"] = json!(arguments.purification.backend.f16);
+        settings["steps"] = json!(purifier.n_steps());
+        settings["step_size"] = json!(purifier.step_size());
+        settings["temperature"] = json!(purifier.temperature());
+        settings["clip"] = json!(arguments.purification.clip);
+        settings["seed"] = json!(purifier.seed());
+    }
+    settings
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn remove(path: &Path) {
+    // It may never have been there.
+    std::fs::remove_file(path).ok();
+}
+
+/// What a run needs while it goes through the images.
+struct Work<'a> {
+    treatment: &'a Treatment,
+    selection: &'a Selection,
+    outputs: &'a Outputs,
+    journal: &'a mut Journal,
+    report: &'a mut Report,
+    bar: &'a Bar,
+}
+
+impl Work<'_> {
+    /// Treats all images that are not done, group by group.
+    fn all(&mut self, inputs: &[Input], reading: Reading, done: &[bool]) -> Result<()> {
+        let places = |input: &Input| &done[input.first as usize..][..input.n_images() as usize];
+        let start = |input: &Input| places(input).iter().take_while(|&&done| done).count() as u32;
+        let n_taken = (0..)
+            .zip(done)
+            .filter(|&(place, &done)| !done && self.selection.takes(place))
+            .count();
+        let n_steps = self.treatment.n_steps();
+        let size = self.treatment.group_size(reading.shape.n_values());
+        self.bar.start("", n_taken as u64, n_steps);
+        let mut group: Vec<Item<'_>> = Vec::new();
+        for_each_image(inputs, reading, start, |item| {
+            group.push(item);
+            if group.len() == size {
+                self.group(std::mem::take(&mut group))?;
+            }
+            Ok(())
         })?;
-        if let Some(images) = images {
-            let indices = readable.iter().map(|input| input.index).collect();
-            let purified = purifier.run(
-                &Request::new(&images)
-                    .indices(indices)
-                    .n_replicas(outputs.n_replicas),
-            )?;
-            for (place, input) in readable.iter().enumerate() {
-                let mut reports = purified
-                    .reports
-                    .iter()
-                    .filter(|report| report.image == place);
-                if let Some(step) = reports.find_map(|report| report.failed_step) {
-                    n_failed += 1;
-                    bar.say(&format!(
-                        "left out: `{}`: its pixels left the finite numbers at step {step}; \
-                         take a smaller --step-size, a higher --temperature, or --clip",
-                        input.path.display()
-                    ));
-                    continue;
-                }
-                outputs.write(input, &purified.replicas, place)?;
-            }
-        }
-        bar.finish_group(group.len() as u64 * steps_per_image);
-    }
-    Ok(n_failed)
-}
-
-/// As many images as keep all threads busy for a few batches, so that memory stays small in long runs.
-pub fn group_size(purifier: &Purifier) -> usize {
-    (4 * purifier.batch() * purifier.n_threads()).min(1024)
-}
-
-/// Where the purified images go.
-struct Outputs<'a> {
-    folder: &'a Path,
-    n_replicas: usize,
-}
-
-impl Outputs<'_> {
-    fn write(&self, input: &Input, replicas: &[Images], place: usize) -> Result<()> {
-        for (replica, images) in replicas.iter().enumerate() {
-            let path = self.path(input, replica);
-            let folder = path.parent().unwrap_or(self.folder);
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("`{}`: the folder cannot be made", folder.display()))?;
-            write_png(&path, images, place)?;
-        }
+        self.group(group)?;
+        self.bar.finish();
         Ok(())
     }
 
-    fn path(&self, input: &Input, replica: usize) -> PathBuf {
-        let path = self.folder.join(&input.name);
-        if self.n_replicas == 1 {
-            return path;
+    fn group(&mut self, group: Vec<Item<'_>>) -> Result<()> {
+        let outcomes = self.treatment.treat(&group, self.selection)?;
+        let mut lines = String::new();
+        for (item, outcome) in group.iter().zip(outcomes) {
+            self.outputs.deliver(item, &outcome)?;
+            let record = self.record(item, outcome);
+            if let Some(error) = &record.error {
+                let consequence = match item.record {
+                    Some(_) => "left as it was",
+                    None => "left out",
+                };
+                self.bar.say(&format!("{consequence}: {error}"));
+            }
+            let line = format!("{}\n", serde_json::to_string(&record)?);
+            self.report.image(&line, record.status)?;
+            lines += &line;
         }
-        let stem = input.name.file_stem().unwrap_or_default().to_string_lossy();
-        path.with_file_name(format!("{stem}-r{replica}.png"))
-    }
-
-    /// Nothing where each output has a name of its own, and none exists unless it may be replaced.
-    fn check(&self, inputs: &[Input], force: bool) -> Result<()> {
-        if self.folder.exists() && !self.folder.is_dir() {
-            bail!(
-                "`{}`: expected a folder for the output, got a file",
-                self.folder.display()
-            );
-        }
-        let mut taken: HashMap<PathBuf, &Input> = HashMap::new();
-        for input in inputs {
-            for replica in 0..self.n_replicas {
-                let path = self.path(input, replica);
-                if !force && path.exists() {
-                    bail!(
-                        "`{}` exists; give --force to replace it, or another folder with -o",
-                        path.display()
-                    );
-                }
-                if let Some(other) = taken.insert(path.clone(), input) {
-                    bail!(
-                        "`{}` and `{}` would both be written to `{}`; run them into different folders",
-                        other.path.display(),
-                        input.path.display(),
-                        path.display()
-                    );
-                }
+        self.journal.append(&lines)?;
+        for item in &group {
+            if item.number + 1 == item.input.n_images() {
+                self.outputs.tidy(item.input);
             }
         }
+        let taken = group
+            .iter()
+            .filter(|item| self.selection.takes(item.place()));
+        self.bar
+            .advance(taken.count() as u64 * self.treatment.n_steps());
         Ok(())
+    }
+
+    fn record(&self, item: &Item<'_>, outcome: Outcome) -> Record {
+        let mut record = Record {
+            place: item.place(),
+            file: item.input.path().to_string_lossy().into_owned(),
+            image: item.record.as_ref().map(|_| item.number),
+            status: Status::Unchanged,
+            outputs: Vec::new(),
+            energy_before: self
+                .selection
+                .energy(item.place())
+                .filter(|e| e.is_finite()),
+            energies_after: Vec::new(),
+            failed_step: None,
+            error: None,
+        };
+        match outcome {
+            Outcome::Purified {
+                energy_before,
+                energies_after,
+                ..
+            } => {
+                record.status = Status::Purified;
+                record.energy_before = energy_before;
+                record.energies_after = energies_after;
+            }
+            Outcome::Reencoded(_) => record.status = Status::Reencoded,
+            Outcome::Unchanged => {}
+            Outcome::Failed { error, step } => {
+                record.status = Status::Failed;
+                record.failed_step = step;
+                record.error = Some(error);
+            }
+        }
+        if record.status != Status::Failed || item.record.is_some() {
+            let names = self.outputs.names(item.input).into_iter();
+            record.outputs = names
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect();
+        }
+        record
     }
 }

@@ -1,0 +1,284 @@
+//! What a run has done, kept in the output folder so that an interrupted one goes on.
+//!
+//! Lines of JSON: the settings, one record for each image in the order of their places, a summary when all is done. The same lines are
+//! printed under `--json`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::inputs::{Input, Reading};
+use crate::outputs::Outputs;
+
+/// Its name in the output folder.
+pub const FILE_NAME: &str = ".purify.jsonl";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Purified,
+    Reencoded,
+    Unchanged,
+    Failed,
+}
+
+/// What became of one image.
+#[derive(Debug, Serialize)]
+pub struct Record {
+    pub place: u32,
+    pub file: String,
+    /// Its number in a file of many images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<u32>,
+    pub status: Status,
+    /// Files below the output folder.
+    pub outputs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy_before: Option<f32>,
+    /// For each replica.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub energies_after: Vec<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_step: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a record has to say to go on.
+#[derive(Deserialize)]
+struct Known {
+    place: u32,
+    status: Status,
+}
+
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+/// How to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// Go on where an earlier run with the same settings stopped.
+    GoOn,
+    /// Forget an earlier run and replace its files.
+    Afresh,
+}
+
+impl Journal {
+    /// Opens the journal of the output folder for a run with these settings, and locks it.
+    ///
+    /// Files of other origin are not replaced unless the run begins afresh, and neither are those of a run with other settings. Returns how
+    /// the run really begins.
+    pub fn open(
+        outputs: &Outputs,
+        inputs: &[Input],
+        settings: &Value,
+        beginning: Beginning,
+    ) -> Result<(Self, Beginning)> {
+        let path = outputs.folder.join(FILE_NAME);
+        if !path.exists() {
+            refuse_existing(outputs, inputs, beginning)?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| unwritable(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "`{}`: another run works in this folder; wait for it, or take another folder with -o",
+                outputs.folder.display()
+            ),
+            // A file system without locks is no reason to stop.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let mut journal = Self { path, file };
+        let earlier = journal.earlier()?;
+        match earlier {
+            Earlier::None => refuse_existing(outputs, inputs, beginning)?,
+            Earlier::Run {
+                settings: ref old, ..
+            } if old == settings && beginning == Beginning::GoOn => {
+                return Ok((journal, beginning));
+            }
+            Earlier::Run { complete: true, .. } if outputs.existing(inputs).is_none() => {}
+            Earlier::Run { settings: old, .. } if beginning == Beginning::GoOn => bail!(
+                "`{}` holds a run with other settings: {}; give the same ones to go on with it, --force to start afresh, or another folder \
+                 with -o",
+                outputs.folder.display(),
+                differences(&old, settings)
+            ),
+            Earlier::Foreign if beginning == Beginning::GoOn => bail!(
+                "`{}`: expected what an earlier run has left, got something else; remove it, or give --force to start afresh",
+                journal.path.display()
+            ),
+            _ => {}
+        }
+        journal.restart(settings)?;
+        Ok((journal, Beginning::Afresh))
+    }
+
+    /// Which images are done, by their places. `report` gets the line of each.
+    pub fn done(
+        &mut self,
+        outputs: &Outputs,
+        inputs: &[Input],
+        reading: Reading,
+        mut report: impl FnMut(&str, Status) -> Result<()>,
+    ) -> Result<Vec<bool>> {
+        let n_images = inputs.last().map_or(0, |last| last.first + last.n_images());
+        let mut done = vec![false; n_images as usize];
+        self.each_record(|known, _| {
+            // What failed may be mended by now; in files of many images it stays in its place.
+            let is_done =
+                known.status != Status::Failed || input_of(inputs, known.place).is_data_set();
+            if let Some(done) = done.get_mut(known.place as usize) {
+                *done |= is_done;
+            }
+            Ok(())
+        })?;
+        for input in inputs {
+            let places = &mut done[input.first as usize..][..input.n_images() as usize];
+            let n_done = places.iter().take_while(|&&done| done).count();
+            if n_done > 0 {
+                let n_kept = outputs.n_kept(input, n_done as u32, reading)?;
+                places[n_kept as usize..].fill(false);
+            }
+        }
+        let mut told = vec![false; done.len()];
+        self.each_record(|known, line| {
+            let place = known.place as usize;
+            if done.get(place) == Some(&true) && !std::mem::replace(&mut told[place], true) {
+                report(line, known.status)?;
+            }
+            Ok(())
+        })?;
+        self.file.seek(SeekFrom::End(0))?;
+        Ok(done)
+    }
+
+    /// Adds lines, all of them or, in an accident, some that the next run passes over.
+    pub fn append(&mut self, lines: &str) -> Result<()> {
+        self.file
+            .write_all(lines.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .with_context(|| unwritable(&self.path))
+    }
+
+    fn restart(&mut self, settings: &Value) -> Result<()> {
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.rewind())
+            .with_context(|| unwritable(&self.path))?;
+        self.append(&format!("{}\n", json!({ "settings": settings })))
+    }
+
+    /// What the file holds. A last line that is cut off is removed.
+    fn earlier(&mut self) -> Result<Earlier> {
+        let (mut n_whole, mut first, mut complete) = (0, None, false);
+        self.each_line(|line| {
+            n_whole += line.len() as u64;
+            let value = || serde_json::from_str::<Value>(line).unwrap_or_default();
+            complete = line.starts_with("{\"summary\"");
+            if first.is_none() {
+                first = Some(value());
+            }
+            Ok(())
+        })?;
+        self.file
+            .set_len(n_whole)
+            .with_context(|| unwritable(&self.path))?;
+        Ok(match first {
+            None => Earlier::None,
+            Some(line) => match line.get("settings") {
+                Some(settings) => Earlier::Run {
+                    settings: settings.clone(),
+                    complete,
+                },
+                None => Earlier::Foreign,
+            },
+        })
+    }
+
+    fn each_record(&mut self, mut visit: impl FnMut(Known, &str) -> Result<()>) -> Result<()> {
+        self.each_line(|line| match serde_json::from_str::<Known>(line) {
+            Ok(known) => visit(known, line),
+            Err(_) => Ok(()),
+        })
+    }
+
+    /// The whole lines of the file, with their ends.
+    fn each_line(&mut self, mut visit: impl FnMut(&str) -> Result<()>) -> Result<()> {
+        self.file.rewind()?;
+        let mut reader = BufReader::new(&self.file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            reader
+                .read_until(b'\n', &mut line)
+                .with_context(|| format!("`{}`: cannot be read", self.path.display()))?;
+            if line.last() != Some(&b'\n') {
+                return Ok(());
+            }
+            visit(&String::from_utf8_lossy(&line))?;
+        }
+    }
+}
+
+enum Earlier {
+    None,
+    Run { settings: Value, complete: bool },
+    Foreign,
+}
+
+fn input_of(inputs: &[Input], place: u32) -> &Input {
+    let after = inputs.partition_point(|input| input.first <= place);
+    &inputs[after.saturating_sub(1)]
+}
+
+fn refuse_existing(outputs: &Outputs, inputs: &[Input], beginning: Beginning) -> Result<()> {
+    match outputs.existing(inputs) {
+        Some(path) if beginning == Beginning::GoOn => bail!(
+            "`{}` exists; give --force to replace it, or another folder with -o",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// `seed was 1 and is 2, steps was 20 and is 30`.
+fn differences(old: &Value, new: &Value) -> String {
+    let keys = |value: &Value| -> Vec<String> {
+        let object = value.as_object();
+        object.map_or(Vec::new(), |object| object.keys().cloned().collect())
+    };
+    let mut all = keys(new);
+    all.extend(keys(old));
+    all.sort();
+    all.dedup();
+    let different = all.into_iter().filter(|key| old.get(key) != new.get(key));
+    let absent = Value::Null;
+    let described = different.map(|key| {
+        let (was, is) = (
+            old.get(&key).unwrap_or(&absent),
+            new.get(&key).unwrap_or(&absent),
+        );
+        format!("{key} was {was} and is {is}")
+    });
+    described.collect::<Vec<_>>().join(", ")
+}
+
+fn unwritable(path: &Path) -> String {
+    format!(
+        "`{}`: the file cannot be written; check the folder's permissions and the free space",
+        path.display()
+    )
+}

@@ -1,0 +1,110 @@
+//! What a run tells: lines of JSON, and the count of what became of the images.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::arguments::RunArguments;
+use crate::journal::Status;
+
+/// Where lines go, and how many images came to which end.
+pub struct Report {
+    lines: Lines,
+    n_purified: usize,
+    n_reencoded: usize,
+    n_unchanged: usize,
+    n_failed: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lines {
+    Printed,
+    Silent,
+}
+
+impl Report {
+    pub fn new(arguments: &RunArguments) -> Self {
+        Self {
+            lines: if arguments.json {
+                Lines::Printed
+            } else {
+                Lines::Silent
+            },
+            n_purified: 0,
+            n_reencoded: 0,
+            n_unchanged: 0,
+            n_failed: 0,
+        }
+    }
+
+    pub fn settings(&mut self, settings: &Value) -> Result<()> {
+        self.print(&format!("{}\n", json!({ "settings": settings })))
+    }
+
+    /// Counts an image; `line` is its record.
+    pub fn image(&mut self, line: &str, status: Status) -> Result<()> {
+        *match status {
+            Status::Purified => &mut self.n_purified,
+            Status::Reencoded => &mut self.n_reencoded,
+            Status::Unchanged => &mut self.n_unchanged,
+            Status::Failed => &mut self.n_failed,
+        } += 1;
+        self.print(line)
+    }
+
+    /// The line of the summary. `n_images` were treated now, in this time.
+    pub fn summary(&self, n_images: usize, time: Duration) -> String {
+        let seconds = time.as_secs_f64();
+        let summary = json!({
+            "purified": self.n_purified, "reencoded": self.n_reencoded, "unchanged": self.n_unchanged, "failed": self.n_failed,
+            "treated_now": n_images, "seconds": seconds, "images_per_second": n_images as f64 / seconds.max(1e-9),
+        });
+        format!("{}\n", json!({ "summary": summary }))
+    }
+
+    pub fn print(&mut self, lines: &str) -> Result<()> {
+        if self.lines == Lines::Silent {
+            return Ok(());
+        }
+        match std::io::stdout().lock().write_all(lines.as_bytes()) {
+            // The reader has gone, as with `| head`. The work goes on.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => self.lines = Lines::Silent,
+            result => result.context("standard output cannot be written")?,
+        }
+        Ok(())
+    }
+
+    pub fn n_failed(&self) -> usize {
+        self.n_failed
+    }
+
+    /// What a person wants to know in the end.
+    pub fn say(&self, folder: &Path, n_earlier: usize, n_images: usize, time: Duration) {
+        let total = self.n_purified + self.n_reencoded + self.n_unchanged + self.n_failed;
+        let (verb, n) = match self.n_reencoded {
+            0 => ("purified", self.n_purified),
+            n => ("re-encoded", n),
+        };
+        let mut notes = String::new();
+        for (n, what) in [
+            (self.n_unchanged, "unchanged"),
+            (self.n_failed, "failed"),
+            (n_earlier, "done by an earlier run"),
+        ] {
+            if n > 0 {
+                notes += &format!(", {n} {what}");
+            }
+        }
+        let rate = n_images as f64 / time.as_secs_f64().max(1e-9);
+        if n_images > 0 {
+            notes += &format!(" ({rate:.1} images/s)");
+        }
+        eprintln!(
+            "{verb} {n} of {total} images into `{}`{notes}",
+            folder.display()
+        );
+    }
+}

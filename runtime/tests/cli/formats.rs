@@ -1,0 +1,320 @@
+//! The files that `purify run` reads and writes.
+
+use ebm_runtime::{
+    DataSet, FloatRange, Images, PictureEncoding, PictureFormat, read_picture, write_picture,
+};
+use predicates::prelude::*;
+use predicates::str::contains;
+
+use crate::workbench::{COLOUR, GREY, Workbench, fixture, npy};
+
+/// Three images that differ.
+fn values() -> Vec<u8> {
+    (0..192).map(|i| (i * 5 % 251) as u8).collect()
+}
+
+fn idx() -> Vec<u8> {
+    [
+        &[0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 8, 0, 0, 0, 8],
+        values().as_slice(),
+    ]
+    .concat()
+}
+
+/// What the same images become as pictures, which are purified under the same indices.
+fn as_pictures(bench: &Workbench) -> Vec<u8> {
+    for (i, image) in values().chunks(64).enumerate() {
+        let image = Images::from_bytes(GREY, image).unwrap();
+        let path = bench.path(&format!("pictures/{i}.png"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_picture(path, &image, 0, PictureEncoding::Png).unwrap();
+    }
+    bench
+        .run(&["pictures", "-o", "as-pictures"])
+        .assert()
+        .success();
+    let read = |i| {
+        bench
+            .read(&format!("as-pictures/{i}.png"), GREY)
+            .to_bytes(0)
+    };
+    (0..3).flat_map(read).collect()
+}
+
+#[test]
+fn files_of_many_images_become_files_of_their_kind_with_the_same_images_as_pictures() {
+    let bench = Workbench::new();
+    let expected = as_pictures(&bench);
+    let floats: Vec<u8> = values()
+        .iter()
+        .flat_map(|&v| (f32::from(v) / 127.5 - 1.0).to_le_bytes())
+        .collect();
+    let unit: Vec<u8> = values()
+        .iter()
+        .flat_map(|&v| (f32::from(v) / 255.0).to_le_bytes())
+        .collect();
+    let cases: [(&str, Vec<u8>, &[&str]); 5] = [
+        ("bytes.npy", npy("|u1", "(3, 8, 8)", &values()), &[]),
+        ("floats.npy", npy("<f4", "(3, 1, 8, 8)", &floats), &[]),
+        (
+            "unit.npy",
+            npy("<f4", "(3, 8, 8, 1)", &unit),
+            &["--range", "0,1"],
+        ),
+        ("t10k-images-idx3-ubyte", idx(), &[]),
+        ("images.idx", idx(), &[]),
+    ];
+    for (name, bytes, arguments) in cases {
+        bench.file(name, &bytes);
+        let mut command = bench.run(&[name, "-o", "out", "--force"]);
+        command
+            .args(arguments)
+            .assert()
+            .success()
+            .stderr(contains("purified 3 of 3"));
+        let written = bench.bytes(&format!("out/{name}"));
+        assert_eq!(written.len(), bytes.len(), "{name}");
+        let n_header = bytes.len() % 192;
+        assert_eq!(written[..n_header], bytes[..n_header], "{name}: the header");
+        let range = match arguments {
+            [] => FloatRange::default(),
+            _ => FloatRange::new(0.0, 1.0).unwrap(),
+        };
+        let data_set = DataSet::open(bench.path(&format!("out/{name}")), GREY, range).unwrap();
+        let images = data_set
+            .records(0)
+            .unwrap()
+            .map(|record| record.unwrap().image.unwrap());
+        let got: Vec<u8> = images.flat_map(|image| image.to_bytes(0)).collect();
+        assert_eq!(got, expected, "{name}");
+    }
+    assert!(
+        bench.list("out").iter().all(|name| !name.starts_with('.')),
+        "no spool stays"
+    );
+}
+
+/// Written by numpy's rules here, and read by numpy itself where there is one.
+#[test]
+fn npz_files_keep_their_other_arrays() {
+    let bench = Workbench::new();
+    let script = "import numpy as np\n\
+        x = (np.arange(192).reshape(3, 8, 8) * 5 % 251).astype('u1')\n\
+        np.savez_compressed('x.npz', x_train=x, y_train=np.arange(3), x_test=x[:2, :, :, None].astype('f4') / 127.5 - 1)\n";
+    let python = |script: &str| {
+        std::process::Command::new("python3")
+            .args(["-c", script])
+            .current_dir(bench.path(""))
+            .output()
+    };
+    if !python("import numpy").is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: python3 has no numpy");
+        return;
+    }
+    assert!(python(script).unwrap().status.success());
+    bench
+        .run(&["x.npz", "-o", "out"])
+        .assert()
+        .success()
+        .stderr(contains("purified 5 of 5"));
+    let check = "import numpy as np\n\
+        a, b = np.load('x.npz'), np.load('out/x.npz')\n\
+        assert a.files == b.files, b.files\n\
+        for k in a.files: assert a[k].dtype == b[k].dtype and a[k].shape == b[k].shape, k\n\
+        assert (a['y_train'] == b['y_train']).all()\n\
+        assert (a['x_train'] != b['x_train']).mean() > 0.9\n\
+        assert (a['x_test'] != b['x_test']).mean() > 0.9\n\
+        assert abs(b['x_test']).max() <= 1\n";
+    let output = python(check).unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn jpeg_pictures_become_png_and_webp_stays() {
+    let bench = Workbench::new();
+    let image = Images::from_bytes(COLOUR, &[90; 192]).unwrap();
+    std::fs::create_dir(bench.path("in")).unwrap();
+    for (name, encoding) in [
+        ("a.jpg", PictureEncoding::Jpeg { quality: 95 }),
+        ("b.webp", PictureEncoding::WebP),
+        ("c.PNG", PictureEncoding::Png),
+    ] {
+        write_picture(bench.path("in").join(name), &image, 0, encoding).unwrap();
+    }
+    let run = |output: &str, arguments: &[&str]| {
+        let mut command = bench.purify(&["run", "in", "-o", output, "--model"]);
+        command
+            .arg(fixture("colour"))
+            .args(arguments)
+            .assert()
+            .success();
+    };
+    let format = |name: &str| PictureFormat::of_bytes(&bench.bytes(name)).unwrap();
+    run("out", &[]);
+    assert_eq!(bench.list("out"), ["a.png", "b.webp", "c.PNG"]);
+    assert_eq!(format("out/a.png"), PictureFormat::Png);
+    assert_eq!(format("out/b.webp"), PictureFormat::WebP);
+    run("same", &["--format", "same"]);
+    assert_eq!(bench.list("same"), ["a.jpg", "b.webp", "c.PNG"]);
+    assert_eq!(format("same/a.jpg"), PictureFormat::Jpeg);
+    // Without loss: the same pixels, whatever the format.
+    let read = |name: &str| read_picture(bench.path(name), COLOUR).unwrap();
+    assert_eq!(read("out/b.webp"), read("same/b.webp"));
+    assert_ne!(read("out/b.webp"), image);
+}
+
+#[test]
+fn a_grey_model_takes_a_grey_webp() {
+    let bench = Workbench::new();
+    let image = Images::from_bytes(GREY, &[90; 64]).unwrap();
+    write_picture(bench.path("a.webp"), &image, 0, PictureEncoding::WebP).unwrap();
+    bench.run(&["a.webp", "-o", "out"]).assert().success();
+    let after = read_picture(bench.path("out/a.webp"), GREY).unwrap();
+    assert_ne!(after, image);
+}
+
+#[test]
+fn two_pictures_that_differ_in_their_format_only_are_told_apart() {
+    let bench = Workbench::new();
+    let image = Images::from_bytes(GREY, &[90; 64]).unwrap();
+    bench.image("in/a.png", GREY, 3);
+    write_picture(
+        bench.path("in/a.jpg"),
+        &image,
+        0,
+        PictureEncoding::Jpeg { quality: 90 },
+    )
+    .unwrap();
+    bench
+        .run(&["in", "-o", "out"])
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "`in/a.jpg` and `in/a.png` would both be written to `out/a.png`",
+        ));
+    bench
+        .run(&["in", "-o", "out", "--format", "same"])
+        .assert()
+        .success();
+    assert_eq!(bench.list("out"), ["a.jpg", "a.png"]);
+}
+
+#[test]
+fn bad_images_within_arrays_stay_as_they_were() {
+    let bench = Workbench::new();
+    let mut floats = vec![0.25_f32; 192];
+    (floats[70], floats[130]) = (f32::NAN, 255.0);
+    let bytes: Vec<u8> = floats.iter().flat_map(|v| v.to_le_bytes()).collect();
+    bench.file("x.npy", &npy("<f4", "(3, 8, 8)", &bytes));
+    bench.run(&["x.npy", "-o", "out"]).assert().code(3).stderr(
+        contains(
+            "left as it was: `x.npy#1`: the image has a bad pixel: expected finite values, got NaN",
+        )
+        .and(contains(
+            "`x.npy#2`: a pixel lies outside the range: expected values from -1 to 1, got 255",
+        ))
+        .and(contains("purified 1 of 3 images into `out`, 2 failed")),
+    );
+    let written = bench.bytes("out/x.npy");
+    let start = written.len() - bytes.len();
+    assert_eq!(written[start + 256..], bytes[256..]);
+    assert_ne!(written[start..start + 256], bytes[..256]);
+}
+
+#[test]
+fn arrays_that_are_no_images_are_refused_with_the_way_out() {
+    let bench = Workbench::new();
+    let cases: [(&str, Vec<u8>, &str); 7] = [
+        (
+            "a.npy",
+            npy("<f8", "(1, 8, 8)", &[0; 512]),
+            "convert it with numpy's `astype`",
+        ),
+        (
+            "b.npy",
+            npy("|u1", "(1, 9, 9)", &[0; 81]),
+            "expected [N, 8, 8], [N, 1, 8, 8] or [N, 8, 8, 1], got [1, 9, 9]",
+        ),
+        (
+            "c.npy",
+            npy("|u1", "(3, 8, 8)", &[0; 100]),
+            "expected 265 bytes for 3 images",
+        ),
+        ("d.npz", b"PK\x03\x04".to_vec(), "no whole npz (zip) file"),
+        (
+            "e-idx3-ubyte",
+            idx()[..50].to_vec(),
+            "another length than its header says",
+        ),
+        (
+            "data_batch_1.bin",
+            vec![0; 3073],
+            "CIFAR's images have another shape than the model's: expected [1, 8, 8], got [3, 32, 32]",
+        ),
+        (
+            "labels-idx1-ubyte",
+            vec![0, 0, 8, 1, 0, 0, 0, 1, 7],
+            "got an IDX file of labels",
+        ),
+    ];
+    for (name, bytes, message) in cases {
+        bench.file(name, &bytes);
+        bench
+            .run(&[name, "-o", "out"])
+            .assert()
+            .code(1)
+            .stderr(contains(format!("left out: `{name}`: ")).and(contains(message)));
+    }
+    assert!(bench.list("out").is_empty());
+}
+
+#[test]
+fn cifar_batches_keep_their_labels() {
+    let bench = Workbench::new();
+    let record = |labels: &[u8]| [labels, &[100; 3072]].concat();
+    for (name, labels) in [
+        ("data_batch_1.bin", [7].as_slice()),
+        ("train.bin", &[19, 99]),
+    ] {
+        let bytes = record(labels).repeat(3);
+        bench.file(&format!("in/{name}"), &bytes);
+        let mut command = bench.purify(&["run", "in", "-o", "out", "--force", "--model"]);
+        command.arg(fixture("cifar")).assert().success();
+        let written = bench.bytes(&format!("out/{name}"));
+        assert_eq!(written.len(), bytes.len());
+        for record in written.chunks(bytes.len() / 3) {
+            assert_eq!(&record[..labels.len()], labels, "{name}");
+            // The minimum of the energy is brighter than the images.
+            let mean = record[labels.len()..]
+                .iter()
+                .map(|&v| u64::from(v))
+                .sum::<u64>()
+                / 3072;
+            assert!((110..192).contains(&mean), "{name}: {mean}");
+        }
+    }
+}
+
+#[test]
+fn patterns_are_expanded_where_the_shell_did_not() {
+    let bench = Workbench::new();
+    for name in ["in/x/a.png", "in/y/b.png", "in/c.png"] {
+        bench.image(name, GREY, 90);
+    }
+    bench.run(&["in/*/*.png", "-o", "out"]).assert().success();
+    assert_eq!(bench.list("out"), ["x/a.png", "y/b.png"]);
+    bench
+        .run(&["in/*.jpeg", "-o", "out2"])
+        .assert()
+        .code(1)
+        .stderr(contains("`in/*.jpeg`: expected images, got none"));
+    bench
+        .run(&["in/[.png", "-o", "out2"])
+        .assert()
+        .code(1)
+        .stderr(contains("the pattern is not understood"));
+}
