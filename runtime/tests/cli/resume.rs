@@ -351,3 +351,19 @@ fn energies_belong_to_their_run() {
     assert_eq!(["a", "b", "c"].map(unchanged), [false, true, true]);
     assert_eq!(bench.list("out"), ["a.png", "b.png", "c.png"]);
 }
+
+/// As they are left by a process that was killed while it wrote.
+#[test]
+fn temporary_files_of_a_killed_run_are_removed_and_others_are_not() {
+    let bench = Workbench::new();
+    fill(&bench);
+    bench.file("out/b/.00.png.4242.part", b"half");
+    bench.file("out/.foreign.4242.part", b"of another program");
+    bench.run(&["in", "-o", "out"]).assert().success();
+    let hidden: Vec<_> = bench
+        .list("out")
+        .into_iter()
+        .filter(|name| name.contains(".part"))
+        .collect();
+    assert_eq!(hidden, [".foreign.4242.part"]);
+}

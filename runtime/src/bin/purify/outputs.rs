@@ -208,19 +208,20 @@ impl Outputs {
         }
     }
 
-    /// Removes the temporary files of a run that was killed.
-    pub fn remove_leftovers(&self) {
-        let is_leftover = |name: &str| {
-            let name = name
-                .strip_prefix('.')
-                .and_then(|name| name.strip_suffix(".part"));
-            let process = name.and_then(|name| name.rsplit_once('.'));
-            process.is_some_and(|(_, process)| process.parse::<u32>().is_ok())
-        };
-        for entry in WalkDir::new(&self.folder).into_iter().flatten() {
-            if entry.file_type().is_file() && entry.file_name().to_str().is_some_and(is_leftover) {
+    /// Removes the temporary files of a run that was killed. Those of other programs, which stand for no output, stay.
+    pub fn remove_leftovers(&self, inputs: &[Input]) {
+        let found = WalkDir::new(&self.folder).into_iter().flatten();
+        let leftovers: HashMap<PathBuf, PathBuf> = found
+            .filter(|entry| entry.file_type().is_file())
+            .filter_map(|entry| Some((target_of(entry.path())?, entry.into_path())))
+            .collect();
+        if leftovers.is_empty() {
+            return;
+        }
+        for path in inputs.iter().flat_map(|input| self.paths(input)) {
+            if let Some(leftover) = leftovers.get(&path) {
                 // One that cannot be removed does no harm.
-                std::fs::remove_file(entry.path()).ok();
+                std::fs::remove_file(leftover).ok();
             }
         }
     }
@@ -263,6 +264,17 @@ fn spool(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.spool"))
 }
 
+/// The file that a temporary file `.NAME.PROCESS.part` was to become.
+fn target_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let (name, process) = name
+        .strip_prefix('.')?
+        .strip_suffix(".part")?
+        .rsplit_once('.')?;
+    process.parse::<u32>().ok()?;
+    Some(path.with_file_name(name))
+}
+
 /// A name with something added where its format can still be told.
 fn suffixed(name: &Path, suffix: &str) -> PathBuf {
     let text = name.file_name().unwrap_or_default().to_string_lossy();
@@ -301,6 +313,24 @@ fn unwritable(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn temporary_files_are_told_by_their_names() {
+        for (name, target) in [
+            ("out/.a.png.123.part", Some("out/a.png")),
+            (".x.npy.7.part", Some("x.npy")),
+            ("a.png.123.part", None),
+            (".a.png.part", None),
+            (".a.png.12x.part", None),
+            (".a.png.123", None),
+        ] {
+            assert_eq!(
+                target_of(Path::new(name)),
+                target.map(PathBuf::from),
+                "{name}"
+            );
+        }
+    }
 
     #[test]
     fn suffixes_leave_the_format_to_be_told() {

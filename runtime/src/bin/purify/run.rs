@@ -68,7 +68,7 @@ impl Plan<'_> {
             false => Beginning::GoOn,
         };
         let (mut journal, beginning) = Journal::open(outputs, inputs, &settings, wanted)?;
-        outputs.remove_leftovers();
+        outputs.remove_leftovers(inputs);
         if beginning == Beginning::Afresh {
             remove(&self.energies_file());
         }
