@@ -17,7 +17,7 @@ impl FloatRange {
     /// The range from `low` to `high`.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] where they are not finite or `low` is not below `high`.
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) where they are not finite or `low` is not below `high`.
     pub fn new(low: f32, high: f32) -> Result<Self> {
         if low < high && (high - low).is_finite() {
             return Ok(Self { low, high });
