@@ -9,7 +9,7 @@ use crate::checkpoint::{Header, tensors_sha256};
 use crate::contract::{Contract, FORMAT_VERSION, Kind, Origin, PriorTerm, Terms};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::langevin::{Steps, steps_graph};
+use crate::langevin::{Steps, steps_graph, with_weights_once};
 use crate::onnx::{Batch, Model, Opset, model};
 use crate::pipeline::{bind, check_weights, gradient_graph, multiplications};
 use crate::potential::{Potential, check_scale};
@@ -32,6 +32,8 @@ pub struct Settings {
     pub potential: Option<Potential>,
     /// The L2 norm to which the drift of a step is shortened per image, if it is.
     pub clip: Option<f64>,
+    /// Langevin steps that `step.onnx` takes in one run, for engines where a run is dear.
+    pub steps_per_run: usize,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
             precision: Precision::F32,
             potential: None,
             clip: None,
+            steps_per_run: 1,
         }
     }
 }
@@ -69,8 +72,8 @@ pub fn file_names(network: &Network) -> &'static [&'static str] {
 /// potential of more terms the three files are those of `T·U`, of which T is an input `temperature []`.
 ///
 /// # Errors
-/// The weights are not those of the network, or not finite; the potential does not suit it; or the files would be larger than ONNX
-/// files can be.
+/// The weights are not those of the network, or not finite; the potential does not suit it; the number of steps of one run makes no sense, or is not 1 where
+/// there is no energy; or the files would be larger than ONNX files can be.
 pub fn exported_files(
     header: &Header,
     weights: &Tensors,
@@ -83,9 +86,15 @@ pub fn exported_files(
         .bound(weights, &potential)?
         .lowered(settings.precision)?;
     let contract = contract(header, &potential, settings, weights);
+    let steps = Steps {
+        count: settings.steps_per_run,
+        clip: settings.clip.map(|clip| clip as f32),
+    };
+    steps.check()?;
     let written = |name, kind, graph: &Graph, raw: &Graph| {
         let contract = Contract {
             kind,
+            n_steps: (kind == Kind::Step && steps.count > 1).then_some(steps.count),
             raw_multiplications: multiplications(raw),
             ..contract.clone()
         };
@@ -94,17 +103,20 @@ pub fn exported_files(
     };
     let (Some(gradient), Some(raw_gradient)) = (&graphs.gradient, &raw.gradient) else {
         let (name, kind) = (file_names(&header.network)[0], header.network.kind());
+        if steps.count > 1 {
+            return Err(Error::Onnx(format!(
+                "{} steps of one run belong to energies, and this checkpoint holds none",
+                steps.count
+            )));
+        }
         return Ok(vec![written(name, kind, &graphs.forward, &raw.forward)?]);
     };
-    let steps = Steps {
-        clip: settings.clip.map(|clip| clip as f32),
-        ..Steps::ONE
-    };
-    let step = steps_graph(gradient, &steps)?;
+    let step = with_weights_once(&steps_graph(gradient, &steps)?)?;
+    let raw_step = steps_graph(raw_gradient, &steps)?;
     Ok(vec![
         written("energy.onnx", Kind::Energy, &graphs.forward, &raw.forward)?,
         written("gradient.onnx", Kind::Gradient, gradient, raw_gradient)?,
-        written("step.onnx", Kind::Step, &step, raw_gradient)?,
+        written("step.onnx", Kind::Step, &step, &raw_step)?,
     ])
 }
 

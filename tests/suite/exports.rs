@@ -11,7 +11,8 @@ use ebm_export::pipeline::gradient_graph;
 use ebm_export::potential::{Potential, Prior};
 use ebm_export::reference::{bindings, evaluate, to_array};
 use ebm_export::tensor::{Tensor, Tensors};
-use ebm_runtime::{Input, Model, Output};
+use ebm_runtime::noise::fill_uniform;
+use ebm_runtime::{Images, Input, Model, Output, Purifier, Request};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -164,6 +165,51 @@ fn steps_of_joint_potentials_agree_on_every_backend() {
     let step = step.unwrap();
     check(step.clone(), &graph, &all_weights, &inputs, "x_next");
     check(step, &graph, &all_weights, &inputs, "gradient_norm");
+}
+
+/// A file of several steps a run takes the runtime where as many files of one step do.
+#[test]
+fn several_steps_of_one_run_are_those_of_several_runs() {
+    let (_, network) = free_form(Activation::Silu);
+    let own = weights(&network, 1);
+    let header = Header::new(network);
+    let step = |steps_per_run| {
+        let settings = Settings {
+            steps_per_run,
+            ..Settings::default()
+        };
+        let files = exported_files(&header, &own, &settings).unwrap();
+        let file = files.into_iter().find(|file| file.name == "step.onnx");
+        Model::from_bytes(file.unwrap().model.to_bytes(), "step.onnx").unwrap()
+    };
+    let (single, several) = (step(1), step(3));
+    assert_eq!(several.contract().n_steps, Some(3));
+    let shape = single.contract().image;
+    let mut values = vec![0.0; 5 * shape.n_values()];
+    fill_uniform(1, 0, 0, 0, &mut values);
+    let images = Images::from_vec(shape, values).unwrap();
+    for backend in backends() {
+        let purify = |model| {
+            let purifier = Purifier::builder(model)
+                .steps(6)
+                .step_size(0.1)
+                .temperature(0.5);
+            let purifier = purifier.backend(backend.clone()).batch(2).build().unwrap();
+            purifier.run(&Request::new(&images).trace()).unwrap()
+        };
+        let (one, other) = (purify(&single), purify(&several));
+        let pairs = one.replicas[0]
+            .array()
+            .iter()
+            .zip(other.replicas[0].array());
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 1e-5, "{}: off by {worst}", backend.name());
+        for (one, other) in one.reports.iter().zip(&other.reports) {
+            for (one, other) in one.path.iter().zip(&other.path) {
+                assert!((one.energy - other.energy).abs() <= 1e-3 * one.energy.abs().max(1.0));
+            }
+        }
+    }
 }
 
 /// Each of some bytes changed by one bit, all over the graph and the contract: the runtime either cannot read the file or says that it was tampered with.

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
 use ebm_export::exported::Settings;
 use ebm_export::file::Staged;
 use ebm_export::langevin::Steps;
 use ebm_export::onnx::Batch;
 use ebm_export::onnx::read::{Foreign, Selection, read_file};
-use ebm_export::rewrite::{Rewrite, Target};
+use ebm_export::rewrite::Rewrite;
 
 use super::precision::PrecisionArguments;
+use super::target::TargetChoice;
 use super::{print, summary};
 
 /// Write the gradient of any energy model as plain ONNX.
@@ -106,26 +107,6 @@ pub(super) struct NameArguments {
     v_name: String,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum TargetChoice {
-    /// ONNX Runtime on a CPU
-    Cpu,
-    /// ONNX Runtime on an NVIDIA GPU
-    Cuda,
-    /// tract
-    Tract,
-}
-
-impl TargetChoice {
-    fn target(self) -> Target {
-        match self {
-            TargetChoice::Cpu => Target::Cpu,
-            TargetChoice::Cuda => Target::Cuda,
-            TargetChoice::Tract => Target::Tract,
-        }
-    }
-}
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let opset = arguments.precision.opset(arguments.opset)?;
     let batch = arguments.batch.as_deref().map(batch).transpose()?;
@@ -147,8 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             None => arguments.precision.rewrites(arguments.target.target()),
         },
         precision: arguments.precision.precision,
-        potential: None,
-        clip: None,
+        ..Settings::default()
     };
     let model = derived_file(&foreign, &request(arguments), &settings)
         .with_context(|| format!("cannot differentiate {shown}"))?;

@@ -7,6 +7,7 @@ mod inspect;
 mod network;
 mod onnx;
 mod precision;
+mod target;
 mod triton;
 mod verify;
 

@@ -12,10 +12,11 @@ use ebm_export::exported::{
 use ebm_export::file::Staged;
 use ebm_export::onnx::Batch;
 use ebm_export::potential::{Potential, Prior};
-use ebm_export::rewrite::{Rewrite, Target};
+use ebm_export::rewrite::Rewrite;
 use ebm_export::triton::{Content, RepositoryFile, Served, repository};
 
 use super::precision::PrecisionArguments;
+use super::target::TargetChoice;
 use super::triton::TritonArguments;
 use super::{print, summary};
 
@@ -24,6 +25,7 @@ use super::{print, summary};
 #[command(after_help = "Examples:
   export onnx runs/digits -o model             the latest checkpoint of a run, any batch
   export onnx runs/digits -o model --batch 1   for runtimes that want static shapes
+  export onnx runs/digits -o model --target tract           in the forms that are fast on tract
   export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites
   export onnx runs/digits -o half --precision f16 --max-error 0.01
   export onnx runs/digits -o repository --layout triton --classifier runs/classifier    for Triton Inference Server
@@ -62,6 +64,12 @@ pub struct Arguments {
     /// Shorten the drift (ε²/2)·∇U of a step to this L2 norm per image
     #[arg(long, value_name = "NORM")]
     clip: Option<f64>,
+    /// Langevin steps that step.onnx takes in one run, for engines where a run is dear; the noise then is `[K, N, C, H, W]`
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    steps_per_run: usize,
+    /// What the files are to be fast on
+    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
+    target: TargetChoice,
     #[command(flatten)]
     precision: PrecisionArguments,
     /// What to write: the model's files, or a model repository of Triton Inference Server with a purifier that batches requests
@@ -118,7 +126,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             arguments.triton.refuse()?;
             None
         }
-        Layout::Triton => Some(arguments.triton.served(&header, &settings)?),
+        Layout::Triton => {
+            ensure!(
+                arguments.steps_per_run == 1,
+                "--steps-per-run is for step.onnx; give --steps for --layout triton"
+            );
+            Some(arguments.triton.served(&header, &settings)?)
+        }
     };
     check_room(arguments, &names(&header, served.as_ref()))?;
     let weights = match arguments.weights {
@@ -166,11 +180,12 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
-            None => arguments.precision.rewrites(Target::Cpu),
+            None => arguments.precision.rewrites(arguments.target.target()),
         },
         precision: arguments.precision.precision,
         potential: None,
         clip: arguments.clip,
+        steps_per_run: arguments.steps_per_run,
     })
 }
 

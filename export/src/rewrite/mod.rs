@@ -134,7 +134,9 @@ impl Target {
     pub fn rewrites(self) -> Vec<Rewrite> {
         match self {
             Target::Cpu => [&Rewrite::COMMON[..], &[Rewrite::Mask, Rewrite::Winograd]].concat(),
-            Target::Cuda | Target::Tract => Rewrite::COMMON.to_vec(),
+            // tract computes the matrices of winograd slower than the convolutions that they replace.
+            Target::Tract => [&Rewrite::COMMON[..], &[Rewrite::Mask]].concat(),
+            Target::Cuda => Rewrite::COMMON.to_vec(),
         }
     }
 }
