@@ -19,6 +19,7 @@ fn steps(surroundings: &Surroundings) -> Vec<Step> {
         .join(".deps/no-libtorch")
         .display()
         .to_string();
+    let built = surroundings.workspace().join("target/release");
     vec![
         Step::cargo("formatting", "fmt --all --check"),
         Step::cargo(
@@ -39,10 +40,12 @@ fn steps(surroundings: &Surroundings) -> Vec<Step> {
             "tests",
             "test --release --workspace --features ebm-runtime/ort",
         )
-        .with("OMP_NUM_THREADS", "1"),
+        .with("OMP_NUM_THREADS", "1")
+        // The step before has built the library for C, with the features of the tests.
+        .with("EBM_RUNTIME_LIBRARY", built.display().to_string()),
         Step::cargo(
             "build without libtorch",
-            "build --release -p ebm-export -p ebm-runtime",
+            "build --release -p ebm-export -p ebm-runtime -p ebm-runtime-c",
         )
         .with("LIBTORCH", no_libtorch.as_str()),
         Step::cargo(

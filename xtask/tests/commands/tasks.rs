@@ -57,7 +57,7 @@ fn the_steps_of_test_run_in_order() {
     );
     assert!(steps[4].ends_with("[own-libtorch] [1]"), "{}", steps[4]);
     assert!(
-        steps[5].ends_with("-p ebm-export -p ebm-runtime [no-libtorch] []"),
+        steps[5].ends_with("-p ebm-runtime -p ebm-runtime-c [no-libtorch] []"),
         "{}",
         steps[5]
     );
