@@ -58,8 +58,8 @@ impl Purifier {
     /// `images` are `[N, C, H, W]` as the model's contract says, and so is the result. Pixels of the result may lie a little outside `[-1, 1]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] and [`ErrorKind::NonFinite`] for images that do not fit or have bad pixels, [`ErrorKind::NonFinite`] where a chain
-    /// leaves the finite numbers, [`ErrorKind::Backend`] where the engine fails.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for images that do not fit, [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for bad pixels and
+    /// where a chain leaves the finite numbers, [`ErrorKind::Backend`](crate::ErrorKind::Backend) where the engine fails.
     pub fn purify(&self, images: &Images) -> Result<Images> {
         let mut purified = self.run(&Request::new(images))?;
         purified.expect_all_finite()?;
