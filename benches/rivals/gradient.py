@@ -105,7 +105,7 @@ def rows_of(options, description, samples, errors):
         lower, middle, upper = statistics.quantiles(values, n=4)
         yield {
             "network": options.name,
-            "width": description["widths"][0],
+            "width": description.get("stem", description["widths"][0]),
             "batch": options.batch,
             "threads": options.threads,
             "form": name,

@@ -179,7 +179,7 @@ def rows_of(options, description, samples):
         lower, middle, upper = statistics.quantiles(values, n=4)
         yield {
             "network": options.name,
-            "width": description["widths"][0],
+            "width": description.get("stem", description["widths"][0]),
             "backend": name,
             "threads": options.threads,
             "batch": options.batch,

@@ -5,6 +5,7 @@ file with rewrites. `avgpool2(conv3x3(x))` becomes a 3×3 convolution of stride 
 `avgpool2(conv1x1(x))` becomes `conv1x1(avgpool2(x))`.
 """
 
+import torch
 from torch.nn import functional
 
 
@@ -33,6 +34,14 @@ class Layers:
     def activated(self, x):
         return functional.relu(x)
 
+    def pixelwise(self, name, x):
+        """A linear map of the channels, without a bias."""
+        return functional.conv2d(x, self.weight(name))
+
+    def energy_head(self, x):
+        """Activation, mean over pixels, linear."""
+        return (self.activated(x).mean((2, 3)) @ self.weight("head"))[:, 0]
+
     def conv(self, name, x):
         """Stride 1, same size."""
         weight = self.weight(name)
@@ -50,7 +59,7 @@ class Layers:
 
 
 def sngan(description, layers, x):
-    """Stem, residual blocks, and the head: activation, mean over pixels, linear."""
+    """Stem, residual blocks, head."""
     stem_pools, *block_pools = description["pools"]
     branch = layers.activated(layers.conv("stem.conv1", x))
     branch = layers.pooled_conv("stem.conv2", branch) if stem_pools else layers.conv("stem.conv2", branch)
@@ -58,7 +67,7 @@ def sngan(description, layers, x):
     x = branch + layers.conv("stem.shortcut", shortcut)
     for index, pools in enumerate(block_pools, start=1):
         x = residual_block(layers, f"block{index}", x, layers.pooled_conv if pools else layers.conv)
-    return (layers.activated(x).mean((2, 3)) @ layers.weight("head"))[:, 0]
+    return layers.energy_head(x)
 
 
 def residual_block(layers, name, x, last_conv):
@@ -67,4 +76,39 @@ def residual_block(layers, name, x, last_conv):
     return branch + (last_conv(f"{name}.shortcut", x) if layers.has(f"{name}.shortcut") else x)
 
 
-NETWORKS = {"sngan": sngan}
+def biggan(description, layers, x):
+    """Stem, bottleneck blocks with attention before one of them, head. Its pools stand before pointwise convolutions already."""
+    x = layers.conv("stem", x)
+    for index, pools in enumerate(description["pools"]):
+        if description["attention"] == index:
+            x = attention(layers, x)
+        x = bottleneck_block(layers, f"block{index}", x, pools)
+    return layers.energy_head(x)
+
+
+def bottleneck_block(layers, name, x, pools):
+    branch = x
+    for index in range(3):
+        branch = layers.conv(f"{name}.conv{index}", layers.activated(branch))
+    branch, shortcut = layers.activated(branch), x
+    if pools:
+        branch, shortcut = functional.avg_pool2d(branch, 2), functional.avg_pool2d(shortcut, 2)
+    if layers.has(f"{name}.shortcut"):
+        shortcut = torch.cat([shortcut, layers.conv(f"{name}.shortcut", shortcut)], dim=1)
+    return layers.conv(f"{name}.conv3", branch) + shortcut
+
+
+def attention(layers, x):
+    """`x + γ · o(β g)`, β the softmax of θᵀφ over the tiles of 2×2."""
+    batch, channels, height, width = x.shape
+
+    def tiles(name):
+        return functional.max_pool2d(layers.pixelwise(f"attention.{name}", x), 2).flatten(2)
+
+    theta = layers.pixelwise("attention.theta", x).flatten(2)
+    beta = functional.softmax(theta.transpose(1, 2) @ tiles("phi"), dim=2)
+    seen = (tiles("g") @ beta.transpose(1, 2)).reshape(batch, channels // 2, height, width)
+    return x + layers.weights["attention.gamma"] * layers.pixelwise("attention.o", seen)
+
+
+NETWORKS = {"sngan": sngan, "biggan": biggan}

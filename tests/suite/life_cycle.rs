@@ -88,10 +88,12 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Names of the files of a folder, without that in which `purify` notes what it has done.
 fn names(folder: PathBuf) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
         .collect();
     names.sort();
     names

@@ -9,9 +9,9 @@ use ebm_export::contract::Kind::Gradient;
 use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
 use ebm_export::exported::Settings;
 use ebm_export::langevin::Steps;
+use ebm_export::onnx::Opset;
 use ebm_export::onnx::proto::ModelProto;
 use ebm_export::onnx::read::{Foreign, Selection, read, read_file};
-use ebm_export::onnx::{Batch, Opset};
 use ebm_export::reference::{bindings, evaluate};
 use ebm_export::rewrite::Target;
 use ebm_runtime::{Backend, CONTRACT_KEY, Images, Input, Model, Output, Purifier, Verification};
@@ -386,43 +386,27 @@ fn steps_are_those_of_a_chain() {
     let foreign = read_file(&path, &Selection::default()).unwrap();
     let x = golden(&path)["x"].mapv(|value| f64::from(value as f32));
     let noise = noise_of(&x);
-    let wanted = chain(&steps_file(&foreign, 1, Batch::Symbolic), &x, &noise);
+    let wanted = chain(&steps_file(&foreign, 1), &x, &noise);
     for backend in backends() {
-        let purified = purified(&backend, &steps_file(&foreign, 1, Batch::Symbolic), &x);
-        let error = difference(&purified, &wanted);
-        assert!(
-            error <= BACKEND_TOLERANCE,
-            "{}, chain: {error}",
-            backend.name()
-        );
-        let batch = Batch::fixed(x.shape()[0]).unwrap();
-        let together = together(&backend, &steps_file(&foreign, N_STEPS, batch), &x, &noise);
-        let error = difference(&together, &wanted);
-        assert!(
-            error <= BACKEND_TOLERANCE,
-            "{}, one run: {error}",
-            backend.name()
-        );
+        for count in [1, N_STEPS] {
+            let file = steps_file(&foreign, count);
+            let error = difference(&purified(&backend, &file, &x), &wanted);
+            let backend = backend.name();
+            assert!(
+                error <= BACKEND_TOLERANCE,
+                "{backend}, {count} steps a run: {error}"
+            );
+        }
     }
-    let several = Model::from_bytes(steps_file(&foreign, N_STEPS, Batch::Symbolic), "step.onnx");
-    let refused = several.unwrap_err().to_string();
-    assert!(
-        refused.contains("expected one step of a run, got 3 steps"),
-        "{refused}"
-    );
 }
 
-fn steps_file(foreign: &Foreign, count: usize, batch: Batch) -> Vec<u8> {
+fn steps_file(foreign: &Foreign, count: usize) -> Vec<u8> {
     let request = Request {
         derivation: Derivation::Steps(Steps { count, clip: None }),
         energy: EnergyOutput::Renamed,
         names: Names::default(),
     };
-    let settings = Settings {
-        batch,
-        ..settings(foreign, Some(Target::Cpu))
-    };
-    derived_file(foreign, &request, &settings)
+    derived_file(foreign, &request, &settings(foreign, Some(Target::Cpu)))
         .unwrap()
         .to_bytes()
 }
@@ -485,12 +469,4 @@ fn purified(backend: &Backend, bytes: &[u8], x: &ArrayD<f64>) -> ArrayD<f64> {
     let images = Images::from_vec(model.contract().image, values).unwrap();
     let purified = purifier.purify(&images).unwrap();
     purified.array().mapv(f64::from).into_dyn()
-}
-
-/// All steps in one run.
-fn together(backend: &Backend, bytes: &[u8], x: &ArrayD<f64>, noise: &ArrayD<f64>) -> ArrayD<f64> {
-    let mut inputs = scalars();
-    inputs.insert("x".to_string(), x.clone());
-    inputs.insert("noise".to_string(), noise.clone());
-    run(backend, bytes, &inputs, &[("x_next", x.shape())]).remove(0)
 }

@@ -41,6 +41,8 @@ const CASES: &[Case] = &[
     case("sngan64, batch 1, 2 threads", "sngan64", 1, 2),
     case("sngan128, batch 1, 1 thread", "sngan128", 1, 1),
     case("sngan128, batch 1, 2 threads", "sngan128", 1, 2),
+    case("biggan128, batch 1, 1 thread", "biggan128", 1, 1),
+    case("biggan128, batch 1, 2 threads", "biggan128", 1, 2),
 ];
 
 /// Exports the networks, times all cases, prints the table, and keeps the rows where `json` says.
@@ -123,7 +125,7 @@ mod tests {
             .collect();
         let count = |pattern: &str| typed.iter().filter(|line| line.contains(pattern)).count();
         assert_eq!(count("export init sngan32 "), 1);
-        assert_eq!(count("--raw"), 3 + CASES.len());
+        assert_eq!(count("--raw"), 4 + CASES.len());
         let mut files: Vec<String> = CASES.iter().map(rows_file).collect();
         files.sort();
         files.dedup();
