@@ -23,9 +23,9 @@ import torch
 from forms import onnxruntime_session, pytorch_gradient
 from machine import surroundings
 
-# Largest median over images of the relative L2 error of a gradient in f32, against f64. A median, since a pre-activation within rounding of
-# zero flips the mask of one image and moves that image's error to 1e-3, on every engine.
-MAX_ERROR = 1e-4
+# Largest median over images of the relative L2 error of a gradient in f32, against f64. A pre-activation within rounding of zero flips a mask and
+# moves the error of its image to 1e-4 … 1e-3, on every engine and in PyTorch too; large images have such pixels each. A wrong gradient is off by more.
+MAX_ERROR = 1e-3
 # Images on which the forms are compared before they are timed.
 N_COMPARED = 4
 # Rest before each sample in seconds: the threads of the form that ran before spin for a while.

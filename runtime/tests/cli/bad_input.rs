@@ -438,3 +438,30 @@ fn endless_files_and_folders_with_the_names_of_images() {
             .and(contains("purified 1 of 4")),
     );
 }
+
+#[test]
+fn models_that_were_changed_are_refused_unless_told_otherwise() {
+    let bench = Workbench::new();
+    let folder = bench.path("model");
+    std::fs::create_dir(&folder).unwrap();
+    // Protobuf messages concatenate: one more metadata entry, with a hash that is not that of the file.
+    let mut bytes = std::fs::read(fixture("digits/step.onnx")).unwrap();
+    let (key, value) = ("ebm.sha256", "0".repeat(64));
+    let length = |n: usize| u8::try_from(n).unwrap();
+    bytes.extend([14 << 3 | 2, length(4 + key.len() + value.len())]);
+    bytes.extend([1 << 3 | 2, length(key.len())]);
+    bytes.extend(key.as_bytes());
+    bytes.extend([2 << 3 | 2, length(value.len())]);
+    bytes.extend(value.as_bytes());
+    std::fs::write(folder.join("step.onnx"), bytes).unwrap();
+    let image = bench.upper("a.png");
+    let run = |options: &[&str]| {
+        let mut command = bench.purify(&["run"]);
+        command.arg(&image).arg("--model").arg(&folder);
+        command.arg("-o").arg(bench.path("out")).args(options);
+        command.assert()
+    };
+    let refused = run(&[]).failure();
+    refused.stderr(contains("not what was exported").and(contains("--no-verify")));
+    run(&["--no-verify"]).success();
+}

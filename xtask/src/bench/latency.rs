@@ -88,13 +88,14 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step
                 format!("init {name} --width {width} -o {folder}/checkpoint"),
             ),
             export("export with rewrites", file("rewritten", "")),
+            export("export for tract", file("tract", " --target tract")),
             export("export without rewrites", file("raw", " --raw")),
         ]);
         for &(batch, n_steps) in network.batches.iter().take(batches) {
             for n_threads in threads {
                 let output = format!("{name}-{width}-{batch}-{n_threads}.json");
                 let line = format!(
-                    "{RIVAL} --name {name} --checkpoint {folder}/checkpoint --model {folder}/rewritten --tract-model {folder}/rewritten \
+                    "{RIVAL} --name {name} --checkpoint {folder}/checkpoint --model {folder}/rewritten --tract-model {folder}/tract \
                      --raw-model {folder}/raw --purify {} --batch {batch} --threads {n_threads} --steps {n_steps} --rounds {rounds} \
                      --output {WORK}/{output}",
                     purify.display()

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ebm_runtime::{Backend, FloatRange, Model, Purifier, PurifierBuilder};
+use ebm_runtime::{
+    Backend, FloatRange, Model, ModelFolder, Purifier, PurifierBuilder, Verification,
+};
 
 /// Purifies images with an energy-based model.
 #[derive(Parser)]
@@ -186,9 +188,8 @@ impl FromStr for Percent {
 #[command(after_help = "Example:
   purify info --model model --json | jq .step.purification")]
 pub struct InfoArguments {
-    /// Folder with step.onnx, as `export onnx` writes it
-    #[arg(short, long, value_name = "DIR")]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArguments,
     /// Print the contracts as JSON
     #[arg(long)]
     pub json: bool,
@@ -202,9 +203,8 @@ pub struct InfoArguments {
 A sample is a run of all steps of a batch; p50, p95 and p99 are over samples. Before anything is timed, the chains
 must stay finite and a batch must give what its images give one by one.")]
 pub struct BenchArguments {
-    /// Folder with step.onnx, as `export onnx` writes it
-    #[arg(short, long, value_name = "DIR")]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArguments,
     /// Numbers of images that are purified together
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
     pub batch: Vec<usize>,
@@ -239,9 +239,8 @@ pub struct ImageArguments {
     /// Files of images, folders that are searched for them, or patterns with `*`, `?` and `**`; `-` is standard input
     #[arg(required = true, value_name = "IMAGES_OR_FOLDER")]
     pub paths: Vec<PathBuf>,
-    /// Folder with step.onnx, as `export onnx` writes it
-    #[arg(short, long, value_name = "DIR")]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArguments,
     /// Values of the darkest and the brightest pixel in f32 arrays, as in 0,1
     #[arg(long, value_name = "LOW,HIGH", default_value = "-1,1", value_parser = float_range, allow_hyphen_values = true)]
     pub range: FloatRange,
@@ -282,6 +281,27 @@ pub struct PurificationArguments {
     pub batch: Option<usize>,
     #[command(flatten)]
     pub backend: BackendArguments,
+}
+
+#[derive(Args)]
+pub struct ModelArguments {
+    /// Folder with step.onnx, as `export onnx` writes it
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Take files that were changed after they were exported
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+impl ModelArguments {
+    /// The models of the folder.
+    pub fn open(&self) -> ebm_runtime::Result<ModelFolder> {
+        let verification = match self.no_verify {
+            true => Verification::None,
+            false => Verification::Hash,
+        };
+        ModelFolder::open_with(&self.model, verification)
+    }
 }
 
 #[derive(Args)]

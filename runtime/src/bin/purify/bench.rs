@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_runtime::noise::fill_uniform;
-use ebm_runtime::{Images, Model, ModelFolder, Purifier, Request};
+use ebm_runtime::{Images, Model, Purifier, Request};
 use serde_json::json;
 
 use crate::arguments::BenchArguments;
@@ -35,7 +35,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         "--steps: expected a number from 1, got 0"
     );
     let began = Instant::now();
-    let models = ModelFolder::open(&arguments.model)?;
+    let models = arguments.model.open()?;
     let first_result = first_result(&models.step, arguments, began)?;
     if arguments.on_request {
         return on_request(&models.step, arguments);

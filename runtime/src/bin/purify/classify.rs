@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, ModelFolder, argmax};
+use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, argmax};
 use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
@@ -15,7 +15,7 @@ use crate::progress::Bar;
 use crate::treatment::group_size;
 
 pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
-    let models = ModelFolder::open(&arguments.images.model)?;
+    let models = arguments.images.model.open()?;
     let reading = Reading {
         shape: models.step.contract().image,
         range: arguments.images.range,

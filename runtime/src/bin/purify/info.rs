@@ -5,13 +5,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use ebm_runtime::{Backend, Model, ModelFolder};
+use ebm_runtime::{Backend, Model};
 use serde_json::json;
 
 use crate::arguments::{BackendsArguments, InfoArguments};
 
 pub fn info(arguments: &InfoArguments) -> Result<ExitCode> {
-    let models = ModelFolder::open(&arguments.model)?;
+    let models = arguments.model.open()?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let classifier = models.classifier.as_ref().map(Model::contract);

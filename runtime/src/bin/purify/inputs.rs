@@ -324,6 +324,7 @@ pub fn sentence(error: ebm_runtime::Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::arguments::ModelArguments;
 
     const READING: fn() -> Reading = || Reading {
         shape: ImageShape {
@@ -337,7 +338,10 @@ mod tests {
     fn names(folder: &Path, paths: &[&str], output: Option<&Path>) -> Vec<(String, u32)> {
         let arguments = ImageArguments {
             paths: paths.iter().map(|path| folder.join(path)).collect(),
-            model: PathBuf::new(),
+            model: ModelArguments {
+                model: PathBuf::new(),
+                no_verify: false,
+            },
             range: FloatRange::default(),
         };
         let inputs = find_inputs(&arguments, output, READING()).unwrap();

@@ -20,7 +20,7 @@ use crate::treatment::{Outcome, Treatment};
 use crate::{exit_code, sheet, stream};
 
 pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
-    let models = ModelFolder::open(&arguments.images.model)?;
+    let models = arguments.images.model.open()?;
     check(arguments)?;
     let reading = Reading {
         shape: models.step.contract().image,
