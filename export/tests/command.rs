@@ -544,3 +544,76 @@ fn what_cannot_be_written_is_not_half_replaced() {
     );
     assert!(fs::read(workplace.path("model/energy.onnx")).unwrap() == before);
 }
+
+#[test]
+fn rewrites_are_those_that_pay_on_the_target_and_for_the_batch() {
+    let workplace = Workplace::new();
+    let cases: [(&[&str], &[&str], &[&str]); 6] = [
+        (&[], &["mask", "winograd"], &["winograd_small"]),
+        (
+            &["--batch", "1"],
+            &["mask", "winograd"],
+            &["winograd_small"],
+        ),
+        (
+            &["--batch", "8"],
+            &["mask", "winograd", "winograd_small"],
+            &[],
+        ),
+        (
+            &["--target", "tract", "--batch", "8"],
+            &["mask"],
+            &["winograd", "winograd_small"],
+        ),
+        (&["--target", "cuda"], &["pool_conv"], &["mask", "winograd"]),
+        (
+            &["--precision", "f16", "--batch", "8"],
+            &["pool_conv"],
+            &["mask", "winograd"],
+        ),
+    ];
+    for (options, there, absent) in cases {
+        let arguments = ["onnx", "checkpoint", "-o", "model", "--force"];
+        workplace
+            .export(&[&arguments[..], options].concat())
+            .success();
+        let output = workplace
+            .export(&["inspect", "model/step.onnx", "--json"])
+            .success();
+        let inspection: serde_json::Value =
+            serde_json::from_slice(&output.get_output().stdout).unwrap();
+        let rewrites = inspection["contract"]["rewrites"].as_array().unwrap();
+        let has = |name: &&&str| rewrites.iter().any(|rewrite| rewrite == **name);
+        assert!(
+            there.iter().all(|name| has(&name)),
+            "{options:?}: {rewrites:?}"
+        );
+        assert!(
+            !absent.iter().any(|name| has(&name)),
+            "{options:?}: {rewrites:?}"
+        );
+    }
+}
+
+#[test]
+fn several_steps_of_one_run_are_stated() {
+    let workplace = Workplace::new();
+    let steps = ["onnx", "checkpoint", "-o", "model", "--steps-per-run", "3"];
+    workplace.export(&steps).success();
+    let output = workplace
+        .export(&["inspect", "model/step.onnx", "--json"])
+        .success();
+    let inspection: serde_json::Value =
+        serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(inspection["contract"]["n_steps"], 3);
+    let onnx = ["onnx", "checkpoint", "-o", "other"];
+    workplace.refuses(
+        &[&onnx[..], &["--steps-per-run", "0"]].concat(),
+        "expected from 1 to 1024 steps, got 0",
+    );
+    workplace.refuses(
+        &[&onnx[..], &["--layout", "triton", "--steps-per-run", "2"]].concat(),
+        "--steps-per-run is for step.onnx",
+    );
+    assert!(!workplace.path("other").exists());
+}

@@ -119,13 +119,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let shown = arguments.model.display();
     let foreign =
         read_file(&arguments.model, &selection).with_context(|| format!("cannot read {shown}"))?;
+    let batch = batch.unwrap_or(foreign.batch);
     let settings = Settings {
         opset,
-        batch: batch.unwrap_or(foreign.batch),
+        batch,
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
-            None => arguments.precision.rewrites(arguments.target.target()),
+            None => arguments
+                .precision
+                .rewrites(arguments.target.target(), batch),
         },
         precision: arguments.precision.precision,
         ..Settings::default()

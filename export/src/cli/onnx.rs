@@ -171,16 +171,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings> {
+    let batch = arguments
+        .batch
+        .map_or(Ok(Batch::Symbolic), Batch::fixed)
+        .context("--batch")?;
     Ok(Settings {
         opset: arguments.precision.opset(arguments.opset)?,
-        batch: arguments
-            .batch
-            .map_or(Ok(Batch::Symbolic), Batch::fixed)
-            .context("--batch")?,
+        batch,
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
-            None => arguments.precision.rewrites(arguments.target.target()),
+            None => arguments
+                .precision
+                .rewrites(arguments.target.target(), batch),
         },
         precision: arguments.precision.precision,
         potential: None,

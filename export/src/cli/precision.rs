@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ebm_export::images;
-use ebm_export::onnx::Opset;
+use ebm_export::onnx::{Batch, Opset};
 use ebm_export::precision::{Comparison, Precision, random_images};
 use ebm_export::rewrite::{Rewrite, Target};
 use ndarray::{ArrayD, Axis, Slice};
 
+/// Images of a run from which on they share the larger weights of `winograd_small`.
+const SEVERAL_IMAGES: usize = 4;
 /// Random images that are tried.
 const N_RANDOM: usize = 4;
 /// Given images that are tried, the first ones.
@@ -43,11 +45,14 @@ impl PrecisionArguments {
         }
     }
 
-    /// The rewrites that pay on a target in these types. Low ones have no room for the steep mask of `mask`, and `winograd` would take
-    /// more of their few digits.
-    pub fn rewrites(&self, target: Target) -> Vec<Rewrite> {
-        match self.precision {
-            Precision::F32 => target.rewrites(),
+    /// The rewrites that pay on a target in these types and for that batch. Low types have no room for the steep mask of `mask`, and `winograd` would
+    /// take more of their few digits. The weights of `winograd_small` are four times as many, which several images of a run have to share.
+    pub fn rewrites(&self, target: Target, batch: Batch) -> Vec<Rewrite> {
+        match (self.precision, target, batch) {
+            (Precision::F32, Target::Cpu, Batch::Fixed(SEVERAL_IMAGES..)) => {
+                [target.rewrites(), vec![Rewrite::WinogradSmall]].concat()
+            }
+            (Precision::F32, ..) => target.rewrites(),
             _ => Rewrite::COMMON.to_vec(),
         }
     }
