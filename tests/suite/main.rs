@@ -6,6 +6,7 @@ mod contracts;
 mod exports;
 mod gradients;
 mod life_cycle;
+mod lightness;
 mod networks;
 mod noise;
 mod operators;
