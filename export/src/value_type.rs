@@ -25,7 +25,7 @@ impl Dim {
     /// The extent for a batch of that size.
     pub fn concrete(self, batch: usize) -> usize {
         match self {
-            Dim::Batch { outer, inner } => outer * batch * inner,
+            Dim::Batch { outer, inner } => outer.saturating_mul(batch).saturating_mul(inner),
             Dim::Size(size) => size,
         }
     }
@@ -53,6 +53,12 @@ impl fmt::Display for Dim {
 /// The extents of a value, outermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape(pub Vec<Dim>);
+
+/// The product of extents for a batch of one, or the largest number where it is larger.
+fn elements(dims: &[Dim]) -> usize {
+    dims.iter()
+        .fold(1, |count: usize, dim| count.saturating_mul(dim.concrete(1)))
+}
 
 impl Shape {
     /// A shape without a batch.
@@ -87,20 +93,19 @@ impl Shape {
         self.0.iter().position(|dim| dim.is_batch())
     }
 
-    /// Number of elements of one image: the product of all extents for a batch of one.
+    /// Number of elements of one image: the product of all extents for a batch of one, or the largest number where it is larger.
     pub fn elements_per_image(&self) -> usize {
-        self.0.iter().map(|dim| dim.concrete(1)).product()
+        elements(&self.0)
     }
 
     /// Elements outside and inside of N, where an axis carries the batch: the whole value is `outer · N · inner` elements long,
     /// and whatever has the same numbers has the elements of each image at the same places.
     pub fn around_batch(&self) -> Option<Dim> {
         let axis = self.batch_axis()?;
-        let elements = |dims: &[Dim]| dims.iter().map(|dim| dim.concrete(1)).product::<usize>();
         match self.0[axis] {
             Dim::Batch { outer, inner } => Some(Dim::Batch {
-                outer: outer * elements(&self.0[..axis]),
-                inner: inner * elements(&self.0[axis + 1..]),
+                outer: outer.saturating_mul(elements(&self.0[..axis])),
+                inner: inner.saturating_mul(elements(&self.0[axis + 1..])),
             }),
             Dim::Size(_) => None,
         }

@@ -441,11 +441,12 @@ impl Node<'_, '_> {
     }
 }
 
-/// Refuses values that no image has.
+/// Refuses values that no image has. An extent of 0 excuses no others.
 pub(super) fn check_size(shape: &Shape) -> Result<(), String> {
+    let times = |count: usize, extent: usize| count.checked_mul(extent.max(1));
     let count = shape.0.iter().try_fold(1_usize, |count, dim| match dim {
-        Dim::Size(size) => count.checked_mul(*size),
-        Dim::Batch { outer, inner } => count.checked_mul(*outer)?.checked_mul(*inner),
+        Dim::Size(size) => times(count, *size),
+        Dim::Batch { outer, inner } => times(times(count, *outer)?, *inner),
     });
     match count {
         Some(count) if count <= MAX_ELEMENTS => Ok(()),

@@ -134,7 +134,26 @@ fn tile(node: &mut Node<'_, '_>) -> Outputs {
 mod tests {
     use ndarray::{Axis, concatenate};
 
-    use crate::onnx::read::testing::{Model, random};
+    use crate::onnx::read::testing::{Model, int_tensor, random};
+
+    /// What is repeated never still may not be repeated too often elsewhere, where the product of the extents is no number.
+    #[test]
+    fn repetition_out_of_all_proportion_is_refused() {
+        const MANY: i64 = 1 << 30;
+        for repeats in [
+            [1, 0, MANY, MANY],
+            [1, MANY, MANY, 0],
+            [1, MANY, MANY, MANY],
+        ] {
+            let problem = Model::new()
+                .input("x", &[-1, 1 << 10, 1 << 10, 1 << 10])
+                .initializer(int_tensor("repeats", &[4], &repeats))
+                .node("Tile", "x repeats", "y", &[])
+                .output("y")
+                .problem();
+            assert!(problem.contains("too large"), "{repeats:?}: {problem}");
+        }
+    }
 
     #[test]
     fn expansion_broadcasts_both_ways() {
