@@ -101,9 +101,12 @@ fn range(node: &mut Node<'_, '_>) -> Outputs {
         if delta == 0 {
             return Err("its step must not be 0".to_string());
         }
-        let distance = i128::from(limit) - i128::from(start);
-        let count = count_of((distance as f64 / delta as f64).ceil())?;
-        let numbers = (0..count as i64).map(|index| Number::Fixed(start + index * delta));
+        // Between the ends of 64 bits lie more numbers than 64 bits count.
+        let (start, delta) = (i128::from(start), i128::from(delta));
+        let distance = i128::from(limit) - start;
+        let is_cut = distance % delta != 0 && (distance < 0) == (delta < 0);
+        let count = count_of((distance / delta + i128::from(is_cut)) as f64)?;
+        let numbers = (0..count as i128).map(|index| Number::Fixed((start + index * delta) as i64));
         return Ok(vec![Known::list(numbers).into()]);
     }
     let mut numbers = Vec::new();
