@@ -68,8 +68,8 @@ impl Prepared {
     }
 }
 
-/// One run, with padding where the model's batch is larger than the rows.
-fn run(
+/// One run, with padding where the model's batch is larger than the `n` rows: the results have as many rows as the batch.
+pub(crate) fn run(
     session: &mut dyn Session,
     n: usize,
     batch: Option<usize>,

@@ -3,12 +3,10 @@
 
 mod common;
 
-use std::path::PathBuf;
-
 use ebm_runtime::mcmc::{Drawn, MarkovChains, Transition};
-use ebm_runtime::{Backend, ErrorKind, ImageShape, Images, Model, Prepared};
+use ebm_runtime::{Backend, ErrorKind, ImageShape, Images, Prepared};
 
-use common::{GREY, backends, constant};
+use common::{GREY, backends, constant, model};
 
 /// The energy of `digits` is a/2·‖x − m‖² with these in every pixel.
 const STIFFNESS: f64 = 1.5;
@@ -20,9 +18,7 @@ const TRANSITIONS: [Transition; 3] = [
 ];
 
 fn prepared(name: &str, backend: &Backend, n_threads: usize) -> Prepared {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/digits");
-    let model = Model::open(folder.join(name)).unwrap();
-    Prepared::new(&model, backend, n_threads).unwrap()
+    Prepared::new(&model(&format!("digits/{name}")), backend, n_threads).unwrap()
 }
 
 /// Mean and variance of all values, with the number of values.

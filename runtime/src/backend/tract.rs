@@ -27,6 +27,7 @@ pub(super) fn prepare(model: &Model) -> Result<Box<dyn Session>> {
     }
     let prepared = Arc::new(Prepared {
         plan,
+        input_names: inputs.iter().map(|input| input.name.clone()).collect(),
         inputs,
         outputs,
     });
@@ -39,6 +40,7 @@ pub(super) fn prepare(model: &Model) -> Result<Box<dyn Session>> {
 struct Prepared {
     plan: Arc<TypedRunnableModel>,
     inputs: Vec<PlannedInput>,
+    input_names: Vec<String>,
     outputs: Vec<String>,
 }
 
@@ -161,8 +163,8 @@ impl Session for TractSession {
     }
 
     fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>> {
-        let names: Vec<String> = self.prepared.input_names();
-        let input = check_names("input", &[recurrence.input], &names)?[0];
+        let names = &self.prepared.input_names;
+        let input = check_names("input", &[recurrence.input], names)?[0];
         let output = check_names("output", &[recurrence.output], &self.prepared.outputs)?[0];
         Ok(Box::new(TractRuns {
             session: Self {
@@ -234,13 +236,6 @@ impl Recurrent for TractRuns {
 }
 
 impl Prepared {
-    fn input_names(&self) -> Vec<String> {
-        self.inputs
-            .iter()
-            .map(|planned| planned.name.clone())
-            .collect()
-    }
-
     fn places(&self, outputs: &[Output<'_>]) -> Result<Vec<usize>> {
         let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
         check_names("output", &names, &self.outputs)
@@ -253,7 +248,7 @@ impl Prepared {
         without: Option<usize>,
     ) -> Result<Vec<(&PlannedInput, Input<'a>)>> {
         let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
-        check_names("input", &names, &self.input_names())?;
+        check_names("input", &names, &self.input_names)?;
         let find = |planned: &'_ PlannedInput| {
             let input = inputs
                 .iter()

@@ -105,9 +105,8 @@ impl MarkovChains {
         let parts = Mutex::new(Vec::new());
         self.model.for_each(&firsts, |session, &first| {
             let end = (first + batch).min(starts.len());
-            let n_rows = self.model.contract().batch.unwrap_or(end - first);
             let values = &starts.values()[first * n..end * n];
-            let mut state = State::new(self, session, image, values, first, n_rows)?;
+            let mut state = State::new(self, session, image, values, first)?;
             for step in 0..n_steps {
                 self.transition.take(&mut state, step)?;
             }

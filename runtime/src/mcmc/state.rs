@@ -1,11 +1,12 @@
 //! A batch of chains between two steps.
 
 use super::MarkovChains;
-use crate::backend::{Input, Output, Session};
+use crate::backend::Session;
 use crate::contract::ImageShape;
 use crate::error::Result;
 use crate::generator::START;
 use crate::noise::{fill_normal, fill_uniform};
+use crate::rows::{Rows, RowsOut, run};
 
 /// The replica in the coordinates of the numbers that decide on acceptance, which no chain has.
 const DECISIONS: u32 = u32::MAX;
@@ -29,7 +30,6 @@ pub(super) struct State<'a> {
     starts: &'a [f32],
     start_energies: Vec<f32>,
     first: usize,
-    n_rows: usize,
     pub point: Point,
     /// Velocities, for transitions that keep them from step to step.
     pub v: Vec<f32>,
@@ -38,14 +38,13 @@ pub(super) struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// Chains number `first` and on, at `starts`, on a model whose batch is `n_rows`.
+    /// Chains number `first` and on, at `starts`.
     pub fn new(
         settings: &'a MarkovChains,
         session: &'a mut dyn Session,
         image: ImageShape,
         starts: &'a [f32],
         first: usize,
-        n_rows: usize,
     ) -> Result<Self> {
         let n_chains = starts.len() / image.n_values();
         let mut this = Self {
@@ -55,7 +54,6 @@ impl<'a> State<'a> {
             starts,
             start_energies: Vec::new(),
             first,
-            n_rows,
             point: Point {
                 x: Vec::new(),
                 energies: Vec::new(),
@@ -85,38 +83,28 @@ impl<'a> State<'a> {
 
     /// Energies and gradients at `x`.
     pub fn evaluate(&mut self, x: Vec<f32>) -> Result<Point> {
-        let (n, n_chains) = (self.n_values(), self.n_chains());
-        let shape = [
-            self.n_rows,
-            self.image.channels,
-            self.image.height,
-            self.image.width,
-        ];
-        let mut padded = x;
-        padded.resize(self.n_rows * n, 0.0);
-        let mut energies = vec![0.0; self.n_rows];
-        let mut gradients = vec![0.0; self.n_rows * n];
-        let input = Input {
+        let shape = [self.image.channels, self.image.height, self.image.width];
+        let input = Rows {
             name: "x",
             shape: &shape,
-            values: &padded,
+            values: &x,
         };
-        let energy = Output {
+        let energy = RowsOut {
             name: "energy",
-            shape: &shape[..1],
-            values: &mut energies,
+            shape: &[],
         };
-        let gradient = Output {
+        let gradient = RowsOut {
             name: "gradient",
             shape: &shape,
-            values: &mut gradients,
         };
-        self.session.run(&[input], &mut [energy, gradient])?;
-        padded.truncate(n_chains * n);
+        let (n_chains, batch) = (self.n_chains(), self.settings.model.contract().batch);
+        let outputs = [energy, gradient];
+        let mut results = run(self.session, n_chains, batch, &[input], &[], &outputs)?;
+        let (mut gradients, mut energies) = (results.remove(1), results.remove(0));
         energies.truncate(n_chains);
-        gradients.truncate(n_chains * n);
+        gradients.truncate(x.len());
         Ok(Point {
-            x: padded,
+            x,
             energies,
             gradients,
         })

@@ -2,6 +2,7 @@
 
 use super::state::{Point, State};
 use crate::error::{Result, out_of_range};
+use crate::langevin::drift_factor;
 
 /// How a chain of `p(x) ∝ exp(−U(x))`, U = E/T, moves in one step of size ε.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +56,7 @@ impl Transition {
 
 fn metropolis_langevin(state: &mut State<'_>, step: u32) -> Result<()> {
     let (step_size, temperature) = (state.settings.step_size, state.settings.temperature);
-    let rate = step_size * step_size / (2.0 * temperature);
+    let rate = drift_factor(step_size, temperature);
     let z = state.normals(step);
     let moved = |((x, g), z): ((&f32, &f32), &f32)| x - rate as f32 * g + step_size as f32 * z;
     let at = &state.point;

@@ -8,6 +8,7 @@ use super::report::GradientRow;
 use super::{Effort, Plan};
 use crate::step::Step;
 use crate::surroundings::Surroundings;
+use crate::tool;
 
 const WORK: &str = "target/bench-gradient";
 
@@ -47,7 +48,7 @@ const CASES: &[Case] = &[
 
 /// Exports the networks, times all cases, prints the table, and keeps the rows where `json` says.
 pub fn gradient(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
-    let python = super::python(surroundings)?;
+    let python = tool::rival_python(surroundings)?;
     let plan = Plan {
         name: "gradient",
         work: WORK.to_string(),

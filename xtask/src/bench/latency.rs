@@ -8,6 +8,7 @@ use super::report::LatencyRow;
 use super::{Effort, Plan};
 use crate::step::Step;
 use crate::surroundings::Surroundings;
+use crate::tool;
 
 const WORK: &str = "target/bench-latency";
 
@@ -49,7 +50,7 @@ const NETWORKS: &[Network] = &[
 
 /// Exports the networks, times all cases, prints the table, and keeps the rows where `json` says.
 pub fn latency(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
-    let python = super::python(surroundings)?;
+    let python = tool::rival_python(surroundings)?;
     let (steps, rows) = steps(surroundings, &python, effort);
     let plan = Plan {
         name: "latency",

@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 
 use crate::step::{self, Step};
 use crate::surroundings::Surroundings;
-use crate::tool;
 pub use gradient::gradient;
 pub use latency::latency;
 use report::{Report, Row};
@@ -83,9 +82,4 @@ fn keep<R: Row>(report: &Report<R>, name: &str, folder: &Path) -> Result<()> {
 fn program(surroundings: &Surroundings, name: &'static str, program: &str, line: &str) -> Step {
     let path = surroundings.target().join("release").join(program);
     Step::new(name, path.display().to_string(), line)
-}
-
-/// A python with what the rivals need.
-fn python(surroundings: &Surroundings) -> Result<String> {
-    tool::rival_python(surroundings)
 }
