@@ -1,15 +1,12 @@
-//! The command `export gradient`, as a user types it.
-#![allow(clippy::unwrap_used)]
+//! `export gradient`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 
-/// A folder to write into.
-struct Workplace(tempfile::TempDir);
+use crate::workplace::{Workplace, files};
 
 /// A model of `tests/zoo`.
 fn zoo(name: &str) -> String {
@@ -18,21 +15,6 @@ fn zoo(name: &str) -> String {
 }
 
 impl Workplace {
-    fn new() -> Workplace {
-        Workplace(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn export(&self, arguments: &[&str]) -> assert_cmd::assert::Assert {
-        Command::new(env!("CARGO_BIN_EXE_export"))
-            .current_dir(self.0.path())
-            .args(arguments)
-            .assert()
-    }
-
     /// `export gradient` of a model of the zoo to `out.onnx`, and what `export inspect` says of it.
     fn gradient(&self, model: &str, arguments: &[&str]) -> serde_json::Value {
         let model = zoo(model);
@@ -42,26 +24,16 @@ impl Workplace {
         ]
         .concat();
         self.export(&arguments).success();
-        let output = self
-            .export(&["inspect", "out.onnx", "--json"])
-            .success()
-            .get_output()
-            .stdout
-            .clone();
-        serde_json::from_slice(&output).unwrap()
+        self.inspection("out.onnx")
     }
 
-    fn refuses(&self, model: &str, arguments: &[&str], reason: &str) {
-        let arguments = [&["gradient", model, "-o", "out.onnx"], arguments].concat();
-        self.export(&arguments)
-            .failure()
-            .stderr(contains(reason).and(predicate::function(|text: &str| {
-                text.starts_with("error: ") && text.trim_end().lines().count() == 1
-            })));
-        let left: Vec<_> = fs::read_dir(self.0.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+    /// Refused, and nothing is there afterwards.
+    fn refuses_gradient(&self, model: &str, arguments: &[&str], reason: &str) {
+        self.refuses(
+            &[&["gradient", model, "-o", "out.onnx"], arguments].concat(),
+            reason,
+        );
+        let left = files(self.folder());
         assert!(left.is_empty(), "{reason}: left {left:?}");
     }
 }
@@ -83,7 +55,7 @@ fn values(inspection: &serde_json::Value, which: &str) -> Vec<String> {
 
 #[test]
 fn a_model_becomes_its_gradient() {
-    let workplace = Workplace::new();
+    let workplace = Workplace::empty();
     workplace
         .export(&["gradient", &zoo("toy_tanh.legacy13.onnx"), "-o", "out.onnx"])
         .success()
@@ -101,7 +73,7 @@ fn a_model_becomes_its_gradient() {
 
 #[test]
 fn flags_say_what_is_written() {
-    let workplace = Workplace::new();
+    let workplace = Workplace::empty();
     for (model, arguments, inputs, outputs) in [
         (
             "strided_leaky.legacy13.onnx",
@@ -182,7 +154,7 @@ fn flags_say_what_is_written() {
 
 #[test]
 fn rewrites_are_chosen() {
-    let workplace = Workplace::new();
+    let workplace = Workplace::empty();
     let model = "sngan.legacy13.onnx";
     let rewrites = |arguments: &[&str]| {
         let inspection = workplace.gradient(model, arguments);
@@ -210,7 +182,7 @@ fn rewrites_are_chosen() {
 
 #[test]
 fn a_file_that_is_there_is_replaced_only_when_asked() {
-    let workplace = Workplace::new();
+    let workplace = Workplace::empty();
     let model = zoo("toy_tanh.legacy13.onnx");
     fs::copy(&model, workplace.path("model.onnx")).unwrap();
     fs::write(workplace.path("out.onnx"), "mine").unwrap();
@@ -250,7 +222,7 @@ fn a_file_that_is_there_is_replaced_only_when_asked() {
 
 #[test]
 fn what_makes_no_sense_is_refused_and_leaves_nothing() {
-    let workplace = Workplace::new();
+    let workplace = Workplace::empty();
     let good = zoo("toy_tanh.legacy13.onnx");
     for (arguments, reason) in [
         (&["--opset", "12"][..], "expected an opset from 13"),
@@ -278,9 +250,9 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
             "the model has an input named \"x\"; give gradient another name with --gradient-name",
         ),
     ] {
-        workplace.refuses(&good, arguments, reason);
+        workplace.refuses_gradient(&good, arguments, reason);
     }
-    workplace.refuses("absent.onnx", &[], "cannot read absent.onnx");
+    workplace.refuses_gradient("absent.onnx", &[], "cannot read absent.onnx");
     let bad = Path::new(&zoo("bad")).to_path_buf();
     for file in [
         "not_onnx.onnx",
@@ -290,6 +262,6 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         "external_missing.onnx",
         "classifier.onnx",
     ] {
-        workplace.refuses(&bad.join(file).display().to_string(), &[], "bad/");
+        workplace.refuses_gradient(&bad.join(file).display().to_string(), &[], "bad/");
     }
 }

@@ -1,16 +1,15 @@
-//! What is written for Triton is what its published schema says.
-#![allow(clippy::unwrap_used)]
+//! `export onnx --layout triton`: what is written is what its published schema says.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use assert_cmd::Command;
 use ebm_export::onnx::inspect;
 use ebm_export::triton::{Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConfig};
-use predicates::prelude::*;
 use predicates::str::contains;
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+
+use crate::workplace::Workplace;
 
 /// The message of a `config.pbtxt`, or why it is none.
 fn parsed(text: &str) -> Result<DynamicMessage, String> {
@@ -128,47 +127,26 @@ const CLASSES: &str = r#"{"name":"conv_classifier","image_size":8,"channels":1,"
 const COLOURS: &str = r#"{"name":"conv_classifier","image_size":8,"channels":3,"widths":[4],"pools":[true],"n_classes":3,"activation":"relu"}"#;
 
 /// A folder with the checkpoints `energy`, `classes` and `colours`.
-struct Workplace(tempfile::TempDir);
-
-impl Workplace {
-    fn new() -> Workplace {
-        let workplace = Workplace(tempfile::tempdir().unwrap());
-        for (name, network) in [
+fn workplace() -> Workplace {
+    Workplace::with_checkpoints(
+        &[
             ("energy", ENERGY),
             ("classes", CLASSES),
             ("colours", COLOURS),
-        ] {
-            let dynamics = ["--step-size", "0.1", "--temperature", "0.5", "--steps", "7"];
-            workplace
-                .export(&[&["init", network, "-o", name], &dynamics[..]].concat())
-                .success();
-        }
-        workplace
-    }
+        ],
+        &["--step-size", "0.1", "--temperature", "0.5", "--steps", "7"],
+    )
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn export(&self, arguments: &[&str]) -> assert_cmd::assert::Assert {
-        Command::new(env!("CARGO_BIN_EXE_export"))
-            .current_dir(self.0.path())
-            .args(arguments)
-            .assert()
-    }
-
+impl Workplace {
     fn serves(&self, arguments: &[&str]) {
         let command = ["onnx", "energy", "-o", "served", "--layout", "triton"];
         self.export(&[&command, arguments].concat()).success();
     }
 
-    /// Refused in one line, and nothing is there afterwards.
-    fn refuses(&self, arguments: &[&str], reason: &str) {
-        self.export(arguments)
-            .failure()
-            .stderr(contains(reason).and(predicate::function(|text: &str| {
-                text.starts_with("error: ") && text.trim_end().lines().count() == 1
-            })));
+    /// Refused, and nothing is there afterwards.
+    fn refuses_to_serve(&self, arguments: &[&str], reason: &str) {
+        self.refuses(arguments, reason);
         assert!(!self.path("served").exists(), "{arguments:?}");
     }
 
@@ -239,7 +217,7 @@ fn steps(config: &DynamicMessage) -> Vec<(String, [BTreeMap<String, String>; 2])
 }
 
 /// All files below a folder.
-fn files(folder: &Path) -> Vec<String> {
+fn files_below(folder: &Path) -> Vec<String> {
     let mut paths = Vec::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(path) = open.pop() {
@@ -257,10 +235,10 @@ fn files(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_purifier_is_served_alone() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace.serves(&[]);
     assert_eq!(
-        files(&workplace.path("served")),
+        files_below(&workplace.path("served")),
         [
             "README.md",
             "purifier/1/model.onnx",
@@ -292,7 +270,7 @@ fn a_purifier_is_served_alone() {
 /// What the purifier gives is what the classifier takes, and nothing dangles.
 #[test]
 fn an_ensemble_fits_its_models() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace.serves(&[
         "--classifier",
         "classes",
@@ -302,7 +280,7 @@ fn an_ensemble_fits_its_models() {
         "8",
     ]);
     assert_eq!(
-        files(&workplace.path("served")),
+        files_below(&workplace.path("served")),
         [
             "README.md",
             "classifier/1/model.onnx",
@@ -348,7 +326,7 @@ fn an_ensemble_fits_its_models() {
 /// The bytes of a classifier that others wrote are served as they are.
 #[test]
 fn a_classifier_may_be_a_file() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "classes", "-o", "plain"])
         .success();
@@ -361,7 +339,7 @@ fn a_classifier_may_be_a_file() {
 /// Also what rewrites make of the weights, such as those of `winograd`.
 #[test]
 fn all_steps_read_the_same_weights() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let wide = r#"{"name":"sngan","image_size":16,"channels":1,"widths":[16,16],"pools":[false,true],"activation":"relu"}"#;
     workplace.export(&["init", wide, "-o", "wide"]).success();
     let stored = |file: &str| {
@@ -394,7 +372,7 @@ fn all_steps_read_the_same_weights() {
 
 #[test]
 fn many_steps_are_several_calls() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace.serves(&["--steps", "3", "--raw"]);
     let readme = workplace.text("served/README.md");
     assert!(readme.contains("recommends 7 steps, one call runs 3: call the purifier 3 times"));
@@ -402,7 +380,7 @@ fn many_steps_are_several_calls() {
 
 #[test]
 fn what_cannot_be_served_leaves_nothing() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let serve = ["onnx", "energy", "-o", "served", "--layout", "triton"];
     let serving = |more: &[&'static str]| [&serve[..], more].concat();
     let onnx = ["onnx", "energy", "-o"];
@@ -483,7 +461,7 @@ fn what_cannot_be_served_leaves_nothing() {
             "--steps belongs to --layout triton",
         ),
     ] {
-        workplace.refuses(&arguments, reason);
+        workplace.refuses_to_serve(&arguments, reason);
     }
     workplace.serves(&[]);
     workplace

@@ -1,15 +1,12 @@
-//! `export verify`, as a user types it.
-#![allow(clippy::unwrap_used)]
+//! `export verify`.
 
 use std::fs;
-use std::path::PathBuf;
 
-use assert_cmd::Command;
-use assert_cmd::assert::Assert;
 use ebm_export::onnx::proto::{ModelProto, TensorProto};
-use predicates::prelude::*;
 use predicates::str::contains;
 use prost::Message;
+
+use crate::workplace::Workplace;
 
 fn energy(activation: &str) -> String {
     format!(
@@ -20,35 +17,22 @@ fn energy(activation: &str) -> String {
 const CLASSIFIER: &str = r#"{"name":"conv_classifier","image_size":8,"channels":1,"widths":[4],"pools":[true],"n_classes":3,"activation":"relu"}"#;
 
 /// A folder with checkpoints `smooth`, `kinked` and `classifier`, and the files of the first in `model`.
-struct Workplace(tempfile::TempDir);
+fn workplace() -> Workplace {
+    let workplace = Workplace::with_checkpoints(
+        &[
+            ("smooth", &energy("\"silu\"")),
+            ("kinked", &energy("\"relu\"")),
+            ("classifier", CLASSIFIER),
+        ],
+        &[],
+    );
+    workplace
+        .export(&["onnx", "smooth", "-o", "model"])
+        .success();
+    workplace
+}
 
 impl Workplace {
-    fn new() -> Workplace {
-        let workplace = Workplace(tempfile::tempdir().unwrap());
-        for (name, network) in [
-            ("smooth", energy("\"silu\"")),
-            ("kinked", energy("\"relu\"")),
-            ("classifier", CLASSIFIER.to_string()),
-        ] {
-            workplace.export(&["init", &network, "-o", name]).success();
-        }
-        workplace
-            .export(&["onnx", "smooth", "-o", "model"])
-            .success();
-        workplace
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn export(&self, arguments: &[&str]) -> Assert {
-        Command::new(env!("CARGO_BIN_EXE_export"))
-            .current_dir(self.0.path())
-            .args(arguments)
-            .assert()
-    }
-
     /// What the command prints as JSON, and whether it succeeds.
     fn report(&self, arguments: &[&str]) -> (serde_json::Value, bool) {
         let assert = self.export(&[&["verify", "--json"], arguments].concat());
@@ -72,14 +56,6 @@ impl Workplace {
             .iter()
             .map(check)
             .collect()
-    }
-
-    fn refuses(&self, arguments: &[&str], reason: &str) {
-        self.export(arguments)
-            .failure()
-            .stderr(contains(reason).and(predicate::function(|text: &str| {
-                text.starts_with("error: ") && text.trim_end().lines().count() == 1
-            })));
     }
 
     /// Copies a model without one of its outputs.
@@ -117,7 +93,7 @@ const MODEL: &str = "the model";
 
 #[test]
 fn the_files_of_a_checkpoint_are_right() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "kinked", "-o", "kinks"])
         .success();
@@ -159,7 +135,7 @@ fn the_files_of_a_checkpoint_are_right() {
 /// Errors of right files are those of weights that were rounded to f32: far below what is allowed.
 #[test]
 fn errors_of_right_files_are_small() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let (report, _) = workplace.report(&["model/gradient.onnx", "--against", "smooth"]);
     for check in report["checks"].as_array().unwrap() {
         assert!(check["worst"].as_f64().unwrap() < 2e-6, "{check}");
@@ -168,7 +144,7 @@ fn errors_of_right_files_are_small() {
 
 #[test]
 fn a_foreign_model_and_its_derivatives_are_compared() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let derive = |file: &str, options: &[&str]| {
         let command = ["gradient", "model/energy.onnx", "-o", file];
         workplace.export(&[&command, options].concat()).success();
@@ -248,7 +224,7 @@ fn a_foreign_model_and_its_derivatives_are_compared() {
 /// A potential has its temperature as an input, and a prior that only its own checkpoint knows.
 #[test]
 fn steps_down_a_whole_potential_are_right() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let options = ["--prior", "kinked", "--tau", "0.5", "--clip", "0.1"];
     workplace
         .export(&[&["onnx", "smooth", "-o", "whole"], &options[..]].concat())
@@ -274,7 +250,7 @@ fn steps_down_a_whole_potential_are_right() {
 /// Some tensors belong to the backward pass alone.
 #[test]
 fn a_changed_weight_is_found_by_differences() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     for file in ["gradient.onnx", "step.onnx"] {
         workplace.tamper(&format!("model/{file}"), "grad", "tampered.onnx");
         let checks = workplace.checks(&["tampered.onnx"]);
@@ -291,7 +267,7 @@ fn a_changed_weight_is_found_by_differences() {
 /// Without rewrites both passes read the same weights: then the file is the gradient of another energy, which the checkpoint alone shows.
 #[test]
 fn a_changed_weight_that_both_passes_share_is_found_by_the_model() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "smooth", "-o", "raw", "--raw"])
         .success();
@@ -312,7 +288,7 @@ fn a_changed_weight_that_both_passes_share_is_found_by_the_model() {
 /// All images zero and no biases: every ReLU is at its kink, and nothing is decided. That is no success.
 #[test]
 fn images_at_kinks_decide_nothing() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "kinked", "-o", "kinks"])
         .success();
@@ -326,7 +302,7 @@ fn images_at_kinks_decide_nothing() {
 
 #[test]
 fn images_are_taken_from_a_file() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let values: Vec<f32> = (0..192).map(|index| (index as f32).sin()).collect();
     fs::write(
         workplace.path("images"),
@@ -356,7 +332,7 @@ fn images_are_taken_from_a_file() {
 
 #[test]
 fn the_same_seed_gives_the_same_report() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let report = |seed: &str| workplace.report(&["model/gradient.onnx", "--seed", seed]).0;
     assert_eq!(report("1"), report("1"));
     assert_ne!(report("1")["checks"], report("2")["checks"]);
@@ -364,7 +340,7 @@ fn the_same_seed_gives_the_same_report() {
 
 #[test]
 fn what_cannot_be_verified_is_refused() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "classifier", "-o", "classes"])
         .success();

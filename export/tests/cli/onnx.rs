@@ -1,70 +1,29 @@
-//! The command `export`, as a user types it.
-#![allow(clippy::unwrap_used)]
+//! `export onnx` and the small commands around it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 
+use crate::workplace::{Workplace, files};
+
 const TINY: &str = r#"{"name":"sngan","image_size":8,"channels":1,"widths":[4,6],"pools":[true,false],"activation":"relu"}"#;
 
 /// A folder with a checkpoint of random weights.
-struct Workplace(tempfile::TempDir);
-
-impl Workplace {
-    fn new() -> Workplace {
-        let workplace = Workplace(tempfile::tempdir().unwrap());
-        workplace
-            .export(&["init", TINY, "-o", "checkpoint"])
-            .success();
-        workplace
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn export(&self, arguments: &[&str]) -> assert_cmd::assert::Assert {
-        Command::new(env!("CARGO_BIN_EXE_export"))
-            .current_dir(self.0.path())
-            .args(arguments)
-            .assert()
-    }
-
-    fn refuses(&self, arguments: &[&str], reason: &str) {
-        self.export(arguments)
-            .failure()
-            .stderr(contains(reason).and(predicate::function(|text: &str| {
-                text.starts_with("error: ") && text.trim_end().lines().count() == 1
-            })));
-    }
+fn workplace() -> Workplace {
+    Workplace::with_checkpoints(&[("checkpoint", TINY)], &[])
 }
 
 fn multiplications(workplace: &Workplace, file: &str) -> u64 {
-    let output = workplace
-        .export(&["inspect", file, "--json"])
-        .success()
-        .get_output()
-        .stdout
-        .clone();
-    let inspection: serde_json::Value = serde_json::from_slice(&output).unwrap();
-    inspection["multiplications_per_image"].as_u64().unwrap()
-}
-
-fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
+    workplace.inspection(file)["multiplications_per_image"]
+        .as_u64()
         .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
 fn an_energy_becomes_three_files() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "checkpoint", "-o", "model"])
         .success()
@@ -85,7 +44,7 @@ fn an_energy_becomes_three_files() {
 
 #[test]
 fn the_same_checkpoint_gives_the_same_bytes() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     for folder in ["a", "b"] {
         workplace
             .export(&["onnx", "checkpoint", "-o", folder])
@@ -99,7 +58,7 @@ fn the_same_checkpoint_gives_the_same_bytes() {
 
 #[test]
 fn rewrites_halve_the_multiplications_of_the_published_network() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["init", "sngan32", "-o", "wide"])
         .success();
@@ -114,7 +73,7 @@ fn rewrites_halve_the_multiplications_of_the_published_network() {
 
 #[test]
 fn batch_and_opset_are_fixed_on_demand() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&[
             "onnx",
@@ -143,7 +102,7 @@ fn batch_and_opset_are_fixed_on_demand() {
 
 #[test]
 fn a_potential_of_several_terms_is_one_step() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&[
             "init",
@@ -208,7 +167,7 @@ fn a_potential_of_several_terms_is_one_step() {
 
 #[test]
 fn published_networks_are_made_by_name() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     for (name, width, output) in [
         ("biggan64", "8", "energy.onnx"),
         ("gen_sngan64", "2", "generator.onnx"),
@@ -239,7 +198,7 @@ fn published_networks_are_made_by_name() {
 
 #[test]
 fn nothing_is_overwritten_unasked() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "checkpoint", "-o", "model"])
         .success();
@@ -258,7 +217,7 @@ fn nothing_is_overwritten_unasked() {
 
 #[test]
 fn bad_checkpoints_are_refused_before_anything_is_written() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let header = workplace.path("checkpoint/checkpoint.json");
     let text = fs::read_to_string(&header).unwrap();
     let wider = text.replacen("6\n", "7\n", 1);
@@ -287,7 +246,7 @@ fn bad_checkpoints_are_refused_before_anything_is_written() {
 #[test]
 fn nan_weights_are_refused() {
     use ebm_export::checkpoint::{self, Header, WEIGHTS};
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let header = Header::new(serde_json::from_str(TINY).unwrap());
     let mut weights = header.network.initial_weights(0).unwrap();
     weights.insert(
@@ -303,7 +262,7 @@ fn nan_weights_are_refused() {
 
 #[test]
 fn what_is_not_onnx_is_refused() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     fs::write(workplace.path("text.onnx"), "not a model").unwrap();
     workplace.refuses(&["inspect", "text.onnx"], "text.onnx: not an ONNX model");
     workplace.refuses(&["inspect", "nowhere.onnx"], "cannot read nowhere.onnx");
@@ -311,7 +270,7 @@ fn what_is_not_onnx_is_refused() {
 
 #[test]
 fn a_full_disk_leaves_nothing_half_written() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let full = workplace.path("full");
     fs::create_dir(&full).unwrap();
     let mounted = std::process::Command::new("mount")
@@ -324,7 +283,7 @@ fn a_full_disk_leaves_nothing_half_written() {
         return;
     }
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_export"))
-        .current_dir(workplace.0.path())
+        .current_dir(workplace.folder())
         .args(["onnx", "checkpoint", "-o", "full"])
         .output();
     let left = files(&full);
@@ -349,7 +308,7 @@ fn a_full_disk_leaves_nothing_half_written() {
 
 #[test]
 fn nonsense_is_refused_in_one_sentence() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     fs::write(workplace.path("file"), "").unwrap();
     let described = |image_size: u64, widths: &str, activation: &str| {
         format!(
@@ -425,7 +384,7 @@ fn nonsense_is_refused_in_one_sentence() {
 
 #[test]
 fn a_header_that_contradicts_itself_is_refused() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let header = workplace.path("checkpoint/checkpoint.json");
     let whole: serde_json::Value = serde_json::from_slice(&fs::read(&header).unwrap()).unwrap();
     for (pointer, value, reason) in [
@@ -470,7 +429,7 @@ fn a_header_that_contradicts_itself_is_refused() {
 
 #[test]
 fn rewrites_are_chosen_by_name() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let chosen = [
         "onnx",
         "checkpoint",
@@ -488,7 +447,7 @@ fn rewrites_are_chosen_by_name() {
             inspection["contract"]["rewrites"] == serde_json::json!(["pool_conv", "fold_affine"])
         }));
     Command::new(env!("CARGO_BIN_EXE_export"))
-        .current_dir(workplace.0.path())
+        .current_dir(workplace.folder())
         .args(["onnx", "checkpoint", "-o", "other", "--rewrites", "magic"])
         .assert()
         .failure()
@@ -500,7 +459,7 @@ fn rewrites_are_chosen_by_name() {
 #[test]
 fn the_moving_average_is_exported_unless_asked_otherwise() {
     use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let header = Header::new(serde_json::from_str(TINY).unwrap());
     let [last, average] = [0, 1].map(|seed| header.network.initial_weights(seed).unwrap());
     checkpoint::write(
@@ -526,7 +485,7 @@ fn the_moving_average_is_exported_unless_asked_otherwise() {
 
 #[test]
 fn what_cannot_be_written_is_not_half_replaced() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     workplace
         .export(&["onnx", "checkpoint", "-o", "model"])
         .success();
@@ -547,7 +506,7 @@ fn what_cannot_be_written_is_not_half_replaced() {
 
 #[test]
 fn rewrites_are_those_that_pay_on_the_target_and_for_the_batch() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let cases: [(&[&str], &[&str], &[&str]); 6] = [
         (&[], &["mask", "winograd"], &["winograd_small"]),
         (
@@ -597,7 +556,7 @@ fn rewrites_are_those_that_pay_on_the_target_and_for_the_batch() {
 
 #[test]
 fn several_steps_of_one_run_are_stated() {
-    let workplace = Workplace::new();
+    let workplace = workplace();
     let steps = ["onnx", "checkpoint", "-o", "model", "--steps-per-run", "3"];
     workplace.export(&steps).success();
     let output = workplace

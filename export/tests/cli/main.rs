@@ -1,0 +1,8 @@
+//! The command `export`, as a user types it.
+#![allow(clippy::unwrap_used)]
+
+mod gradient;
+mod onnx;
+mod triton;
+mod verify;
+mod workplace;
