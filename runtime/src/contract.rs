@@ -136,6 +136,9 @@ pub struct Contract {
     /// Names of the rewrites that were applied on export.
     #[serde(default)]
     pub rewrites: Vec<String>,
+    /// The floating-point types in which it works: `f32`, `f16`, `bf16` or `mixed`; `None` stands for `f32`.
+    #[serde(default)]
+    pub precision: Option<String>,
     /// SHA-256 of the weights of the checkpoint, in hexadecimal digits.
     #[serde(default)]
     pub weights_sha256: Option<String>,

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use ebm_export::arch::{Activation, Network, Sngan};
 use ebm_export::checkpoint::Header;
 use ebm_export::exported::{Settings, comparison};
+use ebm_export::onnx::Opset;
 use ebm_export::precision::{Precision, random_images};
 use ebm_export::reference::to_tensor;
 use ebm_export::rewrite::Rewrite;
 
 use crate::agreement::{backends, energy_and_gradient, models, session};
-use crate::networks::{weights, worst_difference};
+use crate::networks::{energies, weights, worst_difference};
 
 const N_IMAGES: usize = 3;
 /// Bound on the relative error of gradients of a smooth network in f16; ReLUs have none, since their masks flip.
@@ -59,6 +60,31 @@ fn gradients_in_low_types_are_near_those_in_f32() {
             assert!(
                 (1e-6..F16_TOLERANCE).contains(&error),
                 "{precision} on {}: {error}",
+                backend.name()
+            );
+        }
+    }
+}
+
+/// Should an engine learn bfloat16, this test fails, and the one above takes it up.
+#[test]
+fn both_cpu_engines_refuse_bfloat16_with_a_reason() {
+    let (_, network) = energies().pop().unwrap();
+    let settings = Settings {
+        precision: Precision::Bf16,
+        opset: Opset::new(22).unwrap(),
+        ..Settings::default()
+    };
+    let models = models(&network, &settings);
+    for backend in backends() {
+        for (name, model) in &models {
+            let reason = match backend.prepare(model, 1) {
+                Ok(_) => panic!("{}: {name} in bf16 opens", backend.name()),
+                Err(error) => format!("{error:#}"),
+            };
+            assert!(
+                reason.contains("it works in bf16") && reason.contains("`--precision f32`"),
+                "{}, {name}: {reason}",
                 backend.name()
             );
         }

@@ -366,6 +366,17 @@ fn check_names(kind: &str, wanted: &[&str], there: &[String]) -> Result<Vec<usiz
     wanted.iter().map(place).collect()
 }
 
+/// Advice where an engine cannot run a model and another may. Types lower than f32 are what engines most often lack.
+#[cfg(any(feature = "tract", feature = "ort"))]
+fn how_to_run(model: &Model, other_backend: &str) -> String {
+    match model.contract().precision.as_deref() {
+        None | Some("f32") => format!("export it again, or use the backend `{other_backend}`"),
+        Some(precision) => format!(
+            "it works in {precision}, which few engines take on a CPU: export it with `--precision f32`"
+        ),
+    }
+}
+
 /// Nothing where the declared shape of the input `x` is that of the contract; sizes that are not fixed are `None`.
 #[cfg(any(feature = "tract", feature = "ort"))]
 fn check_image(model: &Model, declared: &[Option<usize>]) -> Result<()> {

@@ -7,7 +7,10 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
-use super::{Input, Output, Recurrence, Recurrent, Session, check_image, check_names, copy_output};
+use super::{
+    Input, Output, Recurrence, Recurrent, Session, check_image, check_names, copy_output,
+    how_to_run,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
@@ -19,7 +22,7 @@ pub(super) fn prepare(model: &Model) -> Result<Box<dyn Session>> {
     let (plan, inputs, outputs) = plan(model).map_err(|error| {
         Error::new(ErrorKind::Backend, "tract cannot run the model")
             .at_path(model.path())
-            .advise("export it again, or try the backend `ort`")
+            .advise(how_to_run(model, "ort"))
             .caused_by(error.into_boxed_dyn_error())
     })?;
     if let Some(x) = inputs.iter().find(|input| input.name == "x") {

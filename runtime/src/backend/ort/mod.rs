@@ -13,7 +13,7 @@ use ort::value::TensorRef;
 
 use super::{
     Backend, Fallback, Input, Output, Provider, Recurrence, Recurrent, Session, check_image,
-    check_names, copy_output,
+    check_names, copy_output, how_to_run,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
@@ -65,7 +65,7 @@ fn cannot_load(model: &Model, backend: &Backend, provider: Provider) -> Error {
     )
     .at_path(model.path());
     match (provider, backend.fallback) {
-        (Provider::Cpu, _) => error.advise("export it again, or use the backend `tract`"),
+        (Provider::Cpu, _) => error.advise(how_to_run(model, "tract")),
         (_, Fallback::Refused) => error.advise(format!(
             "the cause below says whether {} is not usable here or would leave nodes to the CPU; the latter can be allowed (`--allow-fallback`, \
              `Backend::allow_fallback`), or use the backend `ort`",
