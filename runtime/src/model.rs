@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -25,12 +24,24 @@ pub enum Verification {
     None,
 }
 
-/// An ONNX file whose contract has been checked. Nothing is prepared for running yet. Clones share the bytes.
+/// An ONNX file whose contract has been checked. Nothing is prepared for running yet.
+///
+/// The weights of a file stay on the disk until a backend prepares the model: they are the most of it, and a backend makes its own copy of them.
 #[derive(Clone)]
 pub struct Model {
     path: PathBuf,
-    bytes: Arc<[u8]>,
+    source: Source,
+    verification: Verification,
     contract: Contract,
+}
+
+/// Where the ONNX file's bytes are.
+#[derive(Clone)]
+enum Source {
+    /// At the model's path.
+    File,
+    /// In memory; clones share them.
+    Memory(Bytes),
 }
 
 impl Model {
@@ -50,19 +61,20 @@ impl Model {
     /// As [`Model::open`].
     pub fn open_with(path: impl AsRef<Path>, verification: Verification) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| {
-            Error::new(ErrorKind::Io, "the model cannot be read")
-                .at_path(path)
-                .caused_by(e)
-        })?;
-        Self::from_bytes_with(bytes, path, verification)
+        let contract = contract_of(&read(path)?, verification);
+        Ok(Self {
+            contract: contract.map_err(|error| error.at_path(path))?,
+            path: path.to_owned(),
+            source: Source::File,
+            verification,
+        })
     }
 
     /// Like [`Model::open`] for the bytes of an ONNX file; `path` only names it in messages.
     ///
     /// # Errors
     /// As [`Model::open`], without [`ErrorKind::Io`].
-    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>, path: impl Into<PathBuf>) -> Result<Self> {
+    pub fn from_bytes(bytes: impl Into<Vec<u8>>, path: impl Into<PathBuf>) -> Result<Self> {
         Self::from_bytes_with(bytes, path, Verification::Hash)
     }
 
@@ -71,15 +83,16 @@ impl Model {
     /// # Errors
     /// As [`Model::from_bytes`].
     pub fn from_bytes_with(
-        bytes: impl Into<Arc<[u8]>>,
+        bytes: impl Into<Vec<u8>>,
         path: impl Into<PathBuf>,
         verification: Verification,
     ) -> Result<Self> {
-        let (bytes, path) = (bytes.into(), path.into());
+        let (bytes, path) = (Bytes::from(bytes.into()), path.into());
         match contract_of(&bytes, verification) {
             Ok(contract) => Ok(Self {
                 path,
-                bytes,
+                source: Source::Memory(bytes),
+                verification,
                 contract,
             }),
             Err(error) => Err(error.at_path(path)),
@@ -91,9 +104,25 @@ impl Model {
         &self.path
     }
 
-    /// The ONNX file's bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The ONNX file's bytes. A file is read again, and checked as on opening.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; [`ErrorKind::Tampered`] also where the file has another contract by now.
+    pub fn bytes(&self) -> Result<Bytes> {
+        if let Source::Memory(bytes) = &self.source {
+            return Ok(bytes.clone());
+        }
+        let bytes = read(&self.path)?;
+        let contract = contract_of(&bytes, self.verification);
+        if contract.map_err(|error| error.at_path(&self.path))? == self.contract {
+            return Ok(bytes);
+        }
+        Err(Error::new(
+            ErrorKind::Tampered,
+            "the file was replaced by another model after it was opened",
+        )
+        .at_path(&self.path)
+        .advise("open it again"))
     }
 
     /// What the model says about itself.
@@ -123,7 +152,6 @@ impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
             .field("path", &self.path)
-            .field("n_bytes", &self.bytes.len())
             .field("contract", &self.contract)
             .finish()
     }
@@ -209,6 +237,14 @@ pub(crate) fn expect_same_image(step: &Model, classifier: &Model) -> Result<()> 
     .advise("export both for the same images"))
 }
 
+fn read(path: &Path) -> Result<Bytes> {
+    std::fs::read(path).map(Bytes::from).map_err(|e| {
+        Error::new(ErrorKind::Io, "the model cannot be read")
+            .at_path(path)
+            .caused_by(e)
+    })
+}
+
 /// The parts of ONNX's `ModelProto` that are read here; the rest is skipped without being stored.
 #[derive(Clone, PartialEq, Message)]
 struct ModelHeader {
@@ -228,12 +264,12 @@ struct MetadataEntry {
     value: String,
 }
 
-fn contract_of(bytes: &Arc<[u8]>, verification: Verification) -> Result<Contract> {
+fn contract_of(bytes: &Bytes, verification: Verification) -> Result<Contract> {
     let not_onnx = || {
         Error::new(ErrorKind::Model, "the file is not a whole ONNX model")
             .advise("it may be cut off or of another format: copy or export it again")
     };
-    let header = ModelHeader::decode(Bytes::from_owner(Arc::clone(bytes)));
+    let header = ModelHeader::decode(bytes.clone());
     let header = header.map_err(|e| not_onnx().caused_by(e))?;
     let Some(graph) = &header.graph else {
         return Err(not_onnx().expected("a graph").but_got("none"));
@@ -398,6 +434,31 @@ pub(crate) mod tests {
             let unverified = Model::from_bytes_with(tampered, "a.onnx", Verification::None);
             assert!(unverified.is_ok());
         }
+    }
+
+    /// The weights are read when a backend asks for them, maybe long after the contract.
+    #[test]
+    fn a_file_that_was_replaced_after_opening_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step.onnx");
+        std::fs::copy(fixture("digits/step.onnx"), &path).unwrap();
+        let model = Model::open(&path).unwrap();
+        assert_eq!(model.bytes().unwrap(), std::fs::read(&path).unwrap());
+        let replacements = [
+            (
+                std::fs::read(fixture("colour/step.onnx")).unwrap(),
+                ErrorKind::Tampered,
+            ),
+            (b"text".to_vec(), ErrorKind::Model),
+        ];
+        for (replacement, kind) in replacements {
+            std::fs::write(&path, replacement).unwrap();
+            let error = model.bytes().unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.path(), Some(path.as_path()));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(model.bytes().unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]

@@ -4,33 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use assert_cmd::Command;
 use ebm_runtime::{ImageShape, Images, write_png};
 use tempfile::TempDir;
 
-/// A program of this workspace. `cargo build --workspace` makes them all; `cargo xtask test` does that first.
-fn program(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.ancestors().nth(2).unwrap();
-    let path = folder.join(name);
-    assert!(
-        path.is_file(),
-        "{} is not there: run `cargo build --release --workspace` first",
-        path.display()
-    );
-    let mut command = Command::new(path);
-    command.env("OMP_NUM_THREADS", "1");
-    command
-}
-
-fn run(folder: &Path, name: &str, arguments: &str) -> String {
-    let output = program(name)
-        .current_dir(folder)
-        .args(arguments.split_whitespace())
-        .assert()
-        .success();
-    String::from_utf8(output.get_output().stdout.clone()).unwrap()
-}
+use crate::programs::{program, run};
 
 /// A folder of its own for a test, with `energy`, `classifier` and `model` as learned and exported once for all tests.
 fn learned() -> TempDir {

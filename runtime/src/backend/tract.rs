@@ -1,8 +1,10 @@
 //! The pure-Rust backend.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use prost::Message;
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
@@ -19,7 +21,7 @@ use crate::model::Model;
 /// tract picks its kernels by shape, so that the last bits of an image's result would depend on the batch that it is in. One image at a time
 /// rules that out, needs one plan, and was not slower than larger batches when it was measured.
 pub(super) fn prepare(model: &Model) -> Result<Box<dyn Session>> {
-    let (plan, inputs, outputs) = plan(model).map_err(|error| {
+    let (plan, inputs, outputs) = plan(model.bytes()?).map_err(|error| {
         Error::new(ErrorKind::Backend, "tract cannot run the model")
             .at_path(model.path())
             .advise(how_to_run(model, "ort"))
@@ -78,12 +80,15 @@ impl PlannedInput {
 
 type Planned = (Arc<TypedRunnableModel>, Vec<PlannedInput>, Vec<String>);
 
-fn plan(model: &Model) -> TractResult<Planned> {
+/// The plan of an ONNX file. Of its weights there are never more than two copies: each form is dropped when the next one is made.
+fn plan(file: Bytes) -> TractResult<Planned> {
+    let parsed = ModelProto::decode(file)?;
     // Declared shapes of inner values and outputs hold the symbol of the batch; tract infers them again.
     let mut graph = onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_value_info(true)
-        .model_for_read(&mut Cursor::new(model.bytes()))?;
+        .model_for_proto_model(&parsed)?;
+    drop(parsed);
     let mut inputs = Vec::new();
     for (index, outlet) in graph.inputs.clone().into_iter().enumerate() {
         let input = planned_input(

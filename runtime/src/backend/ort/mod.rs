@@ -33,8 +33,15 @@ pub(super) fn prepare(
 ) -> Result<Box<dyn Session>> {
     let environment = library::load(backend.library())?;
     provider::check(provider)?;
-    let session = open_session(&environment, model, n_threads, backend, provider)
-        .map_err(|e| cannot_load(model, backend, provider).caused_by(e))?;
+    let session = open_session(
+        &environment,
+        model,
+        &model.bytes()?,
+        n_threads,
+        backend,
+        provider,
+    )
+    .map_err(|e| cannot_load(model, backend, provider).caused_by(e))?;
     let x = session.inputs().iter().find(|outlet| outlet.name() == "x");
     if let Some(shape) = x.and_then(|outlet| outlet.dtype().tensor_shape()) {
         let declared: Vec<_> = shape
@@ -78,6 +85,7 @@ fn cannot_load(model: &Model, backend: &Backend, provider: Provider) -> Error {
 fn open_session(
     environment: &Environment,
     model: &Model,
+    file: &[u8],
     n_threads: usize,
     backend: &Backend,
     provider: Provider,
@@ -88,8 +96,7 @@ fn open_session(
         .with_parallel_execution(false)?
         // Threads that wait by spinning would take the processor from the noise between two steps.
         .with_config_entry("session.force_spinning_stop", "1")?;
-    provider::register(builder, backend, provider, model, n_threads)?
-        .commit_from_memory(model.bytes())
+    provider::register(builder, backend, provider, model, n_threads)?.commit_from_memory(file)
 }
 
 /// One session with its own threads; forks take turns at it.

@@ -62,7 +62,7 @@ impl Plan<'_> {
 
     fn carry_out(&self, treatment: &Treatment) -> Result<ExitCode> {
         let (inputs, outputs) = (&self.inputs, &self.outputs);
-        let settings = settings(self.arguments, &self.models, treatment, inputs);
+        let settings = settings(self.arguments, &self.models, treatment, inputs)?;
         let wanted = match self.arguments.force {
             true => Beginning::Afresh,
             false => Beginning::GoOn,
@@ -147,7 +147,7 @@ fn settings(
     models: &ModelFolder,
     treatment: &Treatment,
     inputs: &[Input],
-) -> Value {
+) -> Result<Value> {
     let mut list = Sha256::new();
     for input in inputs {
         list.update(input.name.as_os_str().as_encoded_bytes());
@@ -156,7 +156,7 @@ fn settings(
     }
     let n_images: u64 = inputs.iter().map(|input| u64::from(input.n_images())).sum();
     let mut settings = json!({
-        "model_sha256": hexadecimal(&Sha256::digest(models.step.bytes())),
+        "model_sha256": hexadecimal(&Sha256::digest(models.step.bytes()?)),
         "files": inputs.len(),
         "images": n_images,
         "names_sha256": hexadecimal(&list.finalize()),
@@ -176,7 +176,7 @@ fn settings(
         settings["clip"] = json!(arguments.purification.clip);
         settings["seed"] = json!(purifier.seed());
     }
-    settings
+    Ok(settings)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
