@@ -1,15 +1,18 @@
 //! Standard normal noise from a counter: Philox 4x32-10 and Box–Muller.
 //!
 //! The noise of an image depends on nothing but seed, replica, image index, step and element, so that a result does not change with batch size, order,
-//! threads or backend. The logarithm, sine and cosine are those of the pure-Rust `libm`, computed in f64 and rounded once to f32: every machine gets the same bits.
+//! threads or backend. Logarithm, sine and cosine are computed here, in f64, and rounded once to f32: every machine gets the same bits.
 
+mod normal;
 mod runs;
 
+use normal::{LANES, box_muller, uniform};
 pub(crate) use runs::{NoiseCoordinates, NoiseOfRuns, NoiseThread};
 
 /// The four pseudo-random words that belong to a counter under a key: Philox 4x32 with 10 rounds.
 ///
 /// Source: Salmon, Moraes, Dror, Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC 2011.
+#[inline]
 pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -35,11 +38,14 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 /// `step` counts from 0. The values do not depend on how long `noise` is.
 pub fn fill_normal(seed: u64, image: u32, replica: u32, step: u32, noise: &mut [f32]) {
     let key = [seed as u32, (seed >> 32) as u32];
-    for (block, values) in noise.chunks_mut(4).enumerate() {
-        let words = philox4x32_10([block as u32, step, image, replica], key);
-        let (z0, z1) = box_muller(words[0], words[1]);
-        let (z2, z3) = box_muller(words[2], words[3]);
-        values.copy_from_slice(&[z0, z1, z2, z3][..values.len()]);
+    for (group, values) in noise.chunks_mut(4 * LANES).enumerate() {
+        let words = words(group * LANES, [step, image, replica], key);
+        let (z0, z1) = box_muller(&words[0], &words[1]);
+        let (z2, z3) = box_muller(&words[2], &words[3]);
+        for (lane, values) in values.chunks_mut(4).enumerate() {
+            let block = [z0[lane], z1[lane], z2[lane], z3[lane]];
+            values.copy_from_slice(&block[..values.len()]);
+        }
     }
 }
 
@@ -55,17 +61,18 @@ pub fn fill_uniform(seed: u64, image: u32, replica: u32, step: u32, values: &mut
     }
 }
 
-/// `(word + ½)·2⁻³²`, which is never 0 or 1.
-fn uniform(word: u32) -> f64 {
-    const SCALE: f64 = 1.0 / 4_294_967_296.0;
-    (f64::from(word) + 0.5) * SCALE
-}
-
-/// Two independent standard normals from two words: `√(−2 ln u₁)·(cos 2πu₂, sin 2πu₂)` with their [`uniform`] numbers.
-fn box_muller(word_1: u32, word_2: u32) -> (f32, f32) {
-    let radius = libm::sqrt(-2.0 * libm::log(uniform(word_1)));
-    let (sine, cosine) = libm::sincos(std::f64::consts::TAU * uniform(word_2));
-    ((radius * cosine) as f32, (radius * sine) as f32)
+/// The words of [`LANES`] blocks from `first_block` on: number `w` of all blocks together, for each `w`.
+#[inline]
+fn words(first_block: usize, counter: [u32; 3], key: [u32; 2]) -> [[u32; LANES]; 4] {
+    let mut words = [[0; LANES]; 4];
+    for lane in 0..LANES {
+        let [c1, c2, c3] = counter;
+        let block = philox4x32_10([(first_block + lane) as u32, c1, c2, c3], key);
+        for (words, word) in words.iter_mut().zip(block) {
+            words[lane] = word;
+        }
+    }
+    words
 }
 
 #[cfg(test)]
