@@ -91,8 +91,8 @@ impl Prepared {
         }
     }
 
-    /// A session for one thread.
-    fn session(&self) -> Box<dyn Session> {
+    /// A session on the prepared model for the thread that asks, for steps of one's own making.
+    pub fn session(&self) -> Box<dyn Session> {
         let session = self.0.session.lock();
         session.unwrap_or_else(PoisonError::into_inner).fork()
     }

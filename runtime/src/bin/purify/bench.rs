@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_runtime::noise::fill_uniform;
-use ebm_runtime::{Images, Model, Purifier, Request};
+use ebm_runtime::{
+    Images, Input, Model, Output, Parallelism, Prepared, Purifier, Recurrence, Recurrent, Request,
+};
 use serde_json::json;
 
 use crate::arguments::BenchArguments;
@@ -98,7 +100,6 @@ fn on_request(model: &Model, arguments: &BenchArguments) -> Result<ExitCode> {
 struct Case {
     purifier: Purifier,
     images: Images,
-    threads: usize,
 }
 
 impl Case {
@@ -110,12 +111,11 @@ impl Case {
     ) -> Result<Self> {
         let contract = model.contract();
         let recommended = contract.purification;
-        let purifier = Purifier::builder(model)
+        let prepared = Prepared::new(model, &arguments.backend.backend(), threads)?;
+        let purifier = Purifier::on(&prepared)
             .steps(arguments.steps)
             .step_size(recommended.map_or(0.01, |p| p.step_size))
             .temperature(recommended.map_or(1.0, |p| p.temperature))
-            .backend(arguments.backend.backend())
-            .threads(threads)
             .batch(batch)
             .build()?;
         let mut values = vec![0.0; batch * contract.image.n_values()];
@@ -123,7 +123,6 @@ impl Case {
         Ok(Self {
             purifier,
             images: Images::from_vec(contract.image, values)?,
-            threads,
         })
     }
 
@@ -160,19 +159,121 @@ impl Case {
         Ok(began.elapsed() / u32::try_from(n).unwrap_or(u32::MAX))
     }
 
+    /// Samples of whole steps and of the model's bare runs in turn.
     fn measure(&self, seconds: f64) -> Result<Measured> {
         self.check()?;
+        let mut bare = Bare::new(self)?;
         let end = Instant::now() + Duration::try_from_secs_f64(seconds).context("--seconds")?;
-        let mut samples = Vec::new();
+        let (mut samples, mut bare_samples) = (Vec::new(), Vec::new());
         while samples.len() < MIN_SAMPLES || Instant::now() < end {
             samples.push(self.sample()?);
+            if let Some(bare) = &mut bare {
+                bare_samples.push(bare.sample()?);
+            }
         }
         samples.sort();
+        bare_samples.sort();
         Ok(Measured {
             batch: self.images.len(),
-            threads: self.threads,
+            threads: self.purifier.n_threads(),
             samples,
+            bare_samples,
         })
+    }
+}
+
+/// Runs of the model on one session with nothing around them: no noise is made, no energy looked at.
+struct Bare {
+    runs: Box<dyn Recurrent>,
+    noise: Vec<f32>,
+    noise_shape: Vec<usize>,
+    measured_shape: Vec<usize>,
+    step_size: f32,
+    temperature: f32,
+    n_runs: usize,
+    /// Steps of single images in a sample.
+    n_steps: usize,
+}
+
+impl Bare {
+    /// Nothing where the purifier uses several sessions at once, with which one alone cannot be compared.
+    fn new(case: &Case) -> Result<Option<Self>> {
+        let (purifier, n_images) = (&case.purifier, case.images.len());
+        let one_session = purifier.backend().parallelism() == Parallelism::WithinSession
+            || purifier.n_threads() == 1
+            || n_images == 1;
+        if !one_session
+            || purifier
+                .contract()
+                .batch
+                .is_some_and(|fixed| fixed != n_images)
+        {
+            return Ok(None);
+        }
+        let image = purifier.contract().image;
+        let shape = [n_images, image.channels, image.height, image.width];
+        let mut runs = purifier.model().session().recur(&Recurrence {
+            output: "x_next",
+            input: "x",
+            shape: &shape,
+        })?;
+        let start: Vec<f32> = case.images.array().iter().copied().collect();
+        runs.write(&start)?;
+        let steps_per_run = purifier.contract().n_steps.unwrap_or(1);
+        let of_steps: &[usize] = match steps_per_run {
+            1 => &[],
+            _ => &[steps_per_run],
+        };
+        let noise_shape = [of_steps, &shape].concat();
+        Ok(Some(Self {
+            noise: vec![0.1; noise_shape.iter().product()],
+            noise_shape,
+            measured_shape: [of_steps, &[n_images]].concat(),
+            step_size: purifier.step_size() as f32,
+            temperature: purifier.temperature() as f32,
+            n_runs: purifier.n_steps() as usize / steps_per_run,
+            n_steps: purifier.n_steps() as usize * n_images,
+            runs,
+        }))
+    }
+
+    /// The time of an image and step, in as many runs as a sample of the purifier takes.
+    fn sample(&mut self) -> Result<Duration> {
+        std::thread::sleep(PAUSE);
+        let began = Instant::now();
+        for _ in 0..self.n_runs {
+            self.run()?;
+        }
+        Ok(began.elapsed() / u32::try_from(self.n_steps).unwrap_or(u32::MAX))
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let n_measured = self.measured_shape.iter().product();
+        let (mut energies, mut norms) = (vec![0.0; n_measured], vec![0.0; n_measured]);
+        let scalar = |name, value| Input {
+            name,
+            shape: &[],
+            values: value,
+        };
+        let inputs = [
+            Input {
+                name: "noise",
+                shape: &self.noise_shape,
+                values: &self.noise,
+            },
+            scalar("step_size", std::slice::from_ref(&self.step_size)),
+            scalar("temperature", std::slice::from_ref(&self.temperature)),
+        ];
+        let output = |name, values| Output {
+            name,
+            shape: &self.measured_shape,
+            values,
+        };
+        let mut outputs = [
+            output("energy", &mut energies[..]),
+            output("gradient_norm", &mut norms[..]),
+        ];
+        Ok(self.runs.step(&inputs, &mut outputs)?)
     }
 }
 
@@ -181,6 +282,8 @@ struct Measured {
     batch: usize,
     threads: usize,
     samples: Vec<Duration>,
+    /// None where bare runs could not be compared.
+    bare_samples: Vec<Duration>,
 }
 
 impl Measured {
@@ -188,6 +291,12 @@ impl Measured {
     fn quantile(&self, q: f64) -> f64 {
         let place = (q * (self.samples.len() - 1) as f64).round() as usize;
         milliseconds(self.samples[place])
+    }
+
+    /// What the loop adds to the model's bare runs, in percent of them, by the medians of both.
+    fn loop_percent(&self) -> Option<f64> {
+        let bare = self.bare_samples.get(self.bare_samples.len() / 2)?;
+        Some(100.0 * (self.quantile(0.5) / milliseconds(*bare) - 1.0))
     }
 
     fn json(&self) -> serde_json::Value {
@@ -199,6 +308,7 @@ impl Measured {
             "p95": self.quantile(0.95),
             "p99": self.quantile(0.99),
             "image_steps_per_second": 1e3 / self.quantile(0.5),
+            "loop_percent": self.loop_percent(),
         })
     }
 }
@@ -206,9 +316,12 @@ impl Measured {
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| self.quantile(q));
+        let added = self
+            .loop_percent()
+            .map_or("-".to_owned(), |percent| format!("{percent:+.1} %"));
         write!(
             f,
-            "{:>7} {:>7} {p50:>9.4} {p95:>9.4} {p99:>9.4} {:>14.0} {:>8}",
+            "{:>7} {:>7} {p50:>9.4} {p95:>9.4} {p99:>9.4} {:>14.0} {added:>8} {:>8}",
             self.batch,
             self.threads,
             1e3 / p50,
@@ -234,13 +347,13 @@ fn print_table(
     )?;
     writeln!(
         out,
-        "milliseconds per image and step, over samples of {} steps\n",
+        "milliseconds per image and step, over samples of {} steps; loop: what noise, start and reports add to the bare model\n",
         arguments.steps
     )?;
     writeln!(
         out,
-        "{:>7} {:>7} {:>9} {:>9} {:>9} {:>14} {:>8}",
-        "batch", "threads", "p50", "p95", "p99", "image·steps/s", "samples"
+        "{:>7} {:>7} {:>9} {:>9} {:>9} {:>14} {:>8} {:>8}",
+        "batch", "threads", "p50", "p95", "p99", "image·steps/s", "loop", "samples"
     )?;
     for case in cases {
         writeln!(out, "{case}")?;
