@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::backend::{Input, Output, Recurrence, Recurrent, Session};
+use crate::contract::ImageShape;
 use crate::error::Result;
 use crate::images::Images;
 use crate::noise::{NoiseCoordinates, NoiseOfRuns, NoiseThread};
@@ -50,7 +51,7 @@ pub struct Measurement {
 /// A batch of chains. Where the model wants a larger batch than there are chains, the rows behind them are padding.
 pub(crate) struct Batch<'a> {
     images: &'a Images,
-    chains: &'a [Chain],
+    chains: Vec<Chain>,
     dynamics: &'a Dynamics,
     /// `[rows, C, H, W]`
     shape: [usize; 4],
@@ -68,7 +69,7 @@ impl<'a> Batch<'a> {
     pub fn new(
         session: &dyn Session,
         images: &'a Images,
-        chains: &'a [Chain],
+        chains: Vec<Chain>,
         dynamics: &'a Dynamics,
         n_rows: usize,
         noise_thread: NoiseThread,
@@ -81,7 +82,7 @@ impl<'a> Batch<'a> {
             shape: &shape,
         })?;
         let mut states = Vec::with_capacity(n_rows * image.n_values());
-        for chain in chains {
+        for chain in &chains {
             states.extend_from_slice(images.image(chain.image));
         }
         states.resize(n_rows * image.n_values(), 0.0);
@@ -99,7 +100,6 @@ impl<'a> Batch<'a> {
         };
         Ok(Self {
             images,
-            chains,
             dynamics,
             shape,
             runs,
@@ -108,6 +108,7 @@ impl<'a> Batch<'a> {
             gradient_norms: vec![0.0; n_measured],
             n_steps: 0,
             failed_steps: vec![None; chains.len()],
+            chains,
         })
     }
 
@@ -150,6 +151,10 @@ impl<'a> Batch<'a> {
             .collect()
     }
 
+    pub fn image_shape(&self) -> ImageShape {
+        self.images.shape()
+    }
+
     /// The steps taken so far.
     pub fn n_steps(&self) -> u32 {
         self.n_steps
@@ -163,7 +168,7 @@ impl<'a> Batch<'a> {
         let last_step = self.n_steps.saturating_sub(1);
         let rows = states
             .chunks_exact_mut(n)
-            .zip(self.chains)
+            .zip(&self.chains)
             .zip(&mut self.failed_steps);
         for ((state, chain), failed_step) in rows {
             if failed_step.is_none() && state.iter().any(|x| !x.is_finite()) {

@@ -45,5 +45,8 @@ pub use picture::{
 #[cfg(feature = "png")]
 pub use picture::{read_png, write_png};
 pub use prepared::Prepared;
-pub use purifier::{ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request, Snapshot};
+pub use purifier::{
+    ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request, Snapshot, State,
+    Trajectory,
+};
 pub use sampler::{Sampler, Start};

@@ -2,6 +2,7 @@
 
 mod builder;
 mod request;
+mod trajectory;
 mod work;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use builder::PurifierBuilder;
 pub use request::{ChainReport, Purified, Request, Snapshot};
+pub use trajectory::{State, Trajectory};
 
 use crate::backend::Backend;
 use crate::contract::{Contract, ImageShape};

@@ -319,3 +319,85 @@ fn a_fixed_batch_has_the_same_traces_and_snapshots() {
         );
     }
 }
+
+#[test]
+fn a_trajectory_gives_every_state_of_a_run() {
+    let images = ramps(GREY, 3);
+    for backend in backends() {
+        for (name, steps_per_run) in [("digits", 1), ("digits-unrolled", 4)] {
+            let purifier = builder(&backend, name).build().unwrap();
+            let request = Request::new(&images).trace().snapshots(0..=12);
+            let request = match steps_per_run {
+                1 => request,
+                _ => Request::new(&images).trace().snapshots([4, 8, 12]),
+            };
+            let wanted = purifier.run(&request).unwrap();
+            let states: Vec<_> = purifier.trajectory(&images).unwrap().collect();
+            assert_eq!(states.len(), 12 / steps_per_run);
+            for state in states {
+                let state = state.unwrap();
+                let snapshots = wanted.snapshots.iter();
+                let snapshot = snapshots.rev().find(|s| s.n_steps == state.n_steps);
+                assert_eq!(
+                    state.images,
+                    snapshot.unwrap().replicas[0],
+                    "{backend}, {name}"
+                );
+                let before = state.n_steps as usize - 1;
+                let paths = wanted.reports.iter().map(|report| report.path[before]);
+                assert_eq!(state.before, paths.collect::<Vec<_>>());
+                assert_eq!(state.failed_steps, [None; 3]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_trajectory_that_is_left_leaves_the_model_ready_for_the_next() {
+    let images = ramps(GREY, 2);
+    for backend in backends() {
+        let purifier = builder(&backend, "digits").threads(2).build().unwrap();
+        let wanted = purifier.purify(&images).unwrap();
+        let mut left = purifier.trajectory(&images).unwrap();
+        assert_eq!(left.next().unwrap().unwrap().n_steps, 1);
+        drop(left);
+        let last = purifier.trajectory(&images).unwrap().last();
+        assert_eq!(last.unwrap().unwrap().images, wanted, "{backend}");
+    }
+}
+
+#[test]
+fn a_trajectory_tells_of_chains_that_fail_and_refuses_what_does_not_fit() {
+    for backend in backends() {
+        let images = ramps(GREY, 2);
+        let purifier = builder(&backend, "digits").energy_range(1e6..=2e6);
+        let purifier = purifier.build().unwrap();
+        for state in purifier.trajectory(&images).unwrap() {
+            let state = state.unwrap();
+            assert_eq!(state.failed_steps, [Some(0); 2]);
+            assert_eq!(state.images, images);
+        }
+        let none = Images::from_vec(GREY, vec![]).unwrap();
+        let error = purifier.trajectory(&none).unwrap_err().to_string();
+        assert!(error.contains("from 1 image, got 0"), "{error}");
+        let model = model("quadratic-batch2/step.onnx");
+        let purifier = Purifier::builder(&model).backend(backend.clone());
+        let purifier = purifier
+            .steps(2)
+            .step_size(0.1)
+            .temperature(1.0)
+            .build()
+            .unwrap();
+        let shape = model.contract().image;
+        let states = |n| -> ebm_runtime::Result<()> {
+            let images = ramps(shape, n);
+            let last = purifier.trajectory(&images)?.last().unwrap()?;
+            assert_eq!(last.images, purifier.purify(&images)?);
+            Ok(())
+        };
+        states(1).unwrap();
+        states(2).unwrap();
+        let error = states(3).unwrap_err().to_string();
+        assert!(error.contains("from 1 to 2 images"), "{error}");
+    }
+}

@@ -102,7 +102,9 @@ fn many_images_need_no_more_memory_than_few() {
     let [few, many] = [1_000, 48_000].map(|n_images| {
         let name = format!("{n_images}.idx3-ubyte");
         write_idx(&folder.path().join(&name), n_images);
-        let run = format!("run --model 4 --steps 1 --step-size 0.01 --temperature 1 {name} -o out-{n_images}");
+        let run = format!(
+            "run --model 4 --steps 1 --step-size 0.01 --temperature 1 {name} -o out-{n_images}"
+        );
         peak_memory(folder.path(), &run)
     });
     assert!(many <= few + MOST_GROWTH, "{few} bytes, then {many}");

@@ -93,7 +93,7 @@ impl Purifier {
     }
 
     /// Noise is made beside the model where that uses its threads by itself and there is more than one.
-    fn noise_thread(&self) -> NoiseThread {
+    pub(super) fn noise_thread(&self) -> NoiseThread {
         match self.model.backend().parallelism() {
             Parallelism::WithinSession if self.model.n_threads() > 1 => NoiseThread::Own,
             _ => NoiseThread::Asking,
@@ -122,7 +122,7 @@ impl<'a> Watched<'a> {
         let batch = Batch::new(
             session,
             request.images,
-            chains,
+            chains.to_vec(),
             &purifier.dynamics,
             n_rows,
             purifier.noise_thread(),
