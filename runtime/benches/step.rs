@@ -1,58 +1,141 @@
-//! Time of Langevin steps on the backends that can be used here, on a small convolutional energy of images [3, 8, 8].
+//! Time of Langevin steps on the backends that can be used here, and of their noise.
+//!
+//! ```text
+//! cargo bench -p ebm-runtime --features ort                          every network, backend, batch and number of threads: about ten minutes
+//! cargo bench -p ebm-runtime --features ort -- sngan32-64/           one network
+//! cargo bench -p ebm-runtime -- 'tract/1 thread/batch 8'
+//! ```
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::cell::LazyCell;
+use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ebm_runtime::{Backend, Images, Model, Purifier, noise::fill_normal};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
+use ebm_export::arch::{Network, Sngan};
+use ebm_export::checkpoint::Header;
+use ebm_export::exported::{Settings, exported_files};
+use ebm_export::rewrite::Target;
+use ebm_runtime::noise::{fill_normal, fill_uniform};
+use ebm_runtime::{Backend, Images, Model, Purifier};
 
-const N_STEPS: usize = 10;
-/// Largest difference of a pixel between backends after [`N_STEPS`] steps.
-const AGREEMENT: f32 = 1e-4;
+/// Images that are purified together, and steps of a sample.
+const BATCHES: [(usize, usize); 3] = [(1, 5), (8, 2), (64, 1)];
+const THREADS: [usize; 2] = [1, 2];
+const STEP_SIZE: f32 = 0.1;
+const TEMPERATURE: f32 = 0.01;
+/// Largest difference of the drifts of two backends, in parts of the largest drift of a pixel: ReLUs at which a value is zero but for rounding flip.
+const AGREEMENT: f32 = 1e-2;
+
+fn networks() -> [(&'static str, Network); 4] {
+    [
+        ("sngan32-32", Sngan::sngan32(32)),
+        ("sngan32-64", Sngan::sngan32(64)),
+        ("sngan32-256", Sngan::sngan32(256)),
+        ("sngan64-64", Sngan::sngan64(64)),
+    ]
+    .map(|(name, network)| (name, Network::Sngan(network)))
+}
+
+/// The step of a network with random weights, in the form that is fast on a backend.
+fn model(network: &Network, backend: &Backend) -> Model {
+    let target = match backend.name() {
+        "tract" => Target::Tract,
+        _ => Target::Cpu,
+    };
+    let settings = Settings {
+        rewrites: target.rewrites(),
+        ..Settings::default()
+    };
+    let weights = network.initial_weights(0).unwrap();
+    let files = exported_files(&Header::new(network.clone()), &weights, &settings).unwrap();
+    let step = files.iter().find(|file| file.name == "step.onnx").unwrap();
+    Model::from_bytes(step.model.to_bytes(), step.name).unwrap()
+}
+
+fn purifier(model: &Model, backend: &Backend, threads: usize, n_steps: usize) -> Purifier {
+    Purifier::builder(model)
+        .backend(backend.clone())
+        .threads(threads)
+        .batch(64)
+        .steps(n_steps)
+        .step_size(f64::from(STEP_SIZE))
+        .temperature(f64::from(TEMPERATURE))
+        .build()
+        .unwrap()
+}
+
+fn images(model: &Model, n_images: usize) -> Images {
+    let shape = model.contract().image;
+    let mut values = vec![0.0; n_images * shape.n_values()];
+    fill_uniform(0, 0, 0, 0, &mut values);
+    Images::from_vec(shape, values).unwrap()
+}
+
+/// What the energy alone moved the pixels of one image in one step.
+fn drift(model: &Model, backend: &Backend) -> Vec<f32> {
+    let images = images(model, 1);
+    let after = purifier(model, backend, 1, 1).purify(&images).unwrap();
+    let mut noise = vec![0.0; images.shape().n_values()];
+    fill_normal(0, 0, 0, 0, &mut noise);
+    let of_pixel = |((after, before), noise)| after - before - STEP_SIZE * noise;
+    let pixels = after.image(0).iter().zip(images.image(0)).zip(&noise);
+    pixels.map(of_pixel).collect()
+}
+
+fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    values.fold(0.0, |most, value| most.max(value.abs()))
+}
+
+/// Asserts that a backend computes what tract does, before its times are looked at.
+fn check(network: &Network, backend: &Backend) {
+    let [wanted, got] = [&Backend::tract(), backend].map(|at| drift(&model(network, at), at));
+    let error = largest(wanted.iter().zip(&got).map(|(a, b)| a - b));
+    let scale = largest(wanted.into_iter());
+    assert!(
+        error <= AGREEMENT * scale,
+        "{backend}: off by {error} of {scale}"
+    );
+}
 
 fn steps(criterion: &mut Criterion) {
-    let model =
-        Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/colour/step.onnx"))
-            .unwrap();
-    let shape = model.contract().image;
-    let mut group = criterion.benchmark_group("steps");
-    for n_images in [1, 8, 64] {
-        let images = Images::from_vec(shape, vec![0.25; n_images * shape.n_values()]).unwrap();
-        let mut reference: Option<Images> = None;
-        group.throughput(Throughput::Elements((n_images * N_STEPS) as u64));
+    for (name, network) in networks() {
         for backend in [Backend::tract(), Backend::ort()] {
             if let Err(error) = backend.check() {
-                eprintln!("SKIPPED on {backend}: {error}");
+                eprintln!("SKIPPED {name} on {backend}: {error}");
                 continue;
             }
-            let purifier = Purifier::builder(&model)
-                .steps(N_STEPS)
-                .threads(1)
-                .backend(backend)
-                .build()
-                .unwrap();
-            let purified = purifier.purify(&images).unwrap();
-            let difference = |other: &Images| {
-                (other.array() - purified.array())
-                    .iter()
-                    .fold(0.0, |m: f32, d| m.max(d.abs()))
-            };
-            assert!(
-                reference
-                    .as_ref()
-                    .is_none_or(|reference| difference(reference) < AGREEMENT)
-            );
-            reference.get_or_insert(purified);
-            group.bench_with_input(
-                BenchmarkId::new(purifier.backend().name(), n_images),
-                &images,
-                |bencher, images| {
-                    bencher.iter(|| purifier.purify(images).unwrap());
-                },
-            );
+            let mut group = criterion.benchmark_group(format!("{name}/{backend}"));
+            group
+                .sampling_mode(SamplingMode::Flat)
+                .sample_size(10)
+                .warm_up_time(Duration::from_millis(500))
+                .measurement_time(Duration::from_secs(3));
+            // Made where the first case that is asked for needs it.
+            let model = LazyCell::new(|| {
+                check(&network, &backend);
+                model(&network, &backend)
+            });
+            for threads in THREADS {
+                for (batch, n_steps) in BATCHES {
+                    group.throughput(Throughput::Elements((batch * n_steps) as u64));
+                    let case = LazyCell::new(|| {
+                        let purifier = purifier(&model, &backend, threads, n_steps);
+                        (purifier, images(&model, batch))
+                    });
+                    let s = if threads == 1 { "" } else { "s" };
+                    let id =
+                        BenchmarkId::new(format!("{threads} thread{s}"), format!("batch {batch}"));
+                    group.bench_function(id, |bencher| {
+                        let (purifier, images) = &*case;
+                        bencher.iter(|| purifier.purify(images).unwrap());
+                    });
+                }
+            }
+            group.finish();
         }
     }
-    group.finish();
 }
 
 fn noise(criterion: &mut Criterion) {
@@ -65,5 +148,5 @@ fn noise(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, steps, noise);
+criterion_group!(benches, noise, steps);
 criterion_main!(benches);
