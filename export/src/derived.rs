@@ -86,9 +86,19 @@ pub fn derived_file(
         Derivation::Steps(form) => steps(foreign, form, settings)?,
         _ => derivatives(foreign, request, settings)?,
     };
+    let steps = match request.derivation {
+        Derivation::Steps(steps) => Some(steps),
+        _ => None,
+    };
     let contract = Contract {
+        kind: match steps {
+            Some(_) => Kind::Step,
+            None => Kind::Gradient,
+        },
+        clip: steps.and_then(|steps| steps.clip).map(f64::from),
+        n_steps: steps.map(|steps| steps.count).filter(|&count| count > 1),
         raw_multiplications: raw_multiplications(foreign, &request.derivation)?,
-        ..contract(foreign, request, settings)
+        ..contract(foreign, settings)
     };
     let bound = lowered(&bind(&graph, &foreign.weights)?, settings.precision)?;
     let model = model(&bound, &contract, settings.opset, settings.batch)?;
@@ -210,7 +220,7 @@ pub(crate) fn energy_graph(foreign: &Foreign) -> Result<Graph, Error> {
 }
 
 /// Per value: does it change with `source` otherwise than by truth values, which have no derivative?
-fn flows(graph: &Graph, source: Value) -> Vec<bool> {
+pub(crate) fn flows(graph: &Graph, source: Value) -> Vec<bool> {
     let mut flows = Vec::new();
     for value in graph.values() {
         let through = |inputs: &[Value]| inputs.iter().any(|input| flows[input.0]);
@@ -297,7 +307,8 @@ fn own_kind(foreign: &Foreign, name: &str) -> Option<&'static str> {
         .then_some("an output")
 }
 
-fn contract(foreign: &Foreign, request: &Request, settings: &Settings) -> Contract {
+/// What is said of a model of others and how it was written, as an energy; what is made of it says more.
+pub(crate) fn contract(foreign: &Foreign, settings: &Settings) -> Contract {
     let input = foreign.graph.input_named(&foreign.input);
     let extents = input.map(|input| foreign.graph.shape(input).0.as_slice());
     let image = match extents {
@@ -308,16 +319,9 @@ fn contract(foreign: &Foreign, request: &Request, settings: &Settings) -> Contra
         }),
         _ => None,
     };
-    let steps = match request.derivation {
-        Derivation::Steps(steps) => Some(steps),
-        _ => None,
-    };
     Contract {
         format_version: FORMAT_VERSION,
-        kind: match request.derivation {
-            Derivation::Steps(_) => Kind::Step,
-            _ => Kind::Gradient,
-        },
+        kind: Kind::Energy,
         network: Origin::Model(ForeignModel {
             producer: foreign.producer.clone(),
             sha256: foreign.sha256.clone(),
@@ -328,8 +332,8 @@ fn contract(foreign: &Foreign, request: &Request, settings: &Settings) -> Contra
         langevin: None,
         purification: None,
         potential: None,
-        clip: steps.and_then(|steps| steps.clip).map(f64::from),
-        n_steps: steps.map(|steps| steps.count).filter(|&count| count > 1),
+        clip: None,
+        n_steps: None,
         n_classes: None,
         opset: settings.opset.number(),
         rewrites: settings

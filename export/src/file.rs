@@ -41,7 +41,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Writes one more file under a temporary name in the folder of `path`, and syncs it.
+    /// Writes one more file under a temporary name in the folder of `path`, which is made where it is not there, and syncs it.
     ///
     /// # Errors
     /// The system refused.
@@ -50,6 +50,7 @@ impl Staged {
         path: &Path,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), Error> {
+        self.make_folder(folder_of(path))?;
         let staged = || {
             let mut file = unfinished(0o666).tempfile_in(folder_of(path))?;
             content(file.as_file_mut())?;

@@ -18,6 +18,7 @@ pub mod reference;
 pub mod rewrite;
 
 pub mod checkpoint;
+pub mod classifier;
 pub mod contract;
 pub mod derived;
 pub mod exported;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+mod classifiers;
 mod contracts;
 mod exports;
 mod gradients;

@@ -1,18 +1,18 @@
 //! `export gradient`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
 use ebm_export::exported::Settings;
 use ebm_export::file::Staged;
 use ebm_export::langevin::Steps;
-use ebm_export::onnx::Batch;
-use ebm_export::onnx::read::{Foreign, Selection, read_file};
+use ebm_export::onnx::read::{Selection, read_file};
 use ebm_export::rewrite::Rewrite;
 
+use super::foreign::{batch, check_place, check_room, described};
 use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
 use super::{print, summary};
@@ -109,8 +109,10 @@ pub(super) struct NameArguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let opset = arguments.precision.opset(arguments.opset)?;
-    let batch = arguments.batch.as_deref().map(batch).transpose()?;
-    check_room(arguments)?;
+    match arguments.force {
+        true => check_place(&arguments.file, &arguments.model)?,
+        false => check_room(&arguments.file, &arguments.model)?,
+    }
     let selection = Selection {
         output: arguments.output.as_deref(),
         input: arguments.input.as_deref(),
@@ -119,7 +121,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let shown = arguments.model.display();
     let foreign =
         read_file(&arguments.model, &selection).with_context(|| format!("cannot read {shown}"))?;
-    let batch = batch.unwrap_or(foreign.batch);
+    let batch = batch(arguments.batch.as_deref(), &foreign)?;
     let settings = Settings {
         opset,
         batch,
@@ -149,7 +151,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     staged.publish()?;
     print(&format!(
         "{}\n{}{measured}",
-        described(&foreign),
+        described("energy", &foreign),
         summary(&arguments.file, &model)
     ))
 }
@@ -180,57 +182,5 @@ impl From<&NameArguments> for Names {
             hvp: names.hvp_name.clone(),
             v: names.v_name.clone(),
         }
-    }
-}
-
-fn batch(text: &str) -> Result<Batch> {
-    match (text, text.parse()) {
-        ("any", _) => Ok(Batch::Symbolic),
-        (_, Ok(size)) => Batch::fixed(size).context("--batch"),
-        (_, Err(_)) => anyhow::bail!("--batch: expected a number or `any`, got {text:?}"),
-    }
-}
-
-/// What was read, in a line.
-fn described(foreign: &Foreign) -> String {
-    let weights: usize = foreign
-        .weights
-        .values()
-        .map(|weight| weight.data().len())
-        .sum();
-    format!(
-        "energy {:?} of input {:?}, opset {}, {weights} weights, by {}",
-        foreign.output,
-        foreign.input,
-        foreign.opset,
-        match foreign.producer.as_str() {
-            "" => "an unnamed program",
-            producer => producer,
-        }
-    )
-}
-
-/// Refuses what stands in the way of the file, before any work starts.
-fn check_room(arguments: &Arguments) -> Result<()> {
-    let (file, shown) = (&arguments.file, arguments.file.display());
-    ensure!(
-        !file.is_dir(),
-        "{shown} is a folder, expected a file or nothing; give another name with -o"
-    );
-    ensure!(
-        !is_same(file, &arguments.model),
-        "{shown} is the model itself; give another name with -o"
-    );
-    ensure!(
-        !file.exists() || arguments.force,
-        "{shown} exists already; give another name with -o, or --force to replace it"
-    );
-    Ok(())
-}
-
-fn is_same(file: &Path, model: &Path) -> bool {
-    match (file.canonicalize(), model.canonicalize()) {
-        (Ok(file), Ok(model)) => file == model,
-        _ => false,
     }
 }

@@ -1,5 +1,7 @@
 //! Commands: what the user types, what is done, what is printed.
 
+mod classifier;
+mod foreign;
 mod gradient;
 mod import;
 mod init;
@@ -30,6 +32,7 @@ struct Cli {
 enum Command {
     Onnx(onnx::Arguments),
     Gradient(gradient::Arguments),
+    Classifier(classifier::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Init(init::Arguments),
@@ -40,6 +43,7 @@ pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Onnx(arguments) => onnx::run(&arguments),
         Command::Gradient(arguments) => gradient::run(&arguments),
+        Command::Classifier(arguments) => classifier::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),

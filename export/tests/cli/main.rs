@@ -1,6 +1,7 @@
 //! The command `export`, as a user types it.
 #![allow(clippy::unwrap_used)]
 
+mod classifier;
 mod gradient;
 mod onnx;
 mod triton;

@@ -1,0 +1,87 @@
+//! Classifiers of others, as `export classifier` writes them, give on every backend what they gave before.
+
+use std::fs;
+use std::path::Path;
+
+use ebm_export::arch::{Activation, ConvClassifier, Network};
+use ebm_export::checkpoint::Header;
+use ebm_export::classifier::{Pixels, classifier_file};
+use ebm_export::exported::{Settings, exported_files};
+use ebm_export::onnx::read::{Selection, read};
+use ebm_export::reference::{bindings, evaluate};
+use ebm_runtime::noise::fill_uniform;
+use ebm_runtime::{Classifier, Images, Model};
+
+use crate::agreement::backends;
+use crate::networks::{differences, weights};
+
+const TOLERANCE: f64 = 1e-4;
+const N_IMAGES: usize = 2;
+
+/// Asserts that the written classifier gives, for images in `[-1, 1]`, what the model gives in f64 for their pixels as it takes them: `[channel, value]` to value.
+fn check(model: &[u8], pixels: &Pixels, taken: impl Fn(usize, f64) -> f64) {
+    let foreign = read(model, &Selection::default()).unwrap();
+    let file = classifier_file(&foreign, pixels, &Settings::default()).unwrap();
+    let written = Model::from_bytes(file.to_bytes(), "classifier.onnx").unwrap();
+
+    let shape = written.contract().image;
+    let mut values = vec![0.0; N_IMAGES * shape.n_values()];
+    fill_uniform(5, 0, 0, 0, &mut values);
+    let images = Images::from_vec(shape, values).unwrap();
+    let mut of_model = images.array().mapv(f64::from).into_dyn();
+    for (place, value) in of_model.indexed_iter_mut() {
+        *value = taken(place[1], *value);
+    }
+
+    let mut values = bindings(&foreign.weights);
+    values.insert(foreign.input.clone(), of_model);
+    let wanted = evaluate(&foreign.graph, &values).unwrap();
+    let wanted: Vec<f64> = wanted[&foreign.output].iter().copied().collect();
+    for backend in backends() {
+        let classifier = Classifier::new(&written, &backend, 1).unwrap();
+        let got = classifier.logits(&images).unwrap();
+        let got: Vec<f64> = got.iter().copied().map(f64::from).collect();
+        let errors = differences(&wanted, &got, N_IMAGES);
+        assert!(
+            errors.iter().all(|error| *error <= TOLERANCE),
+            "{}: {errors:?}",
+            backend.name()
+        );
+    }
+}
+
+#[test]
+fn pixels_are_turned_into_those_that_a_model_was_trained_on() {
+    let network = Network::ConvClassifier(ConvClassifier {
+        image_size: 8,
+        channels: 3,
+        widths: vec![6],
+        pools: vec![true],
+        n_classes: 4,
+        activation: Activation::Relu,
+    });
+    let header = Header::new(network.clone());
+    let files = exported_files(&header, &weights(&network, 1), &Settings::default()).unwrap();
+    let model = files[0].model.to_bytes();
+    check(&model, &Pixels::default(), |_, value| value);
+    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let pixels = Pixels {
+        range: [0.0, 1.0],
+        mean: mean.to_vec(),
+        std: std.to_vec(),
+    };
+    check(&model, &pixels, |channel, value| {
+        ((value + 1.0) / 2.0 - mean[channel]) / std[channel]
+    });
+}
+
+/// The public networks lie beside the repository, if at all.
+#[test]
+fn a_public_network_classifies_as_before() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models");
+    let path = folder.join("cifar10_resnet20.onnx");
+    match fs::read(&path) {
+        Ok(model) => check(&model, &Pixels::default(), |_, value| value),
+        Err(error) => eprintln!("SKIPPED: {}: {error}", path.display()),
+    }
+}
