@@ -96,7 +96,7 @@ mod tests {
                     .ok()
             })
             .collect();
-        assert_eq!(lengths.len(), 4);
+        assert_eq!(lengths.len(), 5);
         assert!((lengths[1] / lengths[0] - 2.5).abs() < 1e-3, "{lengths:?}");
         assert!(picture.contains("a &lt;fast&gt; machine"), "{picture}");
     }

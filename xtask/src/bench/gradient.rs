@@ -1,5 +1,6 @@
 //! `cargo xtask bench gradient`: one gradient on ONNX Runtime against PyTorch.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
@@ -76,12 +77,11 @@ fn rounds(effort: Effort) -> usize {
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step> {
     let export = |name, line: String| super::program(surroundings, name, "export", &line);
     let mut steps = vec![Step::cargo("build", "build --release -p ebm-export")];
-    let mut exported = "";
+    let mut exported = BTreeSet::new();
     for case in cases(effort) {
         let network = case.network;
         let folder = format!("{WORK}/{network}");
-        if network != exported {
-            exported = network;
+        if exported.insert((network, 1)) {
             steps.extend([
                 export(
                     "random weights",
@@ -98,9 +98,20 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step>
             ]);
         }
         let Case { batch, threads, .. } = case;
+        let fixed = format!("{folder}/batch-{batch}");
+        if exported.insert((network, *batch)) {
+            steps.push(export(
+                "export for the batch",
+                format!("onnx {folder}/checkpoint -o {fixed} --batch {batch}"),
+            ));
+        }
+        let fixed = match batch {
+            1 => String::new(),
+            _ => format!("--fixed-onnx {fixed}/gradient.onnx "),
+        };
         let line = format!(
             "{RIVAL} --name {network} --checkpoint {folder}/checkpoint --onnx {folder}/rewritten/gradient.onnx \
-             --raw-onnx {folder}/raw/gradient.onnx --batch {batch} --threads {threads} --rounds {} --output {WORK}/{}",
+             --raw-onnx {folder}/raw/gradient.onnx {fixed}--batch {batch} --threads {threads} --rounds {} --output {WORK}/{}",
             rounds(effort),
             rows_file(case)
         );
@@ -127,6 +138,8 @@ mod tests {
         let count = |pattern: &str| typed.iter().filter(|line| line.contains(pattern)).count();
         assert_eq!(count("export init sngan32 "), 1);
         assert_eq!(count("--raw"), 4 + CASES.len());
+        assert_eq!(count("--batch 8"), 1 + 2);
+        assert_eq!(count("--fixed-onnx"), 2);
         let mut files: Vec<String> = CASES.iter().map(rows_file).collect();
         files.sort();
         files.dedup();

@@ -160,21 +160,20 @@ impl<R: Row> Report<R> {
 
     /// A Markdown table with a line per case and a column per form.
     pub fn table(&self) -> String {
-        let forms: Vec<&str> = self
-            .cases()
-            .next()
-            .into_iter()
-            .flatten()
-            .map(R::form)
-            .collect();
+        let mut forms: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !forms.contains(&row.form()) {
+                forms.push(row.form());
+            }
+        }
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let head = ["network", "width", "batch", "threads"]
             .into_iter()
-            .chain(forms)
+            .chain(forms.iter().copied())
             .map(String::from)
             .collect::<Vec<_>>();
         let rule = vec!["---".to_string(); head.len()];
-        let cases: String = self.cases().map(|rows| line(cells(rows))).collect();
+        let cases: String = self.cases().map(|rows| line(cells(rows, &forms))).collect();
         format!(
             "{} in {}, medians of {} interleaved rounds; in brackets how many times faster than PyTorch eager.\n\
              {}\n\n{}{}{cases}",
@@ -188,12 +187,16 @@ impl<R: Row> Report<R> {
     }
 }
 
-fn cells<R: Row>(rows: &[R]) -> Vec<String> {
+/// What the case is, and a cell for each form, also those that were not timed in it.
+fn cells<R: Row>(rows: &[R], forms: &[&str]) -> Vec<String> {
     let (network, width, batch, threads) = rows[0].case();
     let numbers = [width, batch, threads].map(|number| number.to_string());
-    let forms = rows
-        .iter()
-        .map(|row| format!("{:.3} ({:.2})", row.milliseconds(), row.ratio()));
+    let forms = forms.iter().map(|form| {
+        let row = rows.iter().find(|row| row.form() == *form);
+        row.map_or("–".to_string(), |row| {
+            format!("{:.3} ({:.2})", row.milliseconds(), row.ratio())
+        })
+    });
     std::iter::once(network.to_string())
         .chain(numbers)
         .chain(forms)
@@ -226,6 +229,7 @@ pub(super) mod tests {
                 row(1, "onnxruntime", 16.0),
                 row(8, "pytorch eager", 40.0),
                 row(8, "onnxruntime", 20.0),
+                row(8, "fixed batch", 10.0),
             ],
         }
     }
@@ -248,10 +252,10 @@ pub(super) mod tests {
         assert_eq!(
             lines,
             [
-                "| network | width | batch | threads | pytorch eager | onnxruntime |",
-                "| --- | --- | --- | --- | --- | --- |",
-                "| sngan32 | 256 | 1 | 1 | 40.000 (1.00) | 16.000 (2.50) |",
-                "| sngan32 | 256 | 8 | 1 | 40.000 (1.00) | 20.000 (2.00) |",
+                "| network | width | batch | threads | pytorch eager | onnxruntime | fixed batch |",
+                "| --- | --- | --- | --- | --- | --- | --- |",
+                "| sngan32 | 256 | 1 | 1 | 40.000 (1.00) | 16.000 (2.50) | – |",
+                "| sngan32 | 256 | 8 | 1 | 40.000 (1.00) | 20.000 (2.00) | 10.000 (4.00) |",
             ]
         );
     }
@@ -263,7 +267,7 @@ pub(super) mod tests {
             rows: whole.rows[range].to_vec(),
             ..whole.clone()
         };
-        assert_eq!(Report::merged(vec![part(0..2), part(2..4)]).unwrap(), whole);
+        assert_eq!(Report::merged(vec![part(0..2), part(2..5)]).unwrap(), whole);
         assert!(Report::<GradientRow>::merged(vec![]).is_err());
     }
 }
