@@ -10,6 +10,7 @@ mod compose;
 mod constant;
 mod constants;
 mod convolution;
+mod declared;
 mod einsum;
 mod function;
 mod join;
@@ -23,6 +24,7 @@ mod pad;
 mod pooling;
 #[cfg(test)]
 mod property;
+mod reader;
 mod reduction;
 mod reshape;
 mod resize;
@@ -36,28 +38,26 @@ mod tensor;
 pub(crate) mod testing;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 pub(super) use einsum::multiplications as einsum_multiplications;
 pub(super) use function::inlined;
 pub(super) use model::node_name;
 
-use constants::Constants;
+use declared::check_declared;
 use known::Kind;
 use model::{Model, rule};
-use node::{Node, Operand, Rule, check_size};
-use tensor::Decoded;
+use node::{Operand, Rule};
+use reader::Reader;
 
-use super::proto::tensor_proto::{DataLocation, DataType};
-use super::proto::tensor_shape_proto::{Dimension, dimension};
-use super::proto::{TensorProto, ValueInfoProto, type_proto};
+use super::proto::ValueInfoProto;
 use super::{Batch, Documentation};
 use crate::checkpoint::sha256;
 use crate::contract::{HASH_KEY, METADATA_KEY};
 use crate::error::Error;
 use crate::file::folder_of;
-use crate::graph::{DType, Dim, Graph, Shape, Value};
+use crate::graph::{DType, Graph, Shape};
 use crate::tensor::Tensors;
 
 /// The rules of all families.
@@ -215,58 +215,6 @@ pub(super) fn is_read(op_type: &str) -> bool {
     rule(op_type).is_some()
 }
 
-/// Refuses weights in other files that do not fit one, which is what is written, before they are read.
-fn check_external<'a>(tensors: impl Iterator<Item = &'a TensorProto>) -> Result<(), Error> {
-    let n_bytes = tensors
-        .filter(|tensor| tensor.data_location() == DataLocation::External)
-        .map(|tensor| {
-            let elements = tensor.dims.iter().map(|&size| size.max(0) as f64);
-            elements.product::<f64>() * size_of::<f32>() as f64
-        })
-        .sum::<f64>();
-    match n_bytes <= f64::from(i32::MAX) {
-        true => Ok(()),
-        false => Err(Error::Onnx(format!(
-            "its weights in other files take {:.1} GB as f32, but an ONNX file without other files ends at 2 GiB",
-            n_bytes / 1e9
-        ))),
-    }
-}
-
-/// Refuses an output whose shape the file states otherwise than its nodes make it.
-fn check_declared(model: &Model, output: &str, shape: &Shape) -> Result<(), Error> {
-    let declared = model.graph.output.iter().find(|info| info.name() == output);
-    let Some(extents) = declared.and_then(stated_extents) else {
-        return Ok(());
-    };
-    let agree = |(dim, extent): (&Dim, &Option<usize>)| match (dim, extent) {
-        (Dim::Size(size), Some(extent)) => size == extent,
-        _ => true,
-    };
-    if extents.len() == shape.rank() && shape.0.iter().zip(&extents).all(agree) {
-        return Ok(());
-    }
-    let declared = match extents.split_first() {
-        Some((first, rest)) => shown(*first, rest),
-        None => "[]".to_string(),
-    };
-    Err(Error::Onnx(format!(
-        "output {output:?} is declared as {declared}, but its nodes make it {shape}"
-    )))
-}
-
-/// The extents that a file states of a tensor, `None` each where it leaves one open.
-fn stated_extents(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
-    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
-        return None;
-    };
-    let extent = |dim: &Dimension| match &dim.value {
-        Some(dimension::Value::DimValue(size)) if *size > 0 => usize::try_from(*size).ok(),
-        _ => None,
-    };
-    Some(tensor.shape.as_ref()?.dim.iter().map(extent).collect())
-}
-
 /// All but a contract, which would be that of another file.
 fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Documentation {
     let (header, graph) = (&model.header, &model.graph);
@@ -320,290 +268,13 @@ fn selected_input<'a>(
         })
 }
 
-/// The graph as far as it is read.
-struct Reader {
-    graph: Graph,
-    weights: Tensors,
-    opset: i64,
-    batch: Batch,
-    constants: Constants,
-    /// The selected input.
-    source: Option<Value>,
-    /// Zeros `[1, N, 1]` made of it.
-    zeros: Option<Value>,
-    /// Folder of the model's file.
-    folder: Option<PathBuf>,
-}
-
-/// What the names of the model stand for.
-type Values = BTreeMap<String, Operand>;
-
-impl Reader {
-    fn new(opset: i64, folder: Option<&Path>) -> Reader {
-        Reader {
-            graph: Graph::new(),
-            weights: Tensors::new(),
-            opset,
-            batch: Batch::Symbolic,
-            constants: Constants::default(),
-            source: None,
-            zeros: None,
-            folder: folder.map(Path::to_path_buf),
-        }
-    }
-
-    /// What the names of a model stand for, as far as some outputs need them. `selected` is the name of the input with the batch, and
-    /// its extents behind it.
-    fn values(
-        &mut self,
-        model: &Model,
-        initializers: Vec<TensorProto>,
-        outputs: &[&str],
-        selected: (&str, Option<&[usize]>),
-    ) -> Result<Values, Error> {
-        let nodes = &model.graph.node;
-        let needed = model.needed(outputs)?;
-        model.check_operators(&needed)?;
-        let mut values = Values::new();
-        let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().collect();
-        self.add_inputs(&inputs, selected.0, selected.1, &mut values)?;
-        let used: BTreeSet<&str> = needed
-            .iter()
-            .flat_map(|&index| nodes[index].input.iter().map(String::as_str))
-            .chain(outputs.iter().copied())
-            .collect();
-        let mut initializers = initializers;
-        initializers.retain(|tensor| used.contains(tensor.name()));
-        check_external(initializers.iter())?;
-        for mut tensor in initializers {
-            self.add_initializer(&mut tensor, &mut values)?;
-        }
-        for &index in &needed {
-            self.add_node(&nodes[index], &mut values)?;
-        }
-        Ok(values)
-    }
-
-    /// Adds the inputs in the file's order; the selected one says whether the batch is fixed. One that has so many of what the
-    /// selected one has, `[k, N, …]`, has the batch behind that number, as the noise of k steps.
-    fn add_inputs(
-        &mut self,
-        inputs: &[&ValueInfoProto],
-        selected: &str,
-        image: Option<&[usize]>,
-        values: &mut Values,
-    ) -> Result<(), Error> {
-        let image_of = |input: &ValueInfoProto| image.filter(|_| input.name() == selected);
-        let mut one = Vec::new();
-        for input in inputs.iter().filter(|input| input.name() == selected) {
-            let (batch, image) = input_extents(input, image_of(input))?;
-            self.batch = batch.map_or(Ok(Batch::Symbolic), Batch::fixed)?;
-            one.push(batch);
-            one.extend(image.into_iter().map(Some));
-        }
-        for input in inputs {
-            let shape = match declared_extents(input)?.as_deref() {
-                Some(&[Some(count), ref each @ ..]) if each == one => several(count, &one),
-                _ => self.input_shape(input, image_of(input), input.name() == selected)?,
-            };
-            check_size(&shape).map_err(|problem| input_error(input, &problem))?;
-            let value = self.graph.input(input.name(), shape)?;
-            if input.name() == selected {
-                self.source = Some(value);
-            }
-            values.insert(input.name().to_string(), Operand::Value(value));
-        }
-        Ok(())
-    }
-
-    /// Axis 0 is the batch where it is open, or as long as the fixed batch.
-    fn input_shape(
-        &self,
-        input: &ValueInfoProto,
-        image: Option<&[usize]>,
-        selected: bool,
-    ) -> Result<Shape, Error> {
-        let (first, rest) = input_extents(input, image)?;
-        let mut shape = Shape::fixed(&rest);
-        let declared = declared_extents(input)?;
-        if declared.is_some_and(|extents| extents.is_empty()) && !selected {
-            return Ok(shape);
-        }
-        if let (true, Some(size), true) = (selected, first, rest.is_empty()) {
-            let problem =
-                format!("it is [{size}], expected a batch on axis 0, such as [N, {size}]");
-            return Err(input_error(input, &problem));
-        }
-        let first = match first {
-            Some(size) if !selected && self.batch.size() != Some(size) => Dim::Size(size),
-            _ => Dim::BATCH,
-        };
-        shape.0.insert(0, first);
-        Ok(shape)
-    }
-
-    fn add_initializer(
-        &mut self,
-        proto: &mut TensorProto,
-        values: &mut Values,
-    ) -> Result<(), Error> {
-        let name = proto.name().to_string();
-        let decoded =
-            Decoded::take(proto, self.folder.as_deref()).map_err(|problem| Error::Weight {
-                name: name.clone(),
-                problem,
-            })?;
-        let operand = match decoded {
-            Decoded::Known(known) => Operand::Known(known),
-            // Numbers, and masks of infinities, are no weights: rewrites may look at them.
-            Decoded::Floats(tensor)
-                if tensor.data().len() <= 1
-                    || tensor.data().iter().any(|value| value.is_infinite()) =>
-            {
-                Operand::Value(self.graph.constant(&name, tensor))
-            }
-            Decoded::Floats(tensor) => {
-                let value = self.graph.weight(&name, tensor.shape())?;
-                self.weights.insert(name.clone(), tensor);
-                Operand::Value(value)
-            }
-        };
-        values.insert(name, operand);
-        Ok(())
-    }
-
-    fn add_node(
-        &mut self,
-        proto: &super::proto::NodeProto,
-        values: &mut Values,
-    ) -> Result<(), Error> {
-        let name = node_name(proto);
-        let problem = |problem: String| Error::Node {
-            node: name.clone(),
-            op: proto.op_type().to_string(),
-            problem,
-        };
-        let operands = proto
-            .input
-            .iter()
-            .map(|input| match (input.as_str(), values.get(input)) {
-                ("", _) => Ok(None),
-                (_, Some(operand)) => Ok(Some(operand.clone())),
-                (_, None) => Err(problem(format!(
-                    "its input {input:?} is made by no node, or is an output that is not supported"
-                ))),
-            })
-            .collect::<Result<Vec<Option<Operand>>, Error>>()?;
-        let rule =
-            rule(proto.op_type()).ok_or_else(|| problem("it is not supported".to_string()))?;
-        let outputs = Node::new(proto, &name, operands, self)
-            .read(rule)
-            .map_err(problem)?;
-        for (name, output) in proto.output.iter().zip(outputs) {
-            values.insert(name.clone(), output);
-        }
-        Ok(())
-    }
-}
-
-/// `[count, N, …]` for as many of those extents, of which the first is the batch.
-fn several(count: usize, one: &[Option<usize>]) -> Shape {
-    let mut shape = Shape(vec![Dim::Size(count), Dim::BATCH]);
-    let image = one.iter().skip(1).flatten();
-    shape.0.extend(image.map(|&size| Dim::Size(size)));
-    shape
-}
-
-fn input_error(input: &ValueInfoProto, problem: &str) -> Error {
-    Error::Onnx(format!("input {:?}: {problem}", input.name()))
-}
-
-/// The extents that the file states, `None` each where it leaves one open, and `None` where it states no shape.
-fn declared_extents(input: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>, Error> {
-    let Some(type_proto::Value::TensorType(tensor)) =
-        input.r#type.as_ref().and_then(|kind| kind.value.as_ref())
-    else {
-        return Err(input_error(input, "it is not a tensor"));
-    };
-    let kind = DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined);
-    if !matches!(
-        kind,
-        DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16
-    ) {
-        let problem = format!(
-            "it holds {}; only float inputs are supported, so give it a fixed value in the model",
-            kind.as_str_name()
-        );
-        return Err(input_error(input, &problem));
-    }
-    let Some(extents) = stated_extents(input) else {
-        return Ok(None);
-    };
-    for size in extents.iter().flatten() {
-        node::size_of(*size as i64).map_err(|problem| input_error(input, &problem))?;
-    }
-    Ok(Some(extents))
-}
-
-/// The extent of axis 0, where the file fixes it, and those behind it.
-fn input_extents(
-    input: &ValueInfoProto,
-    image: Option<&[usize]>,
-) -> Result<(Option<usize>, Vec<usize>), Error> {
-    let (first, declared) = match (declared_extents(input)?, image) {
-        (Some(extents), _) => match extents.split_first() {
-            Some((first, rest)) => (*first, rest.to_vec()),
-            None => (None, Vec::new()),
-        },
-        (None, Some(image)) => (None, vec![None; image.len()]),
-        (None, None) => {
-            return Err(input_error(
-                input,
-                "its shape is open; state it with --shape, such as --shape 3,32,32",
-            ));
-        }
-    };
-    let Some(image) = image else {
-        let sizes: Option<Vec<usize>> = declared.iter().copied().collect();
-        return match sizes {
-            Some(sizes) => Ok((first, sizes)),
-            None => Err(input_error(
-                input,
-                &format!(
-                    "its shape {} is open behind the batch; fix it with --shape, such as --shape 3,32,32",
-                    shown(first, &declared)
-                ),
-            )),
-        };
-    };
-    let fits = image.len() == declared.len()
-        && image
-            .iter()
-            .zip(&declared)
-            .all(|(size, declared)| declared.is_none_or(|declared| declared == *size));
-    if fits {
-        return Ok((first, image.to_vec()));
-    }
-    let problem = format!(
-        "its shape {} is not that of --shape, {image:?}",
-        shown(first, &declared)
-    );
-    Err(input_error(input, &problem))
-}
-
-fn shown(first: Option<usize>, rest: &[Option<usize>]) -> String {
-    let extents = std::iter::once(&first).chain(rest);
-    let extents: Vec<String> = extents
-        .map(|extent| extent.map_or("?".to_string(), |size| size.to_string()))
-        .collect();
-    format!("[{}]", extents.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::testing::Attribute::{Float, Int};
     use super::testing::{Model, float_tensor, int_tensor};
     use super::*;
+    use crate::onnx::proto::tensor_proto::{DataLocation, DataType};
+    use crate::onnx::proto::type_proto;
 
     fn negated(model: Model) -> Model {
         model.node("Neg", "x", "y", &[]).output("y")

@@ -1,0 +1,130 @@
+//! What a file states of shapes, which leaves some extents open.
+
+use super::super::proto::tensor_proto::DataType;
+use super::super::proto::tensor_shape_proto::{Dimension, dimension};
+use super::super::proto::{ValueInfoProto, type_proto};
+use super::model::Model;
+use super::node;
+use crate::error::Error;
+use crate::graph::{Dim, Shape};
+
+/// Refuses an output whose shape the file states otherwise than its nodes make it.
+pub(super) fn check_declared(model: &Model, output: &str, shape: &Shape) -> Result<(), Error> {
+    let declared = model.graph.output.iter().find(|info| info.name() == output);
+    let Some(extents) = declared.and_then(stated_extents) else {
+        return Ok(());
+    };
+    let agree = |(dim, extent): (&Dim, &Option<usize>)| match (dim, extent) {
+        (Dim::Size(size), Some(extent)) => size == extent,
+        _ => true,
+    };
+    if extents.len() == shape.rank() && shape.0.iter().zip(&extents).all(agree) {
+        return Ok(());
+    }
+    let declared = match extents.split_first() {
+        Some((first, rest)) => shown(*first, rest),
+        None => "[]".to_string(),
+    };
+    Err(Error::Onnx(format!(
+        "output {output:?} is declared as {declared}, but its nodes make it {shape}"
+    )))
+}
+
+pub(super) fn input_error(input: &ValueInfoProto, problem: &str) -> Error {
+    Error::Onnx(format!("input {:?}: {problem}", input.name()))
+}
+
+/// The extents that the file states, `None` each where it leaves one open, and `None` where it states no shape.
+pub(super) fn declared_extents(
+    input: &ValueInfoProto,
+) -> Result<Option<Vec<Option<usize>>>, Error> {
+    let Some(type_proto::Value::TensorType(tensor)) =
+        input.r#type.as_ref().and_then(|kind| kind.value.as_ref())
+    else {
+        return Err(input_error(input, "it is not a tensor"));
+    };
+    let kind = DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined);
+    if !matches!(
+        kind,
+        DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16
+    ) {
+        let problem = format!(
+            "it holds {}; only float inputs are supported, so give it a fixed value in the model",
+            kind.as_str_name()
+        );
+        return Err(input_error(input, &problem));
+    }
+    let Some(extents) = stated_extents(input) else {
+        return Ok(None);
+    };
+    for size in extents.iter().flatten() {
+        node::size_of(*size as i64).map_err(|problem| input_error(input, &problem))?;
+    }
+    Ok(Some(extents))
+}
+
+/// The extent of axis 0, where the file fixes it, and those behind it.
+pub(super) fn input_extents(
+    input: &ValueInfoProto,
+    image: Option<&[usize]>,
+) -> Result<(Option<usize>, Vec<usize>), Error> {
+    let (first, declared) = match (declared_extents(input)?, image) {
+        (Some(extents), _) => match extents.split_first() {
+            Some((first, rest)) => (*first, rest.to_vec()),
+            None => (None, Vec::new()),
+        },
+        (None, Some(image)) => (None, vec![None; image.len()]),
+        (None, None) => {
+            return Err(input_error(
+                input,
+                "its shape is open; state it with --shape, such as --shape 3,32,32",
+            ));
+        }
+    };
+    let Some(image) = image else {
+        let sizes: Option<Vec<usize>> = declared.iter().copied().collect();
+        return match sizes {
+            Some(sizes) => Ok((first, sizes)),
+            None => Err(input_error(
+                input,
+                &format!(
+                    "its shape {} is open behind the batch; fix it with --shape, such as --shape 3,32,32",
+                    shown(first, &declared)
+                ),
+            )),
+        };
+    };
+    let fits = image.len() == declared.len()
+        && image
+            .iter()
+            .zip(&declared)
+            .all(|(size, declared)| declared.is_none_or(|declared| declared == *size));
+    if fits {
+        return Ok((first, image.to_vec()));
+    }
+    let problem = format!(
+        "its shape {} is not that of --shape, {image:?}",
+        shown(first, &declared)
+    );
+    Err(input_error(input, &problem))
+}
+
+fn shown(first: Option<usize>, rest: &[Option<usize>]) -> String {
+    let extents = std::iter::once(&first).chain(rest);
+    let extents: Vec<String> = extents
+        .map(|extent| extent.map_or("?".to_string(), |size| size.to_string()))
+        .collect();
+    format!("[{}]", extents.join(", "))
+}
+
+/// The extents that a file states of a tensor, `None` each where it leaves one open.
+fn stated_extents(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    let extent = |dim: &Dimension| match &dim.value {
+        Some(dimension::Value::DimValue(size)) if *size > 0 => usize::try_from(*size).ok(),
+        _ => None,
+    };
+    Some(tensor.shape.as_ref()?.dim.iter().map(extent).collect())
+}
