@@ -59,8 +59,14 @@ impl Prepared {
         work: impl Fn(&mut dyn Session, &T) -> Result<()> + Sync,
     ) -> Result<()> {
         let next = AtomicUsize::new(0);
+        let n_workers = self.n_workers().min(items.len());
+        let threads_each = match n_workers == self.n_workers() {
+            true => 1,
+            // Fewer sessions than threads share all of them.
+            false => self.n_threads(),
+        };
         let work = || -> Result<()> {
-            let mut session = self.session();
+            let mut session = self.fork(threads_each);
             while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Err(error) = work(&mut *session, item) {
                     // The other threads find nothing more to do.
@@ -70,7 +76,7 @@ impl Prepared {
             }
             Ok(())
         };
-        match self.n_workers().min(items.len()) {
+        match n_workers {
             0 => Ok(()),
             1 => work(),
             n => std::thread::scope(|scope| {
@@ -93,8 +99,14 @@ impl Prepared {
 
     /// A session on the prepared model for the thread that asks, for steps of one's own making.
     pub fn session(&self) -> Box<dyn Session> {
+        self.fork(self.n_threads())
+    }
+
+    fn fork(&self, n_threads: usize) -> Box<dyn Session> {
         let session = self.0.session.lock();
-        session.unwrap_or_else(PoisonError::into_inner).fork()
+        session
+            .unwrap_or_else(PoisonError::into_inner)
+            .fork(n_threads)
     }
 
     /// Nothing where the model is of one of these kinds.

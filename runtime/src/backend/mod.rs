@@ -48,8 +48,8 @@ pub trait Session: Send {
     /// [`ErrorKind::Backend`] where the model has no such input or output.
     fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>>;
 
-    /// A session on the same prepared model, for another thread.
-    fn fork(&self) -> Box<dyn Session>;
+    /// A session on the same prepared model, for another thread. It may use `n_threads` for a run, where the engine lets each session have its own number.
+    fn fork(&self, n_threads: usize) -> Box<dyn Session>;
 }
 
 /// Which output of a run becomes which input of the next.
@@ -260,7 +260,7 @@ impl Backend {
         let _ = (model, n_threads);
         match self.engine {
             #[cfg(feature = "tract")]
-            Engine::Tract => tract::prepare(model),
+            Engine::Tract => tract::prepare(model, n_threads),
             #[cfg(feature = "ort")]
             Engine::Ort(provider) => ort::prepare(model, n_threads, self, provider),
             #[cfg(not(all(feature = "tract", feature = "ort")))]
@@ -464,7 +464,7 @@ pub(crate) mod tests {
         let model = Model::open(fixture("digits/classifier.onnx")).unwrap();
         for backend in available_backends() {
             let mut session = backend.prepare(&model, 1).unwrap();
-            let mut other = session.fork();
+            let mut other = session.fork(1);
             for n_images in [1, 3, 2, 1] {
                 // The upper half is 1 and the lower 0, so that the logits are ±1 by the classifier's weights.
                 let pixels: Vec<f32> = (0..n_images * 64)

@@ -148,7 +148,8 @@ impl Session for SharedSession {
         Ok(Box::new(runs.map_err(failed)?))
     }
 
-    fn fork(&self) -> Box<dyn Session> {
+    /// All sessions use the threads of the one that they share.
+    fn fork(&self, _n_threads: usize) -> Box<dyn Session> {
         Box::new(Self {
             session: Arc::clone(&self.session),
             inputs: self.inputs.clone(),

@@ -1,5 +1,7 @@
 //! The pure-Rust backend.
 
+mod pool;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,12 +17,13 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
+use pool::Pool;
 
 /// Plans the model for one image at a time where its batch is free, else for its fixed batch.
 ///
 /// tract picks its kernels by shape, so that the last bits of an image's result would depend on the batch that it is in. One image at a time
 /// rules that out, needs one plan, and was not slower than larger batches when it was measured.
-pub(super) fn prepare(model: &Model) -> Result<Box<dyn Session>> {
+pub(super) fn prepare(model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
     let (plan, inputs, outputs) = plan(model.bytes()?).map_err(|error| {
         Error::new(ErrorKind::Backend, "tract cannot run the model")
             .at_path(model.path())
@@ -35,14 +38,17 @@ pub(super) fn prepare(model: &Model) -> Result<Box<dyn Session>> {
         input_names: inputs.iter().map(|input| input.name.clone()).collect(),
         inputs,
         outputs,
+        pool: Pool::new(n_threads),
     });
     Ok(Box::new(TractSession {
         state: None,
         prepared,
+        n_threads,
     }))
 }
 
 struct Prepared {
+    pool: Pool,
     plan: Arc<TypedRunnableModel>,
     inputs: Vec<PlannedInput>,
     input_names: Vec<String>,
@@ -150,6 +156,7 @@ struct TractSession {
     /// Made on the first run.
     state: Option<TypedSimpleState>,
     prepared: Arc<Prepared>,
+    n_threads: usize,
 }
 
 impl Session for TractSession {
@@ -178,6 +185,7 @@ impl Session for TractSession {
             session: Self {
                 state: None,
                 prepared: Arc::clone(&self.prepared),
+                n_threads: self.n_threads,
             },
             input,
             output,
@@ -189,10 +197,11 @@ impl Session for TractSession {
         }))
     }
 
-    fn fork(&self) -> Box<dyn Session> {
+    fn fork(&self, n_threads: usize) -> Box<dyn Session> {
         Box::new(Self {
             state: None,
             prepared: Arc::clone(&self.prepared),
+            n_threads,
         })
     }
 }
@@ -315,7 +324,10 @@ impl TractSession {
             Some(state) => state,
             None => self.state.insert(self.prepared.plan.spawn()?),
         };
-        state.run(tensors)
+        match self.n_threads {
+            1 => state.run(tensors),
+            _ => self.prepared.pool.scope(|| state.run(tensors)),
+        }
     }
 }
 
