@@ -15,6 +15,7 @@ use crate::arch::Network;
 use crate::contract::{FORMAT_VERSION, Kind, Langevin, Purification};
 use crate::error::Error;
 use crate::file::write_whole_folder;
+use crate::potential::{Potential, Prior};
 use crate::tensor::{Tensor, Tensors};
 
 /// Name of the header within a checkpoint.
@@ -23,6 +24,17 @@ pub const HEADER_FILE: &str = "checkpoint.json";
 pub const WEIGHTS: &str = "weights";
 /// The group of their exponential moving average.
 pub const EMA: &str = "ema";
+/// The group of the weights of the prior that an energy was learned beside.
+pub const PRIOR: &str = "prior";
+
+/// An energy network that another one was learned beside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PriorHeader {
+    /// The network.
+    pub network: Network,
+    /// Its own temperature T_prior.
+    pub temperature: f64,
+}
 
 /// What a checkpoint says about itself; ARCHITECTURE.md states each key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +49,12 @@ pub struct Header {
     pub langevin: Option<Langevin>,
     /// Langevin dynamics as recommended for purification, of an energy.
     pub purification: Option<Purification>,
+    /// The prior that an energy was learned beside, where there is one; its weights are the group [`PRIOR`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorHeader>,
+    /// The generator that made the starts of an energy's chains, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Network>,
     /// Classes of a classifier.
     pub n_classes: Option<usize>,
     /// Number of updates of the weights so far.
@@ -60,6 +78,8 @@ impl Header {
             network,
             langevin: None,
             purification: None,
+            prior: None,
+            generator: None,
             update: 0,
             state: serde_json::Value::Null,
             config: serde_json::Value::Null,
@@ -90,6 +110,9 @@ impl Header {
             if let Some(tau) = langevin.tau {
                 check_positive("langevin.tau", tau)?;
             }
+        }
+        if let Some(prior) = &self.prior {
+            check_positive("prior.temperature", prior.temperature)?;
         }
         match &self.purification {
             Some(Purification {
@@ -218,6 +241,24 @@ pub fn read_best_weights(folder: &Path, header: &Header) -> Result<Tensors, Erro
     read_group(folder, header, group)
 }
 
+/// What an energy was learned with: its Gaussian term and its prior, where it has them.
+///
+/// # Errors
+/// As [`read_group`].
+pub fn read_potential(folder: &Path, header: &Header) -> Result<Potential, Error> {
+    let read = |prior: &PriorHeader| {
+        Ok(Prior {
+            network: prior.network.clone(),
+            weights: read_group(folder, header, PRIOR)?,
+            temperature: prior.temperature,
+        })
+    };
+    Ok(Potential {
+        prior: header.prior.as_ref().map(read).transpose()?,
+        tau: header.langevin.as_ref().and_then(|langevin| langevin.tau),
+    })
+}
+
 /// The checkpoint that a path means: itself, or the latest one of a run folder, `RUN/checkpoints/00001000`.
 ///
 /// # Errors
@@ -344,6 +385,31 @@ mod tests {
             weights
         );
         assert_eq!(header.network, Network::Sngan(Sngan::sngan32(4)));
+    }
+
+    #[test]
+    fn what_an_energy_was_learned_beside_is_read_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a");
+        let network = Network::Sngan(Sngan::sngan32(2));
+        let mut header = Header::new(network.clone());
+        header.langevin = Some(Langevin {
+            step_size: 0.01,
+            temperature: 1e-4,
+            steps: 10,
+            tau: Some(0.15),
+        });
+        header.prior = Some(PriorHeader {
+            network: network.clone(),
+            temperature: 1e-3,
+        });
+        let [own, prior] = [1, 2].map(|seed| network.initial_weights(seed).unwrap());
+        write(&folder, &header, &[(WEIGHTS, &own), (PRIOR, &prior)]).unwrap();
+        let header = read_header(&folder).unwrap();
+        let potential = read_potential(&folder, &header).unwrap();
+        assert_eq!(potential.tau, Some(0.15));
+        let read = potential.prior.unwrap();
+        assert_eq!((read.weights, read.temperature), (prior, 1e-3));
     }
 
     #[test]

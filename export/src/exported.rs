@@ -28,7 +28,8 @@ pub struct Settings {
     pub rewrites: Vec<Rewrite>,
     /// The types that the files work in.
     pub precision: Precision,
-    /// What a step of an energy descends; `None` as it was learned, with the Gaussian term of the checkpoint if it has one.
+    /// What a step of an energy descends; `None` as it was learned, with the Gaussian term of the checkpoint if it has one. What was learned beside a
+    /// prior needs it here, as [`read_potential`](crate::checkpoint::read_potential) gives it.
     pub potential: Option<Potential>,
     /// The L2 norm to which the drift of a step is shortened per image, if it is.
     pub clip: Option<f64>,
@@ -214,8 +215,10 @@ impl Graphs {
 pub(crate) fn potential(header: &Header, settings: &Settings) -> Result<Potential, Error> {
     let image = header.network.image();
     if header.network.kind() == Kind::Energy {
-        let learned = || Potential::learned(header);
-        let potential = settings.potential.clone().unwrap_or_else(learned);
+        let potential = match &settings.potential {
+            Some(potential) => potential.clone(),
+            None => learned_without_prior(header)?,
+        };
         potential.check(image)?;
         return match settings.clip {
             Some(clip) => check_scale("clip", clip, 1.0 / clip).map(|()| potential),
@@ -230,6 +233,15 @@ pub(crate) fn potential(header: &Header, settings: &Settings) -> Result<Potentia
                 .to_string(),
         }),
     }
+}
+
+fn learned_without_prior(header: &Header) -> Result<Potential, Error> {
+    if header.prior.is_some() {
+        let problem = "the energy was learned beside a prior; say what is descended".to_string();
+        return Err(Error::Potential { problem });
+    }
+    let tau = header.langevin.as_ref().and_then(|langevin| langevin.tau);
+    Ok(Potential { prior: None, tau })
 }
 
 /// What all files of a checkpoint say of themselves: the kind is left as the network's, and costs are not counted.

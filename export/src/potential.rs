@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use crate::arch::Network;
-use crate::checkpoint::Header;
 use crate::contract::{ImageShape, Kind};
 use crate::error::Error;
 use crate::graph::{Graph, Shape, Value};
@@ -40,12 +39,6 @@ pub struct Prior {
 }
 
 impl Potential {
-    /// What a checkpoint was learned with: its Gaussian term, if it has one. A prior is not part of a checkpoint.
-    pub fn learned(header: &Header) -> Potential {
-        let tau = header.langevin.as_ref().and_then(|langevin| langevin.tau);
-        Potential { prior: None, tau }
-    }
-
     /// Is the energy network all there is?
     pub fn is_plain(&self) -> bool {
         self.prior.is_none() && self.tau.is_none()

@@ -7,7 +7,7 @@ use ebm_export::onnx::{Batch, Opset};
 use ebm_export::pipeline::gradient_graph;
 use ebm_export::rewrite::Rewrite;
 use ebm_runtime::{Backend, Input, Model, Output, Session, noise};
-use ebm_trainer::config::{Dynamics, Off, Setting};
+use ebm_trainer::config::{Dynamics, Setting};
 use ebm_trainer::langevin;
 use ebm_trainer::network::{Program, from_host, to_device};
 use tch::{Device, Kind, Tensor};
@@ -187,7 +187,7 @@ fn trainer_chains(network: &Network, x: &ebm_export::Tensor) -> Vec<f64> {
         steps: N_STEPS as usize,
         step_size: f64::from(STEP_SIZE),
         temperature: f64::from(TEMPERATURE),
-        clip: Setting::Off(Off::Off),
+        clip: Setting::OFF,
     };
     let mut state = from_host(x, Kind::Double, Device::Cpu);
     for step in 0..N_STEPS {

@@ -1,11 +1,12 @@
 //! Adam (Kingma and Ba 2015) with a state that can be saved.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ebm_export::tensor::Tensors;
 use tch::{Device, Kind};
 
 use crate::config::AdamConfig;
 use crate::network::{Weights, to_device, to_host};
+use crate::optimizer::{restore_named, zeros};
 
 /// Adam over named weights.
 #[derive(Debug)]
@@ -19,26 +20,20 @@ pub struct Adam {
 impl Adam {
     /// No steps done.
     pub fn new(config: AdamConfig, weights: &Weights) -> Adam {
-        let zeros = || {
-            weights
-                .iter()
-                .map(|(name, weight)| (name.clone(), weight.zeros_like().set_requires_grad(false)))
-                .collect()
-        };
         Adam {
             config,
             steps: 0,
-            means: zeros(),
-            squares: zeros(),
+            means: zeros(weights),
+            squares: zeros(weights),
         }
     }
 
-    /// Moves each weight by its gradient.
+    /// Moves each weight that it knows by its gradient.
     ///
     /// `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `w ← w − rate · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)`.
     ///
     /// # Errors
-    /// A gradient is missing or of another shape.
+    /// A weight or gradient is missing or of another shape.
     pub fn step(
         &mut self,
         weights: &mut Weights,
@@ -54,10 +49,10 @@ impl Adam {
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let [rest1, rest2] = [1.0 - beta1.powi(steps), 1.0 - beta2.powi(steps)];
         tch::no_grad(|| {
-            for (name, weight) in weights {
+            for (name, mean) in &mut self.means {
                 let missing = || format!("weight {name:?} is unknown to the optimiser");
                 let gradient = gradients.get(name).with_context(missing)?;
-                let mean = self.means.get_mut(name).with_context(missing)?;
+                let weight = weights.get_mut(name).with_context(missing)?;
                 let square = self.squares.get_mut(name).with_context(missing)?;
                 let _ = mean.f_lerp_(gradient, 1.0 - beta1)?;
                 let _ = square.f_mul_scalar_(beta2)?;
@@ -95,19 +90,8 @@ impl Adam {
     pub fn restore(&mut self, steps: u64, state: &Tensors, device: Device) -> Result<()> {
         let state = to_device(state, Kind::Float, device);
         self.steps = steps;
-        for (prefix, tensors) in [("mean.", &mut self.means), ("square.", &mut self.squares)] {
-            for (name, tensor) in tensors {
-                let saved = state
-                    .get(&format!("{prefix}{name}"))
-                    .with_context(|| format!("the saved optimiser knows no weight {name:?}"))?;
-                ensure!(
-                    saved.size() == tensor.size(),
-                    "the saved optimiser has another shape of weight {name:?}"
-                );
-                *tensor = saved.shallow_clone();
-            }
-        }
-        Ok(())
+        restore_named(&mut self.means, &state, "mean.")?;
+        restore_named(&mut self.squares, &state, "square.")
     }
 
     /// Steps done.

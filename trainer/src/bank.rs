@@ -1,122 +1,99 @@
-//! Where chains start, and the bank in which persistent chains live on.
+//! The bank in which chains live on between updates.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{Chains, Start};
-use crate::randomness::{Purpose, index, permutation, seed_torch};
+use crate::chains::Chains;
+use crate::randomness::{Purpose, derive, index, permutation, seed_torch};
+use crate::start::Source;
 
-/// Draws `n` fresh starts of chains, f32 `[n, C, H, W]`, from libtorch's generator, which the caller has seeded.
-pub trait FreshStarts {
-    /// The draw.
-    fn draw(&self, n: usize) -> Tensor;
-}
-
-/// Uniform noise in `[-1, 1]`.
-#[derive(Debug)]
-pub struct UniformNoise {
-    /// C, H, W.
-    pub shape: [i64; 3],
-}
-
-impl FreshStarts for UniformNoise {
-    fn draw(&self, n: usize) -> Tensor {
-        let [channels, height, width] = self.shape;
-        Tensor::rand(
-            [n as i64, channels, height, width],
-            (Kind::Float, Device::Cpu),
-        ) * 2.0
-            - 1.0
-    }
+/// When a chain that is drawn is restarted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Restart {
+    /// The chance of it.
+    pub chance: f64,
+    /// It is restarted in any case after more than so many updates.
+    pub max_updates: Option<u64>,
 }
 
 /// The chains of one update.
 #[derive(Debug)]
 pub struct Drawn {
-    /// Their places in the bank, int64 `[n]`; none where chains do not persist.
-    places: Option<Tensor>,
-    /// Their states, `[n, C, H, W]`.
-    pub states: Tensor,
+    /// Their places in the bank, int64 `[n]`.
+    pub places: Tensor,
+    /// Themselves.
+    pub chains: Chains,
 }
 
 /// Chains between updates.
 #[derive(Debug)]
 pub struct Bank {
-    seed: u64,
-    rejuvenation: f64,
-    /// f32 `[bank, C, H, W]`; none where every chain starts afresh.
-    states: Option<Tensor>,
+    chains: Chains,
 }
 
 impl Bank {
     /// A bank at the start of a run.
-    pub fn new(config: &Chains, seed: u64, fresh: &dyn FreshStarts, device: Device) -> Bank {
-        let states =
-            matches!(config.start, Start::DataPersistent | Start::NoisePersistent).then(|| {
-                seed_torch(seed, 0, Purpose::BankStart);
-                fresh.draw(config.bank).to_device(device)
-            });
-        Bank {
-            seed,
-            rejuvenation: config.rejuvenation,
-            states,
-        }
+    pub fn new(chains: Chains) -> Bank {
+        Bank { chains }
     }
 
-    /// Draws the chains of an update: different ones of the bank, each restarted with the configured chance.
-    pub fn draw(&self, update: u64, n: usize, fresh: &dyn FreshStarts, device: Device) -> Drawn {
-        seed_torch(self.seed, update, Purpose::Chains);
-        let Some(states) = &self.states else {
-            return Drawn {
-                places: None,
-                states: fresh.draw(n).to_device(device),
-            };
-        };
-        let bank = states.size()[0] as usize;
-        let order = permutation(
-            bank,
-            crate::randomness::derive(self.seed, update, Purpose::Chains),
-        );
-        let places = index(&order[..n]).to_device(device);
-        let stored = states.index_select(0, &places);
-        let restarted = Tensor::rand([n as i64, 1, 1, 1], (Kind::Float, Device::Cpu))
-            .lt(self.rejuvenation)
-            .to_device(device);
-        let states = fresh
-            .draw(n)
-            .to_device(device)
-            .where_self(&restarted, &stored);
-        Drawn {
-            places: Some(places),
-            states,
-        }
-    }
-
-    /// Puts the ends of drawn chains back in their places.
-    pub fn store(&mut self, drawn: &Drawn, ends: &Tensor) {
-        if let (Some(states), Some(places)) = (&mut self.states, &drawn.places) {
-            let _ = states.index_copy_(0, places, ends);
-        }
-    }
-
-    /// All states, where chains persist.
-    pub fn states(&self) -> Option<&Tensor> {
-        self.states.as_ref()
-    }
-
-    /// Goes on with saved states.
+    /// Draws `n` different chains of an update, of which some are restarted.
     ///
     /// # Errors
-    /// They have another shape than the configured bank.
-    pub fn restore(&mut self, saved: Tensor) -> Result<()> {
-        let expected = self.states.as_ref().map(Tensor::size);
-        ensure!(
-            expected.as_deref() == Some(&saved.size()),
-            "the saved bank has shape {:?}, expected {expected:?}",
-            saved.size()
-        );
-        self.states = Some(saved);
-        Ok(())
+    /// libtorch fails.
+    pub fn draw(
+        &self,
+        (seed, update): (u64, u64),
+        n: usize,
+        restart: Restart,
+        source: &Source<'_>,
+    ) -> Result<Drawn> {
+        let device = self.chains.states().device();
+        let order = permutation(self.chains.len(), derive(seed, update, Purpose::Chains));
+        let places = index(&order[..n]).to_device(device);
+        let stored = self.chains.select(&places)?;
+        seed_torch(seed, update, Purpose::Chains);
+        let chance = Tensor::f_rand([n as i64], (Kind::Float, Device::Cpu))?;
+        let mut restarted = chance.f_lt(restart.chance)?.to_device(device);
+        if let Some(most) = restart.max_updates {
+            restarted = restarted.f_logical_or(&stored.updates().f_gt(most as f64)?)?;
+        }
+        let fresh = source.draw(n, device)?;
+        Ok(Drawn {
+            chains: stored.replaced_where(&restarted, &fresh)?,
+            places,
+        })
+    }
+
+    /// Puts chains at places, int64 `[n]`.
+    ///
+    /// # Errors
+    /// They are of another kind than the bank's.
+    pub fn put(&mut self, places: &Tensor, chains: &Chains) -> Result<()> {
+        self.chains.put(places, chains)
+    }
+
+    /// The first `n` states, `[n, C, H, W]`.
+    pub fn first_states(&self, n: usize) -> Tensor {
+        let n = n.min(self.chains.len()) as i64;
+        self.chains.states().narrow(0, 0, n)
+    }
+
+    /// The group of a checkpoint.
+    ///
+    /// # Errors
+    /// libtorch cannot copy.
+    pub fn save(&self) -> Result<Tensors> {
+        self.chains.save()
+    }
+
+    /// Goes on with a saved group.
+    ///
+    /// # Errors
+    /// Its chains are others than the configured ones.
+    pub fn restore(&mut self, saved: &Tensors, device: Device) -> Result<()> {
+        self.chains.restore(saved, device)
     }
 }
 
@@ -124,54 +101,65 @@ impl Bank {
 mod tests {
     use super::*;
 
-    struct Zeros;
+    const FRESH: Source<'_> = Source::Noise([1, 1, 1]);
+    const NEVER: Restart = Restart {
+        chance: 0.0,
+        max_updates: None,
+    };
 
-    impl FreshStarts for Zeros {
-        fn draw(&self, n: usize) -> Tensor {
-            Tensor::zeros([n as i64, 1, 1, 1], (Kind::Float, Device::Cpu))
+    /// Ten chains at the states 10 to 19, which no fresh one can have.
+    fn bank() -> Bank {
+        let states = Tensor::arange(10, (Kind::Float, Device::Cpu)).view([10, 1, 1, 1]) + 10.0;
+        Bank::new(Chains::begin(states, None))
+    }
+
+    fn states(drawn: &Drawn) -> Vec<f32> {
+        Vec::try_from(drawn.chains.states().view([-1])).unwrap()
+    }
+
+    fn n_restarted(drawn: &Drawn) -> usize {
+        states(drawn).iter().filter(|&&state| state < 2.0).count()
+    }
+
+    #[test]
+    fn each_chain_is_drawn_once_and_found_again_where_it_was() {
+        let mut bank = bank();
+        let drawn = bank.draw((1, 0), 10, NEVER, &FRESH).unwrap();
+        let ends = drawn.chains.states() + 100.0;
+        bank.put(&drawn.places, &drawn.chains.moved(&ends)).unwrap();
+        let again = bank.draw((1, 1), 10, NEVER, &FRESH).unwrap();
+        let mut found = states(&again);
+        found.sort_by(f32::total_cmp);
+        assert_eq!(
+            found,
+            (110..120).map(|state| state as f32).collect::<Vec<_>>()
+        );
+        assert_eq!(again.chains.updates().min().double_value(&[]), 1.0);
+    }
+
+    #[test]
+    fn chains_restart_by_chance() {
+        let restart = |chance| Restart { chance, ..NEVER };
+        for (chance, wanted) in [(0.0, 0..1), (0.5, 2..9), (1.0, 10..11)] {
+            let drawn = bank().draw((1, 0), 10, restart(chance), &FRESH).unwrap();
+            assert!(wanted.contains(&n_restarted(&drawn)), "{chance}");
         }
     }
 
-    fn bank(rejuvenation: f64) -> Bank {
-        let config = Chains {
-            start: Start::DataPersistent,
-            bank: 10,
-            rejuvenation,
+    #[test]
+    fn chains_restart_after_more_than_so_many_updates() {
+        let restart = Restart {
+            max_updates: Some(2),
+            ..NEVER
         };
-        Bank::new(&config, 1, &Zeros, Device::Cpu)
-    }
-
-    #[test]
-    fn stored_chains_are_found_again_and_each_is_drawn_once() {
-        let mut bank = bank(0.0);
-        let drawn = bank.draw(0, 10, &Zeros, Device::Cpu);
-        bank.store(
-            &drawn,
-            &Tensor::arange(10, (Kind::Float, Device::Cpu)).view([10, 1, 1, 1]),
-        );
-        let mut values =
-            Vec::<f32>::try_from(bank.draw(1, 10, &Zeros, Device::Cpu).states.view([-1])).unwrap();
-        values.sort_by(f32::total_cmp);
-        assert_eq!(
-            values,
-            (0..10).map(|value| value as f32).collect::<Vec<_>>()
-        );
-    }
-
-    #[test]
-    fn with_certain_rejuvenation_every_chain_restarts() {
-        let mut bank = bank(1.0);
-        let drawn = bank.draw(0, 10, &Zeros, Device::Cpu);
-        bank.store(
-            &drawn,
-            &Tensor::ones([10, 1, 1, 1], (Kind::Float, Device::Cpu)),
-        );
-        assert_eq!(
-            bank.draw(1, 10, &Zeros, Device::Cpu)
-                .states
-                .sum(Kind::Float)
-                .double_value(&[]),
-            0.0
-        );
+        let mut bank = bank();
+        for (update, wanted) in [(0, 0), (1, 0), (2, 0), (3, 10), (4, 0)] {
+            let drawn = bank.draw((1, update), 10, restart, &FRESH).unwrap();
+            let fresh = drawn.chains.updates().eq(0.0).sum(Kind::Int64);
+            let wanted_fresh = if update == 0 { 10 } else { wanted };
+            assert_eq!(fresh.int64_value(&[]), wanted_fresh, "update {update}");
+            let ends = drawn.chains.states().copy();
+            bank.put(&drawn.places, &drawn.chains.moved(&ends)).unwrap();
+        }
     }
 }

@@ -1,30 +1,36 @@
-//! Learning of a classifier, itself a graph: Adam on the cross-entropy.
+//! Learning of a classifier, itself a graph, by its cross-entropy. Batch norms take the statistics of each batch.
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::checkpoint::{Header, WEIGHTS};
+use ebm_export::checkpoint::{EMA, Header, WEIGHTS};
 use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::adam::Adam;
 use crate::config::{ClassifierConfig, Output};
 use crate::data::{Dataset, Images, Order, augment};
-use crate::gradients::{detached, of_loss, sum};
+use crate::gradients::{of_loss, sum};
 use crate::interval::Accuracy;
-use crate::learner::{OPTIMIZER, trainable, with_noise};
-use crate::network::{Network, Program, Weights, to_host};
+use crate::learned::{Groups, Learned};
+use crate::network::{Network, Norms, Program, Statistics, Weights};
 use crate::parallel::{Shared, Team};
 use crate::randomness::{Purpose, seed_torch};
 use crate::record::Measured;
-use crate::schedule::value_at;
 use crate::session::{Learning, Machine};
+use crate::start::with_noise;
 
 /// Images per evaluation.
 const BATCH: i64 = 500;
+
+const GROUPS: Groups = Groups {
+    weights: WEIGHTS,
+    average: EMA,
+    optimizer: "optimizer",
+};
 
 /// What one batch says.
 struct Step {
     loss: f64,
     gradients: Weights,
+    statistics: Statistics,
     /// Per image.
     right: Vec<bool>,
 }
@@ -37,9 +43,9 @@ pub struct ClassifierLearner {
     team: Team,
     dataset: Dataset,
     order: Order,
+    /// Batch norms take the statistics of the batch.
     program: Program,
-    weights: Weights,
-    adam: Adam,
+    learned: Learned,
     update: u64,
 }
 
@@ -60,17 +66,21 @@ impl ClassifierLearner {
             dataset.n_classes,
             config.network.n_classes().unwrap_or_default()
         );
-        let weights = trainable(&config.network.initial_weights(config.seed)?, device);
+        let graph = config.network.graph()?;
         Ok(ClassifierLearner {
             order: Order::new(config.seed, dataset.train.len()),
-            program: Program::new(&config.network.graph()?, Kind::Float, device),
-            adam: Adam::new(config.learning.adam, &weights),
+            program: Program::with_norms(&graph, Kind::Float, device, Norms::OfTheBatch),
+            learned: Learned::new(
+                &config.network,
+                config.learning.recipe(),
+                config.seed,
+                device,
+            )?,
             update: 0,
             config,
             device,
             team,
             dataset,
-            weights,
         })
     }
 
@@ -81,13 +91,9 @@ impl ClassifierLearner {
     pub fn restore(
         &mut self,
         header: &Header,
-        group: impl Fn(&str) -> Result<Tensors>,
+        group: &dyn Fn(&str) -> Result<Tensors>,
     ) -> Result<()> {
-        let weights = group(WEIGHTS)?;
-        ebm_export::pipeline::check_weights(&self.config.network.graph()?, &weights)?;
-        self.weights = trainable(&weights, self.device);
-        self.adam
-            .restore(header.update, &group(OPTIMIZER)?, self.device)?;
+        self.learned.restore(GROUPS, header.update, group)?;
         self.update = header.update;
         Ok(())
     }
@@ -95,13 +101,18 @@ impl ClassifierLearner {
     /// Loss, its gradient and right answers of a batch.
     fn differentiate(&self, images: &Tensor, labels: &Tensor) -> Result<Step> {
         let scale = 1.0 / images.size()[0] as f64;
-        let parts = self.team.split_with(images, labels)?;
-        let (program, weights) = (Shared::new(&self.program), Shared::new(&self.weights));
+        let parts = match self.program.mixes_images() {
+            true => vec![(images.shallow_clone(), labels.shallow_clone())],
+            false => self.team.split_with(images, labels)?,
+        };
+        let (program, weights) = (
+            Shared::new(&self.program),
+            Shared::new(self.learned.weights()),
+        );
         let parts = self.team.map(parts, |(images, labels): (Tensor, Tensor)| {
-            let logits = program
-                .get()
-                .bind(weights.get())?
-                .output("logits", &images)?;
+            let network = program.get().bind(weights.get())?;
+            let evaluation = network.evaluate_batch(&images)?;
+            let logits = evaluation.outputs.first().context("no logits came out")?;
             let loss = logits.f_cross_entropy_loss(
                 &labels,
                 None::<&Tensor>,
@@ -112,7 +123,8 @@ impl ClassifierLearner {
             Ok(Step {
                 loss: loss.double_value(&[]),
                 gradients: of_loss(&loss, weights.get())?,
-                right: is_right(&logits, &labels)?,
+                right: is_right(logits, &labels)?,
+                statistics: evaluation.statistics,
             })
         })?;
         let loss = parts.iter().map(|part| part.loss).sum();
@@ -120,10 +132,15 @@ impl ClassifierLearner {
             .iter()
             .flat_map(|part| part.right.iter().copied())
             .collect();
+        let (gradients, mut statistics): (Vec<Weights>, Vec<Statistics>) = parts
+            .into_iter()
+            .map(|part| (part.gradients, part.statistics))
+            .unzip();
         Ok(Step {
             loss,
             right,
-            gradients: sum(parts.into_iter().map(|part| part.gradients))?,
+            gradients: sum(gradients)?,
+            statistics: statistics.pop().unwrap_or_default(),
         })
     }
 
@@ -132,8 +149,9 @@ impl ClassifierLearner {
     /// # Errors
     /// libtorch fails.
     pub fn test_accuracy(&self) -> Result<Accuracy> {
-        let weights = detached(&self.weights);
-        accuracy(&self.program.bind(&weights)?, &self.dataset.test)
+        let graph = self.config.network.graph()?;
+        let program = Program::new(&graph, Kind::Float, self.device);
+        accuracy(&program.bind(&self.learned.best())?, &self.dataset.test)
     }
 }
 
@@ -176,6 +194,7 @@ impl Learning for ClassifierLearner {
         let Step {
             loss: value,
             gradients,
+            statistics,
             right,
         } = self.differentiate(&images, &labels)?;
         ensure!(
@@ -183,9 +202,7 @@ impl Learning for ClassifierLearner {
             "update {}: the loss is {value}: lower learning.learning_rate",
             update + 1
         );
-        let learning_rate = self.learning_rate(self.update);
-        self.adam
-            .step(&mut self.weights, &gradients, learning_rate)?;
+        self.learned.step(gradients, &statistics, self.update)?;
         self.update += 1;
         Ok(vec![
             ("loss", value),
@@ -202,7 +219,7 @@ impl Learning for ClassifierLearner {
     }
 
     fn learning_rate(&self, update: u64) -> f64 {
-        value_at(&self.config.learning.learning_rate, update)
+        self.learned.learning_rate(update)
     }
 
     fn output(&self) -> Output {
@@ -217,10 +234,7 @@ impl Learning for ClassifierLearner {
     }
 
     fn groups(&self) -> Result<Vec<(&'static str, Tensors)>> {
-        Ok(vec![
-            (WEIGHTS, to_host(&self.weights)?),
-            (OPTIMIZER, self.adam.state()?),
-        ])
+        self.learned.save(GROUPS)
     }
 
     fn sheet(&self) -> Result<Option<Vec<u8>>> {

@@ -21,9 +21,12 @@ pub enum Command {
     /// Learn an energy network.
     #[command(after_help = "Examples:\n  \
         trainer fit digits-midrun\n  \
-        trainer fit mnist-midrun --data ~/mnist -o runs/mnist --set learning.updates=2000\n  \
+        trainer fit digits-shortrun -o runs/shortrun\n  \
+        trainer fit digits-prior --generator runs/shortrun -o runs/prior\n  \
+        trainer fit digits-longrun --generator runs/shortrun --prior runs/prior\n  \
+        trainer fit mnist-midrun --data ~/mnist --generator runs/mnist-shortrun --set learning.updates=2000\n  \
         trainer fit my.toml --preset cifar10-midrun-data --data ~/cifar-10-batches-bin --device cuda")]
-    Fit(LearnArgs),
+    Fit(FitArgs),
     /// Learn a classifier.
     #[command(after_help = "Examples:\n  \
         trainer classifier digits-classifier -o runs/classifier\n  \
@@ -55,6 +58,20 @@ pub struct MachineArgs {
     /// Threads [default: one per core]; results do not depend on their number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+/// A new run of an energy network.
+#[derive(Debug, Args)]
+pub struct FitArgs {
+    /// What every new run takes.
+    #[command(flatten)]
+    pub learn: LearnArgs,
+    /// The run that learned the fixed generator, or a generator's checkpoint; sets generator.checkpoint.
+    #[arg(long, value_name = "RUN")]
+    pub generator: Option<PathBuf>,
+    /// The run that learned the prior; sets prior.checkpoint.
+    #[arg(long, value_name = "RUN")]
+    pub prior: Option<PathBuf>,
 }
 
 /// A new run.

@@ -5,14 +5,17 @@ use tch::{Kind, Tensor};
 
 use crate::network::Weights;
 
-/// The gradient of a scalar loss with respect to each weight.
+/// The gradient of a scalar loss with respect to each weight that autograd follows.
 ///
 /// # Errors
 /// The loss does not depend on a weight.
 pub fn of_loss(loss: &Tensor, weights: &Weights) -> Result<Weights> {
-    let leaves: Vec<&Tensor> = weights.values().collect();
+    let (names, leaves): (Vec<&String>, Vec<&Tensor>) = weights
+        .iter()
+        .filter(|(_, weight)| weight.requires_grad())
+        .unzip();
     let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
-    Ok(weights.keys().cloned().zip(gradients).collect())
+    Ok(names.into_iter().cloned().zip(gradients).collect())
 }
 
 /// Adds up gradients with respect to the same weights.

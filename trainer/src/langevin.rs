@@ -1,4 +1,4 @@
-//! Langevin dynamics: chains of `x ← x − (ε²/2T)·∇E(x) + ε·z`, without autograd.
+//! Langevin dynamics: chains of `x ← x − (ε²/2T)·g(x) + ε·z`, without autograd; g is `T·∇U`, which is ∇E where the energy is all there is.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -25,7 +25,7 @@ impl From<Purification> for Dynamics {
             steps,
             step_size,
             temperature,
-            clip: Setting::Off(crate::config::Off::Off),
+            clip: Setting::OFF,
         }
     }
 }
@@ -127,13 +127,12 @@ pub fn purify(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Off;
 
     const DYNAMICS: Dynamics = Dynamics {
         steps: 1,
         step_size: 0.2,
         temperature: 0.5,
-        clip: Setting::Off(Off::Off),
+        clip: Setting::OFF,
     };
 
     /// ε = 0.2, T = 0.5: ε²/(2T) = 0.04, so that x − 0.04·g + 0.2·z = 1 − 0.4 + 0.1.

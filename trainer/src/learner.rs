@@ -1,38 +1,48 @@
 //! Maximum-likelihood learning of an energy network.
 //!
 //! Each update compares data with the ends of Langevin chains and follows
-//! `∇_θ [ mean E(x⁺ + σz) − mean E(x⁻) ] / T`: energy falls where data are and rises where chains end.
+//! `∇_θ [ mean E(x⁺ + σz) − mean E(x⁻) ] / T`: energy falls where data are and rises where chains end. What else the chains descend,
+//! a prior or a Gaussian term, does not depend on θ. A generator that is learned follows `∇ mean ‖x⁻ − G(z)‖²` in the same update.
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::checkpoint::{EMA, Header, WEIGHTS};
+use ebm_export::checkpoint::{EMA, Header, PRIOR, PriorHeader, WEIGHTS};
 use ebm_export::contract;
-use ebm_export::pipeline::gradient_graph;
+use ebm_export::potential::{Potential, Prior};
 use ebm_export::rewrite::{self, Rewrite};
 use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::adam::Adam;
-use crate::bank::{Bank, FreshStarts, UniformNoise};
-use crate::config::{DataConfig, EnergyConfig, Output, Start};
-use crate::data::{Dataset, Images, Order, augment};
-use crate::ema;
-use crate::gradients::{clip, detached, of_loss, sum};
+use crate::bank::{Bank, Restart};
+use crate::borrowed::Borrowed;
+use crate::burn_in::BurnIn;
+use crate::chains::Chains;
+use crate::config::{BurnInConfig, EnergyConfig, GeneratorConfig, Output};
+use crate::data::{Dataset, Order, augment};
+use crate::descent::Descent;
+use crate::generator::Generator;
+use crate::gradients::{of_loss, sum};
 use crate::langevin::{self, ChainEnds};
-use crate::network::{Program, Weights, from_host, tensor_to_host, to_device, to_host};
+use crate::learned::{Groups, Learned};
+use crate::network::{Program, Statistics, Weights};
 use crate::parallel::{Shared, Team};
 use crate::randomness::{Purpose, seed_torch};
 use crate::record::Measured;
 use crate::report;
-use crate::schedule::value_at;
 use crate::session::{Learning, Machine};
+use crate::start::{Source, with_noise};
 
-/// The group of Adam's moments.
-pub const OPTIMIZER: &str = "optimizer";
-/// The group of the persistent chains, a single tensor `states`.
+/// Groups of the energy network.
+const GROUPS: Groups = Groups {
+    weights: WEIGHTS,
+    average: EMA,
+    optimizer: "optimizer",
+};
+/// The group of the persistent chains.
 pub const BANK: &str = "bank";
-const STATES: &str = "states";
+/// The group of the chains that burn in.
+pub const BURN_IN: &str = "burn_in";
 
-/// Images in each half of a sample sheet.
+/// Images in each block of a sample sheet.
 const N_SAMPLES: usize = 64;
 
 /// An energy network while it learns.
@@ -44,60 +54,87 @@ pub struct Learner {
     dataset: Dataset,
     order: Order,
     energy: Program,
-    gradient: Program,
-    weights: Weights,
-    average: Option<Weights>,
-    adam: Adam,
-    bank: Bank,
+    descent: Descent,
+    learned: Learned,
+    prior: Option<Prior>,
+    generator: Option<Generator>,
+    bank: Option<Bank>,
+    burn_in: Option<BurnIn>,
     update: u64,
     last_ends: Option<Tensor>,
+}
+
+/// The chains of an update where they ended.
+struct Negatives {
+    chains: Chains,
+    gradient_strength: f64,
 }
 
 impl Learner {
     /// A network before its first update.
     ///
     /// # Errors
-    /// The network makes no sense.
-    pub fn new(config: EnergyConfig, dataset: Dataset, machine: Machine) -> Result<Learner> {
+    /// A network makes no sense, or what is borrowed does not suit it.
+    pub fn new(
+        config: EnergyConfig,
+        dataset: Dataset,
+        borrowed: Borrowed,
+        machine: Machine,
+    ) -> Result<Learner> {
         let Machine { device, team } = machine;
-        let weights = config.network.initial_weights(config.seed)?;
-        let weights = trainable(&weights, device);
         let graph = config.network.graph()?;
-        let energy = Program::new(
-            &rewrite::apply(&graph, &Rewrite::COMMON)?,
-            Kind::Float,
-            device,
-        );
-        let gradient = Program::new(
-            &gradient_graph(&graph, &Rewrite::COMMON)?,
-            Kind::Float,
-            device,
-        );
-        let bank = Bank::new(
-            &config.chains,
-            config.seed,
-            fresh_starts(&config, &dataset.train).as_ref(),
-            device,
-        );
-        Ok(Learner {
+        let energy = rewrite::apply(&graph, &Rewrite::COMMON)?;
+        let prior = borrowed.prior(&config);
+        let potential = Potential {
+            prior: prior.clone(),
+            tau: config.langevin.tau.value(),
+        };
+        let generator = config.generator.as_ref().map(|generator| {
+            let fixed = borrowed.generator.as_ref();
+            Generator::new(generator, fixed, config.seed, device)
+        });
+        let mut learner = Learner {
             order: Order::new(config.seed, dataset.train.len()),
-            average: config
-                .learning
-                .ema_decay
-                .value()
-                .map(|_| ema::copied(&weights)),
-            adam: Adam::new(config.learning.adam, &weights),
+            energy: Program::new(&energy, Kind::Float, device),
+            descent: Descent::new(&config.network, &potential, device)?,
+            learned: Learned::new(
+                &config.network,
+                config.learning.recipe(),
+                config.seed,
+                device,
+            )?,
+            generator: generator.transpose()?,
+            bank: None,
+            burn_in: None,
             update: 0,
             last_ends: None,
             config,
             device,
             team,
             dataset,
-            energy,
-            gradient,
-            weights,
-            bank,
-        })
+            prior,
+        };
+        learner.begin_chains()?;
+        Ok(learner)
+    }
+
+    /// Fills the banks.
+    fn begin_chains(&mut self) -> Result<()> {
+        let Learner { config, device, .. } = self;
+        let source = Source::new(config, &self.dataset.train, self.generator.as_ref());
+        let draw = |n, purpose| {
+            seed_torch(config.seed, 0, purpose);
+            source.draw_in_batches(n, config.learning.batch, *device)
+        };
+        if config.chains.start.persists() {
+            let chains = draw(config.chains.bank, Purpose::BankStart)?;
+            self.bank = Some(Bank::new(chains));
+        }
+        if let Some(burn_in) = &config.burn_in {
+            let chains = draw(burn_in.bank, Purpose::BurnInStart)?;
+            self.burn_in = Some(BurnIn::new(chains));
+        }
+        Ok(())
     }
 
     /// Goes on from a checkpoint; `group` reads one of its groups.
@@ -107,27 +144,17 @@ impl Learner {
     pub fn restore(
         &mut self,
         header: &Header,
-        group: impl Fn(&str) -> Result<Tensors>,
+        group: &dyn Fn(&str) -> Result<Tensors>,
     ) -> Result<()> {
-        let graph = self.config.network.graph()?;
-        let read_weights = |name| -> Result<Tensors> {
-            let weights = group(name)?;
-            ebm_export::pipeline::check_weights(&graph, &weights)?;
-            Ok(weights)
-        };
-        self.weights = trainable(&read_weights(WEIGHTS)?, self.device);
-        if self.average.is_some() {
-            self.average = Some(to_device(&read_weights(EMA)?, Kind::Float, self.device));
+        self.learned.restore(GROUPS, header.update, group)?;
+        if let Some(generator) = &mut self.generator {
+            generator.restore(header.update, group)?;
         }
-        self.adam
-            .restore(header.update, &group(OPTIMIZER)?, self.device)?;
-        if self.bank.states().is_some() {
-            let saved = group(BANK)?;
-            let states = saved
-                .get(STATES)
-                .with_context(|| format!("the saved bank has no tensor {STATES:?}"))?;
-            self.bank
-                .restore(from_host(states, Kind::Float, self.device))?;
+        if let Some(bank) = &mut self.bank {
+            bank.restore(&group(BANK)?, self.device)?;
+        }
+        if let Some(burn_in) = &mut self.burn_in {
+            burn_in.restore(&group(BURN_IN)?, self.device)?;
         }
         self.update = header.update;
         Ok(())
@@ -144,28 +171,84 @@ impl Learner {
         with_noise(images, self.config.learning.data_noise).to_device(self.device)
     }
 
-    /// Ends of this update's chains.
-    fn negatives(&mut self) -> Result<ChainEnds> {
-        let fresh = fresh_starts(&self.config, &self.dataset.train);
-        let drawn = self.bank.draw(
-            self.update,
-            self.config.learning.batch,
-            fresh.as_ref(),
-            self.device,
-        );
-        let weights = detached(&self.weights);
-        let network = self.gradient.bind(&weights)?;
-        seed_torch(self.config.seed, self.update, Purpose::Langevin);
-        let ends = langevin::run(&self.team, &network, &drawn.states, &self.config.langevin)?;
-        self.bank.store(&drawn, &ends.images);
-        Ok(ends)
+    /// This update's chains: drawn, moved, and put back.
+    fn negatives(&mut self) -> Result<Negatives> {
+        let (seed, update) = (self.config.seed, self.update);
+        let batch = self.config.learning.batch;
+        let source = Source::new(&self.config, &self.dataset.train, self.generator.as_ref());
+        let (places, chains) = match &self.bank {
+            Some(bank) => {
+                let restart = Restart {
+                    chance: self.config.chains.rejuvenation.at(update),
+                    max_updates: self.config.chains.max_updates.value(),
+                };
+                let drawn = bank.draw((seed, update), batch, restart, &source)?;
+                (Some(drawn.places), drawn.chains)
+            }
+            None => {
+                seed_torch(seed, update, Purpose::Chains);
+                (None, source.draw(batch, self.device)?)
+            }
+        };
+        let steps = self.config.langevin.steps.at(update);
+        let ends = self.descended(chains.states(), steps, Purpose::Langevin)?;
+        let chains = chains.moved(&ends.images);
+        if let (Some(bank), Some(places)) = (&mut self.bank, places) {
+            bank.put(&places, &chains)?;
+            self.visit_burn_in(&places)?;
+        }
+        Ok(Negatives {
+            chains,
+            gradient_strength: ends.gradient_strength,
+        })
+    }
+
+    /// Moves chains that burn in; those that have done so take the first of the places in the bank.
+    fn visit_burn_in(&mut self, places: &Tensor) -> Result<()> {
+        let (seed, update) = (self.config.seed, self.update);
+        let (Some(burn_in), Some(config)) = (&self.burn_in, &self.config.burn_in) else {
+            return Ok(());
+        };
+        let BurnInConfig {
+            batch,
+            steps,
+            visits,
+            ..
+        } = config;
+        let (steps, visits) = (steps.at(update), visits.at(update));
+        let visited = burn_in.draw((seed, update), *batch)?;
+        let ends = self.descended(visited.chains.states(), steps, Purpose::BurnInLangevin)?;
+        let source = Source::new(&self.config, &self.dataset.train, self.generator.as_ref());
+        let (Some(burn_in), Some(bank)) = (&mut self.burn_in, &mut self.bank) else {
+            return Ok(());
+        };
+        let promoted = burn_in.promote((seed, update), visited, &ends.images, visits, &source)?;
+        match promoted {
+            Some(promoted) => {
+                let places = places.f_narrow(0, 0, promoted.len() as i64)?;
+                bank.put(&places, &promoted)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Where states `[n, C, H, W]` are after so many steps down the potential.
+    fn descended(&self, states: &Tensor, steps: usize, purpose: Purpose) -> Result<ChainEnds> {
+        let dynamics = self.config.langevin.with_steps(steps);
+        let weights = self.learned.detached();
+        let network = self.descent.bind(&weights, dynamics.temperature)?;
+        seed_torch(self.config.seed, self.update, purpose);
+        langevin::run(&self.team, &network, states, &dynamics)
     }
 
     /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights.
     fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
         let scale = 1.0 / (self.config.langevin.temperature * positives.size()[0] as f64);
         let parts = self.team.split_with(positives, negatives)?;
-        let (program, weights) = (Shared::new(&self.energy), Shared::new(&self.weights));
+        let (program, weights) = (
+            Shared::new(&self.energy),
+            Shared::new(self.learned.weights()),
+        );
         let parts = self
             .team
             .map(parts, |(positives, negatives): (Tensor, Tensor)| {
@@ -190,32 +273,30 @@ impl Learner {
 impl Learning for Learner {
     fn update(&mut self) -> Result<Measured> {
         let positives = self.positives();
-        let negatives = self.negatives()?;
-        let (energy_difference, mut gradients) = self.compare(&positives, &negatives.images)?;
-        let gradient_strength = negatives.gradient_strength;
+        let Negatives {
+            chains,
+            gradient_strength,
+        } = self.negatives()?;
+        let (energy_difference, gradients) = self.compare(&positives, chains.states())?;
         ensure!(
             energy_difference.is_finite() && gradient_strength.is_finite(),
             "update {}: the energy is not finite (energy difference {energy_difference}, gradient strength {gradient_strength}): \
              lower learning.learning_rate or langevin.step_size, raise langevin.temperature, or set langevin.clip",
             self.update + 1
         );
-        if let Some(largest) = self.config.learning.weight_gradient_clip.value() {
-            clip(&mut gradients, largest)?;
-        }
-        let learning_rate = self.learning_rate(self.update);
-        self.adam
-            .step(&mut self.weights, &gradients, learning_rate)?;
-        if let (Some(average), Some(decay)) =
-            (&mut self.average, self.config.learning.ema_decay.value())
-        {
-            ema::advance(average, &self.weights, ema::decay_at(decay, self.update))?;
-        }
-        self.last_ends = Some(negatives.images);
-        self.update += 1;
-        Ok(vec![
+        self.learned
+            .step(gradients, &Statistics::default(), self.update)?;
+        let mut measured = vec![
             ("energy_difference", energy_difference),
             ("gradient_strength", gradient_strength),
-        ])
+        ];
+        if let (Some(generator), Some(latents)) = (&mut self.generator, chains.latents()) {
+            let loss = generator.learn(&latents, chains.states(), self.update)?;
+            measured.extend(loss.map(|loss| ("generator_loss", loss)));
+        }
+        self.last_ends = Some(chains.states().shallow_clone());
+        self.update += 1;
+        Ok(measured)
     }
 
     fn update_number(&self) -> u64 {
@@ -227,7 +308,7 @@ impl Learning for Learner {
     }
 
     fn learning_rate(&self, update: u64) -> f64 {
-        value_at(&self.config.learning.learning_rate, update)
+        self.learned.learning_rate(update)
     }
 
     fn output(&self) -> Output {
@@ -235,115 +316,82 @@ impl Learning for Learner {
     }
 
     fn header(&self) -> Result<Header> {
+        let EnergyConfig {
+            langevin,
+            purification,
+            ..
+        } = &self.config;
         let mut header = Header::new(self.config.network.clone());
-        let (langevin, purification) = (self.config.langevin, self.config.purification);
         header.langevin = Some(contract::Langevin {
             step_size: langevin.step_size,
             temperature: langevin.temperature,
-            steps: langevin.steps,
-            tau: None,
+            steps: langevin.steps.at(self.update),
+            tau: langevin.tau.value(),
         });
         header.purification = Some(contract::Purification {
             step_size: purification.step_size,
             temperature: purification.temperature,
             steps: purification.steps,
         });
+        header.prior = self.prior.as_ref().map(|prior| PriorHeader {
+            network: prior.network.clone(),
+            temperature: prior.temperature,
+        });
+        let generator = self.config.generator.as_ref();
+        header.generator = generator.map(|generator| generator.network().clone());
         header.config =
             serde_json::to_value(&self.config).context("cannot write the configuration")?;
         Ok(header)
     }
 
     fn groups(&self) -> Result<Vec<(&'static str, Tensors)>> {
-        let mut groups = vec![
-            (WEIGHTS, to_host(&self.weights)?),
-            (OPTIMIZER, self.adam.state()?),
-        ];
-        if let Some(average) = &self.average {
-            groups.push((EMA, to_host(average)?));
+        let mut groups = self.learned.save(GROUPS)?;
+        if let Some(generator) = &self.generator {
+            groups.extend(generator.save()?);
         }
-        if let Some(states) = self.bank.states() {
-            groups.push((
-                BANK,
-                Tensors::from([(STATES.to_string(), tensor_to_host(states)?)]),
-            ));
+        if let Some(prior) = &self.prior {
+            groups.push((PRIOR, prior.weights.clone()));
+        }
+        if let Some(bank) = &self.bank {
+            groups.push((BANK, bank.save()?));
+        }
+        if let Some(burn_in) = &self.burn_in {
+            groups.push((BURN_IN, burn_in.save()?));
         }
         Ok(groups)
     }
 
+    /// From left to right: data, chain ends, the bank, images of the generator.
     fn sheet(&self) -> Result<Option<Vec<u8>>> {
         let Some(ends) = &self.last_ends else {
             return Ok(None);
         };
         let shown = ends.narrow(0, 0, ends.size()[0].min(N_SAMPLES as i64));
-        let (data, _) = self.dataset.train.first(shown.size()[0] as usize);
-        Ok(Some(report::sheet(&data, &shown)?))
+        let n = shown.size()[0] as usize;
+        let mut blocks = vec![self.dataset.train.first(n).0, shown];
+        blocks.extend(self.bank.as_ref().map(|bank| bank.first_states(n)));
+        if let Some(generator) = &self.generator {
+            seed_torch(self.config.seed, 0, Purpose::Samples);
+            blocks.push(generator.finished_images(&generator.draw_latents(n)?)?);
+        }
+        Ok(Some(report::sheet(&blocks)?))
     }
 
     fn curves(&self) -> &'static [(&'static str, &'static str)] {
-        &[
+        const CURVES: [(&str, &str); 3] = [
             (
                 "energy_difference",
                 "energy of data − energy of chain ends, over T",
             ),
             (
                 "gradient_strength",
-                "gradient strength: mean L2 norm of (ε²/2T)·∇E",
+                "gradient strength: mean L2 norm of (ε²/2)·∇U",
             ),
-        ]
-    }
-}
-
-/// Weights on a device that autograd follows.
-pub(crate) fn trainable(weights: &Tensors, device: Device) -> Weights {
-    let weights = to_device(weights, Kind::Float, device);
-    weights
-        .into_iter()
-        .map(|(name, weight)| (name, weight.set_requires_grad(true)))
-        .collect()
-}
-
-/// Images plus normal noise of standard deviation `sigma`.
-pub(crate) fn with_noise(images: Tensor, sigma: f64) -> Tensor {
-    if sigma == 0.0 {
-        images
-    } else {
-        &images + images.randn_like() * sigma
-    }
-}
-
-fn fresh_starts<'a>(config: &'a EnergyConfig, images: &'a Images) -> Box<dyn FreshStarts + 'a> {
-    match config.chains.start {
-        Start::DataPersistent | Start::Data => Box::new(DataStarts {
-            images,
-            data: &config.data,
-            sigma: config.learning.data_noise,
-        }),
-        Start::NoisePersistent | Start::Noise => {
-            let shape = images.shape();
-            Box::new(UniformNoise {
-                shape: [shape.channels, shape.height, shape.width].map(|size| size as i64),
-            })
+            ("generator_loss", "mean of ‖x⁻ − G(z)‖² over chains"),
+        ];
+        match self.config.generator {
+            Some(GeneratorConfig::Learned(_)) => &CURVES,
+            _ => &CURVES[..2],
         }
-    }
-}
-
-/// Training images, augmented and with noise σ as when they are compared.
-struct DataStarts<'a> {
-    images: &'a Images,
-    data: &'a DataConfig,
-    sigma: f64,
-}
-
-impl FreshStarts for DataStarts<'_> {
-    fn draw(&self, n: usize) -> Tensor {
-        let indices = Tensor::randint(
-            self.images.len() as i64,
-            [n as i64],
-            (Kind::Int64, Device::Cpu),
-        );
-        with_noise(
-            augment(self.images.batch(&indices).0, self.data),
-            self.sigma,
-        )
     }
 }

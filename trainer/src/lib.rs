@@ -7,14 +7,24 @@ pub mod config;
 pub mod data;
 
 pub mod adam;
-pub mod bank;
 pub mod ema;
 pub mod gradients;
-pub mod langevin;
+pub mod learned;
 pub mod network;
+pub mod optimizer;
 pub mod parallel;
 pub mod schedule;
+pub mod sgd;
 
+pub mod bank;
+pub mod burn_in;
+pub mod chains;
+pub mod descent;
+pub mod generator;
+pub mod langevin;
+pub mod start;
+
+pub mod borrowed;
 pub mod classifier;
 pub mod interval;
 pub mod learner;

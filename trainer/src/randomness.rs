@@ -30,6 +30,12 @@ pub enum Purpose {
     Verification,
     /// The chains of a sample sheet.
     Samples,
+    /// The first states of the bank in which chains burn in.
+    BurnInStart,
+    /// Which of its chains are visited, and which begin there.
+    BurnInChains,
+    /// The noise of their Langevin steps.
+    BurnInLangevin,
 }
 
 /// A seed for one purpose at one update.

@@ -5,35 +5,33 @@ use image::{ImageFormat, Rgb, RgbImage};
 use plotters::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// Columns of one half of a sheet.
+/// Columns of a block of a sheet.
 const COLUMNS: usize = 8;
 /// Images are magnified until they have this many pixels a side.
 const SIDE: usize = 48;
 const GAP: usize = 4;
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 
-/// Images side by side in two blocks, `left` and `right`, f32 `[n, C, H, W]` in `[-1, 1]`, as PNG bytes.
+/// Blocks of images side by side, each f32 `[n, C, H, W]` in `[-1, 1]`, as PNG bytes.
 ///
 /// # Errors
 /// They are no images.
-pub fn sheet(left: &Tensor, right: &Tensor) -> Result<Vec<u8>> {
-    let (left, right) = (tiles(left)?, tiles(right)?);
-    let tile = left
-        .first()
-        .or(right.first())
-        .map_or((1, 1), RgbImage::dimensions);
+pub fn sheet(blocks: &[Tensor]) -> Result<Vec<u8>> {
+    let blocks: Vec<Vec<RgbImage>> = blocks.iter().map(tiles).collect::<Result<_>>()?;
+    let tile = blocks.iter().flatten().next();
+    let tile = tile.map_or((1, 1), RgbImage::dimensions);
     let (width, height) = (tile.0 as usize + GAP, tile.1 as usize + GAP);
-    let rows = left.len().max(right.len()).div_ceil(COLUMNS);
-    let block = COLUMNS * width;
+    let most = blocks.iter().map(Vec::len).max().unwrap_or_default();
+    let block_width = COLUMNS * width + 3 * GAP;
     let mut paper = RgbImage::from_pixel(
-        (2 * block + 4 * GAP) as u32,
-        (rows * height + GAP) as u32,
+        (blocks.len() * block_width - 2 * GAP) as u32,
+        (most.div_ceil(COLUMNS) * height + GAP) as u32,
         PAPER,
     );
-    for (offset, tiles) in [(GAP, left), (block + 4 * GAP, right)] {
+    for (block, tiles) in blocks.iter().enumerate() {
         for (place, tile) in tiles.iter().enumerate() {
             let (x, y) = (
-                offset + place % COLUMNS * width,
+                GAP + block * block_width + place % COLUMNS * width,
                 GAP + place / COLUMNS * height,
             );
             image::imageops::replace(&mut paper, tile, x as i64, y as i64);
@@ -148,10 +146,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sheet_is_a_png_with_both_blocks() {
+    fn a_sheet_is_a_png_with_all_blocks() {
         let images = Tensor::ones([9, 1, 8, 8], (Kind::Float, Device::Cpu));
-        let decoded = image::load_from_memory(&sheet(&images, &images).unwrap()).unwrap();
+        let blocks = [images.shallow_clone(), images.narrow(0, 0, 3), images];
+        let decoded = image::load_from_memory(&sheet(&blocks).unwrap()).unwrap();
         assert_eq!(decoded.height() as usize, 2 * (SIDE + GAP) + GAP);
+        assert_eq!(
+            decoded.width() as usize,
+            3 * (COLUMNS * (SIDE + GAP)) + 7 * GAP
+        );
     }
 
     #[test]

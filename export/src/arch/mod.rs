@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use biggan::Biggan;
 pub use biggan_generator::{BigganGenerator, Classes};
 pub use classifier::ConvClassifier;
+pub use norm::{BatchNorm, batch_norms};
 pub use sngan::{Hidden, Shortcut, Sngan};
 pub use sngan_generator::SnganGenerator;
 pub use wide_resnet::WideResnet;

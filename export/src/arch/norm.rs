@@ -2,8 +2,36 @@
 
 use super::layers::Layers;
 use crate::error::Error;
-use crate::graph::{Shape, Value};
+use crate::graph::{Graph, Shape, Source, Value};
 use crate::op::{Binary, Reshape, Unary};
+
+/// A batch norm of a graph, for those who evaluate it with the statistics of each batch, as while it is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchNorm {
+    /// What is normalised, `[N, C, H, W]`.
+    pub x: Value,
+    /// The weight `NAME.mean [C]`: the running mean of x over images and pixels.
+    pub mean: Value,
+    /// The weight `NAME.variance [C]`: the running variance of x.
+    pub variance: Value,
+}
+
+/// The batch norms of a graph that [`Network::graph`](super::Network::graph) made, in its order.
+pub fn batch_norms(graph: &Graph) -> Vec<BatchNorm> {
+    let named = |name: &str| graph.values().find(|&value| graph.node(value).name == name);
+    let norm = |mean: Value| {
+        let name = graph.node(mean).name.strip_suffix(".mean")?;
+        let variance = named(&format!("{name}.variance"))?;
+        let (_, operands) = graph.operator(named(&format!("{name}.scaled"))?)?;
+        let is_weight = graph.node(variance).source == Source::Weight;
+        is_weight.then_some(BatchNorm {
+            x: *operands.first()?,
+            mean,
+            variance,
+        })
+    };
+    graph.weights().filter_map(norm).collect()
+}
 
 impl Layers {
     /// `gain · (x − mean) / √(variance + epsilon) + bias` per channel. Weights `NAME.gain`, `NAME.bias`, `NAME.mean` and
@@ -89,5 +117,35 @@ impl Layers {
         let mut shape = self.0.shape(value).clone();
         shape.0.extend(Shape::fixed(&[1, 1]).0);
         self.0.apply(name, Reshape { shape }, &[value])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{BigganGenerator, Network, Sngan, SnganGenerator, WideResnet};
+
+    /// Two norms a block and one behind them; BigGAN's blocks have four.
+    #[test]
+    fn the_batch_norms_of_networks_are_found() {
+        for (network, wanted) in [
+            (Network::Sngan(Sngan::sngan32(4)), 0),
+            (Network::SnganGenerator(SnganGenerator::gen_sngan32(4)), 7),
+            (Network::WideResnet(WideResnet::wrn28(1)), 25),
+            (
+                Network::BigganGenerator(BigganGenerator::gen_biggan_cond128(8)),
+                41,
+            ),
+        ] {
+            let graph = network.graph().unwrap();
+            let norms = batch_norms(&graph);
+            assert_eq!(norms.len(), wanted);
+            for norm in norms {
+                let channels = graph.shape(norm.x).size(1).unwrap();
+                assert_eq!(graph.shape(norm.mean), &Shape::fixed(&[channels]));
+                assert_eq!(graph.shape(norm.variance), &Shape::fixed(&[channels]));
+                assert!(graph.is_dynamic()[norm.x.0]);
+            }
+        }
     }
 }

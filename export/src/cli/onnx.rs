@@ -52,7 +52,8 @@ pub struct Arguments {
     /// winograd_small (for several images a call)
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     rewrites: Option<Vec<Rewrite>>,
-    /// Add the energy of this checkpoint, divided by its own temperature, to what the files descend
+    /// Add the energy of this checkpoint, divided by its own temperature, to what the files descend; without it, the prior that the
+    /// energy was learned beside, if it was
     #[arg(long, value_name = "CHECKPOINT")]
     prior: Option<PathBuf>,
     /// Temperature of the prior; without it, the one that the prior was learned with
@@ -120,7 +121,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut settings = settings(arguments)?;
     let folder = checkpoint::resolve(&arguments.checkpoint)?;
     let header = checkpoint::read_header(&folder)?;
-    settings.potential = Some(potential(arguments, &header)?);
+    settings.potential = Some(potential(arguments, &folder, &header)?);
     let served = match arguments.layout {
         Layout::Files => {
             arguments.triton.refuse()?;
@@ -232,8 +233,8 @@ fn line(output: &Path, file: &RepositoryFile) -> String {
 }
 
 /// What the files descend.
-fn potential(arguments: &Arguments, header: &Header) -> Result<Potential> {
-    let mut potential = Potential::learned(header);
+fn potential(arguments: &Arguments, folder: &Path, header: &Header) -> Result<Potential> {
+    let mut potential = checkpoint::read_potential(folder, header)?;
     if let Some(Tau(tau)) = arguments.tau {
         potential.tau = tau;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::claims::Claims;
 use super::function::{Function, Point, Weights};
-use crate::checkpoint::{Header, read_best_weights, read_header, resolve};
+use crate::checkpoint::{Header, read_best_weights, read_header, read_potential, resolve};
 use crate::contract::{Kind, PriorTerm};
 use crate::derived::energy_graph;
 use crate::error::Error;
@@ -86,7 +86,7 @@ impl Truth {
                 derivatives: None,
             });
         }
-        let potential = potential(&header, claims, prior)?;
+        let potential = potential(&folder, &header, claims, prior)?;
         potential.check(header.network.image())?;
         let weights = Arc::new(bindings(&potential.weights(&own)));
         Truth::of_energy(&potential.energy_graph(&network, &[])?, &weights, "x")
@@ -117,9 +117,14 @@ impl Truth {
 }
 
 /// What the file says that it descends, or else what the checkpoint was learned with.
-fn potential(header: &Header, claims: &Claims, prior: Option<&Path>) -> Result<Potential, Error> {
+fn potential(
+    folder: &Path,
+    header: &Header,
+    claims: &Claims,
+    prior: Option<&Path>,
+) -> Result<Potential, Error> {
     let Some(contract) = &claims.contract else {
-        return Ok(Potential::learned(header));
+        return read_potential(folder, header);
     };
     let Some(terms) = &contract.potential else {
         return Ok(Potential::default());
@@ -127,10 +132,16 @@ fn potential(header: &Header, claims: &Claims, prior: Option<&Path>) -> Result<P
     let prior = match (&terms.prior, prior) {
         (None, _) => None,
         (Some(term), Some(path)) => Some(prior_of(path, term)?),
-        (Some(_), None) => {
-            let problem = "the file descends a prior too; give its checkpoint with --prior";
-            return Err(Error::Onnx(problem.to_string()));
-        }
+        (Some(term), None) => match read_potential(folder, header)?.prior {
+            Some(prior) => Some(Prior {
+                temperature: term.temperature,
+                ..prior
+            }),
+            None => {
+                let problem = "the file descends a prior too; give its checkpoint with --prior";
+                return Err(Error::Onnx(problem.to_string()));
+            }
+        },
     };
     let tau = terms.tau;
     Ok(Potential { prior, tau })

@@ -5,17 +5,16 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::checkpoint::tensors_sha256;
+use ebm_export::checkpoint::{read_potential, tensors_sha256};
 use ebm_export::contract::Kind as NetworkKind;
-use ebm_export::pipeline::gradient_graph;
-use ebm_export::rewrite::Rewrite;
 use ebm_export::tensor::Tensors;
 use tch::{Kind, Tensor};
 
 use super::{load, saved_config};
 use crate::attack::{Defence, Outcome, Parameters, Report, Results, attack_bare, attack_defended};
 use crate::cli::AttackArgs;
-use crate::config::{ClassifierConfig, Dynamics, Off, Setting};
+use crate::config::{ClassifierConfig, Dynamics, Setting};
+use crate::descent::Descent;
 use crate::network::{Program, to_device};
 use crate::saved::Saved;
 use crate::session::{End, Machine, State};
@@ -36,13 +35,16 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     let device = machine.device;
     let (clean, labels) = test_images(args, &classifier)?;
     let (clean, labels) = (clean.to_device(device), labels.to_device(device));
-    let gradient_graph = gradient_graph(&energy.header.network.graph()?, &Rewrite::COMMON)?;
-    let programs = [gradient_graph, classifier.header.network.graph()?]
-        .map(|graph| Program::new(&graph, Kind::Float, device));
+    let potential = read_potential(&energy.folder, &energy.header)?;
+    let descent = Descent::new(&energy.header.network, &potential, device)?;
+    let program = Program::new(&classifier.header.network.graph()?, Kind::Float, device);
     let defence = Defence {
         team: &machine.team,
-        gradient_network: &programs[0].bind(&to_device(&weights[0], Kind::Float, device))?,
-        classifier: &programs[1].bind(&to_device(&weights[1], Kind::Float, device))?,
+        gradient_network: &descent.bind(
+            &to_device(&weights[0], Kind::Float, device),
+            dynamics.temperature,
+        )?,
+        classifier: &program.bind(&to_device(&weights[1], Kind::Float, device))?,
         dynamics,
         batch: args.batch,
     };
@@ -132,7 +134,7 @@ fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
             .temperature
             .or(recommended.map(|recommended| recommended.temperature))
             .with_context(|| missing("--temperature"))?,
-        clip: Setting::Off(Off::Off),
+        clip: Setting::OFF,
     };
     dynamics.check("purification")?;
     Ok(dynamics)

@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use ebm_export::contract::Kind as NetworkKind;
 
 use super::{load, saved_config};
+use crate::borrowed::Borrowed;
 use crate::classifier::ClassifierLearner;
-use crate::cli::{LearnArgs, ResumeArgs};
+use crate::cli::{FitArgs, LearnArgs, ResumeArgs};
 use crate::config::{ClassifierConfig, Configuration, EnergyConfig, Layers};
 use crate::learner::Learner;
 use crate::run_folder::{Existing, RunFolder};
@@ -18,11 +19,19 @@ use crate::session::{self, End, Machine, State, StopSignal};
 ///
 /// # Errors
 /// The configuration, the data or the folder is refused; or learning fails.
-pub fn fit(args: &LearnArgs) -> Result<End> {
-    let config: EnergyConfig = resolve(args)?;
+pub fn fit(fit: &FitArgs) -> Result<End> {
+    let args = &fit.learn;
+    let mut layers = layers(args)?;
+    for (key, path) in [("generator", &fit.generator), ("prior", &fit.prior)] {
+        if let Some(path) = path {
+            layers = layers.path(&format!("{key}.checkpoint"), path)?;
+        }
+    }
+    let config: EnergyConfig = layers.resolve()?;
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
-    let mut learner = Learner::new(config.clone(), dataset, machine)?;
+    let borrowed = Borrowed::from_earlier_runs(&config)?;
+    let mut learner = Learner::new(config.clone(), dataset, borrowed, machine)?;
     let folder = new_run(args, &config)?;
     let state = State {
         data_directory: args.data.clone(),
@@ -37,7 +46,7 @@ pub fn fit(args: &LearnArgs) -> Result<End> {
 /// # Errors
 /// The configuration, the data or the folder is refused; or learning fails.
 pub fn classifier(args: &LearnArgs) -> Result<End> {
-    let config: ClassifierConfig = resolve(args)?;
+    let config: ClassifierConfig = layers(args)?.resolve()?;
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
     let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
@@ -86,8 +95,9 @@ fn resume_fit(saved: &Saved, folder: &RunFolder, state: State, machine: Machine)
         state.data_directory.as_deref(),
         &config.network,
     )?;
-    let mut learner = Learner::new(config, dataset, machine)?;
-    learner.restore(&saved.header, |group| saved.group(group))?;
+    let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
+    let mut learner = Learner::new(config, dataset, borrowed, machine)?;
+    learner.restore(&saved.header, &|group| saved.group(group))?;
     session::run(&mut learner, folder, state, &StopSignal::listen()?)
         .map(|end| report_end(end, folder))
 }
@@ -105,12 +115,12 @@ fn resume_classifier(
         &config.network,
     )?;
     let mut learner = ClassifierLearner::new(config, dataset, machine)?;
-    learner.restore(&saved.header, |group| saved.group(group))?;
+    learner.restore(&saved.header, &|group| saved.group(group))?;
     let end = session::run(&mut learner, folder, state, &StopSignal::listen()?)?;
     report_classifier(end, &learner, folder)
 }
 
-fn resolve<C: Configuration>(args: &LearnArgs) -> Result<C> {
+fn layers(args: &LearnArgs) -> Result<Layers> {
     let mut layers = Layers::default();
     if let Some(name) = &args.preset {
         layers = layers.preset(name)?;
@@ -124,7 +134,7 @@ fn resolve<C: Configuration>(args: &LearnArgs) -> Result<C> {
     if let Some(seed) = args.seed {
         layers = layers.set(&format!("seed={seed}"))?;
     }
-    Ok(layers.resolve()?)
+    Ok(layers)
 }
 
 fn new_run<C: Configuration>(args: &LearnArgs, config: &C) -> Result<RunFolder> {

@@ -14,7 +14,7 @@ pub fn presets(name: Option<&str>) -> Result<End> {
         Some(name) => print!("{}", preset(name)?.text),
         None => PRESETS
             .iter()
-            .for_each(|preset| println!("{:<26} {}", preset.name, preset.summary())),
+            .for_each(|preset| println!("{:<27} {}", preset.name, preset.summary())),
     }
     Ok(End::Complete)
 }

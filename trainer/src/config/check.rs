@@ -4,8 +4,8 @@ use ebm_export::arch::Network;
 use ebm_export::contract;
 
 use super::{
-    AdamConfig, ClassifierConfig, Configuration, DataConfig, Dynamics, EnergyConfig, Error, Kind,
-    Output, Setting, Start,
+    AdamConfig, BurnInConfig, ClassifierConfig, Configuration, DataConfig, Dynamics, EnergyConfig,
+    Error, GeneratorConfig, Kind, OptimizerConfig, Output, Schedule, Setting,
 };
 
 impl Configuration for EnergyConfig {
@@ -18,26 +18,25 @@ impl Configuration for EnergyConfig {
 
     fn check(&self) -> Result<(), Error> {
         let learning = &self.learning;
-        check_network(&self.network, contract::Kind::Energy)?;
+        check_network("network", &self.network, contract::Kind::Energy)?;
         check_data(&self.data)?;
         check_output(&self.output)?;
-        check_learning(
-            learning.updates,
-            learning.batch,
-            &learning.learning_rate,
-            &learning.adam,
-        )?;
+        at_least_one("learning.updates", learning.updates)?;
+        at_least_one("learning.batch", learning.batch as u64)?;
+        check_rate("learning.learning_rate", &learning.learning_rate)?;
+        check_adam("learning.adam", &learning.adam)?;
         not_negative("learning.data_noise", learning.data_noise)?;
         above_zero_where_on(
             "learning.weight_gradient_clip",
             learning.weight_gradient_clip,
         )?;
-        if let Some(decay) = learning.ema_decay.value() {
-            below_one("learning.ema_decay", decay)?;
-        }
-        self.langevin.check("langevin")?;
+        below_one_where_on("learning.ema_decay", learning.ema_decay)?;
+        self.check_langevin()?;
         Dynamics::from(self.purification).check("purification")?;
-        self.check_chains()
+        self.check_chains()?;
+        self.check_burn_in()?;
+        self.check_generator()?;
+        self.check_prior()
     }
 }
 
@@ -62,17 +61,29 @@ impl Dynamics {
 }
 
 impl EnergyConfig {
+    fn check_langevin(&self) -> Result<(), Error> {
+        let langevin = &self.langevin;
+        check_schedule("langevin.steps", &langevin.steps, |key, steps| {
+            at_least_one(key, steps as u64)
+        })?;
+        langevin.with_steps(1).check("langevin")?;
+        above_zero_where_on("langevin.tau", langevin.tau)
+    }
+
     fn check_chains(&self) -> Result<(), Error> {
         let chains = &self.chains;
-        if !(0.0..=1.0).contains(&chains.rejuvenation) {
-            return Err(range(
-                "chains.rejuvenation",
-                chains.rejuvenation,
-                "from 0 to 1",
-            ));
-        }
-        let persistent = matches!(chains.start, Start::DataPersistent | Start::NoisePersistent);
-        if persistent && chains.bank < self.learning.batch {
+        check_schedule(
+            "chains.rejuvenation",
+            &chains.rejuvenation,
+            |key, chance| {
+                if (0.0..=1.0).contains(&chance) {
+                    Ok(())
+                } else {
+                    Err(range(key, chance, "from 0 to 1"))
+                }
+            },
+        )?;
+        if chains.start.persists() && chains.bank < self.learning.batch {
             return Err(range(
                 "chains.bank",
                 chains.bank,
@@ -80,6 +91,86 @@ impl EnergyConfig {
             ));
         }
         Ok(())
+    }
+
+    fn check_burn_in(&self) -> Result<(), Error> {
+        let Some(BurnInConfig {
+            bank,
+            batch,
+            steps,
+            visits,
+        }) = &self.burn_in
+        else {
+            return Ok(());
+        };
+        if !self.chains.start.persists() {
+            return Err(range(
+                "burn_in",
+                "a second bank",
+                "none, since chains.start keeps no first one that its chains could enter",
+            ));
+        }
+        if !(1..=self.learning.batch).contains(batch) {
+            let expected = "from 1 to learning.batch, since chains that have burnt in take the places of updated ones";
+            return Err(range("burn_in.batch", batch, expected));
+        }
+        if bank < batch {
+            return Err(range("burn_in.bank", bank, "at least burn_in.batch"));
+        }
+        check_schedule("burn_in.steps", steps, |key, steps| {
+            at_least_one(key, steps as u64)
+        })?;
+        check_schedule("burn_in.visits", visits, at_least_one)
+    }
+
+    fn check_generator(&self) -> Result<(), Error> {
+        let start = self.chains.start;
+        let Some(generator) = &self.generator else {
+            return match start.generates() {
+                true => Err(range(
+                    "generator",
+                    "none",
+                    "a section [generator], since chains.start needs one",
+                )),
+                false => Ok(()),
+            };
+        };
+        if !start.generates() {
+            return Err(range(
+                "generator",
+                "a generator",
+                "none, since chains.start does not use it",
+            ));
+        }
+        check_network(
+            "generator.network",
+            generator.network(),
+            contract::Kind::Generator,
+        )?;
+        if generator.network().image() != self.network.image() {
+            let got = format!("images {:?}", generator.network().image());
+            let expected = "images of the same channels and size as those of [network]";
+            return Err(range("generator.network", got, expected));
+        }
+        above_zero_where_on("generator.truncation", generator.truncation())?;
+        if let GeneratorConfig::Learned(learned) = generator {
+            check_rate("generator.learning_rate", &learned.learning_rate)?;
+            check_adam("generator.adam", &learned.adam)?;
+            below_one_where_on("generator.ema_decay", learned.ema_decay)?;
+            above_zero_where_on(
+                "generator.weight_gradient_clip",
+                learned.weight_gradient_clip,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_prior(&self) -> Result<(), Error> {
+        let Some(prior) = &self.prior else {
+            return Ok(());
+        };
+        check_network("prior.network", &prior.network, contract::Kind::Energy)?;
+        above_zero("prior.temperature", prior.temperature)
     }
 }
 
@@ -93,41 +184,40 @@ impl Configuration for ClassifierConfig {
 
     fn check(&self) -> Result<(), Error> {
         let learning = &self.learning;
-        check_network(&self.network, contract::Kind::Classifier)?;
+        check_network("network", &self.network, contract::Kind::Classifier)?;
         check_data(&self.data)?;
         check_output(&self.output)?;
-        check_learning(
-            learning.updates,
-            learning.batch,
-            &learning.learning_rate,
-            &learning.adam,
-        )?;
+        at_least_one("learning.updates", learning.updates)?;
+        at_least_one("learning.batch", learning.batch as u64)?;
+        check_rate("learning.learning_rate", &learning.learning_rate)?;
+        check_optimizer("learning.optimizer", &learning.optimizer)?;
         not_negative("learning.data_noise", learning.data_noise)
     }
 }
 
-fn check_network(network: &Network, kind: contract::Kind) -> Result<(), Error> {
+fn check_network(key: &str, network: &Network, kind: contract::Kind) -> Result<(), Error> {
     network.graph().map_err(|source| Error::Network {
+        key: key.to_string(),
         source: Box::new(source),
     })?;
-    if network.kind() != kind {
-        let expected = if kind == contract::Kind::Energy {
-            "an energy network, such as \"sngan\""
-        } else {
-            "a classifier, such as \"conv_classifier\""
-        };
-        return Err(range(
-            "network.name",
-            format!("a network of kind {:?}", network.kind()),
-            expected,
-        ));
+    if network.kind() == kind {
+        return Ok(());
     }
-    Ok(())
+    let expected = match kind {
+        contract::Kind::Classifier => "a classifier, such as \"conv_classifier\"",
+        contract::Kind::Generator => "a generator, such as \"sngan_generator\"",
+        _ => "an energy network, such as \"sngan\"",
+    };
+    Err(range(
+        &format!("{key}.name"),
+        format!("a network of kind {:?}", network.kind()),
+        expected,
+    ))
 }
 
 fn check_data(data: &DataConfig) -> Result<(), Error> {
-    if !(1..=256).contains(&data.n_classes) {
-        return Err(range("data.n_classes", data.n_classes, "from 1 to 256"));
+    if !(1..=1000).contains(&data.n_classes) {
+        return Err(range("data.n_classes", data.n_classes, "from 1 to 1000"));
     }
     Ok(())
 }
@@ -137,30 +227,40 @@ fn check_output(output: &Output) -> Result<(), Error> {
     at_least_one("output.keep", output.keep as u64)
 }
 
-fn check_learning(
-    updates: u64,
-    batch: usize,
-    learning_rate: &[(u64, f64)],
-    adam: &AdamConfig,
-) -> Result<(), Error> {
-    at_least_one("learning.updates", updates)?;
-    at_least_one("learning.batch", batch as u64)?;
-    below_one("learning.adam.beta1", adam.beta1)?;
-    below_one("learning.adam.beta2", adam.beta2)?;
-    above_zero("learning.adam.epsilon", adam.epsilon)?;
-    learning_rate
-        .iter()
-        .try_for_each(|&(_, rate)| above_zero("learning.learning_rate", rate))?;
-    let ascending = learning_rate.windows(2).all(|pair| pair[0].0 < pair[1].0);
-    if learning_rate.first().map(|first| first.0) != Some(0) || !ascending {
-        let shown = format!("{learning_rate:?}");
-        return Err(range(
-            "learning.learning_rate",
-            shown,
-            "pairs [from update, rate] that begin at update 0 and ascend",
-        ));
+fn check_rate(key: &str, rate: &Schedule<f64>) -> Result<(), Error> {
+    check_schedule(key, rate, above_zero)
+}
+
+fn check_optimizer(key: &str, optimizer: &OptimizerConfig) -> Result<(), Error> {
+    match optimizer {
+        OptimizerConfig::Adam(adam) => check_adam(key, adam),
+        OptimizerConfig::Sgd(sgd) => {
+            below_one(&format!("{key}.momentum"), sgd.momentum)?;
+            not_negative(&format!("{key}.weight_decay"), sgd.weight_decay)
+        }
     }
-    Ok(())
+}
+
+fn check_adam(key: &str, adam: &AdamConfig) -> Result<(), Error> {
+    below_one(&format!("{key}.beta1"), adam.beta1)?;
+    below_one(&format!("{key}.beta2"), adam.beta2)?;
+    above_zero(&format!("{key}.epsilon"), adam.epsilon)
+}
+
+/// Checks that a schedule begins at update 0 and ascends, and each of its values.
+fn check_schedule<T: Copy + Default + std::fmt::Debug>(
+    key: &str,
+    schedule: &Schedule<T>,
+    check: impl Fn(&str, T) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if !schedule.is_ordered() {
+        let expected = "pairs [from update, value] that begin at update 0 and ascend";
+        return Err(range(key, format!("{:?}", schedule), expected));
+    }
+    schedule
+        .values()
+        .into_iter()
+        .try_for_each(|value| check(key, value))
 }
 
 fn at_least_one(key: &str, value: u64) -> Result<(), Error> {
@@ -199,6 +299,12 @@ fn below_one(key: &str, value: f64) -> Result<(), Error> {
     } else {
         Err(range(key, value, "from 0 to below 1"))
     }
+}
+
+fn below_one_where_on(key: &str, setting: Setting) -> Result<(), Error> {
+    setting
+        .value()
+        .map_or(Ok(()), |value| below_one(key, value))
 }
 
 fn range(key: &str, value: impl ToString, expected: &'static str) -> Error {

@@ -74,8 +74,10 @@ pub enum Error {
         command: &'static str,
     },
     /// The network makes no sense.
-    #[error("[network] describes no network")]
+    #[error("[{key}] describes no network")]
     Network {
+        /// The section.
+        key: String,
         /// What is wrong with it.
         source: Box<ebm_export::Error>,
     },
@@ -152,20 +154,21 @@ impl Layers {
             text: text.to_string(),
         };
         let (path, value) = text.split_once('=').ok_or_else(form)?;
-        let keys: Vec<&str> = path.trim().split('.').collect();
-        let (last, sections) = keys
-            .split_last()
-            .filter(|_| keys.iter().all(|key| !key.is_empty()))
-            .ok_or_else(form)?;
-        let mut table = &mut self.table;
-        for section in sections {
-            let entry = table
-                .entry(*section)
-                .or_insert_with(|| Value::Table(Table::new()));
-            table = entry.as_table_mut().ok_or_else(form)?;
-        }
-        table.insert((*last).to_string(), parse_value(value.trim()));
+        insert(&mut self.table, path, parse_value(value.trim())).ok_or_else(form)?;
         self.texts.push((format!("--set {text}"), String::new()));
+        Ok(self)
+    }
+
+    /// Sets a key to a path.
+    ///
+    /// # Errors
+    /// The path is not UTF-8, or a section of the key is a value.
+    pub fn path(mut self, key: &str, path: &Path) -> Result<Layers, Error> {
+        let form = || Error::Set {
+            text: format!("{key}={}", path.display()),
+        };
+        let text = path.to_str().ok_or_else(form)?.to_string();
+        insert(&mut self.table, key, Value::String(text)).ok_or_else(form)?;
         Ok(self)
     }
 
@@ -261,6 +264,24 @@ fn merge(below: &mut Table, above: Table) {
             }
         }
     }
+}
+
+/// Puts a value under a key with dots; sections that are missing are made. None where the key has no such form.
+fn insert(table: &mut Table, key: &str, value: Value) -> Option<()> {
+    let keys: Vec<&str> = key.trim().split('.').collect();
+    if keys.iter().any(|key| key.is_empty()) {
+        return None;
+    }
+    let (last, sections) = keys.split_last()?;
+    let mut table = table;
+    for section in sections {
+        let entry = table
+            .entry(*section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        table = entry.as_table_mut()?;
+    }
+    table.insert((*last).to_string(), value);
+    Some(())
 }
 
 fn parse_value(text: &str) -> Value {

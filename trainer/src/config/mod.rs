@@ -1,5 +1,6 @@
 //! What a run does: every value of a preset or of a user's TOML file, checked before any work starts.
 
+mod chains;
 mod check;
 mod layers;
 mod presets;
@@ -9,8 +10,16 @@ use std::fmt;
 use ebm_export::arch::Network;
 use serde::{Deserialize, Serialize};
 
+pub use chains::{
+    BatchNormMode, BurnInConfig, ChainsConfig, Dynamics, FixedGenerator, GeneratorConfig,
+    LangevinConfig, LearnedGenerator, PriorConfig, Start,
+};
 pub use layers::{Error, Layers};
 pub use presets::{PRESETS, Preset, preset};
+
+pub use crate::schedule::Schedule;
+
+use crate::learned::Recipe;
 
 /// What a configuration describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,9 +55,18 @@ pub struct EnergyConfig {
     /// How weights move.
     pub learning: EnergyLearning,
     /// How chains move while learning.
-    pub langevin: Dynamics,
+    pub langevin: LangevinConfig,
     /// Where chains start.
-    pub chains: Chains,
+    pub chains: ChainsConfig,
+    /// The generator of cooperative starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<GeneratorConfig>,
+    /// The bank in which chains burn in, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn_in: Option<BurnInConfig>,
+    /// What was learned before and is part of the potential, where something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorConfig>,
     /// What is recommended for purification with the result.
     pub purification: Purification,
     /// What is written, and when.
@@ -83,6 +101,20 @@ pub enum Source {
     Idx,
     /// CIFAR-10 in its binary version, 3×32×32.
     Cifar10,
+    /// Pictures in folders.
+    Images,
+}
+
+/// What becomes of pictures that have another size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Crop {
+    /// All are of the size that is stated.
+    Off,
+    /// The largest square in the middle, resized.
+    Centre,
+    /// Another square each time, resized; the one in the middle for testing.
+    Random,
 }
 
 /// Mirroring of training images.
@@ -103,6 +135,8 @@ pub struct DataConfig {
     pub source: Source,
     /// Labels are below it.
     pub n_classes: usize,
+    /// What becomes of pictures of another size than the network's. Only used by `images`.
+    pub crop: Crop,
     /// Images held out for testing. Only used by `digits`: the other sources have test files.
     pub n_test: usize,
     /// Seed of that split.
@@ -118,9 +152,9 @@ pub struct DataConfig {
 /// A number that may be switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a number or \"off\"")]
-pub enum Setting {
+pub enum Setting<T = f64> {
     /// In use, with this value.
-    On(f64),
+    On(T),
     /// Written `"off"`.
     Off(Off),
 }
@@ -133,9 +167,12 @@ pub enum Off {
     Off,
 }
 
-impl Setting {
+impl<T> Setting<T> {
+    /// Not in use.
+    pub const OFF: Setting<T> = Setting::Off(Off::Off);
+
     /// The value, where it is in use.
-    pub fn value(self) -> Option<f64> {
+    pub fn value(self) -> Option<T> {
         match self {
             Setting::On(value) => Some(value),
             Setting::Off(_) => None,
@@ -143,7 +180,7 @@ impl Setting {
     }
 }
 
-impl fmt::Display for Setting {
+impl<T: fmt::Display> fmt::Display for Setting<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Setting::On(value) => write!(f, "{value}"),
@@ -164,6 +201,26 @@ pub struct AdamConfig {
     pub epsilon: f64,
 }
 
+/// Gradient descent with momentum.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SgdConfig {
+    /// Share of the velocity that stays.
+    pub momentum: f64,
+    /// The gradient of `decay · w²/2` is added to that of the loss.
+    pub weight_decay: f64,
+}
+
+/// An optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum OptimizerConfig {
+    /// Adam.
+    Adam(AdamConfig),
+    /// Gradient descent with momentum.
+    Sgd(SgdConfig),
+}
+
 /// How the weights of an energy network move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -173,7 +230,7 @@ pub struct EnergyLearning {
     /// Data images, and chains, per update.
     pub batch: usize,
     /// Pairs `[from update, rate]`.
-    pub learning_rate: Vec<(u64, f64)>,
+    pub learning_rate: Schedule<f64>,
     /// Adam.
     pub adam: AdamConfig,
     /// Decay of the moving average of the weights; at update u it is at most `(1 + u) / (10 + u)`.
@@ -182,6 +239,18 @@ pub struct EnergyLearning {
     pub data_noise: f64,
     /// Largest L2 norm of all weight gradients together.
     pub weight_gradient_clip: Setting,
+}
+
+impl EnergyLearning {
+    /// How the weights move.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            optimizer: OptimizerConfig::Adam(self.adam),
+            learning_rate: self.learning_rate.clone(),
+            ema_decay: self.ema_decay,
+            gradient_clip: self.weight_gradient_clip,
+        }
+    }
 }
 
 /// How the weights of a classifier move.
@@ -193,51 +262,23 @@ pub struct ClassifierLearning {
     /// Images per update.
     pub batch: usize,
     /// Pairs `[from update, rate]`.
-    pub learning_rate: Vec<(u64, f64)>,
-    /// Adam.
-    pub adam: AdamConfig,
+    pub learning_rate: Schedule<f64>,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
     /// Standard deviation of the noise that is added to data.
     pub data_noise: f64,
 }
 
-/// K Langevin steps `x ← x − (ε²/2T)·∇E + ε·z`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dynamics {
-    /// K.
-    pub steps: usize,
-    /// ε.
-    pub step_size: f64,
-    /// T.
-    pub temperature: f64,
-    /// Largest L2 norm, per image, of the drift `(ε²/2T)·∇E`.
-    pub clip: Setting,
-}
-
-/// Where chains start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// Chains live on in a bank that begins with data; a restarted chain starts from data.
-    DataPersistent,
-    /// Chains live on in a bank that begins with uniform noise; a restarted chain starts from noise.
-    NoisePersistent,
-    /// Every chain starts from data (contrastive divergence).
-    Data,
-    /// Every chain starts from uniform noise.
-    Noise,
-}
-
-/// The chains of learning.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Chains {
-    /// Where they start.
-    pub start: Start,
-    /// Chains in the bank. Only used by the persistent starts.
-    pub bank: usize,
-    /// Chance that a chain drawn from the bank is restarted.
-    pub rejuvenation: f64,
+impl ClassifierLearning {
+    /// How the weights move.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            optimizer: self.optimizer,
+            learning_rate: self.learning_rate.clone(),
+            ema_decay: Setting::OFF,
+            gradient_clip: Setting::OFF,
+        }
+    }
 }
 
 /// Recommended for purification.
@@ -290,6 +331,7 @@ impl DataConfig {
         DataConfig {
             source: Source::Digits,
             n_classes: 10,
+            crop: Crop::Off,
             n_test: 400,
             split_seed: 0,
             padding: 0,

@@ -7,6 +7,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The source is one that this version cannot read.
+    #[error(
+        "data.source = \"{source_name}\": pictures in folders cannot be read yet; use \"idx\" or \"cifar10\", to whose files other images can be converted"
+    )]
+    Unsupported {
+        /// As it stands in the configuration.
+        source_name: &'static str,
+    },
     /// The source is read from a folder, and none was given.
     #[error("data.source = \"{source_name}\" is read from a folder: say which with --data DIR")]
     NoDirectory {

@@ -3,35 +3,44 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ebm_export::arch::batch_norms;
 use ebm_export::graph::{Graph, Shape, Source, Value};
 use ebm_export::op::{Activation, Binary, Compare, Op};
 use tch::{Device, Kind};
 
-use super::Program;
-use super::instruction::{Instruction, Operand, Operation};
+use super::instruction::{Instruction, Moment, Operand, Operation};
 use super::operators::as_i64;
+use super::statistics::Statistic;
 use super::weights::from_host;
+use super::{Norms, Program};
 
 /// Turns a graph into two lists of instructions.
 pub(super) struct Compiler<'a> {
     graph: &'a Graph,
     kind: Kind,
     index: HashMap<Value, usize>,
+    /// Weights in whose place statistics of the batch are taken, and of which value.
+    moments: HashMap<Value, (Moment, Value)>,
     dynamic: Vec<bool>,
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(graph: &'a Graph, kind: Kind) -> Compiler<'a> {
-        let index = graph
+    pub(super) fn new(graph: &'a Graph, kind: Kind, norms: Norms) -> Compiler<'a> {
+        let index: HashMap<Value, usize> = graph
             .values()
             .enumerate()
             .map(|(index, value)| (value, index))
             .collect();
+        let moments = match norms {
+            Norms::Running => HashMap::new(),
+            Norms::OfTheBatch => moments(graph),
+        };
         Compiler {
+            dynamic: dynamic(graph, &index, &moments),
             graph,
             kind,
             index,
-            dynamic: graph.is_dynamic(),
+            moments,
         }
     }
 
@@ -49,6 +58,7 @@ impl<'a> Compiler<'a> {
                 .iter()
                 .map(|(name, value)| (name.clone(), self.operand(*value)))
                 .collect(),
+            statistics: self.statistics(),
             fixed: Vec::new(),
             flowing: Vec::new(),
         };
@@ -68,11 +78,20 @@ impl<'a> Compiler<'a> {
             Source::Input => program
                 .inputs
                 .push((index, node.name.clone(), shape.clone())),
-            Source::Weight => {
-                program
-                    .weights
-                    .push((index, node.name.clone(), as_i64(&shape.concrete(1))))
-            }
+            Source::Weight => match self.moments.get(&value) {
+                Some(&(moment, x)) => program.flowing.push(Instruction {
+                    name: node.name.clone(),
+                    operation: Operation::Moment(moment),
+                    operands: vec![self.operand(x)],
+                    result: index,
+                    released: Vec::new(),
+                }),
+                None => {
+                    program
+                        .weights
+                        .push((index, node.name.clone(), as_i64(&shape.concrete(1))))
+                }
+            },
             Source::Constant(tensor) => program
                 .constants
                 .push((index, from_host(tensor, self.kind, program.device))),
@@ -85,6 +104,22 @@ impl<'a> Compiler<'a> {
                 list.push(self.instruction(value, op, inputs));
             }
         }
+    }
+
+    fn statistics(&self) -> Vec<Statistic> {
+        let statistic = |value: Value| {
+            let &(moment, x) = self.moments.get(&value)?;
+            let [_, _, rows, columns] = self.graph.shape(x).concrete(1)[..] else {
+                return None;
+            };
+            Some(Statistic {
+                name: self.graph.node(value).name.clone(),
+                moment,
+                operand: self.operand(value),
+                n_pixels: rows * columns,
+            })
+        };
+        self.graph.weights().filter_map(statistic).collect()
     }
 
     fn operand(&self, value: Value) -> Operand {
@@ -182,13 +217,40 @@ impl<'a> Compiler<'a> {
     }
 }
 
+fn moments(graph: &Graph) -> HashMap<Value, (Moment, Value)> {
+    batch_norms(graph)
+        .into_iter()
+        .flat_map(|norm| {
+            [
+                (norm.mean, (Moment::Mean, norm.x)),
+                (norm.variance, (Moment::Variance, norm.x)),
+            ]
+        })
+        .collect()
+}
+
+/// Which values depend on an input or on the batch.
+fn dynamic(
+    graph: &Graph,
+    index: &HashMap<Value, usize>,
+    moments: &HashMap<Value, (Moment, Value)>,
+) -> Vec<bool> {
+    let mut dynamic: Vec<bool> = Vec::with_capacity(index.len());
+    for value in graph.values() {
+        let depends = match &graph.node(value).source {
+            Source::Input => true,
+            Source::Weight => moments.contains_key(&value),
+            Source::Constant(_) => false,
+            Source::Operator { inputs, .. } => inputs.iter().any(|input| dynamic[index[input]]),
+        };
+        dynamic.push(depends);
+    }
+    dynamic
+}
+
 /// Drops instructions whose result nobody uses.
 fn drop_unused(program: &mut Program) {
-    let mut needed: HashSet<usize> = program
-        .outputs
-        .iter()
-        .map(|(_, operand)| operand.index())
-        .collect();
+    let mut needed: HashSet<usize> = program.results().map(Operand::index).collect();
     let mut keep = |instruction: &Instruction| {
         let kept = needed.contains(&instruction.result);
         if kept {
@@ -209,11 +271,7 @@ fn drop_unused(program: &mut Program) {
 
 /// Notes at each instruction which values it is the last to use.
 fn release(program: &mut Program) {
-    let mut used: HashSet<usize> = program
-        .outputs
-        .iter()
-        .filter_map(|(_, operand)| operand.flowing())
-        .collect();
+    let mut used: HashSet<usize> = program.results().filter_map(Operand::flowing).collect();
     for instruction in program.flowing.iter_mut().rev() {
         let operands: Vec<usize> = instruction
             .operands

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use ebm_export::op::{Binary, Op};
 use tch::{Kind, Tensor};
 
-use super::operators::{apply, mask_positive};
+use super::operators::{apply, mask_positive, moment_of};
 
 /// Where an operand is found.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,16 @@ pub(super) enum Operation {
     Truth(Kind),
     /// `g · [x > 0]` of operands g and x, three nodes in one.
     MaskPositive,
+    /// A statistic of the batch: `[N, C, H, W]` to `[C]`.
+    Moment(Moment),
+}
+
+/// What a batch norm needs to know of its operand, per channel over images and pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    Mean,
+    /// The mean square distance from the mean.
+    Variance,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +125,7 @@ impl Instruction {
             Operation::ReluInPlace => operands[0].f_relu().map_err(Into::into),
             Operation::Truth(kind) => operands[0].f_to_kind(*kind).map_err(Into::into),
             Operation::MaskPositive => mask_positive(operands[0], operands[1]),
+            Operation::Moment(moment) => moment_of(*moment, operands[0]),
         };
         result.with_context(|| format!("node {:?}", self.name))
     }

@@ -7,17 +7,29 @@
 mod compiler;
 mod instruction;
 mod operators;
+mod statistics;
 mod weights;
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::{Dim, Graph, Shape};
 use tch::{Device, Kind, Tensor};
 
+pub use statistics::Statistics;
 pub use weights::{Weights, from_host, tensor_to_host, to_device, to_host};
 
 use compiler::Compiler;
 use instruction::{Instruction, Operand, get};
 use operators::channels_last;
+use statistics::Statistic;
+
+/// What batch norms take for mean and variance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norms {
+    /// The running statistics among the weights.
+    Running,
+    /// The statistics of the batch at hand.
+    OfTheBatch,
+}
 
 /// A graph made ready for evaluation.
 #[derive(Debug)]
@@ -30,14 +42,31 @@ pub struct Program {
     weights: Vec<(usize, String, Vec<i64>)>,
     inputs: Vec<(usize, String, Shape)>,
     outputs: Vec<(String, Operand)>,
+    statistics: Vec<Statistic>,
     fixed: Vec<Instruction>,
     flowing: Vec<Instruction>,
 }
 
 impl Program {
-    /// Makes a graph ready.
+    /// Makes a graph ready; batch norms use their running statistics.
     pub fn new(graph: &Graph, kind: Kind, device: Device) -> Program {
-        Compiler::new(graph, kind).compile(device)
+        Program::with_norms(graph, kind, device, Norms::Running)
+    }
+
+    /// Makes a graph ready. For the statistics of batches it has to be that of a network, without rewrites.
+    pub fn with_norms(graph: &Graph, kind: Kind, device: Device, norms: Norms) -> Program {
+        Compiler::new(graph, kind, norms).compile(device)
+    }
+
+    /// Whether the result for an image depends on the other images of its batch.
+    pub fn mixes_images(&self) -> bool {
+        !self.statistics.is_empty()
+    }
+
+    /// Where everything that an evaluation gives is found.
+    fn results(&self) -> impl Iterator<Item = Operand> + '_ {
+        let outputs = self.outputs.iter().map(|(_, operand)| *operand);
+        outputs.chain(self.statistics.iter().map(|statistic| statistic.operand))
     }
 
     /// Binds weights and computes what they alone determine. Weights that require a gradient keep it.
@@ -80,8 +109,18 @@ impl Program {
             program: self,
             fixed,
             tracked,
+            given: Vec::new(),
         })
     }
+}
+
+/// What an evaluation gives.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// The outputs of the graph, in its order.
+    pub outputs: Vec<Tensor>,
+    /// The statistics of the batch, where batch norms take them.
+    pub statistics: Statistics,
 }
 
 /// A program bound to weights.
@@ -90,6 +129,8 @@ pub struct Network<'a> {
     program: &'a Program,
     fixed: Vec<Option<Tensor>>,
     tracked: bool,
+    /// Values of inputs beside the one that evaluations take.
+    given: Vec<(usize, Tensor)>,
 }
 
 impl Network<'_> {
@@ -98,24 +139,33 @@ impl Network<'_> {
         self.program.device
     }
 
-    /// All outputs of the graph, in its order, for its only input.
+    /// Gives one of several inputs its value for all evaluations to come.
     ///
     /// # Errors
-    /// The input has another shape than the graph's.
+    /// There is no such input, or it has another shape.
+    pub fn given(mut self, name: &str, value: &Tensor) -> Result<Self> {
+        let input = self.program.inputs.iter().find(|(_, own, _)| own == name);
+        let (index, name, shape) =
+            input.with_context(|| format!("the graph has no input {name:?}"))?;
+        check_input(name, shape, value)?;
+        self.given.push((*index, value.shallow_clone()));
+        Ok(self)
+    }
+
+    /// All outputs of the graph, in its order, for the only input that is not given.
+    ///
+    /// # Errors
+    /// The input has another shape than the graph's, or there are several.
     pub fn evaluate(&self, x: &Tensor) -> Result<Vec<Tensor>> {
-        let [(index, name, shape)] = self.program.inputs.as_slice() else {
-            bail!(
-                "the graph has {} inputs, expected one",
-                self.program.inputs.len()
-            );
-        };
-        check_input(name, shape, x)?;
-        let mut values: Vec<Option<Tensor>> = (0..self.program.n_values).map(|_| None).collect();
-        values[*index] = Some(if self.program.channels_last {
-            channels_last(x)?
-        } else {
-            x.shallow_clone()
-        });
+        Ok(self.evaluate_batch(x)?.outputs)
+    }
+
+    /// As [`Network::evaluate`], with the statistics of the batch.
+    ///
+    /// # Errors
+    /// As [`Network::evaluate`].
+    pub fn evaluate_batch(&self, x: &Tensor) -> Result<Evaluation> {
+        let mut values = self.inputs(x)?;
         let keep_operands = self.tracked || x.requires_grad();
         for instruction in &self.program.flowing {
             let value = if keep_operands {
@@ -128,11 +178,40 @@ impl Network<'_> {
             }
             values[instruction.result] = Some(value);
         }
-        self.program
-            .outputs
-            .iter()
-            .map(|(_, operand)| Ok(get(*operand, &self.fixed, &values)?.shallow_clone()))
-            .collect()
+        let found = |operand: &Operand| get(*operand, &self.fixed, &values);
+        let outputs = self.program.outputs.iter();
+        let statistics = self.program.statistics.iter().map(|statistic| {
+            let of_the_batch = found(&statistic.operand)?;
+            let estimate = statistic.estimate(of_the_batch, x.size()[0])?;
+            Ok((statistic.name.clone(), estimate))
+        });
+        Ok(Evaluation {
+            outputs: outputs
+                .map(|(_, operand)| Ok(found(operand)?.shallow_clone()))
+                .collect::<Result<_>>()?,
+            statistics: Statistics(statistics.collect::<Result<_>>()?),
+        })
+    }
+
+    /// The values that an evaluation begins with.
+    fn inputs(&self, x: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let is_given = |index: &usize| self.given.iter().any(|(given, _)| given == index);
+        let open = self.program.inputs.iter();
+        let open: Vec<_> = open.filter(|(index, ..)| !is_given(index)).collect();
+        let [(index, name, shape)] = open.as_slice() else {
+            bail!("the graph has {} open inputs, expected one", open.len());
+        };
+        check_input(name, shape, x)?;
+        let mut values: Vec<Option<Tensor>> = (0..self.program.n_values).map(|_| None).collect();
+        for (index, value) in &self.given {
+            values[*index] = Some(value.shallow_clone());
+        }
+        values[*index] = Some(if self.program.channels_last {
+            channels_last(x)?
+        } else {
+            x.shallow_clone()
+        });
+        Ok(values)
     }
 
     /// One output of the graph.
@@ -166,7 +245,7 @@ fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
 }
 #[cfg(test)]
 mod tests {
-    use ebm_export::arch::{Activation, Network as Description, Sngan};
+    use ebm_export::arch::{Activation, Network as Description, Sngan, SnganGenerator};
     use ebm_export::op::{Binary, KeepDims, Reduce, ReduceKind};
     use ebm_export::pipeline::gradient_graph;
     use ebm_export::rewrite::Rewrite;
@@ -271,6 +350,122 @@ mod tests {
             error.contains("these weights are of another network"),
             "{error}"
         );
+    }
+
+    /// A block of norms and convolutions against libtorch's own batch norm: outputs, gradient and running statistics.
+    #[test]
+    fn batch_norms_in_training_are_those_of_libtorch() {
+        let network = Description::SnganGenerator(SnganGenerator {
+            latent: 3,
+            channels: 2,
+            widths: vec![4, 5],
+            ..SnganGenerator::gen_sngan32(1)
+        });
+        let kind = (Kind::Double, Device::Cpu);
+        let mut weights = to_device(&network.initial_weights(2).unwrap(), kind.0, kind.1);
+        tch::manual_seed(4);
+        for (name, weight) in &mut weights {
+            if name.contains("norm") {
+                *weight = Tensor::rand(weight.size(), kind) + 0.5;
+            }
+        }
+        let z = Tensor::randn([6, 3], kind);
+        let graph = network.graph().unwrap();
+        let program = Program::with_norms(&graph, kind.0, kind.1, Norms::OfTheBatch);
+        assert!(program.mixes_images() && !Program::new(&graph, kind.0, kind.1).mixes_images());
+
+        let mut theirs = copied(&weights);
+        let their_leaf = theirs["block1.conv1.weight"].copy().set_requires_grad(true);
+        theirs.insert(
+            "block1.conv1.weight".to_string(),
+            their_leaf.shallow_clone(),
+        );
+        let wanted = generated_by_libtorch(&theirs, &z);
+
+        let mut ours = copied(&weights);
+        let leaf = ours["block1.conv1.weight"].copy().set_requires_grad(true);
+        ours.insert("block1.conv1.weight".to_string(), leaf.shallow_clone());
+        let evaluation = program.bind(&ours).unwrap().evaluate_batch(&z).unwrap();
+        let image = &evaluation.outputs[0];
+        assert!((image - &wanted).abs().max().double_value(&[]) < 1e-12);
+
+        let slope = |image: &Tensor, leaf: &Tensor| {
+            let loss = image.square().sum(kind.0);
+            Tensor::run_backward(&[&loss], &[leaf], false, false).swap_remove(0)
+        };
+        let difference = slope(image, &leaf) - slope(&wanted, &their_leaf);
+        assert!(difference.abs().max().double_value(&[]) < 1e-10);
+
+        evaluation.statistics.enter(&mut ours).unwrap();
+        for name in ["norm", "block1.norm1", "block1.norm2"] {
+            for moment in ["mean", "variance"] {
+                let name = format!("{name}.{moment}");
+                let difference = (&ours[&name] - &theirs[&name]).abs().max();
+                assert!(difference.double_value(&[]) < 1e-12, "{name}");
+                let moved = (&ours[&name] - &weights[&name]).abs().max();
+                assert!(moved.double_value(&[]) > 1e-3, "{name}");
+            }
+        }
+    }
+
+    fn copied(weights: &Weights) -> Weights {
+        let copy = |(name, weight): (&String, &Tensor)| (name.clone(), weight.copy());
+        weights.iter().map(copy).collect()
+    }
+
+    /// The same generator written with libtorch's layers; its running statistics are renewed.
+    fn generated_by_libtorch(weights: &Weights, z: &Tensor) -> Tensor {
+        let get = |name: &str| &weights[name];
+        let active = |x: &Tensor, name: &str| {
+            let [gain, bias, mean, variance] = ["gain", "bias", "mean", "variance"]
+                .map(|part| Some(get(&format!("{name}.{part}"))));
+            x.batch_norm(
+                gain,
+                bias,
+                mean,
+                variance,
+                true,
+                0.1,
+                f64::from(1e-5f32),
+                false,
+            )
+            .relu()
+        };
+        let conv = |x: &Tensor, name: &str, padding: i64| {
+            let bias = Some(get(&format!("{name}.bias")));
+            let weight = get(&format!("{name}.weight"));
+            x.conv2d(weight, bias, [1, 1], [padding; 2], [1, 1], 1)
+        };
+        let doubled = |x: &Tensor| {
+            let size = [x.size()[2] * 2, x.size()[3] * 2];
+            x.upsample_bilinear2d(size, false, None, None)
+        };
+        let x = (z.matmul(get("seed.weight")) + get("seed.bias")).view([-1, 4, 4, 4]);
+        let branch = conv(&doubled(&active(&x, "block1.norm1")), "block1.conv1", 1);
+        let branch = conv(&active(&branch, "block1.norm2"), "block1.conv2", 1);
+        let y = branch + conv(&doubled(&x), "block1.shortcut", 0);
+        conv(&active(&y, "norm"), "rgb", 1).tanh()
+    }
+
+    #[test]
+    fn a_given_input_is_the_same_for_all_evaluations() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[2])).unwrap();
+        let factor = graph.input("factor", Shape::fixed(&[])).unwrap();
+        let product = graph.apply("product", Binary::Mul, &[x, factor]).unwrap();
+        graph.set_output("y", product);
+        let program = Program::new(&graph, Kind::Float, Device::Cpu);
+        let network = || program.bind(&Weights::new()).unwrap();
+        let x = Tensor::from_slice(&[1.0f32, 2.0]).view([1, 2]);
+        let error = network().evaluate(&x).unwrap_err().to_string();
+        assert!(error.contains("2 open inputs"), "{error}");
+        let tripled = network().given("factor", &Tensor::from(3.0f32)).unwrap();
+        for factor in [1.0, 2.0] {
+            let y = tripled.output("y", &(&x * factor)).unwrap();
+            assert_eq!(y.double_value(&[0, 1]), 6.0 * factor);
+        }
+        assert!(network().given("other", &x).is_err());
+        assert!(network().given("factor", &x).is_err());
     }
 
     #[test]

@@ -8,12 +8,23 @@ use ebm_export::op::{
 };
 use tch::{Device, Kind, Tensor};
 
+use super::instruction::Moment;
+
 /// `g · [x > 0]`, where g broadcasts to x.
 pub(super) fn mask_positive(g: &Tensor, x: &Tensor) -> Result<Tensor> {
     if g.requires_grad() || x.requires_grad() || g.dim() != x.dim() {
         return Ok(g.f_mul(&x.f_gt(0.0)?.f_to_kind(g.kind())?)?);
     }
     Ok(x.f_threshold_backward(&g.f_expand_as(x)?, 0.0)?)
+}
+
+/// The moment of `[N, C, H, W]` over images and pixels, `[C]`.
+pub(super) fn moment_of(moment: Moment, x: &Tensor) -> Result<Tensor> {
+    const IMAGES_AND_PIXELS: [i64; 3] = [0, 2, 3];
+    Ok(match moment {
+        Moment::Mean => x.f_mean_dim(IMAGES_AND_PIXELS.as_slice(), false, x.kind())?,
+        Moment::Variance => x.f_var_dim(IMAGES_AND_PIXELS.as_slice(), false, false)?,
+    })
 }
 
 /// The result of an operator.

@@ -117,7 +117,10 @@ fn an_unknown_key_in_set_is_refused() {
 fn a_value_of_another_type_is_refused() {
     refused(
         &mut trainer("fit digits-midrun --set langevin.steps=many"),
-        &["\"many\"", "langevin.steps"],
+        &[
+            "--set langevin.steps=many",
+            "expected a number, or pairs [from update, number]",
+        ],
     );
     refused(
         &mut trainer("fit digits-midrun --set learning.ema_decay=none"),
@@ -181,11 +184,69 @@ fn values_out_of_range_are_refused() {
             "chains.rejuvenation=1.5",
             "chains.rejuvenation = 1.5: expected from 0 to 1",
         ),
+        (
+            "langevin.steps=[[0,5],[3,0]]",
+            "langevin.steps = 0: expected at least 1",
+        ),
+        ("langevin.tau=0", "langevin.tau = 0: expected above 0"),
+        (
+            "chains.start=cooperative",
+            "generator = none: expected a section [generator]",
+        ),
         ("network.widths=[]", "network"),
         ("data.n_test=1797", "data.n_test = 1797 of 1797 images"),
     ] {
         refused(
             &mut trainer(&format!("fit digits-midrun --set {set} -o /nowhere/run")),
+            &[expected],
+        );
+    }
+}
+
+#[test]
+fn sections_that_do_not_go_together_are_refused() {
+    let burn_in =
+        "--set burn_in.bank=20 --set burn_in.batch=8 --set burn_in.steps=1 --set burn_in.visits=2";
+    for (arguments, expected) in [
+        (
+            "digits-shortrun --set chains.start=data".to_string(),
+            "generator = a generator: expected none",
+        ),
+        (
+            "digits-shortrun --set generator.network.channels=3".to_string(),
+            "expected images of the same channels and size",
+        ),
+        (
+            "digits-shortrun --set generator.ema_decay=1".to_string(),
+            "generator.ema_decay = 1",
+        ),
+        (
+            format!("digits-midrun {burn_in} --set chains.start=data"),
+            "burn_in = a second bank: expected none",
+        ),
+        (
+            format!("digits-midrun {burn_in} --set burn_in.batch=101"),
+            "burn_in.batch = 101: expected from 1 to learning.batch",
+        ),
+        (
+            format!("digits-midrun {burn_in} --set burn_in.bank=7"),
+            "burn_in.bank = 7: expected at least burn_in.batch",
+        ),
+        (
+            "digits-prior".to_string(),
+            "name the run that learned it (for example one of a shortrun preset)",
+        ),
+        (
+            "digits-prior --generator /nowhere".to_string(),
+            "--generator /nowhere",
+        ),
+        (
+            "celeba64-shortrun --data /nowhere".to_string(),
+            "pictures in folders cannot be read yet",
+        ),
+    ] {
+        refused(
+            &mut trainer(&format!("fit {arguments} -o /nowhere/run")),
             &[expected],
         );
     }

@@ -6,4 +6,5 @@ mod common;
 mod configuration;
 mod data;
 mod learning;
+mod regimes;
 mod safety;

@@ -1,0 +1,121 @@
+//! The bank in which chains burn in before they enter the one that learning draws from.
+
+use anyhow::Result;
+use ebm_export::tensor::Tensors;
+use tch::{Device, Tensor};
+
+use crate::chains::Chains;
+use crate::randomness::{Purpose, derive, index, permutation, seed_torch};
+use crate::start::Source;
+
+/// Chains that burn in; the updates since their start are visits.
+#[derive(Debug)]
+pub struct BurnIn {
+    chains: Chains,
+}
+
+/// Chains that one update visits.
+#[derive(Debug)]
+pub struct Visited {
+    /// Their places, int64 `[n]`.
+    places: Tensor,
+    /// Themselves.
+    pub chains: Chains,
+}
+
+impl BurnIn {
+    /// At the start of a run.
+    pub fn new(chains: Chains) -> BurnIn {
+        BurnIn { chains }
+    }
+
+    /// Draws `n` different chains of an update.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn draw(&self, (seed, update): (u64, u64), n: usize) -> Result<Visited> {
+        let purpose = Purpose::BurnInChains;
+        let order = permutation(self.chains.len(), derive(seed, update, purpose));
+        let places = index(&order[..n]).to_device(self.chains.states().device());
+        Ok(Visited {
+            chains: self.chains.select(&places)?,
+            places,
+        })
+    }
+
+    /// Puts visited chains back at their ends, `[n, C, H, W]`. Those that have been visited so often are given back, and others begin in
+    /// their places.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn promote(
+        &mut self,
+        (seed, update): (u64, u64),
+        visited: Visited,
+        ends: &Tensor,
+        visits: u64,
+        source: &Source<'_>,
+    ) -> Result<Option<Chains>> {
+        let Visited { places, chains } = visited;
+        let chains = chains.moved(ends);
+        self.chains.put(&places, &chains)?;
+        let done = chains.updates().f_ge(visits as f64)?;
+        let done = done.f_nonzero()?.f_view([-1])?;
+        let n_done = done.size()[0] as usize;
+        if n_done == 0 {
+            return Ok(None);
+        }
+        seed_torch(seed, update, Purpose::BurnInChains);
+        let fresh = source.draw(n_done, ends.device())?;
+        self.chains.put(&places.f_index_select(0, &done)?, &fresh)?;
+        Ok(Some(chains.select(&done)?.renewed()))
+    }
+
+    /// The group of a checkpoint.
+    ///
+    /// # Errors
+    /// libtorch cannot copy.
+    pub fn save(&self) -> Result<Tensors> {
+        self.chains.save()
+    }
+
+    /// Goes on with a saved group.
+    ///
+    /// # Errors
+    /// Its chains are others than the configured ones.
+    pub fn restore(&mut self, saved: &Tensors, device: Device) -> Result<()> {
+        self.chains.restore(saved, device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    /// Four chains at 0, of which each update moves two by 10: after three visits a chain is promoted at 30, and another begins.
+    #[test]
+    fn a_chain_is_promoted_after_its_visits_and_another_begins() {
+        let zeros = Tensor::zeros([4, 1, 1, 1], (Kind::Float, Device::Cpu));
+        let mut burn_in = BurnIn::new(Chains::begin(zeros, None));
+        let fresh = Source::Noise([1, 1, 1]);
+        let mut promoted = 0;
+        for update in 0..60 {
+            let visited = burn_in.draw((5, update), 2).unwrap();
+            let ends = visited.chains.states() + 10.0;
+            let done = burn_in
+                .promote((5, update), visited, &ends, 3, &fresh)
+                .unwrap();
+            let Some(done) = done else { continue };
+            promoted += done.len();
+            assert_eq!(done.updates().max().double_value(&[]), 0.0);
+            let [low, high] = [done.states().min(), done.states().max()];
+            assert!(low.double_value(&[]) > 28.0 && high.double_value(&[]) < 32.0);
+        }
+        let waiting = burn_in.chains.updates();
+        assert!(waiting.max().double_value(&[]) < 3.0);
+        let visits = 3 * promoted as i64 + waiting.sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(visits, 120, "no visit is lost");
+    }
+}

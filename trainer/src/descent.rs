@@ -1,0 +1,114 @@
+//! What chains descend: the gradient of an energy, and of what stands beside it in the potential.
+
+use anyhow::Result;
+use ebm_export::arch::Network as Description;
+use ebm_export::pipeline::gradient_graph;
+use ebm_export::potential::{PRIOR_PREFIX, Potential};
+use ebm_export::rewrite::Rewrite;
+use tch::{Device, Kind, Tensor};
+
+use crate::network::{Network, Program, Weights, from_host};
+
+/// Output `gradient [N, C, H, W]` is `T·∇U(x)`, with `U(x) = E(x)/T [+ E_prior(x)/T_prior] [+ ‖x‖²/(2τ²)]`.
+#[derive(Debug)]
+pub struct Descent {
+    program: Program,
+    /// The prior's weights, by their names in the graph.
+    beside: Weights,
+    /// Whether the graph has T as an input, as it has with more terms than the energy.
+    takes_temperature: bool,
+    device: Device,
+}
+
+impl Descent {
+    /// Down the potential of an energy network, without autograd.
+    ///
+    /// # Errors
+    /// The network makes no sense, or the potential does not suit it.
+    pub fn new(network: &Description, potential: &Potential, device: Device) -> Result<Descent> {
+        potential.check(network.image())?;
+        let own = gradient_graph(&network.graph()?, &Rewrite::COMMON)?;
+        let graph = potential.gradient_graph(&own, &Rewrite::COMMON)?;
+        let prior = potential.prior.iter().flat_map(|prior| &prior.weights);
+        let named = prior.map(|(name, tensor)| {
+            let name = format!("{PRIOR_PREFIX}{name}");
+            (name, from_host(tensor, Kind::Float, device))
+        });
+        Ok(Descent {
+            program: Program::new(&graph, Kind::Float, device),
+            beside: named.collect(),
+            takes_temperature: !potential.is_plain(),
+            device,
+        })
+    }
+
+    /// With the energy's own weights, at its temperature.
+    ///
+    /// # Errors
+    /// The weights are of another network.
+    pub fn bind(&self, weights: &Weights, temperature: f64) -> Result<Network<'_>> {
+        let all = weights.iter().chain(&self.beside);
+        let all: Weights = all
+            .map(|(name, weight)| (name.clone(), weight.shallow_clone()))
+            .collect();
+        let network = self.program.bind(&all)?;
+        if !self.takes_temperature {
+            return Ok(network);
+        }
+        let temperature = Tensor::from(temperature as f32).to_device(self.device);
+        network.given("temperature", &temperature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebm_export::arch::{Activation, Sngan};
+    use ebm_export::potential::Prior;
+
+    use super::*;
+    use crate::network::to_device;
+
+    fn energy(width: usize) -> Description {
+        Description::Sngan(Sngan::small(4, 1, &[width], &[true], Activation::Silu))
+    }
+
+    fn gradient(potential: &Potential, temperature: f64, x: &Tensor) -> Tensor {
+        let network = energy(3);
+        let descent = Descent::new(&network, potential, Device::Cpu).unwrap();
+        let weights = network.initial_weights(1).unwrap();
+        let weights = to_device(&weights, Kind::Float, Device::Cpu);
+        let bound = descent.bind(&weights, temperature).unwrap();
+        bound.output("gradient", x).unwrap()
+    }
+
+    /// T·∇U = ∇E + T·∇E_prior/T_prior + T·x/τ².
+    #[test]
+    fn the_terms_of_a_potential_add_up() {
+        tch::manual_seed(2);
+        let x = Tensor::randn([5, 1, 4, 4], (Kind::Float, Device::Cpu));
+        let (temperature, tau) = (0.25, 0.5);
+        let plain = gradient(&Potential::default(), temperature, &x);
+        let with_tau = Potential {
+            prior: None,
+            tau: Some(tau),
+        };
+        let wanted = &plain + &x * (temperature / (tau * tau));
+        let difference = gradient(&with_tau, temperature, &x) - &wanted;
+        assert!(difference.abs().max().double_value(&[]) < 1e-5);
+
+        // The network itself as its own prior, at half the temperature.
+        let prior = Prior {
+            network: energy(3),
+            weights: energy(3).initial_weights(1).unwrap(),
+            temperature: temperature / 2.0,
+        };
+        let with_both = Potential {
+            prior: Some(prior),
+            tau: Some(tau),
+        };
+        let wanted = &wanted + &plain * 2.0;
+        let difference = gradient(&with_both, temperature, &x) - wanted;
+        assert!(difference.abs().max().double_value(&[]) < 1e-5);
+        assert!(plain.abs().max().double_value(&[]) > 1e-3);
+    }
+}

@@ -1,0 +1,185 @@
+//! Every regime and every way to start chains, on tiny networks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::{
+    TINY_FIT, assert_same_checkpoint, checkpoint_files, metrics, refused, trainer,
+};
+
+const TINY_GENERATOR: &str =
+    "--set generator.network.widths=[3,2] --set generator.network.latent=4";
+const TINY_PRIOR: &str = "--set prior.network.widths=[2,3]";
+const TINY_BURN_IN: &str = "--set burn_in.bank=10 --set burn_in.batch=5 \
+    --set burn_in.steps=[[0,1],[4,2]] --set burn_in.visits=[[0,2],[5,1]]";
+/// Also has a checkpoint in the middle, and values that change there.
+const HALVES: &str = "--set learning.updates=8 --set output.keep=9 --set langevin.steps=[[0,2],[4,3]] \
+    --set chains.rejuvenation=[[0,0.5],[4,0.2]] --set learning.learning_rate=[[0,1e-3],[4,1e-4]]";
+
+fn run(folder: &Path, name: &str, arguments: &str) -> PathBuf {
+    let run = folder.join(name);
+    trainer(&format!(
+        "fit {arguments} {TINY_FIT} {HALVES} -o {}",
+        run.display()
+    ))
+    .assert()
+    .success();
+    run
+}
+
+/// A copy of a run as it was when it wrote its checkpoint of an update.
+fn as_killed_after(whole: &Path, update: u64, copy: &Path) {
+    fs::create_dir_all(copy.join("checkpoints")).unwrap();
+    for file in ["config.toml", "metrics.jsonl"] {
+        fs::copy(whole.join(file), copy.join(file)).unwrap();
+    }
+    let checkpoint = copy.join(format!("checkpoints/{update:08}"));
+    fs::create_dir(&checkpoint).unwrap();
+    for (name, bytes) in checkpoint_files(whole, update) {
+        fs::write(checkpoint.join(name), bytes).unwrap();
+    }
+}
+
+/// Groups of the last checkpoint.
+fn groups(run: &Path) -> Vec<String> {
+    let files = checkpoint_files(run, 8).into_iter();
+    files
+        .filter_map(|(name, _)| Some(name.strip_suffix(".safetensors")?.to_string()))
+        .collect()
+}
+
+#[test]
+fn every_regime_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let generator = format!("{TINY_GENERATOR} --generator {}", at("shortrun"));
+    let prior = format!("{TINY_PRIOR} --prior {}", at("prior"));
+    let prior_alone = "--set prior.temperature=0.01 \
+        --set prior.network={name=\"sngan\",image_size=8,channels=1,widths=[2,3],pools=[true,false],activation=\"relu\"}";
+    let learned = "generator generator_ema generator_optimizer";
+    for (name, arguments, more_groups) in [
+        (
+            "shortrun",
+            format!("digits-shortrun {TINY_GENERATOR}"),
+            format!("bank {learned}"),
+        ),
+        (
+            "shortrun-inference",
+            format!(
+                "digits-shortrun {TINY_GENERATOR} --set generator.batch_norm=inference \
+                 --set generator.truncation=2 --set generator.weight_gradient_clip=5"
+            ),
+            format!("bank {learned}"),
+        ),
+        (
+            "cooperative",
+            format!("digits-shortrun {TINY_GENERATOR} --set chains.start=cooperative"),
+            learned.to_string(),
+        ),
+        (
+            "midrun-data",
+            "digits-midrun".to_string(),
+            "bank".to_string(),
+        ),
+        (
+            "midrun",
+            format!("digits-midrun-cooperative {generator}"),
+            "bank generator".to_string(),
+        ),
+        (
+            "prior",
+            format!("digits-prior {generator}"),
+            "bank generator".to_string(),
+        ),
+        (
+            "longrun",
+            format!("digits-longrun {generator} {prior} {TINY_BURN_IN}"),
+            "bank burn_in generator prior".to_string(),
+        ),
+        (
+            "longrun-data",
+            format!(
+                "digits-midrun --prior {} {prior_alone} {TINY_BURN_IN} --set langevin.tau=0.5",
+                at("prior")
+            ),
+            "bank burn_in prior".to_string(),
+        ),
+        (
+            "noise-persistent",
+            "digits-midrun --set chains.start=noise-persistent --set chains.max_updates=1"
+                .to_string(),
+            "bank".to_string(),
+        ),
+        (
+            "data",
+            "digits-midrun --set chains.start=data --set langevin.clip=0.5".to_string(),
+            String::new(),
+        ),
+        (
+            "noise",
+            "digits-midrun --set chains.start=noise --set learning.weight_gradient_clip=1"
+                .to_string(),
+            String::new(),
+        ),
+    ] {
+        let whole = run(folder.path(), name, &arguments);
+        let mut wanted: Vec<&str> = more_groups.split_whitespace().collect();
+        wanted.extend(["weights", "optimizer"]);
+        wanted.extend((name != "longrun").then_some("ema"));
+        wanted.sort_unstable();
+        assert_eq!(groups(&whole), wanted, "{name}");
+        let halves = folder.path().join(format!("{name}-halves"));
+        as_killed_after(&whole, 3, &halves);
+        trainer(&format!("resume {} --threads 1", halves.display()))
+            .assert()
+            .success();
+        assert_same_checkpoint(&whole, &halves, 8);
+        assert_eq!(metrics(&whole), metrics(&halves), "{name}");
+    }
+}
+
+#[test]
+fn networks_of_earlier_runs_have_to_suit() {
+    let folder = tempfile::tempdir().unwrap();
+    let shortrun = run(
+        folder.path(),
+        "shortrun",
+        &format!("digits-shortrun {TINY_GENERATOR}"),
+    );
+    let midrun = run(folder.path(), "midrun", "digits-midrun");
+    let path = |run: &Path| run.display().to_string();
+    for (arguments, expected) in [
+        (
+            format!(
+                "digits-prior {TINY_GENERATOR} --generator {}",
+                path(&midrun)
+            ),
+            "the checkpoint holds no generator",
+        ),
+        (
+            format!("digits-prior --generator {}", path(&shortrun)),
+            "is not that of [generator.network]",
+        ),
+        (
+            format!(
+                "digits-longrun {TINY_GENERATOR} {TINY_BURN_IN} --generator {} --prior {}",
+                path(&shortrun),
+                path(&midrun)
+            ),
+            "is not that of [prior.network]",
+        ),
+        (
+            format!(
+                "digits-longrun {TINY_GENERATOR} {TINY_BURN_IN} --generator {}",
+                path(&shortrun)
+            ),
+            "name the run that learned it (for example one of a prior preset)",
+        ),
+    ] {
+        let command = format!(
+            "fit {arguments} {TINY_FIT} -o {}/run",
+            folder.path().display()
+        );
+        refused(&mut trainer(&command), &[expected]);
+    }
+}
