@@ -27,6 +27,11 @@ pub const EMA: &str = "ema";
 /// The group of the weights of the prior that an energy was learned beside.
 pub const PRIOR: &str = "prior";
 
+/// The group of the weights of the generator that made the starts of an energy's chains.
+pub const GENERATOR: &str = "generator";
+/// The group of their exponential moving average, where that generator was learned too.
+pub const GENERATOR_EMA: &str = "generator_ema";
+
 /// An energy network that another one was learned beside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PriorHeader {
@@ -52,7 +57,8 @@ pub struct Header {
     /// The prior that an energy was learned beside, where there is one; its weights are the group [`PRIOR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<PriorHeader>,
-    /// The generator that made the starts of an energy's chains, where there is one.
+    /// The generator that made the starts of an energy's chains, where there is one; its weights are the groups [`GENERATOR`] and
+    /// [`GENERATOR_EMA`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Network>,
     /// Classes of a classifier.

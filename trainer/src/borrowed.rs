@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use ebm_export::checkpoint::PRIOR;
+use ebm_export::checkpoint::{GENERATOR, GENERATOR_EMA, PRIOR};
 use ebm_export::contract::Kind;
 use ebm_export::pipeline::check_weights;
 use ebm_export::potential::Prior;
 use ebm_export::tensor::Tensors;
 
 use crate::config::{EnergyConfig, FixedGenerator, GeneratorConfig};
-use crate::generator::{GENERATOR, GENERATOR_AVERAGE};
 use crate::saved::Saved;
 
 /// The weights of those networks; the configuration describes them.
@@ -105,7 +104,7 @@ fn generator_weights(config: &FixedGenerator) -> Result<Tensors> {
         return saved.weights();
     }
     let groups = &saved.header.groups;
-    let held = [GENERATOR_AVERAGE, GENERATOR]
+    let held = [GENERATOR_EMA, GENERATOR]
         .into_iter()
         .find(|name| groups.contains_key(*name));
     let name = held.with_context(|| {

@@ -32,6 +32,12 @@ pub enum Command {
         trainer classifier digits-classifier -o runs/classifier\n  \
         trainer classifier mnist-classifier --data ~/mnist")]
     Classifier(LearnArgs),
+    /// Learn the whole life cycle: classifier, shortrun and its generator, midrun, prior, longrun. What is learned already is kept.
+    #[command(after_help = "Examples:\n  \
+        trainer life-cycle digits -o runs/digits\n  \
+        trainer life-cycle mnist --data ~/mnist -o runs/mnist --set shortrun.learning.updates=2000\n\n\
+        The same command goes on after an interruption.")]
+    LifeCycle(LifeCycleArgs),
     /// Go on with a run from its latest checkpoint, with the same result as if it had never stopped.
     #[command(after_help = "Example:\n  trainer resume runs/digits-midrun")]
     Resume(ResumeArgs),
@@ -98,6 +104,28 @@ pub struct LearnArgs {
     /// Replace a run that is in the folder already.
     #[arg(long)]
     pub force: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Five new runs.
+#[derive(Debug, Args)]
+pub struct LifeCycleArgs {
+    /// What the presets of all stages begin with: digits, mnist, cifar10 or cifar10-small.
+    pub family: String,
+    /// Folder of the data files.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder in which each stage has one for its run.
+    #[arg(short, long, value_name = "RUN")]
+    pub output: PathBuf,
+    /// Seed of all random draws, in place of the configured ones.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Override one value of a stage that has not begun, for example shortrun.langevin.steps=50; may be repeated.
+    #[arg(long, value_name = "STAGE.SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
     /// Where to compute.
     #[command(flatten)]
     pub machine: MachineArgs,

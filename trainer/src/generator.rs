@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use ebm_export::arch::Network;
+use ebm_export::checkpoint::{GENERATOR, GENERATOR_EMA};
 use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
@@ -11,14 +12,9 @@ use crate::gradients::of_loss;
 use crate::learned::{Groups, Learned};
 use crate::network::{Norms, Program, Weights, to_device};
 
-/// The group of the generator's weights, also of one that is fixed.
-pub const GENERATOR: &str = "generator";
-/// The group of the moving average of a generator that is learned.
-pub const GENERATOR_AVERAGE: &str = "generator_ema";
-
 const GROUPS: Groups = Groups {
     weights: GENERATOR,
-    average: GENERATOR_AVERAGE,
+    average: GENERATOR_EMA,
     optimizer: "generator_optimizer",
 };
 

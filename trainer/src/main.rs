@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Fit(args) => command::fit(args),
         Command::Classifier(args) => command::classifier(args),
+        Command::LifeCycle(args) => command::life_cycle(args),
         Command::Resume(args) => command::resume(args),
         Command::Attack(args) => command::attack(args),
         Command::Presets { name } => command::presets(name.as_deref()),

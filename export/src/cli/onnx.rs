@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
+use ebm_export::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
 use ebm_export::exported::{
     ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
 };
@@ -13,6 +13,7 @@ use ebm_export::file::Staged;
 use ebm_export::onnx::Batch;
 use ebm_export::potential::{Potential, Prior};
 use ebm_export::rewrite::Rewrite;
+use ebm_export::tensor::Tensors;
 use ebm_export::triton::{Content, RepositoryFile, Served, repository};
 
 use super::precision::PrecisionArguments;
@@ -20,7 +21,8 @@ use super::target::TargetChoice;
 use super::triton::TritonArguments;
 use super::{print, summary};
 
-/// Write a checkpoint as ONNX: energy, gradient and Langevin step, or the classifier or generator.
+/// Write a checkpoint as ONNX: energy, gradient and Langevin step, with the generator that made the starts of its chains, if one did; or the
+/// classifier or generator that it is.
 #[derive(Args)]
 #[command(after_help = "Examples:
   export onnx runs/digits -o model             the latest checkpoint of a run, any batch
@@ -29,7 +31,8 @@ use super::{print, summary};
   export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites
   export onnx runs/digits -o half --precision f16 --max-error 0.01
   export onnx runs/digits -o repository --layout triton --classifier runs/classifier    for Triton Inference Server
-  export onnx runs/longrun -o model --prior runs/prior --tau 0.15   a step down E/T + E_prior/T_prior + ‖x‖²/(2τ²)")]
+  export onnx runs/longrun -o model            a step down what it was learned with, E/T + E_prior/T_prior + ‖x‖²/(2τ²)
+  export onnx runs/digits -o model --prior runs/prior --tau 0.15    the same of networks that were learned apart")]
 pub struct Arguments {
     /// A checkpoint folder, or a run folder (its latest checkpoint is taken)
     checkpoint: PathBuf,
@@ -85,7 +88,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Layout {
-    /// energy.onnx, gradient.onnx and step.onnx, or classifier.onnx, or generator.onnx
+    /// energy.onnx, gradient.onnx and step.onnx, perhaps with generator.onnx; or classifier.onnx; or generator.onnx
     Files,
     /// A folder for each model: purifier, and with --classifier, classifier and defended_classifier
     Triton,
@@ -141,7 +144,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
     }?;
     let files = match &served {
-        None => exported_files(&header, &weights, &settings).map(in_a_folder),
+        None => model_files(arguments, &folder, &header, &weights, &settings),
         Some(served) => repository(&header, &weights, &settings, served),
     };
     let files = files.with_context(|| format!("cannot export {}", folder.display()))?;
@@ -193,12 +196,41 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
     })
 }
 
+/// The files of the network, and of the generator that the checkpoint holds beside it.
+fn model_files(
+    arguments: &Arguments,
+    folder: &Path,
+    header: &Header,
+    weights: &Tensors,
+    settings: &Settings,
+) -> Result<Vec<RepositoryFile>, ebm_export::Error> {
+    let mut files = exported_files(header, weights, settings)?;
+    if let Some(network) = &header.generator {
+        let averaged = header.groups.contains_key(GENERATOR_EMA);
+        let group = match (arguments.weights, averaged) {
+            (WeightChoice::Average, true) => GENERATOR_EMA,
+            _ => GENERATOR,
+        };
+        let weights = checkpoint::read_group(folder, header, group)?;
+        let settings = Settings {
+            potential: None,
+            clip: None,
+            steps_per_run: 1,
+            ..settings.clone()
+        };
+        let header = Header::new(network.clone());
+        files.extend(exported_files(&header, &weights, &settings)?);
+    }
+    Ok(in_a_folder(files))
+}
+
 /// Names of the files to write.
 fn names(header: &Header, served: Option<&Served>) -> Vec<String> {
     match served {
         Some(served) => served.paths(),
         None => file_names(&header.network)
             .iter()
+            .chain(header.generator.iter().flat_map(file_names))
             .map(|name| (*name).to_string())
             .collect(),
     }

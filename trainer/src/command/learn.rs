@@ -8,7 +8,7 @@ use ebm_export::contract::Kind as NetworkKind;
 use super::{load, saved_config};
 use crate::borrowed::Borrowed;
 use crate::classifier::ClassifierLearner;
-use crate::cli::{FitArgs, LearnArgs, ResumeArgs};
+use crate::cli::{FitArgs, LearnArgs, MachineArgs, ResumeArgs};
 use crate::config::{ClassifierConfig, Configuration, EnergyConfig, Layers};
 use crate::learner::Learner;
 use crate::run_folder::{Existing, RunFolder};
@@ -19,26 +19,10 @@ use crate::session::{self, End, Machine, State, StopSignal};
 ///
 /// # Errors
 /// The configuration, the data or the folder is refused; or learning fails.
-pub fn fit(fit: &FitArgs) -> Result<End> {
-    let args = &fit.learn;
-    let mut layers = layers(args)?;
-    for (key, path) in [("generator", &fit.generator), ("prior", &fit.prior)] {
-        if let Some(path) = path {
-            layers = layers.path(&format!("{key}.checkpoint"), path)?;
-        }
-    }
-    let config: EnergyConfig = layers.resolve()?;
-    let machine = Machine::new(args.machine.device, args.machine.threads)?;
-    let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
-    let borrowed = Borrowed::from_earlier_runs(&config)?;
-    let mut learner = Learner::new(config.clone(), dataset, borrowed, machine)?;
-    let folder = new_run(args, &config)?;
-    let state = State {
-        data_directory: args.data.clone(),
-        ..State::default()
-    };
-    session::run(&mut learner, &folder, state, &StopSignal::listen()?)
-        .map(|end| report_end(end, &folder))
+pub fn fit(args: &FitArgs) -> Result<End> {
+    let layers =
+        layers(&args.learn)?.borrowing(args.generator.as_deref(), args.prior.as_deref())?;
+    begin_fit(&layers, &NewRun::from(&args.learn), &StopSignal::listen()?)
 }
 
 /// `trainer classifier`.
@@ -46,17 +30,7 @@ pub fn fit(fit: &FitArgs) -> Result<End> {
 /// # Errors
 /// The configuration, the data or the folder is refused; or learning fails.
 pub fn classifier(args: &LearnArgs) -> Result<End> {
-    let config: ClassifierConfig = layers(args)?.resolve()?;
-    let machine = Machine::new(args.machine.device, args.machine.threads)?;
-    let dataset = load(&config.data, args.data.as_deref(), &config.network)?;
-    let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
-    let folder = new_run(args, &config)?;
-    let state = State {
-        data_directory: args.data.clone(),
-        ..State::default()
-    };
-    let end = session::run(&mut learner, &folder, state, &StopSignal::listen()?)?;
-    report_classifier(end, &learner, &folder)
+    begin_classifier(&layers(args)?, &NewRun::from(args), &StopSignal::listen()?)
 }
 
 /// `trainer resume`.
@@ -64,8 +38,95 @@ pub fn classifier(args: &LearnArgs) -> Result<End> {
 /// # Errors
 /// There is no run, it does not fit its data any more, or learning fails.
 pub fn resume(args: &ResumeArgs) -> Result<End> {
-    let folder = RunFolder::open(&args.run)?;
-    let saved = Saved::open(&args.run)?;
+    go_on(
+        &args.run,
+        args.data.as_deref(),
+        args.machine,
+        &StopSignal::listen()?,
+    )
+}
+
+/// Where a new run is made, of what data, and on which machine.
+#[derive(Debug)]
+pub(super) struct NewRun {
+    pub(super) data: Option<PathBuf>,
+    pub(super) folder: PathBuf,
+    pub(super) existing: Existing,
+    pub(super) machine: MachineArgs,
+}
+
+impl From<&LearnArgs> for NewRun {
+    fn from(args: &LearnArgs) -> NewRun {
+        let name = args
+            .preset_or_file
+            .as_ref()
+            .or(args.preset.as_ref())
+            .map(Path::new)
+            .and_then(Path::file_stem);
+        let default = || PathBuf::from("runs").join(name.unwrap_or("run".as_ref()));
+        NewRun {
+            data: args.data.clone(),
+            folder: args.output.clone().unwrap_or_else(default),
+            existing: Existing::from_force(args.force),
+            machine: args.machine,
+        }
+    }
+}
+
+impl NewRun {
+    fn machine(&self) -> Result<Machine> {
+        Machine::new(self.machine.device, self.machine.threads)
+    }
+
+    fn state(&self) -> State {
+        State {
+            data_directory: self.data.clone(),
+            ..State::default()
+        }
+    }
+
+    /// Makes the folder.
+    fn create<C: Configuration>(&self, config: &C) -> Result<RunFolder> {
+        let folder = RunFolder::create(&self.folder, self.existing)?;
+        folder.write_config(
+            &toml::to_string(config).context("cannot write the configuration as TOML")?,
+        )?;
+        eprintln!("run folder {}", self.folder.display());
+        Ok(folder)
+    }
+}
+
+/// Learns an energy network from its beginning.
+pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
+    let config: EnergyConfig = layers.resolve()?;
+    let machine = run.machine()?;
+    let dataset = load(&config.data, run.data.as_deref(), &config.network)?;
+    let borrowed = Borrowed::from_earlier_runs(&config)?;
+    let mut learner = Learner::new(config.clone(), dataset, borrowed, machine)?;
+    let folder = run.create(&config)?;
+    session::run(&mut learner, &folder, run.state(), stop).map(|end| report_end(end, &folder))
+}
+
+/// Learns a classifier from its beginning.
+pub(super) fn begin_classifier(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
+    let config: ClassifierConfig = layers.resolve()?;
+    let machine = run.machine()?;
+    let dataset = load(&config.data, run.data.as_deref(), &config.network)?;
+    let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
+    let folder = run.create(&config)?;
+    let end = session::run(&mut learner, &folder, run.state(), stop)?;
+    report_classifier(end, &learner, &folder)
+}
+
+/// Goes on with a run from its latest checkpoint; `data` is where its data lie, where they have moved.
+pub(super) fn go_on(
+    run: &Path,
+    data: Option<&Path>,
+    machine: MachineArgs,
+    stop: &StopSignal,
+) -> Result<End> {
+    let folder = RunFolder::open(run)?;
+    let saved = Saved::open(run)?;
     let mut state: State =
         serde_json::from_value(saved.header.state.clone()).with_context(|| {
             format!(
@@ -73,22 +134,28 @@ pub fn resume(args: &ResumeArgs) -> Result<End> {
                 saved.folder.display()
             )
         })?;
-    if args.data.is_some() {
-        state.data_directory = args.data.clone();
+    if let Some(data) = data {
+        state.data_directory = Some(data.to_path_buf());
     }
-    let machine = Machine::new(args.machine.device, args.machine.threads)?;
+    let machine = Machine::new(machine.device, machine.threads)?;
     eprintln!(
         "resuming {} after update {}",
-        args.run.display(),
+        run.display(),
         saved.header.update
     );
     match saved.header.kind {
-        NetworkKind::Classifier => resume_classifier(&saved, &folder, state, machine),
-        _ => resume_fit(&saved, &folder, state, machine),
+        NetworkKind::Classifier => go_on_with_classifier(&saved, &folder, state, machine, stop),
+        _ => go_on_with_fit(&saved, &folder, state, machine, stop),
     }
 }
 
-fn resume_fit(saved: &Saved, folder: &RunFolder, state: State, machine: Machine) -> Result<End> {
+fn go_on_with_fit(
+    saved: &Saved,
+    folder: &RunFolder,
+    state: State,
+    machine: Machine,
+    stop: &StopSignal,
+) -> Result<End> {
     let config: EnergyConfig = saved_config(saved)?;
     let dataset = load(
         &config.data,
@@ -98,15 +165,15 @@ fn resume_fit(saved: &Saved, folder: &RunFolder, state: State, machine: Machine)
     let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
     let mut learner = Learner::new(config, dataset, borrowed, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
-    session::run(&mut learner, folder, state, &StopSignal::listen()?)
-        .map(|end| report_end(end, folder))
+    session::run(&mut learner, folder, state, stop).map(|end| report_end(end, folder))
 }
 
-fn resume_classifier(
+fn go_on_with_classifier(
     saved: &Saved,
     folder: &RunFolder,
     state: State,
     machine: Machine,
+    stop: &StopSignal,
 ) -> Result<End> {
     let config: ClassifierConfig = saved_config(saved)?;
     let dataset = load(
@@ -116,7 +183,7 @@ fn resume_classifier(
     )?;
     let mut learner = ClassifierLearner::new(config, dataset, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
-    let end = session::run(&mut learner, folder, state, &StopSignal::listen()?)?;
+    let end = session::run(&mut learner, folder, state, stop)?;
     report_classifier(end, &learner, folder)
 }
 
@@ -135,23 +202,6 @@ fn layers(args: &LearnArgs) -> Result<Layers> {
         layers = layers.set(&format!("seed={seed}"))?;
     }
     Ok(layers)
-}
-
-fn new_run<C: Configuration>(args: &LearnArgs, config: &C) -> Result<RunFolder> {
-    let name = args
-        .preset_or_file
-        .as_ref()
-        .or(args.preset.as_ref())
-        .map(Path::new)
-        .and_then(Path::file_stem);
-    let default = || PathBuf::from("runs").join(name.unwrap_or("run".as_ref()));
-    let path = args.output.clone().unwrap_or_else(default);
-    let folder = RunFolder::create(&path, Existing::from_force(args.force))?;
-    folder.write_config(
-        &toml::to_string(config).context("cannot write the configuration as TOML")?,
-    )?;
-    eprintln!("run folder {}", path.display());
-    Ok(folder)
 }
 
 fn report_end(end: End, folder: &RunFolder) -> End {

@@ -2,6 +2,7 @@
 
 mod attack;
 mod learn;
+mod life_cycle;
 mod presets;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use ebm_export::arch::Network;
 
 pub use attack::attack;
 pub use learn::{classifier, fit, resume};
+pub use life_cycle::life_cycle;
 pub use presets::presets;
 
 use crate::config::{Configuration, DataConfig};

@@ -159,16 +159,26 @@ impl Layers {
         Ok(self)
     }
 
-    /// Sets a key to a path.
+    /// Names the runs that a generator and a prior are taken from, where they are given.
     ///
     /// # Errors
-    /// The path is not UTF-8, or a section of the key is a value.
-    pub fn path(mut self, key: &str, path: &Path) -> Result<Layers, Error> {
-        let form = || Error::Set {
-            text: format!("{key}={}", path.display()),
-        };
-        let text = path.to_str().ok_or_else(form)?.to_string();
-        insert(&mut self.table, key, Value::String(text)).ok_or_else(form)?;
+    /// A path is not UTF-8.
+    pub fn borrowing(
+        mut self,
+        generator: Option<&Path>,
+        prior: Option<&Path>,
+    ) -> Result<Layers, Error> {
+        for (key, path) in [
+            ("generator.checkpoint", generator),
+            ("prior.checkpoint", prior),
+        ] {
+            let Some(path) = path else { continue };
+            let form = || Error::Set {
+                text: format!("{key}={}", path.display()),
+            };
+            let text = path.to_str().ok_or_else(form)?.to_string();
+            insert(&mut self.table, key, Value::String(text)).ok_or_else(form)?;
+        }
         Ok(self)
     }
 

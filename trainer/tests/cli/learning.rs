@@ -164,7 +164,14 @@ fn cuda_is_never_replaced_in_silence() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["fit", "classifier", "resume", "attack", "presets"] {
+    for command in [
+        "fit",
+        "classifier",
+        "life-cycle",
+        "resume",
+        "attack",
+        "presets",
+    ] {
         trainer(&format!("{command} --help"))
             .assert()
             .success()

@@ -183,3 +183,59 @@ fn networks_of_earlier_runs_have_to_suit() {
         refused(&mut trainer(&command), &[expected]);
     }
 }
+
+/// Every stage is a run of its own; an interrupted one goes on, and a finished one is as it was.
+#[test]
+fn a_life_cycle_learns_what_is_not_learned_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    let mut sets = String::new();
+    for stage in ["shortrun", "midrun", "prior", "longrun"] {
+        for set in format!("{TINY_FIT} {TINY_GENERATOR}")
+            .split(" --set ")
+            .skip(1)
+        {
+            sets += &format!(" --set {stage}.{}", set.trim());
+        }
+    }
+    for set in format!(" {TINY_PRIOR} {TINY_BURN_IN}")
+        .split(" --set ")
+        .skip(1)
+    {
+        sets += &format!(" --set longrun.{}", set.trim());
+    }
+    sets += " --set classifier.network.widths=[2,2] --set classifier.learning.updates=6 --set classifier.output.checkpoint_every=3";
+    let life_cycle = |run: &Path| {
+        trainer(&format!(
+            "life-cycle digits -o {} --threads 1{sets}",
+            run.display()
+        ))
+    };
+    life_cycle(&whole).assert().success();
+    for stage in ["classifier", "shortrun", "midrun"] {
+        let [from, to] = [&whole, &broken].map(|run| run.join(stage));
+        as_killed_after(&from, if stage == "midrun" { 3 } else { 6 }, &to);
+    }
+    life_cycle(&broken)
+        .assert()
+        .success()
+        .stderr(predicates::str::contains("shortrun: learned already"));
+    for stage in ["midrun", "prior"] {
+        let [one, other] = [&whole, &broken].map(|run| checkpoint_files(&run.join(stage), 6));
+        // The configurations name the folders of their generators.
+        let tensors = |files: Vec<(String, Vec<u8>)>| -> Vec<(String, Vec<u8>)> {
+            let is_tensor = |(name, _): &(String, Vec<u8>)| name.ends_with(".safetensors");
+            files.into_iter().filter(is_tensor).collect()
+        };
+        assert!(tensors(one) == tensors(other), "{stage}");
+    }
+    assert_eq!(checkpoint_files(&broken.join("longrun"), 6).len(), 7);
+    refused(
+        &mut trainer("life-cycle celeba64 -o /nowhere"),
+        &["families with one for each are digits, mnist, cifar10, cifar10-small"],
+    );
+    refused(
+        &mut trainer("life-cycle digits -o /nowhere --set longer.seed=1"),
+        &["expected one of the stages"],
+    );
+}
