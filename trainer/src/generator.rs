@@ -1,6 +1,6 @@
 //! The generator that makes the starts of cooperative chains, and learns from where they end.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ebm_export::arch::Network;
 use ebm_export::checkpoint::{GENERATOR, GENERATOR_EMA};
 use ebm_export::tensor::Tensors;
@@ -145,7 +145,7 @@ impl Generator {
     /// `‖x⁻ − G(z)‖²`, which it gives. Nothing happens to a fixed generator.
     ///
     /// # Errors
-    /// libtorch fails.
+    /// The loss is not finite, or libtorch fails.
     pub fn learn(&mut self, latents: &Latents, ends: &Tensor, update: u64) -> Result<Option<f64>> {
         let GeneratorWeights::Learned(learned) = &self.weights else {
             return Ok(None);
@@ -161,6 +161,11 @@ impl Generator {
         let loss = images.f_sub(ends)?.f_square()?.f_sum(Kind::Float)? / n;
         let gradients = of_loss(&loss, learned.weights())?;
         let value = loss.double_value(&[]);
+        ensure!(
+            value.is_finite(),
+            "update {}: the generator's loss is {value}: lower generator.learning_rate or set generator.weight_gradient_clip",
+            update + 1
+        );
         if let GeneratorWeights::Learned(learned) = &mut self.weights {
             learned.step(gradients, &evaluation.statistics, update)?;
         }
