@@ -17,8 +17,8 @@ use crate::borrowed::Borrowed;
 use crate::burn_in::BurnIn;
 use crate::chains::Chains;
 use crate::config::{BurnInConfig, EnergyConfig, GeneratorConfig, Output};
-use crate::data::{Dataset, Order, augment};
 use crate::descent::Descent;
+use crate::examples::Examples;
 use crate::generator::Generator;
 use crate::gradients::{of_loss, sum};
 use crate::langevin::{self, ChainEnds};
@@ -51,8 +51,7 @@ pub struct Learner {
     config: EnergyConfig,
     device: Device,
     team: Team,
-    dataset: Dataset,
-    order: Order,
+    examples: Examples,
     energy: Program,
     descent: Descent,
     learned: Learned,
@@ -77,7 +76,7 @@ impl Learner {
     /// A network makes no sense, or what is borrowed does not suit it.
     pub fn new(
         config: EnergyConfig,
-        dataset: Dataset,
+        examples: Examples,
         borrowed: Borrowed,
         machine: Machine,
     ) -> Result<Learner> {
@@ -94,7 +93,6 @@ impl Learner {
             Generator::new(generator, fixed, config.seed, device)
         });
         let mut learner = Learner {
-            order: Order::new(config.seed, dataset.train.len()),
             energy: Program::new(&energy, Kind::Float, device),
             descent: Descent::new(&config.network, &potential, device)?,
             learned: Learned::new(
@@ -111,7 +109,7 @@ impl Learner {
             config,
             device,
             team,
-            dataset,
+            examples,
             prior,
         };
         learner.begin_chains()?;
@@ -121,7 +119,7 @@ impl Learner {
     /// Fills the banks.
     fn begin_chains(&mut self) -> Result<()> {
         let Learner { config, device, .. } = self;
-        let source = Source::new(config, &self.dataset.train, self.generator.as_ref());
+        let source = Source::new(config, &self.examples, self.generator.as_ref());
         let draw = |n, purpose| {
             seed_torch(config.seed, 0, purpose);
             source.draw_in_batches(n, config.learning.batch, *device)
@@ -161,21 +159,22 @@ impl Learner {
     }
 
     /// Data images of this update with noise σ, `[batch, C, H, W]`.
-    fn positives(&mut self) -> Tensor {
+    fn positives(&mut self) -> Result<Tensor> {
         let (seed, update) = (self.config.seed, self.update);
-        let indices = self.order.batch(update, self.config.learning.batch);
-        let (images, _) = self.dataset.train.batch(&indices);
-        seed_torch(seed, update, Purpose::Augmentation);
-        let images = augment(images, &self.config.data);
+        let EnergyConfig { data, learning, .. } = &self.config;
+        let generator = self.generator.as_ref();
+        let images = self
+            .examples
+            .batch((seed, update), learning.batch, data, generator)?;
         seed_torch(seed, update, Purpose::DataNoise);
-        with_noise(images, self.config.learning.data_noise).to_device(self.device)
+        Ok(with_noise(images, learning.data_noise).to_device(self.device))
     }
 
     /// This update's chains: drawn, moved, and put back.
     fn negatives(&mut self) -> Result<Negatives> {
         let (seed, update) = (self.config.seed, self.update);
         let batch = self.config.learning.batch;
-        let source = Source::new(&self.config, &self.dataset.train, self.generator.as_ref());
+        let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
         let (places, chains) = match &self.bank {
             Some(bank) => {
                 let restart = Restart {
@@ -218,7 +217,7 @@ impl Learner {
         let (steps, visits) = (steps.at(update), visits.at(update));
         let visited = burn_in.draw((seed, update), *batch)?;
         let ends = self.descended(visited.chains.states(), steps, Purpose::BurnInLangevin)?;
-        let source = Source::new(&self.config, &self.dataset.train, self.generator.as_ref());
+        let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
         let (Some(burn_in), Some(bank)) = (&mut self.burn_in, &mut self.bank) else {
             return Ok(());
         };
@@ -272,7 +271,7 @@ impl Learner {
 
 impl Learning for Learner {
     fn update(&mut self) -> Result<Measured> {
-        let positives = self.positives();
+        let positives = self.positives()?;
         let Negatives {
             chains,
             gradient_strength,
@@ -368,9 +367,11 @@ impl Learning for Learner {
         };
         let shown = ends.narrow(0, 0, ends.size()[0].min(N_SAMPLES as i64));
         let n = shown.size()[0] as usize;
-        let mut blocks = vec![self.dataset.train.first(n).0, shown];
+        let generator = self.generator.as_ref();
+        seed_torch(self.config.seed, 0, Purpose::Samples);
+        let mut blocks = vec![self.examples.shown(n, generator)?, shown];
         blocks.extend(self.bank.as_ref().map(|bank| bank.first_states(n)));
-        if let Some(generator) = &self.generator {
+        if let Some(generator) = generator {
             seed_torch(self.config.seed, 0, Purpose::Samples);
             blocks.push(generator.finished_images(&generator.draw_latents(n)?)?);
         }

@@ -20,6 +20,7 @@ pub mod bank;
 pub mod burn_in;
 pub mod chains;
 pub mod descent;
+pub mod examples;
 pub mod generator;
 pub mod langevin;
 pub mod start;

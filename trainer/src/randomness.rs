@@ -36,6 +36,8 @@ pub enum Purpose {
     BurnInChains,
     /// The noise of their Langevin steps.
     BurnInLangevin,
+    /// Images of a generator that are learned from.
+    Examples,
 }
 
 /// A seed for one purpose at one update.

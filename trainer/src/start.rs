@@ -4,8 +4,8 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Chains;
-use crate::config::{DataConfig, EnergyConfig};
-use crate::data::{Images, augment};
+use crate::config::{EnergyConfig, Start};
+use crate::examples::Examples;
 use crate::generator::Generator;
 
 /// What chains start from.
@@ -13,14 +13,14 @@ use crate::generator::Generator;
 pub enum Source<'a> {
     /// Uniform noise in `[-1, 1]` of that `[C, H, W]`.
     Noise([i64; 3]),
-    /// Training images, augmented and with noise σ as when they are compared.
+    /// Images that are learned from, augmented and with noise σ as when they are compared.
     Data {
         /// The images.
-        images: &'a Images,
-        /// How they are augmented.
-        config: &'a DataConfig,
-        /// σ.
-        sigma: f64,
+        examples: &'a Examples,
+        /// How they are augmented, and σ.
+        config: &'a EnergyConfig,
+        /// What makes them, if a generator does.
+        generator: Option<&'a Generator>,
     },
     /// Images of a generator.
     Generator(&'a Generator),
@@ -30,23 +30,22 @@ impl<'a> Source<'a> {
     /// As configured.
     pub fn new(
         config: &'a EnergyConfig,
-        images: &'a Images,
+        examples: &'a Examples,
         generator: Option<&'a Generator>,
     ) -> Source<'a> {
-        use crate::config::Start;
-        let shape = images.shape();
-        let noise =
-            || Source::Noise([shape.channels, shape.height, shape.width].map(|size| size as i64));
         match (config.chains.start, generator) {
             (Start::Cooperative | Start::CooperativePersistent, Some(generator)) => {
                 Source::Generator(generator)
             }
             (Start::Data | Start::DataPersistent, _) => Source::Data {
-                images,
-                config: &config.data,
-                sigma: config.learning.data_noise,
+                examples,
+                config,
+                generator,
             },
-            _ => noise(),
+            _ => {
+                let image = config.network.image();
+                Source::Noise([image.channels, image.height, image.width].map(|size| size as i64))
+            }
         }
     }
 
@@ -62,15 +61,13 @@ impl<'a> Source<'a> {
                 Ok(Chains::begin(noise.to_device(device), None))
             }
             Source::Data {
-                images,
+                examples,
                 config,
-                sigma,
+                generator,
             } => {
-                let options = (Kind::Int64, Device::Cpu);
-                let indices = Tensor::f_randint(images.len() as i64, [n as i64], options)?;
-                let drawn = augment(images.batch(&indices).0, config);
-                let states = with_noise(drawn, *sigma).to_device(device);
-                Ok(Chains::begin(states, None))
+                let drawn = examples.draw(n, &config.data, *generator)?;
+                let states = with_noise(drawn, config.learning.data_noise);
+                Ok(Chains::begin(states.to_device(device), None))
             }
             Source::Generator(generator) => {
                 let latents = generator.draw_latents(n)?;

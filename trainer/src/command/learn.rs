@@ -10,6 +10,7 @@ use crate::borrowed::Borrowed;
 use crate::classifier::ClassifierLearner;
 use crate::cli::{FitArgs, LearnArgs, MachineArgs, ResumeArgs};
 use crate::config::{ClassifierConfig, Configuration, EnergyConfig, Layers};
+use crate::examples::Examples;
 use crate::learner::Learner;
 use crate::run_folder::{Existing, RunFolder};
 use crate::saved::Saved;
@@ -100,9 +101,9 @@ impl NewRun {
 pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let config: EnergyConfig = layers.resolve()?;
     let machine = run.machine()?;
-    let dataset = load(&config.data, run.data.as_deref(), &config.network)?;
+    let examples = Examples::load(&config, run.data.as_deref())?;
     let borrowed = Borrowed::from_earlier_runs(&config)?;
-    let mut learner = Learner::new(config.clone(), dataset, borrowed, machine)?;
+    let mut learner = Learner::new(config.clone(), examples, borrowed, machine)?;
     let folder = run.create(&config)?;
     session::run(&mut learner, &folder, run.state(), stop).map(|end| report_end(end, &folder))
 }
@@ -157,13 +158,9 @@ fn go_on_with_fit(
     stop: &StopSignal,
 ) -> Result<End> {
     let config: EnergyConfig = saved_config(saved)?;
-    let dataset = load(
-        &config.data,
-        state.data_directory.as_deref(),
-        &config.network,
-    )?;
+    let examples = Examples::load(&config, state.data_directory.as_deref())?;
     let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
-    let mut learner = Learner::new(config, dataset, borrowed, machine)?;
+    let mut learner = Learner::new(config, examples, borrowed, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
     session::run(&mut learner, folder, state, stop).map(|end| report_end(end, folder))
 }

@@ -5,7 +5,7 @@ use ebm_export::contract;
 
 use super::{
     AdamConfig, BurnInConfig, ClassifierConfig, Configuration, DataConfig, Dynamics, EnergyConfig,
-    Error, GeneratorConfig, Kind, OptimizerConfig, Output, Schedule, Setting,
+    Error, GeneratorConfig, Kind, OptimizerConfig, Output, Schedule, Setting, Source,
 };
 
 impl Configuration for EnergyConfig {
@@ -124,23 +124,28 @@ impl EnergyConfig {
     }
 
     fn check_generator(&self) -> Result<(), Error> {
-        let start = self.chains.start;
+        let is_data = self.data.source == Source::Generator;
+        let is_used = is_data || self.chains.start.generates();
         let Some(generator) = &self.generator else {
-            return match start.generates() {
+            return match is_used {
                 true => Err(range(
                     "generator",
                     "none",
-                    "a section [generator], since chains.start needs one",
+                    "a section [generator], since chains.start or data.source needs one",
                 )),
                 false => Ok(()),
             };
         };
-        if !start.generates() {
+        if !is_used {
             return Err(range(
                 "generator",
                 "a generator",
-                "none, since chains.start does not use it",
+                "none, since neither chains.start nor data.source uses it",
             ));
+        }
+        if is_data && matches!(generator, GeneratorConfig::Learned(_)) {
+            let expected = "\"fixed\", since data.source is this generator";
+            return Err(range("generator.mode", "learned", expected));
         }
         check_network(
             "generator.network",

@@ -103,6 +103,8 @@ pub enum Source {
     Cifar10,
     /// Pictures in folders.
     Images,
+    /// What a fixed generator makes; of energies only.
+    Generator,
 }
 
 /// What becomes of pictures that have another size.

@@ -9,12 +9,14 @@ use std::path::PathBuf;
 pub enum Error {
     /// The source is one that this version cannot read.
     #[error(
-        "data.source = \"{source_name}\": pictures in folders cannot be read yet; use \"idx\" or \"cifar10\", to whose files other images can be converted"
+        "data.source = \"images\": pictures in folders cannot be read yet; use \"idx\" or \"cifar10\", to whose files other images can be converted"
     )]
-    Unsupported {
-        /// As it stands in the configuration.
-        source_name: &'static str,
-    },
+    Unsupported,
+    /// Labels are needed, and a generator gives none.
+    #[error(
+        "data.source = \"generator\": a generator's images have no labels; a classifier learns from a data set"
+    )]
+    NoLabels,
     /// The source is read from a folder, and none was given.
     #[error("data.source = \"{source_name}\" is read from a folder: say which with --data DIR")]
     NoDirectory {

@@ -111,11 +111,8 @@ pub fn load(
         Source::Digits => digits::load(config, directory)?,
         Source::Idx => idx::load(required(directory, "idx")?, config.n_classes)?,
         Source::Cifar10 => cifar::load(required(directory, "cifar10")?)?,
-        Source::Images => {
-            return Err(Error::Unsupported {
-                source_name: "images",
-            });
-        }
+        Source::Images => return Err(Error::Unsupported),
+        Source::Generator => return Err(Error::NoLabels),
     };
     let dataset = Dataset {
         train: dataset.train.padded(config.padding),

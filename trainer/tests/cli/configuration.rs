@@ -204,6 +204,14 @@ fn values_out_of_range_are_refused() {
 }
 
 #[test]
+fn a_generator_teaches_no_classifier() {
+    refused(
+        &mut trainer("classifier digits-classifier --set data.source=generator -o /nowhere/run"),
+        &["a generator's images have no labels"],
+    );
+}
+
+#[test]
 fn sections_that_do_not_go_together_are_refused() {
     let burn_in =
         "--set burn_in.bank=20 --set burn_in.batch=8 --set burn_in.steps=1 --set burn_in.visits=2";
@@ -211,6 +219,10 @@ fn sections_that_do_not_go_together_are_refused() {
         (
             "digits-shortrun --set chains.start=data".to_string(),
             "generator = a generator: expected none",
+        ),
+        (
+            "digits-shortrun --set data.source=generator".to_string(),
+            "generator.mode = learned: expected \"fixed\"",
         ),
         (
             "digits-shortrun --set generator.network.channels=3".to_string(),

@@ -105,6 +105,18 @@ fn every_regime_resumes_to_the_same_bits() {
             "bank burn_in prior".to_string(),
         ),
         (
+            "generated",
+            format!("digits-midrun-cooperative {generator} --set data.source=generator"),
+            "bank generator".to_string(),
+        ),
+        (
+            "generated-persistent",
+            format!(
+                "digits-midrun-cooperative {generator} --set data.source=generator --set chains.start=data-persistent"
+            ),
+            "bank generator".to_string(),
+        ),
+        (
             "noise-persistent",
             "digits-midrun --set chains.start=noise-persistent --set chains.max_updates=1"
                 .to_string(),
