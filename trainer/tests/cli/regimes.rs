@@ -150,6 +150,41 @@ fn every_regime_resumes_to_the_same_bits() {
     }
 }
 
+/// Batch norms and their running statistics, and descent with momentum.
+#[test]
+fn a_residual_classifier_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, halves] = ["whole", "halves"].map(|name| folder.path().join(name));
+    let network = "{name=\"wide_resnet\",image_size=8,channels=1,depth=10,widening=1,n_classes=10,norm_epsilon=1e-5,activation=\"relu\"}";
+    let optimizer = "{name=\"sgd\",momentum=0.9,weight_decay=5e-4}";
+    let preset = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("presets/digits-classifier.toml"),
+    )
+    .unwrap();
+    let (before, rest) = preset.split_once("[network]").unwrap();
+    let (_, after) = rest.split_once("[learning]").unwrap();
+    let file = folder.path().join("residual.toml");
+    fs::write(
+        &file,
+        format!("network = {network}\n{before}[learning]{after}"),
+    )
+    .unwrap();
+    trainer(&format!(
+        "classifier {} --threads 1 --set learning.updates=8 --set learning.batch=8 --set learning.optimizer={optimizer} \
+         --set output.checkpoint_every=3 --set output.keep=9 -o {}",
+        file.display(),
+        whole.display()
+    ))
+    .assert()
+    .success();
+    as_killed_after(&whole, 3, &halves);
+    trainer(&format!("resume {} --threads 1", halves.display()))
+        .assert()
+        .success();
+    assert_same_checkpoint(&whole, &halves, 8);
+    assert_eq!(metrics(&whole), metrics(&halves));
+}
+
 #[test]
 fn networks_of_earlier_runs_have_to_suit() {
     let folder = tempfile::tempdir().unwrap();
