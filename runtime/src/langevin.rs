@@ -60,18 +60,22 @@ pub(crate) struct Batch<'a> {
     /// `[steps_per_run, rows]`, as are the gradient norms.
     energies: Vec<f32>,
     gradient_norms: Vec<f32>,
+    /// Steps that the chains had behind them at their start.
+    first_step: u32,
+    /// Steps taken since.
     n_steps: u32,
     failed_steps: Vec<Option<u32>>,
 }
 
 impl<'a> Batch<'a> {
-    /// Chains at their start, in a batch of `n_rows`, which is not below the number of chains.
+    /// Chains that have `first_step` steps behind them, in a batch of `n_rows`, which is not below the number of chains.
     pub fn new(
         session: &dyn Session,
         images: &'a Images,
         chains: Vec<Chain>,
         dynamics: &'a Dynamics,
         n_rows: usize,
+        first_step: u32,
         noise_thread: NoiseThread,
     ) -> Result<Self> {
         let image = images.shape();
@@ -96,6 +100,7 @@ impl<'a> Batch<'a> {
                 .collect(),
             n_values: image.n_values(),
             n_rows,
+            first_step,
             steps_per_run: dynamics.steps_per_run,
         };
         Ok(Self {
@@ -106,6 +111,7 @@ impl<'a> Batch<'a> {
             noise: NoiseOfRuns::new(coordinates, dynamics.n_steps, noise_thread),
             energies: vec![0.0; n_measured],
             gradient_norms: vec![0.0; n_measured],
+            first_step,
             n_steps: 0,
             failed_steps: vec![None; chains.len()],
             chains,
@@ -165,7 +171,7 @@ impl<'a> Batch<'a> {
         let n = self.images.shape().n_values();
         let mut states = self.all_states()?;
         states.truncate(self.chains.len() * n);
-        let last_step = self.n_steps.saturating_sub(1);
+        let last_step = self.first_step + self.n_steps.saturating_sub(1);
         let rows = states
             .chunks_exact_mut(n)
             .zip(&self.chains)
@@ -265,7 +271,7 @@ impl<'a> Batch<'a> {
                     && at.energy.is_finite()
                     && at.gradient_norm.is_finite();
                 if failed_step.is_none() && !fine {
-                    *failed_step = Some(self.n_steps + step);
+                    *failed_step = Some(self.first_step + self.n_steps + step);
                 }
             }
         }

@@ -4,6 +4,7 @@
 mod backend;
 mod cancel;
 mod classifier;
+mod clock;
 mod contract;
 #[cfg(feature = "datasets")]
 mod dataset;

@@ -9,6 +9,9 @@ use crate::contract::{Contract, Kind};
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::model::Model;
 
+/// Whether the platform can start threads.
+const HAS_THREADS: bool = !cfg!(all(target_family = "wasm", not(target_feature = "atomics")));
+
 /// A model prepared by a backend. Clones share it, so that many purifiers, samplers and scores run one loaded model, from as many threads as they like.
 #[derive(Clone)]
 pub struct Prepared(Arc<Inner>);
@@ -24,10 +27,17 @@ impl Prepared {
     /// Prepares a model on a backend that may use `n_threads`.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] for no threads, and the errors of [`Backend::prepare`].
+    /// [`ErrorKind::Argument`] for no threads, or several where the platform has none, and the errors of [`Backend::prepare`].
     pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
         if n_threads == 0 {
             return Err(out_of_range("threads", "a number from 1", 0));
+        }
+        if n_threads > 1 && !HAS_THREADS {
+            return Err(out_of_range(
+                "threads",
+                "1 where there are no threads",
+                n_threads,
+            ));
         }
         Ok(Self(Arc::new(Inner {
             contract: model.contract().clone(),

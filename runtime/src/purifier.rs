@@ -150,6 +150,11 @@ impl Purifier {
                 format!("multiples of the {steps_per_run} steps of one run of the model");
             return Err(out_of_range("snapshots", &expected, n_steps));
         }
+        let last_step = request.first_step.checked_add(self.dynamics.n_steps);
+        if last_step.is_none() {
+            let first_step = request.first_step;
+            return Err(out_of_range("first_step", "steps below 2³²", first_step));
+        }
         let n_images = request.images.len();
         let indices = request.noise_indices(n_images)?;
         let chain = |row: usize| -> Result<Chain> {

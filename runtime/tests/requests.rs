@@ -127,6 +127,35 @@ fn snapshots_are_the_ends_of_shorter_runs() {
 }
 
 #[test]
+fn a_run_in_parts_has_the_bits_of_one_run() {
+    let images = ramps(GREY, 3);
+    for backend in backends() {
+        for name in ["digits", "digits-unrolled"] {
+            let whole = run(builder(&backend, name).steps(12), Request::new(&images));
+            let half = run(builder(&backend, name).steps(4), Request::new(&images));
+            let rest = Request::new(&half.replicas[0]).first_step(4);
+            let rest = run(builder(&backend, name).steps(8), rest);
+            assert_eq!(rest.replicas, whole.replicas, "{backend}, {name}");
+        }
+    }
+}
+
+#[test]
+fn steps_are_counted_from_the_start_of_the_chain() {
+    let backend = backends().remove(0);
+    let images = ramps(GREY, 1);
+    // ε²/(2T)·a ≫ 2 makes the chain grow without bound.
+    let wild = builder(&backend, "digits").step_size(1e6).temperature(1e-6);
+    let failed = run(wild, Request::new(&images).first_step(100));
+    assert_eq!(failed.reports[0].failed_step, Some(102));
+    let purifier = builder(&backend, "digits").steps(2).build().unwrap();
+    let last = Request::new(&images).first_step(u32::MAX - 2);
+    assert!(purifier.run(&last).is_ok());
+    let error = purifier.run(&last.first_step(u32::MAX - 1)).unwrap_err();
+    assert!(error.to_string().contains("`first_step`"), "{error}");
+}
+
+#[test]
 fn saturation_is_the_share_of_values_out_of_range() {
     let images = ramps(GREY, 3);
     for backend in backends() {

@@ -15,6 +15,8 @@ pub(crate) struct NoiseCoordinates {
     pub n_values: usize,
     /// Rows of the batch, of which those behind the chains have no noise.
     pub n_rows: usize,
+    /// Number of the first step of the first run.
+    pub first_step: u32,
     pub steps_per_run: u32,
 }
 
@@ -58,9 +60,9 @@ impl NoiseOfRuns {
     /// The noise of the runs that make `n_steps`.
     pub fn new(coordinates: NoiseCoordinates, n_steps: u32, thread: NoiseThread) -> Self {
         let buffer = coordinates.buffer();
-        let asking = |coordinates| Self::Asking {
+        let asking = |coordinates: NoiseCoordinates| Self::Asking {
+            next_step: coordinates.first_step,
             coordinates,
-            next_step: 0,
             buffer,
         };
         match thread {
@@ -114,7 +116,9 @@ impl Ahead {
             let _ = empty.send(buffer);
         }
         let make = move || {
-            let steps = (0..n_steps).step_by(coordinates.steps_per_run as usize);
+            let steps = (coordinates.first_step..)
+                .take(n_steps as usize)
+                .step_by(coordinates.steps_per_run as usize);
             for (first_step, mut buffer) in steps.zip(receive_empty) {
                 coordinates.fill(first_step, &mut buffer);
                 if send_full.send(buffer).is_err() {
@@ -167,6 +171,7 @@ mod tests {
             streams: vec![(3, 0), (1, 2)],
             n_values: 6,
             n_rows: 3,
+            first_step: 3,
             steps_per_run: 2,
         };
         for thread in [NoiseThread::Asking, NoiseThread::Own] {
@@ -177,7 +182,7 @@ mod tests {
                     .flat_map(|step| (0..2).map(move |row| (step, (row, [(3, 0), (1, 2)][row]))))
                 {
                     let mut expected = [0.0; 6];
-                    fill_normal(5, stream.0, stream.1, 2 * run + step, &mut expected);
+                    fill_normal(5, stream.0, stream.1, 3 + 2 * run + step, &mut expected);
                     let place = (step as usize * 3 + row) * 6;
                     assert_eq!(noise[place..place + 6], expected, "{thread:?}, run {run}");
                 }
@@ -194,6 +199,7 @@ mod tests {
             streams: vec![(0, 0)],
             n_values: 4,
             n_rows: 1,
+            first_step: 0,
             steps_per_run: 1,
         };
         for n_taken in 0..4 {

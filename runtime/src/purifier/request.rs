@@ -1,9 +1,10 @@
 //! What to purify, and what came out.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cancel::Cancel;
+use crate::clock::Instant;
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::images::Images;
 use crate::langevin::Measurement;
@@ -13,6 +14,7 @@ use crate::langevin::Measurement;
 pub struct Request<'a> {
     pub(super) images: &'a Images,
     indices: NoiseIndices,
+    pub(super) first_step: u32,
     pub(super) n_replicas: usize,
     pub(super) measured: Measured,
     pub(super) snapshots: BTreeSet<u32>,
@@ -40,6 +42,7 @@ impl<'a> Request<'a> {
         Self {
             images,
             indices: NoiseIndices::From(0),
+            first_step: 0,
             n_replicas: 1,
             measured: Measured::Start,
             snapshots: BTreeSet::new(),
@@ -57,6 +60,13 @@ impl<'a> Request<'a> {
     /// The noise index of each image.
     pub fn indices(mut self, indices: Vec<u32>) -> Self {
         self.indices = NoiseIndices::Each(indices);
+        self
+    }
+
+    /// The number of steps that the images have behind them; 0 by default. The noise goes on from there, so that a run in parts, each from where the one before ended, has
+    /// the bits of one run.
+    pub fn first_step(mut self, first_step: u32) -> Self {
+        self.first_step = first_step;
         self
     }
 
@@ -144,11 +154,11 @@ pub struct ChainReport {
     pub end: Option<Measurement>,
     /// Energy and gradient norm of the state before each step, and of the last one, where they were asked for with [`Request::trace`].
     pub path: Vec<Measurement>,
-    /// The steps that were taken: those of the purifier, unless a deadline cut them short.
+    /// The steps that were taken in this run: those of the purifier, unless a deadline cut them short.
     pub n_steps: u32,
     /// The share of the values of the purified image that lie outside `[-1, 1]`, in `[0, 1]`.
     pub saturation: f32,
-    /// The step, counted from 0, at which the chain was found outside the finite numbers or its range of energies, if it was. The image is returned as it
+    /// The step, counted from 0 with [`Request::first_step`] before it, at which the chain was found outside the finite numbers or its range of energies, if it was. The image is returned as it
     /// was given.
     pub failed_step: Option<u32>,
 }

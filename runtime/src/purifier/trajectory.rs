@@ -72,6 +72,7 @@ impl Purifier {
             chains,
             &self.dynamics,
             n_rows,
+            0,
             self.noise_thread(),
         )?;
         let steps_per_run = self.dynamics.steps_per_run;

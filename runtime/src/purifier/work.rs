@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::request::{ChainReport, Measured, Request};
 use super::{Progress, Purifier};
 use crate::backend::{Parallelism, Session};
+use crate::clock::Instant;
 use crate::error::Result;
 use crate::langevin::{Batch, Chain, Measurement};
 use crate::noise::NoiseThread;
@@ -125,6 +126,7 @@ impl<'a> Watched<'a> {
             chains.to_vec(),
             &purifier.dynamics,
             n_rows,
+            request.first_step,
             purifier.noise_thread(),
         )?;
         let mut this = Self {
