@@ -1,14 +1,16 @@
-//! The tasks of this workspace: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo` and `cargo xtask bench`.
+//! The tasks of this workspace: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask browser` and `cargo xtask bench`.
 //!
 //! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
 
 pub mod bench;
+pub mod browser;
 pub mod cache;
 pub mod demo;
 pub mod link;
 pub mod lock;
 pub mod own_library;
 pub mod part;
+pub mod platform;
 pub mod setup;
 pub mod step;
 pub mod surroundings;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::bench::{self, Effort};
+use xtask::browser;
 use xtask::demo::{self, Existing};
 use xtask::setup::{self, Flavour, Libtorch};
 use xtask::surroundings::Surroundings;
@@ -16,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask setup --cuda   libraries for an NVIDIA GPU (2.5 GB to fetch)
   cargo xtask demo           learn, export, attack and purify on real digits
   cargo xtask test           everything that a change has to pass
+  cargo xtask browser        a page that purifies pictures without a server
   cargo xtask bench gradient one gradient on ONNX Runtime against PyTorch
   cargo xtask bench latency  one Langevin step of the runtime against PyTorch
 
@@ -26,6 +28,18 @@ const SETUP_VARIABLES: &str = "Variables:
   EBM_CACHE_DIR    where the libraries are kept [default: $XDG_CACHE_HOME/ebm-life-cycle or ~/.cache/ebm-life-cycle]
   LIBTORCH         a libtorch 2.11.0 of your own: nothing is fetched in its place
   ORT_DYLIB_PATH   an ONNX Runtime library of your own (1.24 or later): nothing is fetched in its place";
+
+const TEST_VARIABLES: &str = "Variables:
+  EBM_TEST_EVERYWHERE    if set, a platform that cannot be tested here is a failure; otherwise what was left out is said, with how to get it
+
+The runtime is also tested in a browser (wants the target wasm32-unknown-unknown, and chromium) and on aarch64 (wants the target
+aarch64-unknown-linux-gnu, a cross compiler, and qemu-user).";
+
+const BROWSER_EXAMPLES: &str = "Examples:
+  cargo xtask browser                                a page with the model of digits that comes with the clone
+  cargo xtask browser --model demo/model/step.onnx   a page with yours; others can still be chosen in it
+
+Wants `rustup target add wasm32-unknown-unknown`.";
 
 const BENCH_HELP: &str = "Examples:
   cargo xtask bench gradient                     all cases (about 15 minutes); writes benches/results/gradient.{json,md,svg}
@@ -72,7 +86,18 @@ enum Task {
     ///
     /// Everything is built in the release profile, so that the C++ part of the libtorch bindings is compiled once. The
     /// first step that fails ends the run and prints the command that repeats it.
+    #[command(after_help = TEST_VARIABLES)]
     Test,
+    /// Write a page that purifies pictures in a browser, whole in one file that opens by a double click
+    #[command(after_help = BROWSER_EXAMPLES)]
+    Browser {
+        /// The model that comes with the page [default: examples/browser/model/step.onnx]
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
+        /// Where to write the page [default: target/browser/purify.html]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Learn, export, attack and purify on the bundled digits; writes demo/summary.png and demo/results.json
     Demo {
         /// Overwrite a folder `demo` that no earlier demo has written
@@ -124,6 +149,9 @@ fn run(task: Task) -> Result<()> {
         Task::Setup { cuda: false } => setup::setup(&surroundings, Libtorch::Fetched(Flavour::Cpu)),
         Task::Setup { cuda: true } => setup::setup(&surroundings, Libtorch::Fetched(Flavour::Cuda)),
         Task::Test => test::test(&surroundings),
+        Task::Browser { model, output } => {
+            browser::browser(&surroundings, model.as_deref(), output.as_deref())
+        }
         Task::Demo { force: false } => demo::demo(&surroundings, Existing::OfDemo),
         Task::Demo { force: true } => demo::demo(&surroundings, Existing::Any),
         Task::Bench(Benchmark::Gradient { json, quick }) => {

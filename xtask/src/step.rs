@@ -33,6 +33,12 @@ impl Step {
         Self::new(name, CARGO, line)
     }
 
+    /// The same command with one more argument, blanks and all.
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
     /// The same command with a variable set.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((name, value.into()));

@@ -104,6 +104,20 @@ fn has_module(surroundings: &Surroundings, python: &Path, module: &str) -> bool 
     status.is_ok_and(|status| status.success())
 }
 
+/// Rust's standard library for a platform to compile for.
+pub fn target(surroundings: &Surroundings, target: &str) -> Result<()> {
+    let output = surroundings
+        .command("rustc")
+        .args(["--print", "target-libdir", "--target", target])
+        .stderr(Stdio::null())
+        .output();
+    let folder = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    if !folder.is_ok_and(|folder| Path::new(&folder).is_dir()) {
+        bail!("Rust cannot compile for {target} here: run `rustup target add {target}`");
+    }
+    Ok(())
+}
+
 /// The platform that the pinned wheels are for.
 pub fn platform(os: &str, architecture: &str) -> Result<()> {
     if (os, architecture) != ("linux", "x86_64") {

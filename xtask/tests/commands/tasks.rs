@@ -1,10 +1,11 @@
 //! `cargo xtask test`, `cargo xtask demo` and `cargo xtask bench` with a cargo and programs that only say what they were told.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::fixture::Fixture;
 use xtask::bench::{self, Effort};
+use xtask::browser;
 use xtask::demo::{self, Existing};
 use xtask::surroundings::Surroundings;
 use xtask::test;
@@ -21,6 +22,12 @@ const PROGRAM: &str = "#!/bin/sh\necho \"${0##*/} $*\" >> \"$FIXTURE/steps\"\n";
 /// A fixture with libraries of the user's own, so that no set-up gets in the way.
 fn fixture_and_surroundings(failing: &str) -> (Fixture, Surroundings) {
     let fixture = Fixture::new();
+    let surroundings = surroundings_with(&fixture, &[("FAILING", Path::new(failing))]);
+    (fixture, surroundings)
+}
+
+/// Those of a fixture, and some variables more.
+fn surroundings_with(fixture: &Fixture, more: &[(&'static str, &Path)]) -> Surroundings {
     let own = fixture.folder().join("own-libtorch");
     fs::create_dir_all(own.join("lib")).unwrap();
     fs::write(own.join("lib/libtorch_cpu.so"), "").unwrap();
@@ -28,13 +35,13 @@ fn fixture_and_surroundings(failing: &str) -> (Fixture, Surroundings) {
     fixture.program("cargo", CARGO);
     let cargo = fixture.folder().join("bin/cargo");
     let library = own.join("lib/libtorch_cpu.so");
-    let surroundings = fixture.surroundings(&[
+    let mut variables: Vec<(&str, &Path)> = vec![
         ("CARGO", &cargo),
         ("LIBTORCH", &own),
         ("ORT_DYLIB_PATH", &library),
-        ("FAILING", &PathBuf::from(failing)),
-    ]);
-    (fixture, surroundings)
+    ];
+    variables.extend(more);
+    fixture.surroundings(&variables)
 }
 
 fn steps(fixture: &Fixture) -> Vec<String> {
@@ -53,7 +60,9 @@ fn the_steps_of_test_run_in_order() {
         .collect();
     assert_eq!(
         commands,
-        ["fmt", "clippy", "doc", "build", "test", "build", "check"]
+        [
+            "fmt", "clippy", "doc", "build", "test", "build", "build", "test"
+        ]
     );
     assert!(steps[4].ends_with("[own-libtorch] [1]"), "{}", steps[4]);
     assert!(
@@ -61,6 +70,117 @@ fn the_steps_of_test_run_in_order() {
         "{}",
         steps[5]
     );
+}
+
+/// A rustc for which the standard library of every platform lies in its own folder.
+const RUSTC: &str = "#!/bin/sh\necho \"$FIXTURE\"\n";
+
+/// Programs that the tests on other platforms want.
+const PROGRAMS: [&str; 4] = [
+    "rustc",
+    "google-chrome",
+    "aarch64-linux-gnu-gcc",
+    "qemu-aarch64",
+];
+
+#[test]
+fn test_goes_on_to_other_platforms_where_it_can() {
+    let (fixture, surroundings) = fixture_and_surroundings("");
+    for name in PROGRAMS {
+        fixture.program(name, RUSTC);
+    }
+    test::test(&surroundings).unwrap();
+    let steps = steps(&fixture);
+    assert!(steps[8].starts_with("xtask browser "), "{}", steps[8]);
+    assert!(
+        steps[9].contains("--test browser -- --ignored"),
+        "{}",
+        steps[9]
+    );
+    assert!(
+        steps[10].contains("--tests --target aarch64-unknown-linux-gnu"),
+        "{}",
+        steps[10]
+    );
+    assert_eq!(steps.len(), 11);
+}
+
+#[test]
+fn a_platform_that_cannot_be_tested_is_left_out_or_refused_with_the_way_out() {
+    let cases = [
+        ("google-chrome", "apt-get install chromium`", 8 + 1),
+        ("qemu-aarch64", "apt-get install qemu-user`", 8 + 2),
+        ("rustc", "rustup target add wasm32-unknown-unknown`", 8),
+    ];
+    for (missing, way_out, n_steps) in cases {
+        let (fixture, surroundings) = fixture_and_surroundings("");
+        for name in PROGRAMS {
+            fixture.program(name, RUSTC);
+        }
+        fixture.without(missing);
+        test::test(&surroundings).unwrap();
+        assert_eq!(steps(&fixture).len(), n_steps, "{missing}");
+
+        let everywhere = surroundings_with(&fixture, &[("EBM_TEST_EVERYWHERE", Path::new("1"))]);
+        let message = test::test(&everywhere).unwrap_err().to_string();
+        assert!(message.contains(way_out), "{message}");
+        assert_eq!(steps(&fixture).len(), n_steps, "{missing}: refused first");
+    }
+}
+
+#[test]
+fn a_page_wants_the_platform_of_browsers_before_anything_is_built() {
+    let (fixture, surroundings) = fixture_and_surroundings("");
+    let error = browser::browser(&surroundings, None, None).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("rustup target add wasm32-unknown-unknown"),
+        "{error}"
+    );
+    assert_eq!(steps(&fixture).len(), 0);
+}
+
+#[test]
+fn a_page_is_built_glued_and_written_whole() {
+    let (fixture, surroundings) = fixture_and_surroundings("");
+    fixture.program("rustc", RUSTC);
+    let clone = fixture.clone();
+    let write = |path: &str, content: &[u8]| {
+        fs::create_dir_all(clone.join(path).parent().unwrap()).unwrap();
+        fs::write(clone.join(path), content).unwrap();
+    };
+    for name in ["page.css", "worker.js", "engine.js", "page.js"] {
+        write(&format!("examples/browser/{name}"), name.as_bytes());
+    }
+    let template = b"{{page.css}} {{worker.js}} {{glue.js}} {{library}} {{shipped}}";
+    write("examples/browser/page.html", template);
+    write("own.onnx", b"a model");
+    write("target/browser/ebm_runtime_web.js", b"glue");
+    write("target/browser/ebm_runtime_web_bg.wasm", b"library");
+    let digits = "../trainer/data/digits/digits.csv.gz";
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join(digits);
+    write(
+        "trainer/data/digits/digits.csv.gz",
+        &fs::read(digits).unwrap(),
+    );
+
+    let output = clone.join("page.html");
+    browser::browser(&surroundings, Some(&clone.join("own.onnx")), Some(&output)).unwrap();
+    let page = fs::read_to_string(&output).unwrap();
+    assert!(page.starts_with("page.css worker.js glue H4sI"), "{page}");
+    assert!(page.contains(r#""name":"own.onnx""#) && page.contains(r#""label":9"#));
+    let steps = steps(&fixture);
+    assert!(
+        steps[0].starts_with("build --profile web -p ebm-runtime-web")
+            && steps[1].contains("--bin glue -- "),
+        "{steps:?}"
+    );
+
+    let absent = clone.join("absent.onnx");
+    let error = browser::browser(&surroundings, Some(&absent), Some(&output)).unwrap_err();
+    assert!(format!("{error:#}").contains("absent.onnx"), "{error:#}");
+    assert_eq!(fs::read_to_string(&output).unwrap(), page);
 }
 
 #[test]
