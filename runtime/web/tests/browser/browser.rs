@@ -82,6 +82,11 @@ impl Browser {
                 "--no-sandbox",
                 "--disable-gpu",
                 "--no-first-run",
+                // Nothing is looked up on the network.
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--disable-quic",
             ])
             // The page tells its results to this machine, which newer versions would ask about.
             .arg("--disable-features=LocalNetworkAccessChecks")
