@@ -10,9 +10,8 @@ const MOST_CRATES: [(&[&str], usize); 2] = [
     (&["--no-default-features", "--features", "ort"], 37),
 ];
 
-/// Bytes of `runtime/examples/smallest.rs` on tract alone, stripped. This is a guess and no measurement: the test prints the size, which belongs here with an
-/// eighth added.
-const MOST_BYTES: u64 = 25_000_000;
+/// Bytes of `runtime/examples/smallest.rs` on tract alone, stripped: it had 23,453,088, and an eighth is added.
+const MOST_BYTES: u64 = 26_400_000;
 
 #[test]
 #[ignore = "wants the program, which is built without what the other tests need: `cargo xtask test`"]
