@@ -30,6 +30,8 @@ MAX_ERROR = 1e-3
 N_COMPARED = 4
 # Rest before each sample in seconds: the threads of the form that ran before spin for a while.
 PAUSE = 0.05
+# Runs of a sample.
+N_RUNS = 4
 # Runs of each form before the first round.
 N_WARM_UPS = 3
 SEED = 0
@@ -81,12 +83,13 @@ def checked_errors(forms, x, wanted):
 
 
 def milliseconds(form, x):
-    """One run, after one that wakes the threads and fills the caches, as in the middle of a chain of Langevin steps."""
+    """A run of several in a row, after one that wakes the threads and fills the caches, as in a chain of Langevin steps."""
     time.sleep(PAUSE)
     form(x)
     started = time.perf_counter()
-    form(x)
-    return (time.perf_counter() - started) * 1e3
+    for _ in range(N_RUNS):
+        form(x)
+    return (time.perf_counter() - started) * 1e3 / N_RUNS
 
 
 def timed(forms, x, n_rounds):
