@@ -105,6 +105,14 @@ impl Error {
         self
     }
 
+    /// The message and those of its causes, one behind the other, for callers that have no place for a chain of errors.
+    pub fn with_causes(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        causes.fold(self.to_string(), |message, cause| {
+            format!("{message}: {cause}")
+        })
+    }
+
     /// What sort of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -193,6 +201,7 @@ mod tests {
             error.to_string(),
             "`a.onnx`: tensor `x`: wrong shape: expected [1, 2], got [3]; resize it"
         );
+        assert_eq!(error.with_causes(), format!("{error}: inner"));
         assert_eq!(error.kind(), ErrorKind::Shape);
         assert_eq!(
             error.source().map(ToString::to_string).as_deref(),

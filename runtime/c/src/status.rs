@@ -4,7 +4,6 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -129,14 +128,7 @@ impl Failure {
 impl From<Error> for Failure {
     /// The error's message and those of its causes.
     fn from(error: Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self::new(error.kind().into(), message)
+        Self::new(error.kind().into(), error.with_causes())
     }
 }
 

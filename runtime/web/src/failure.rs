@@ -1,6 +1,5 @@
 //! What a caller in JavaScript is told when something cannot be done.
 
-use std::error::Error;
 use std::fmt;
 
 use wasm_bindgen::{JsError, JsValue};
@@ -17,14 +16,7 @@ impl Failure {
 
 impl From<ebm_runtime::Error> for Failure {
     fn from(error: ebm_runtime::Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self(message)
+        Self(error.with_causes())
     }
 }
 
