@@ -4,8 +4,8 @@ use anyhow::Result;
 use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::chains::Chains;
-use crate::randomness::{Purpose, derive, index, permutation, seed_torch};
+use crate::chains::{Chains, Drawn};
+use crate::randomness::{Purpose, derive, seed_torch};
 use crate::start::Source;
 
 /// When a chain that is drawn is restarted.
@@ -15,15 +15,6 @@ pub struct Restart {
     pub chance: f64,
     /// It is restarted in any case after more than so many updates.
     pub max_updates: Option<u64>,
-}
-
-/// The chains of one update.
-#[derive(Debug)]
-pub struct Drawn {
-    /// Their places in the bank, int64 `[n]`.
-    pub places: Tensor,
-    /// Themselves.
-    pub chains: Chains,
 }
 
 /// Chains between updates.
@@ -50,19 +41,17 @@ impl Bank {
         source: &Source<'_>,
     ) -> Result<Drawn> {
         let device = self.chains.states().device();
-        let order = permutation(self.chains.len(), derive(seed, update, Purpose::Chains));
-        let places = index(&order[..n]).to_device(device);
-        let stored = self.chains.select(&places)?;
+        let stored = self.chains.draw(derive(seed, update, Purpose::Chains), n)?;
         seed_torch(seed, update, Purpose::Chains);
         let chance = Tensor::f_rand([n as i64], (Kind::Float, Device::Cpu))?;
         let mut restarted = chance.f_lt(restart.chance)?.to_device(device);
         if let Some(most) = restart.max_updates {
-            restarted = restarted.f_logical_or(&stored.updates().f_gt(most as f64)?)?;
+            restarted = restarted.f_logical_or(&stored.chains.updates().f_gt(most as f64)?)?;
         }
         let fresh = source.draw(n, device)?;
         Ok(Drawn {
-            chains: stored.replaced_where(&restarted, &fresh)?,
-            places,
+            chains: stored.chains.replaced_where(&restarted, &fresh)?,
+            places: stored.places,
         })
     }
 

@@ -4,8 +4,8 @@ use anyhow::Result;
 use ebm_export::tensor::Tensors;
 use tch::{Device, Tensor};
 
-use crate::chains::Chains;
-use crate::randomness::{Purpose, derive, index, permutation, seed_torch};
+use crate::chains::{Chains, Drawn};
+use crate::randomness::{Purpose, derive, seed_torch};
 use crate::start::Source;
 
 /// Chains that burn in; the updates since their start are visits.
@@ -14,33 +14,19 @@ pub struct BurnIn {
     chains: Chains,
 }
 
-/// Chains that one update visits.
-#[derive(Debug)]
-pub struct Visited {
-    /// Their places, int64 `[n]`.
-    places: Tensor,
-    /// Themselves.
-    pub chains: Chains,
-}
-
 impl BurnIn {
     /// At the start of a run.
     pub fn new(chains: Chains) -> BurnIn {
         BurnIn { chains }
     }
 
-    /// Draws `n` different chains of an update.
+    /// Draws `n` different chains for an update to visit.
     ///
     /// # Errors
     /// libtorch fails.
-    pub fn draw(&self, (seed, update): (u64, u64), n: usize) -> Result<Visited> {
-        let purpose = Purpose::BurnInChains;
-        let order = permutation(self.chains.len(), derive(seed, update, purpose));
-        let places = index(&order[..n]).to_device(self.chains.states().device());
-        Ok(Visited {
-            chains: self.chains.select(&places)?,
-            places,
-        })
+    pub fn draw(&self, (seed, update): (u64, u64), n: usize) -> Result<Drawn> {
+        self.chains
+            .draw(derive(seed, update, Purpose::BurnInChains), n)
     }
 
     /// Puts visited chains back at their ends, `[n, C, H, W]`. Those that have been visited so often are given back, and others begin in
@@ -51,12 +37,12 @@ impl BurnIn {
     pub fn promote(
         &mut self,
         (seed, update): (u64, u64),
-        visited: Visited,
+        visited: Drawn,
         ends: &Tensor,
         visits: u64,
         source: &Source<'_>,
     ) -> Result<Option<Chains>> {
-        let Visited { places, chains } = visited;
+        let Drawn { places, chains } = visited;
         let chains = chains.moved(ends);
         self.chains.put(&places, &chains)?;
         let done = chains.updates().f_ge(visits as f64)?;

@@ -7,6 +7,7 @@ use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
 use crate::network::{Weights, from_host, to_host};
+use crate::randomness::{index, permutation};
 
 /// Images, `[n, C, H, W]`.
 const STATES: &str = "states";
@@ -29,6 +30,15 @@ pub struct Latents {
 /// Chains: f32 tensors by name, of which each has one row per chain.
 #[derive(Debug)]
 pub struct Chains(BTreeMap<&'static str, Tensor>);
+
+/// Some of the chains of a bank.
+#[derive(Debug)]
+pub struct Drawn {
+    /// Their places there, int64 `[n]`.
+    pub places: Tensor,
+    /// Themselves.
+    pub chains: Chains,
+}
 
 impl Chains {
     /// Chains at their start, states f32 `[n, C, H, W]`.
@@ -79,6 +89,19 @@ impl Chains {
         Some(Latents {
             z: self.0.get(LATENTS)?.shallow_clone(),
             classes: self.0.get(CLASSES).map(Tensor::shallow_clone),
+        })
+    }
+
+    /// Draws `n` different ones.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn draw(&self, seed: u64, n: usize) -> Result<Drawn> {
+        let order = permutation(self.len(), seed);
+        let places = index(&order[..n]).to_device(self.states().device());
+        Ok(Drawn {
+            chains: self.select(&places)?,
+            places,
         })
     }
 
