@@ -4,7 +4,7 @@ All forms compute the gradient of the same function: the network of a checkpoint
 Correctness comes first: each form is compared with the gradient in f64 by PyTorch's autograd, and one that is off ends the program
 before anything is timed. Then the forms take turns, round by round, so that a disturbance of the machine meets all of them.
 
-    gradient.py --name NAME --checkpoint DIR --onnx FILE --raw-onnx FILE --batch 1 --threads 1 --rounds 40 --output rows.json
+    gradient.py --name NAME --checkpoint DIR --onnx FILE --raw-onnx FILE --plain-onnx FILE --batch 1 --threads 1 --rounds 40 --output rows.json
 
 Wanted: numpy, onnxruntime, safetensors, torch.
 """
@@ -41,6 +41,7 @@ FORMS = {
     PYTORCH_EAGER: "autograd of the network as described, NCHW",
     "pytorch channels-last, same algebra": "autograd of the network with its pooled convolutions rewritten by hand, NHWC",
     "onnxruntime, raw": "exported with --raw",
+    "onnxruntime, no winograd": "exported with the rewrites that can be written by hand in plain operators",
     "onnxruntime": "exported with the default rewrites",
     "onnxruntime, fixed batch": "exported for this batch alone, where it is not 1",
 }
@@ -51,6 +52,7 @@ def arguments():
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="folder that `export init` wrote")
     parser.add_argument("--onnx", type=pathlib.Path, required=True, help="gradient.onnx with the default rewrites")
     parser.add_argument("--raw-onnx", type=pathlib.Path, required=True, help="gradient.onnx without rewrites")
+    parser.add_argument("--plain-onnx", type=pathlib.Path, required=True, help="gradient.onnx without winograd")
     parser.add_argument("--fixed-onnx", type=pathlib.Path, help="gradient.onnx for the batch alone")
     parser.add_argument("--name", required=True, help="name of the network in the rows")
     parser.add_argument("--batch", type=int, required=True)
@@ -138,6 +140,7 @@ def main():
         pytorch_gradient(description, weights, "as described", torch.contiguous_format),
         pytorch_gradient(description, weights, "rewritten", torch.channels_last),
         onnxruntime_gradient(options.raw_onnx, options.threads),
+        onnxruntime_gradient(options.plain_onnx, options.threads),
         onnxruntime_gradient(options.onnx, options.threads),
     ]
     if options.fixed_onnx:

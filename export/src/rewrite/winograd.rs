@@ -276,7 +276,10 @@ impl Spelling<'_> {
         self.fixed("bias.groups", points, &[POINTS * POINTS * outputs])
     }
 
-    /// `[36·tiles, N·C]` or anything of the same elements → the same of the products, `[36, tiles·N, K]`.
+    /// `[36·tiles, N·C]` or anything of the same elements → the same of the products, `[36·tiles·N, K]`.
+    ///
+    /// The tiles change places with the channels by one exchange of a whole matrix and one of whole rows. An exchange of two axes behind the
+    /// points would be a small task for each of the 36, and on several threads the engine waits for all of them after each.
     fn products(
         &mut self,
         points: Value,
@@ -289,15 +292,22 @@ impl Spelling<'_> {
         let [rows, columns] = self.tiling.sides.map(Side::tiles);
         let n_points = POINTS * POINTS;
         let tiles = |outer: usize| around_batch(outer, 1);
-        let channels_last = |channels: usize| {
+        let x = self.reshaped(
+            "points",
+            points,
+            vec![tiles(n_points * rows * columns), Dim::Size(inputs)],
+        )?;
+        let x = self.transposed("channels", x, &[1, 0])?;
+        let x = self.reshaped(
+            "channels.points",
+            x,
             vec![
+                Dim::Size(inputs),
                 Dim::Size(n_points),
                 tiles(rows * columns),
-                Dim::Size(channels),
-            ]
-        };
-        let x = self.reshaped("points", points, channels_last(inputs))?;
-        let x = self.transposed("channels", x, &[0, 2, 1])?;
+            ],
+        )?;
+        let x = self.transposed("points.channels", x, &[1, 0, 2])?;
         let groups = [1, n_points * inputs, rows].map(Dim::Size);
         let x = self.reshaped("groups", x, [&groups[..], &[tiles(columns)]].concat())?;
         let conv = Conv {
@@ -312,7 +322,13 @@ impl Spelling<'_> {
             tiles(rows * columns),
         ];
         let y = self.reshaped("products.points", y, by_point)?;
-        self.transposed("products.tiles", y, &[0, 2, 1])
+        let y = self.transposed("products.channels", y, &[1, 0, 2])?;
+        let y = self.reshaped(
+            "products.places",
+            y,
+            vec![Dim::Size(outputs), tiles(n_points * rows * columns)],
+        )?;
+        self.transposed("products.tiles", y, &[1, 0])
     }
 
     /// `[H, W, N, C]` → `[36·tiles, N·C]`.
@@ -335,7 +351,7 @@ impl Spelling<'_> {
         self.product("enter", matrix, x)
     }
 
-    /// `[36, tiles·N, K]` → `[H'·W', N·K]`.
+    /// `[36·tiles·N, K]` → `[H'·W', N·K]`.
     fn leave_at_once(&mut self, y: Value) -> Result<Value, Error> {
         let [rows, columns] = self.tiling.sides;
         let places = rows.places() * columns.places();
@@ -385,7 +401,7 @@ impl Spelling<'_> {
         self.transposed("enter", x, &[0, 2, 1, 3])
     }
 
-    /// `[36, tiles·N, K]` → `[H', W'·N·K]`.
+    /// `[36·tiles·N, K]` → `[H', W'·N·K]`.
     fn leave_by_axes(&mut self, y: Value) -> Result<Value, Error> {
         let [rows, columns] = self.tiling.sides;
         let outputs = self.tiling.outputs;

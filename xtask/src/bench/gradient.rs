@@ -16,6 +16,9 @@ const WORK: &str = "target/bench-gradient";
 /// The program that times one case.
 const RIVAL: &str = "benches/rivals/gradient.py";
 
+/// The rewrites that keep the kinds of operators, which people write by hand: what winograd has to beat.
+const BY_HAND: &str = "simplify,fold_affine,pool_conv,flip_conv,share,mask";
+
 /// One network at one batch and number of threads.
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -73,7 +76,7 @@ fn rounds(effort: Effort) -> usize {
     }
 }
 
-/// The build, three commands per network, and one measurement per case.
+/// The build, four exports per network and one per batch, and one measurement per case.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step> {
     let export = |name, line: String| super::program(surroundings, name, "export", &line);
     let mut steps = vec![Step::cargo("build", "build --release -p ebm-export")];
@@ -95,6 +98,10 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step>
                     "export without rewrites",
                     format!("onnx {folder}/checkpoint -o {folder}/raw --raw"),
                 ),
+                export(
+                    "export without winograd",
+                    format!("onnx {folder}/checkpoint -o {folder}/plain --rewrites {BY_HAND}"),
+                ),
             ]);
         }
         let Case { batch, threads, .. } = case;
@@ -111,7 +118,7 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step>
         };
         let line = format!(
             "{RIVAL} --name {network} --checkpoint {folder}/checkpoint --onnx {folder}/rewritten/gradient.onnx \
-             --raw-onnx {folder}/raw/gradient.onnx {fixed}--batch {batch} --threads {threads} --rounds {} --output {WORK}/{}",
+             --raw-onnx {folder}/raw/gradient.onnx --plain-onnx {folder}/plain/gradient.onnx {fixed}--batch {batch} --threads {threads} --rounds {} --output {WORK}/{}",
             rounds(effort),
             rows_file(case)
         );
