@@ -1,7 +1,8 @@
-//! Lets the built binaries find libtorch at run time without an environment variable.
+//! Lets the built binaries find libtorch at run time without an environment variable, and compiles what calls c10d (see `c10d/README.md`).
 
 use std::env;
 use std::error::Error;
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -9,5 +10,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_err(|_| "torch-sys did not say where libtorch lies: run `cargo xtask setup`, or set LIBTORCH to a libtorch 2.11.0")?;
     println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     println!("cargo:libtorch_lib={folder}");
+    compile_c10d(&Path::new(&folder).with_file_name("include"));
     Ok(())
+}
+
+/// The C++ is glue only: optimising it costs time and buys nothing.
+fn compile_c10d(include: &Path) {
+    println!("cargo:rerun-if-changed=c10d");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(1)
+        .warnings(false)
+        .define("USE_DISTRIBUTED", None)
+        .define("USE_C10D_GLOO", None)
+        .include("c10d")
+        .include(include)
+        .include(include.join("torch/csrc/api/include"))
+        .file("c10d/group.cpp")
+        .compile("ebm_c10d");
 }

@@ -4,7 +4,8 @@ use anyhow::Result;
 use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::chains::{Chains, Drawn};
+use crate::chains::Chains;
+use crate::pool::{Drawn, Pool};
 use crate::randomness::{Purpose, derive, seed_torch};
 use crate::start::Source;
 
@@ -20,13 +21,13 @@ pub struct Restart {
 /// Chains between updates.
 #[derive(Debug)]
 pub struct Bank {
-    chains: Chains,
+    pool: Pool,
 }
 
 impl Bank {
     /// A bank at the start of a run.
-    pub fn new(chains: Chains) -> Bank {
-        Bank { chains }
+    pub fn new(pool: Pool) -> Bank {
+        Bank { pool }
     }
 
     /// Draws `n` different chains of an update, of which some are restarted.
@@ -40,9 +41,9 @@ impl Bank {
         restart: Restart,
         source: &Source<'_>,
     ) -> Result<Drawn> {
-        let device = self.chains.states().device();
-        let stored = self.chains.draw(derive(seed, update, Purpose::Chains), n)?;
+        let stored = self.pool.draw(derive(seed, update, Purpose::Chains), n)?;
         seed_torch(seed, update, Purpose::Chains);
+        let device = stored.places.device();
         let chance = Tensor::f_rand([n as i64], (Kind::Float, Device::Cpu))?;
         let mut restarted = chance.f_lt(restart.chance)?.to_device(device);
         if let Some(most) = restart.max_updates {
@@ -60,13 +61,12 @@ impl Bank {
     /// # Errors
     /// They are of another kind than the bank's.
     pub fn put(&mut self, places: &Tensor, chains: &Chains) -> Result<()> {
-        self.chains.put(places, chains)
+        self.pool.put(places, chains)
     }
 
-    /// The first `n` states, `[n, C, H, W]`.
+    /// The first `n` states of this process, `[n, C, H, W]`.
     pub fn first_states(&self, n: usize) -> Tensor {
-        let n = n.min(self.chains.len()) as i64;
-        self.chains.states().narrow(0, 0, n)
+        self.pool.first_states(n)
     }
 
     /// The group of a checkpoint.
@@ -74,21 +74,25 @@ impl Bank {
     /// # Errors
     /// libtorch cannot copy.
     pub fn save(&self) -> Result<Tensors> {
-        self.chains.save()
+        self.pool.save()
     }
 
     /// Goes on with a saved group.
     ///
     /// # Errors
     /// Its chains are others than the configured ones.
-    pub fn restore(&mut self, saved: &Tensors, device: Device) -> Result<()> {
-        self.chains.restore(saved, device)
+    pub fn restore(&mut self, saved: &Tensors) -> Result<()> {
+        self.pool.restore(saved)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+    use std::rc::Rc;
+
     use super::*;
+    use crate::ranks::Ranks;
 
     const FRESH: Source<'_> = Source::Noise([1, 1, 1]);
     const NEVER: Restart = Restart {
@@ -99,7 +103,8 @@ mod tests {
     /// Ten chains at the states 10 to 19, which no fresh one can have.
     fn bank() -> Bank {
         let states = Tensor::arange(10, (Kind::Float, Device::Cpu)).view([10, 1, 1, 1]) + 10.0;
-        Bank::new(Chains::begin(states, None))
+        let chains = iter::once(Ok(Chains::begin(states, None)));
+        Bank::new(Pool::gathered(chains, 10, Rc::new(Ranks::alone())).unwrap())
     }
 
     fn states(drawn: &Drawn) -> Vec<f32> {

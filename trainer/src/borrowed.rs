@@ -53,6 +53,20 @@ impl Borrowed {
         Ok(borrowed)
     }
 
+    /// Networks as they begin, where only their shapes matter.
+    ///
+    /// # Errors
+    /// One makes no sense.
+    pub fn untrained(config: &EnergyConfig) -> Result<Borrowed> {
+        let generator = fixed(config).map(|fixed| fixed.network.initial_weights(config.seed));
+        let prior = config.prior.as_ref();
+        let prior = prior.map(|prior| prior.network.initial_weights(config.seed));
+        Ok(Borrowed {
+            generator: generator.transpose()?,
+            prior: prior.transpose()?,
+        })
+    }
+
     /// The prior with its description.
     pub fn prior(&self, config: &EnergyConfig) -> Option<Prior> {
         Some(Prior {

@@ -2,22 +2,23 @@
 
 use anyhow::Result;
 use ebm_export::tensor::Tensors;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use crate::chains::{Chains, Drawn};
+use crate::chains::Chains;
+use crate::pool::{Drawn, Pool};
 use crate::randomness::{Purpose, derive, seed_torch};
 use crate::start::Source;
 
 /// Chains that burn in; the updates since their start are visits.
 #[derive(Debug)]
 pub struct BurnIn {
-    chains: Chains,
+    pool: Pool,
 }
 
 impl BurnIn {
     /// At the start of a run.
-    pub fn new(chains: Chains) -> BurnIn {
-        BurnIn { chains }
+    pub fn new(pool: Pool) -> BurnIn {
+        BurnIn { pool }
     }
 
     /// Draws `n` different chains for an update to visit.
@@ -25,7 +26,7 @@ impl BurnIn {
     /// # Errors
     /// libtorch fails.
     pub fn draw(&self, (seed, update): (u64, u64), n: usize) -> Result<Drawn> {
-        self.chains
+        self.pool
             .draw(derive(seed, update, Purpose::BurnInChains), n)
     }
 
@@ -44,7 +45,7 @@ impl BurnIn {
     ) -> Result<Option<Chains>> {
         let Drawn { places, chains } = visited;
         let chains = chains.moved(ends);
-        self.chains.put(&places, &chains)?;
+        self.pool.put(&places, &chains)?;
         let done = chains.updates().f_ge(visits as f64)?;
         let done = done.f_nonzero()?.f_view([-1])?;
         let n_done = done.size()[0] as usize;
@@ -53,7 +54,7 @@ impl BurnIn {
         }
         seed_torch(seed, update, Purpose::BurnInChains);
         let fresh = source.draw(n_done, ends.device())?;
-        self.chains.put(&places.f_index_select(0, &done)?, &fresh)?;
+        self.pool.put(&places.f_index_select(0, &done)?, &fresh)?;
         Ok(Some(chains.select(&done)?.renewed()))
     }
 
@@ -62,29 +63,35 @@ impl BurnIn {
     /// # Errors
     /// libtorch cannot copy.
     pub fn save(&self) -> Result<Tensors> {
-        self.chains.save()
+        self.pool.save()
     }
 
     /// Goes on with a saved group.
     ///
     /// # Errors
     /// Its chains are others than the configured ones.
-    pub fn restore(&mut self, saved: &Tensors, device: Device) -> Result<()> {
-        self.chains.restore(saved, device)
+    pub fn restore(&mut self, saved: &Tensors) -> Result<()> {
+        self.pool.restore(saved)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use std::iter;
+    use std::rc::Rc;
+
+    use tch::{Device, Kind};
 
     use super::*;
+    use crate::ranks::Ranks;
 
     /// Four chains at 0, of which each update moves two by 10: after three visits a chain is promoted at 30, and another begins.
     #[test]
     fn a_chain_is_promoted_after_its_visits_and_another_begins() {
         let zeros = Tensor::zeros([4, 1, 1, 1], (Kind::Float, Device::Cpu));
-        let mut burn_in = BurnIn::new(Chains::begin(zeros, None));
+        let chains = iter::once(Ok(Chains::begin(zeros, None)));
+        let pool = Pool::gathered(chains, 4, Rc::new(Ranks::alone()));
+        let mut burn_in = BurnIn::new(pool.unwrap());
         let fresh = Source::Noise([1, 1, 1]);
         let mut promoted = 0;
         for update in 0..60 {
@@ -99,7 +106,7 @@ mod tests {
             let [low, high] = [done.states().min(), done.states().max()];
             assert!(low.double_value(&[]) > 28.0 && high.double_value(&[]) < 32.0);
         }
-        let waiting = burn_in.chains.updates();
+        let waiting = burn_in.pool.own().updates();
         assert!(waiting.max().double_value(&[]) < 3.0);
         let visits = 3 * promoted as i64 + waiting.sum(Kind::Int64).int64_value(&[]);
         assert_eq!(visits, 120, "no visit is lost");

@@ -2,12 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
-use ebm_export::tensor::Tensors;
-use tch::{Device, Kind, Tensor};
-
-use crate::network::{Weights, from_host, to_host};
-use crate::randomness::{index, permutation};
+use anyhow::{Context, Result};
+use tch::{Kind, Tensor};
 
 /// Images, `[n, C, H, W]`.
 const STATES: &str = "states";
@@ -30,15 +26,6 @@ pub struct Latents {
 /// Chains: f32 tensors by name, of which each has one row per chain.
 #[derive(Debug)]
 pub struct Chains(BTreeMap<&'static str, Tensor>);
-
-/// Some of the chains of a bank.
-#[derive(Debug)]
-pub struct Drawn {
-    /// Their places there, int64 `[n]`.
-    pub places: Tensor,
-    /// Themselves.
-    pub chains: Chains,
-}
 
 impl Chains {
     /// Chains at their start, states f32 `[n, C, H, W]`.
@@ -92,19 +79,6 @@ impl Chains {
         })
     }
 
-    /// Draws `n` different ones.
-    ///
-    /// # Errors
-    /// libtorch fails.
-    pub fn draw(&self, seed: u64, n: usize) -> Result<Drawn> {
-        let order = permutation(self.len(), seed);
-        let places = index(&order[..n]).to_device(self.states().device());
-        Ok(Drawn {
-            chains: self.select(&places)?,
-            places,
-        })
-    }
-
     /// The chains at places, int64 `[m]`.
     ///
     /// # Errors
@@ -154,38 +128,9 @@ impl Chains {
         self
     }
 
-    /// The group of a checkpoint.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
-    pub fn save(&self) -> Result<Tensors> {
-        let rows: Weights = self
-            .0
-            .iter()
-            .map(|(name, rows)| ((*name).to_string(), rows.shallow_clone()))
-            .collect();
-        to_host(&rows)
-    }
-
-    /// Goes on with a saved group.
-    ///
-    /// # Errors
-    /// A tensor is missing or has another shape than these chains'.
-    pub fn restore(&mut self, saved: &Tensors, device: Device) -> Result<()> {
-        for (name, rows) in &mut self.0 {
-            let tensor = saved
-                .get(*name)
-                .with_context(|| format!("the saved chains have no tensor {name:?}"))?;
-            let tensor = from_host(tensor, Kind::Float, device);
-            ensure!(
-                tensor.size() == rows.size(),
-                "the saved chains have {name} of shape {:?}, expected {:?}",
-                tensor.size(),
-                rows.size()
-            );
-            *rows = tensor;
-        }
-        Ok(())
+    /// The tensors by name.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        self.0.iter().map(|(name, rows)| (*name, rows))
     }
 
     fn row(&self, name: &str) -> Result<&Tensor> {
@@ -194,7 +139,8 @@ impl Chains {
             .with_context(|| format!("these chains have no {name}"))
     }
 
-    fn map(&self, change: impl Fn(&str, &Tensor) -> Result<Tensor>) -> Result<Chains> {
+    /// Chains with other tensors in place of each.
+    pub(crate) fn map(&self, change: impl Fn(&str, &Tensor) -> Result<Tensor>) -> Result<Chains> {
         let changed = self
             .0
             .iter()

@@ -13,6 +13,7 @@ use crate::learned::{Groups, Learned};
 use crate::network::{Network, Norms, Program, Statistics, Weights};
 use crate::parallel::{Shared, Team};
 use crate::randomness::{Purpose, seed_torch};
+use crate::ranks::Ranks;
 use crate::record::Measured;
 use crate::session::{Learning, Machine};
 use crate::start::with_noise;
@@ -208,6 +209,10 @@ impl Learning for ClassifierLearner {
             ("loss", value),
             ("accuracy", Accuracy::of(&right).accuracy),
         ])
+    }
+
+    fn ranks(&self) -> &Ranks {
+        self.team.ranks()
     }
 
     fn update_number(&self) -> u64 {

@@ -41,6 +41,12 @@ pub enum Command {
     /// Go on with a run from its latest checkpoint, with the same result as if it had never stopped.
     #[command(after_help = "Example:\n  trainer resume runs/digits-midrun")]
     Resume(ResumeArgs),
+    /// Time updates of an energy network on this machine. Needs no data and writes nothing: images and borrowed networks are random, which
+    /// changes no time.
+    #[command(after_help = "Examples:\n  \
+        trainer bench digits-midrun\n  \
+        trainer bench cifar10-shortrun --set learning.batch=32 --set langevin.steps=20 --threads 2")]
+    Bench(BenchArgs),
     /// Attack a classifier, bare (PGD) and defended by purification (BPDA+EOT, breaks confirmed).
     #[command(after_help = "Example:\n  \
         trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.25 -o runs/attack")]
@@ -104,6 +110,29 @@ pub struct LearnArgs {
     /// Replace a run that is in the folder already.
     #[arg(long)]
     pub force: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Updates to time.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A preset's name, or a TOML file.
+    #[arg(value_name = "PRESET_OR_FILE")]
+    pub preset_or_file: String,
+    /// Override one value, for example langevin.steps=50; may be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Updates to time, after one that warms up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub updates: u32,
+    /// Write what the first update began from and came to into this folder, so that others can do the same update.
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+    /// Do an update for each line on standard input instead, and answer with its seconds: for benchmarks in which rivals take turns.
+    #[arg(long, conflicts_with = "updates")]
+    pub on_request: bool,
     /// Where to compute.
     #[command(flatten)]
     pub machine: MachineArgs,

@@ -15,22 +15,22 @@ use tch::{Cuda, Device};
 pub enum DeviceName {
     /// The processor.
     Cpu,
-    /// The first NVIDIA GPU.
+    /// An NVIDIA GPU: the first, or of several processes on a machine one each.
     Cuda,
 }
 
-/// The device of that name.
+/// The device of that name, of which a machine may have several.
 ///
 /// # Errors
-/// CUDA is asked for and not there; nothing falls back in silence.
-pub fn device(name: DeviceName) -> Result<Device> {
+/// CUDA is asked for and not there, or not so often; nothing falls back in silence.
+pub fn device(name: DeviceName, number: usize) -> Result<Device> {
     match name {
         DeviceName::Cpu => Ok(Device::Cpu),
-        DeviceName::Cuda => cuda(),
+        DeviceName::Cuda => cuda(number),
     }
 }
 
-fn cuda() -> Result<Device> {
+fn cuda(number: usize) -> Result<Device> {
     let Some(library) = libtorch_cuda() else {
         bail!(
             "--device cuda needs the CUDA parts of libtorch 2.11.0, and there is no libtorch_cuda.so beside the libtorch_cpu.so in use: \
@@ -44,7 +44,13 @@ fn cuda() -> Result<Device> {
             library.display()
         );
     }
-    Ok(Device::Cuda(0))
+    let n_devices = Cuda::device_count();
+    if number as i64 >= n_devices {
+        bail!(
+            "--device cuda: process {number} of this machine needs a GPU of its own, and there are {n_devices}: start at most {n_devices} a machine"
+        );
+    }
+    Ok(Device::Cuda(number))
 }
 
 /// `libtorch_cuda.so` beside the `libtorch_cpu.so` of this process.

@@ -40,6 +40,18 @@ impl Examples {
         })
     }
 
+    /// Random images, where only their shape matters.
+    pub fn random(config: &EnergyConfig) -> Examples {
+        if config.data.source == Source::Generator {
+            return Examples::Generated;
+        }
+        let images = Images::random(config.network.image(), config.learning.batch);
+        Examples::Stored {
+            order: Order::new(config.seed, images.len()),
+            images,
+        }
+    }
+
     /// The images of an update, augmented, f32 `[n, C, H, W]`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::config::{GeneratorConfig, Setting};
 use crate::gradients::of_loss;
 use crate::learned::{Groups, Learned};
 use crate::network::{Norms, Program, Weights, to_device};
+use crate::ranks::Ranks;
 
 const GROUPS: Groups = Groups {
     weights: GENERATOR,
@@ -142,11 +143,18 @@ impl Generator {
     }
 
     /// Moves the weights so that latents come closer to where their chains ended, `[n, C, H, W]`: down the mean over chains of
-    /// `‖x⁻ − G(z)‖²`, which it gives. Nothing happens to a fixed generator.
+    /// `‖x⁻ − G(z)‖²`, which it gives. Nothing happens to a fixed generator. Its batch norms mix the images of a batch, so every process
+    /// learns from all of them, and they agree on the gradient.
     ///
     /// # Errors
     /// The loss is not finite, or libtorch fails.
-    pub fn learn(&mut self, latents: &Latents, ends: &Tensor, update: u64) -> Result<Option<f64>> {
+    pub fn learn(
+        &mut self,
+        latents: &Latents,
+        ends: &Tensor,
+        update: u64,
+        ranks: &Ranks,
+    ) -> Result<Option<f64>> {
         let GeneratorWeights::Learned(learned) = &self.weights else {
             return Ok(None);
         };
@@ -159,7 +167,7 @@ impl Generator {
         let images = evaluation.outputs.first().context("no image came out")?;
         let n = ends.size()[0] as f64;
         let loss = images.f_sub(ends)?.f_square()?.f_sum(Kind::Float)? / n;
-        let gradients = of_loss(&loss, learned.weights())?;
+        let gradients = ranks.agreed(of_loss(&loss, learned.weights())?)?;
         let value = loss.double_value(&[]);
         ensure!(
             value.is_finite(),
@@ -268,8 +276,9 @@ mod tests {
             let latents = generator.draw_latents(16).unwrap();
             let targets = generator.images(&latents).unwrap().flip([3]) * 0.5;
             let mut losses = Vec::new();
+            let alone = Ranks::alone();
             for update in 0..40 {
-                losses.extend(generator.learn(&latents, &targets, update).unwrap());
+                losses.extend(generator.learn(&latents, &targets, update, &alone).unwrap());
             }
             assert!(losses[39] < 0.5 * losses[0], "{losses:?}");
         }
@@ -309,7 +318,12 @@ mod tests {
         let mut generator = Generator::new(&config, Some(&weights), 1, Device::Cpu).unwrap();
         let latents = generator.draw_latents(2).unwrap();
         let ends = generator.images(&latents).unwrap() * 0.5;
-        assert_eq!(generator.learn(&latents, &ends, 0).unwrap(), None);
+        assert_eq!(
+            generator
+                .learn(&latents, &ends, 0, &Ranks::alone())
+                .unwrap(),
+            None
+        );
         assert_eq!(generator.save().unwrap(), [(GENERATOR, weights)]);
     }
 

@@ -72,7 +72,7 @@ pub struct ChainEnds {
     pub gradient_strength: f64,
 }
 
-/// Runs all steps of `dynamics` from `start`; noise is drawn from libtorch's generator, which the caller has seeded.
+/// Runs all steps of `dynamics` from `start`, the same in every process; noise is drawn from libtorch's generator, which the caller has seeded.
 ///
 /// `gradient_network` has the outputs `energy [N]` and `gradient [N, C, H, W]`.
 ///
@@ -85,12 +85,13 @@ pub fn run(
     dynamics: &Dynamics,
 ) -> Result<ChainEnds> {
     let _guard = tch::no_grad_guard();
+    let ranks = team.ranks();
     let n = start.size()[0] as f64;
-    let mut parts = team.split(start)?;
+    let mut parts = team.split(&ranks.own(start)?)?;
     let mut strength = 0.0;
     let network = Shared::new(gradient_network);
     for _ in 0..dynamics.steps {
-        let noise = team.split(&start.f_randn_like()?)?;
+        let noise = team.split(&ranks.own(&start.f_randn_like()?)?)?;
         let moved = team.map(parts.into_iter().zip(noise).collect(), |(images, noise)| {
             let gradient = network.get().output("gradient", &images)?;
             let (next, drift) = step(&images, &gradient, &noise, dynamics)?;
@@ -99,8 +100,9 @@ pub fn run(
         strength += moved.iter().map(|(_, strength)| strength).sum::<f64>() / n;
         parts = moved.into_iter().map(|(next, _)| next).collect();
     }
+    let [strength] = ranks.sums([strength])?;
     Ok(ChainEnds {
-        images: Tensor::f_cat(&parts, 0)?,
+        images: ranks.whole(&Tensor::f_cat(&parts, 0)?, n as usize)?,
         gradient_strength: strength / dynamics.steps as f64,
     })
 }

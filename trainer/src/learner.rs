@@ -4,6 +4,8 @@
 //! `∇_θ [ mean E(x⁺ + σz) − mean E(x⁻) ] / T`: energy falls where data are and rises where chains end. What else the chains descend,
 //! a prior or a Gaussian term, does not depend on θ. A generator that is learned follows `∇ mean ‖x⁻ − G(z)‖²` in the same update.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result, ensure};
 use ebm_export::checkpoint::{EMA, Header, PRIOR, PriorHeader, WEIGHTS};
 use ebm_export::contract;
@@ -25,7 +27,9 @@ use crate::langevin::{self, ChainEnds};
 use crate::learned::{Groups, Learned};
 use crate::network::{Program, Statistics, Weights};
 use crate::parallel::{Shared, Team};
-use crate::randomness::{Purpose, seed_torch};
+use crate::pool::Pool;
+use crate::randomness::{Purpose, derive, seed_torch};
+use crate::ranks::Ranks;
 use crate::record::Measured;
 use crate::report;
 use crate::session::{Learning, Machine};
@@ -61,6 +65,17 @@ pub struct Learner {
     burn_in: Option<BurnIn>,
     update: u64,
     last_ends: Option<Tensor>,
+}
+
+/// What an update begins from.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Data images of this process, with noise σ: `[n, C, H, W]`.
+    pub positives: Tensor,
+    /// Where the chains are: `[batch, C, H, W]`.
+    pub starts: Tensor,
+    /// With this seed libtorch's generator draws the noise of the Langevin steps, `[batch, C, H, W]` for each.
+    pub noise_seed: i64,
 }
 
 /// The chains of an update where they ended.
@@ -122,15 +137,16 @@ impl Learner {
         let source = Source::new(config, &self.examples, self.generator.as_ref());
         let draw = |n, purpose| {
             seed_torch(config.seed, 0, purpose);
-            source.draw_in_batches(n, config.learning.batch, *device)
+            let parts = source.draw_in_batches(n, config.learning.batch, *device);
+            Pool::gathered(parts, n, Rc::clone(self.team.ranks()))
         };
         if config.chains.start.persists() {
-            let chains = draw(config.chains.bank, Purpose::BankStart)?;
-            self.bank = Some(Bank::new(chains));
+            let pool = draw(config.chains.bank, Purpose::BankStart)?;
+            self.bank = Some(Bank::new(pool));
         }
         if let Some(burn_in) = &config.burn_in {
-            let chains = draw(burn_in.bank, Purpose::BurnInStart)?;
-            self.burn_in = Some(BurnIn::new(chains));
+            let pool = draw(burn_in.bank, Purpose::BurnInStart)?;
+            self.burn_in = Some(BurnIn::new(pool));
         }
         Ok(())
     }
@@ -149,16 +165,28 @@ impl Learner {
             generator.restore(header.update, group)?;
         }
         if let Some(bank) = &mut self.bank {
-            bank.restore(&group(BANK)?, self.device)?;
+            bank.restore(&group(BANK)?)?;
         }
         if let Some(burn_in) = &mut self.burn_in {
-            burn_in.restore(&group(BURN_IN)?, self.device)?;
+            burn_in.restore(&group(BURN_IN)?)?;
         }
         self.update = header.update;
         Ok(())
     }
 
-    /// Data images of this update with noise σ, `[batch, C, H, W]`.
+    /// What the next update begins from. Asking changes nothing.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn inputs(&mut self) -> Result<Inputs> {
+        Ok(Inputs {
+            positives: self.positives()?,
+            starts: self.drawn()?.1.states().shallow_clone(),
+            noise_seed: derive(self.config.seed, self.update, Purpose::Langevin) as i64,
+        })
+    }
+
+    /// The data images of this process in this update with noise σ, `[n, C, H, W]`.
     fn positives(&mut self) -> Result<Tensor> {
         let (seed, update) = (self.config.seed, self.update);
         let EnergyConfig { data, learning, .. } = &self.config;
@@ -167,15 +195,16 @@ impl Learner {
             .examples
             .batch((seed, update), learning.batch, data, generator)?;
         seed_torch(seed, update, Purpose::DataNoise);
-        Ok(with_noise(images, learning.data_noise).to_device(self.device))
+        let images = with_noise(images, learning.data_noise);
+        Ok(self.team.ranks().own(&images)?.to_device(self.device))
     }
 
-    /// This update's chains: drawn, moved, and put back.
-    fn negatives(&mut self) -> Result<Negatives> {
+    /// This update's chains, and their places where there is a bank.
+    fn drawn(&self) -> Result<(Option<Tensor>, Chains)> {
         let (seed, update) = (self.config.seed, self.update);
         let batch = self.config.learning.batch;
         let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
-        let (places, chains) = match &self.bank {
+        Ok(match &self.bank {
             Some(bank) => {
                 let restart = Restart {
                     chance: self.config.chains.rejuvenation.at(update),
@@ -188,8 +217,13 @@ impl Learner {
                 seed_torch(seed, update, Purpose::Chains);
                 (None, source.draw(batch, self.device)?)
             }
-        };
-        let steps = self.config.langevin.steps.at(update);
+        })
+    }
+
+    /// This update's chains: drawn, moved, and put back.
+    fn negatives(&mut self) -> Result<Negatives> {
+        let (places, chains) = self.drawn()?;
+        let steps = self.config.langevin.steps.at(self.update);
         let ends = self.descended(chains.states(), steps, Purpose::Langevin)?;
         let chains = chains.moved(&ends.images);
         if let (Some(bank), Some(places)) = (&mut self.bank, places) {
@@ -240,10 +274,11 @@ impl Learner {
         langevin::run(&self.team, &network, states, &dynamics)
     }
 
-    /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights.
+    /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights. Of the data each process has its own.
     fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
-        let scale = 1.0 / (self.config.langevin.temperature * positives.size()[0] as f64);
-        let parts = self.team.split_with(positives, negatives)?;
+        let scale = 1.0 / (self.config.langevin.temperature * negatives.size()[0] as f64);
+        let ranks = self.team.ranks();
+        let parts = self.team.split_with(positives, &ranks.own(negatives)?)?;
         let (program, weights) = (
             Shared::new(&self.energy),
             Shared::new(self.learned.weights()),
@@ -262,10 +297,9 @@ impl Learner {
                 Ok((loss.double_value(&[]), of_loss(&loss, weights.get())?))
             })?;
         let difference = parts.iter().map(|(difference, _)| difference).sum();
-        Ok((
-            difference,
-            sum(parts.into_iter().map(|(_, gradients)| gradients))?,
-        ))
+        let gradients = sum(parts.into_iter().map(|(_, gradients)| gradients))?;
+        let [difference] = ranks.sums([difference])?;
+        Ok((difference, ranks.sum_weights(gradients)?))
     }
 }
 
@@ -290,12 +324,17 @@ impl Learning for Learner {
             ("gradient_strength", gradient_strength),
         ];
         if let (Some(generator), Some(latents)) = (&mut self.generator, chains.latents()) {
-            let loss = generator.learn(&latents, chains.states(), self.update)?;
+            let loss =
+                generator.learn(&latents, chains.states(), self.update, self.team.ranks())?;
             measured.extend(loss.map(|loss| ("generator_loss", loss)));
         }
         self.last_ends = Some(chains.states().shallow_clone());
         self.update += 1;
         Ok(measured)
+    }
+
+    fn ranks(&self) -> &Ranks {
+        self.team.ranks()
     }
 
     fn update_number(&self) -> u64 {

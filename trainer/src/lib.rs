@@ -13,6 +13,7 @@ pub mod learned;
 pub mod network;
 pub mod optimizer;
 pub mod parallel;
+pub mod ranks;
 pub mod schedule;
 pub mod sgd;
 
@@ -23,6 +24,7 @@ pub mod descent;
 pub mod examples;
 pub mod generator;
 pub mod langevin;
+pub mod pool;
 pub mod start;
 
 pub mod borrowed;

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Classifier(args) => command::classifier(args),
         Command::LifeCycle(args) => command::life_cycle(args),
         Command::Resume(args) => command::resume(args),
+        Command::Bench(args) => command::bench(args),
         Command::Attack(args) => command::attack(args),
         Command::Presets { name } => command::presets(name.as_deref()),
     };

@@ -3,10 +3,14 @@
 //! A batch is cut into parts by its size alone, so that results do not depend on the number of threads.
 #![allow(unsafe_code)]
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::{Device, Tensor};
+
+use crate::ranks::Ranks;
 
 /// Pixels of a part, at most, where a part has more than one image: enough that libtorch's cost per call hardly counts.
 const PART_PIXELS: i64 = 16_384;
@@ -35,10 +39,11 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
-/// Threads that divide batches.
+/// Threads that divide batches, of a process that may learn with others.
 #[derive(Debug)]
 pub struct Team {
     pool: ThreadPool,
+    ranks: Rc<Ranks>,
 }
 
 impl Team {
@@ -47,6 +52,14 @@ impl Team {
     /// # Errors
     /// The system has no threads to give.
     pub fn new(n_threads: Option<u16>) -> Result<Team> {
+        Team::among(Ranks::alone(), n_threads)
+    }
+
+    /// As [`Team::new`], in a process that learns with others.
+    ///
+    /// # Errors
+    /// As [`Team::new`].
+    pub fn among(ranks: Ranks, n_threads: Option<u16>) -> Result<Team> {
         tch::set_num_threads(1);
         let n_threads = n_threads.map_or(0, usize::from);
         let pool = ThreadPoolBuilder::new()
@@ -55,7 +68,13 @@ impl Team {
             .build();
         Ok(Team {
             pool: pool.context("cannot start threads")?,
+            ranks: Rc::new(ranks),
         })
+    }
+
+    /// This process among those that learn together.
+    pub fn ranks(&self) -> &Rc<Ranks> {
+        &self.ranks
     }
 
     /// Cuts `[N, …]` along its batch: on a CPU into an even number of parts of about the same size, elsewhere not at all.

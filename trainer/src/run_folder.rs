@@ -82,12 +82,18 @@ impl RunFolder {
         }
         fs::create_dir_all(path.join(SAMPLES))
             .with_context(|| format!("cannot write to {}", path.display()))?;
-        folder.sweep();
         Ok(folder)
     }
 
+    /// The folder of a run that another process writes.
+    pub fn of_first_rank(path: &Path) -> RunFolder {
+        RunFolder {
+            path: path.to_path_buf(),
+        }
+    }
+
     /// Removes what a process that was killed left half-written.
-    fn sweep(&self) {
+    pub fn sweep(&self) {
         for folder in [
             self.path.clone(),
             self.path.join(CHECKPOINTS),

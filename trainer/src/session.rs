@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ebm_export::checkpoint::Header;
 use ebm_export::tensor::Tensors;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use tch::Device;
 use crate::config::Output;
 use crate::cuda::DeviceName;
 use crate::parallel::Team;
+use crate::ranks::{Launch, Ranks};
 use crate::record::{Measured, Metrics, Progress, Window, curve};
 use crate::report::{self, Curve};
 use crate::run_folder::RunFolder;
@@ -31,6 +32,9 @@ pub trait Learning {
     /// The learning rate of an update, counted from 0.
     fn learning_rate(&self, update: u64) -> f64;
 
+    /// This process among those that learn together.
+    fn ranks(&self) -> &Ranks;
+
     /// Does one update.
     ///
     /// # Errors
@@ -43,7 +47,7 @@ pub trait Learning {
     /// The configuration cannot be written.
     fn header(&self) -> Result<Header>;
 
-    /// All tensors of a checkpoint.
+    /// All tensors of a checkpoint, in every process.
     ///
     /// # Errors
     /// libtorch cannot copy.
@@ -139,44 +143,80 @@ fn learn(
     stop: &StopSignal,
 ) -> Result<End> {
     let output = learning.output();
+    if learning.ranks().is_first() {
+        folder.sweep();
+    }
     write_checkpoint(learning, folder, &state)?;
-    let mut metrics = Metrics::open(&folder.metrics(), learning.update_number())?;
-    let mut progress = Progress::new("update", learning.update_number(), learning.n_updates());
-    let start = Instant::now();
-    while learning.update_number() < learning.n_updates() && !stop.is_set() {
+    let mut log = match learning.ranks().is_first() {
+        true => Some(Log::open(learning, folder)?),
+        false => None,
+    };
+    while learning.update_number() < learning.n_updates() && !learning.ranks().any(stop.is_set())? {
         let measured = learning.update()?;
         let update = learning.update_number();
         state.window.add(&measured);
-        progress.show(update, &learning.message(&measured));
         let last = update == learning.n_updates();
-        if last || is_due(update, output.log_every) {
-            let (means, seconds) = (state.window.take(), start.elapsed().as_secs_f64());
-            metrics.write(update, &means, learning.learning_rate(update - 1), seconds)?;
-        }
-        if last || is_due(update, output.sample_every) {
-            write_pictures(learning, folder)?;
+        let means = (last || is_due(update, output.log_every)).then(|| state.window.take());
+        if let Some(log) = &mut log {
+            log.progress.show(update, &learning.message(&measured));
+            if let Some(means) = &means {
+                let seconds = log.start.elapsed().as_secs_f64();
+                log.metrics
+                    .write(update, means, learning.learning_rate(update - 1), seconds)?;
+            }
+            if last || is_due(update, output.sample_every) {
+                write_pictures(learning, folder)?;
+            }
         }
         if last || is_due(update, output.checkpoint_every) {
             write_checkpoint(learning, folder, &state)?;
         }
     }
-    progress.finish();
-    if learning.update_number() == learning.n_updates() {
-        return Ok(End::Complete);
+    if let Some(log) = &log {
+        log.progress.finish();
     }
-    write_checkpoint(learning, folder, &state)?;
-    Ok(End::Interrupted)
+    let complete = learning.update_number() == learning.n_updates();
+    if !complete {
+        write_checkpoint(learning, folder, &state)?;
+    }
+    learning.ranks().farewell();
+    Ok(match complete {
+        true => End::Complete,
+        false => End::Interrupted,
+    })
+}
+
+/// What the first process shows and writes of each update.
+struct Log {
+    metrics: Metrics,
+    progress: Progress,
+    start: Instant,
+}
+
+impl Log {
+    fn open(learning: &dyn Learning, folder: &RunFolder) -> Result<Log> {
+        let update = learning.update_number();
+        Ok(Log {
+            metrics: Metrics::open(&folder.metrics(), update)?,
+            progress: Progress::new("update", update, learning.n_updates()),
+            start: Instant::now(),
+        })
+    }
 }
 
 fn is_due(update: u64, every: u64) -> bool {
     every > 0 && update.is_multiple_of(every)
 }
 
+/// All processes give their parts, and the first writes.
 fn write_checkpoint(learning: &dyn Learning, folder: &RunFolder, state: &State) -> Result<()> {
     let mut header = learning.header()?;
     header.update = learning.update_number();
     header.state = serde_json::to_value(state).context("cannot write the state of the run")?;
     let groups = learning.groups()?;
+    if !learning.ranks().is_first() {
+        return Ok(());
+    }
     let groups: Vec<(&str, &Tensors)> = groups
         .iter()
         .map(|(name, tensors)| (*name, tensors))
@@ -211,11 +251,44 @@ impl Machine {
     /// Looks for the device and starts the threads.
     ///
     /// # Errors
-    /// The device is not there.
+    /// The device is not there, or a launcher started several processes.
     pub fn new(device: DeviceName, n_threads: Option<u16>) -> Result<Machine> {
+        if let Some(Launch { n_ranks, .. }) = Launch::from_environment()? {
+            bail!(
+                "this command runs in one process, and a launcher started {n_ranks} (WORLD_SIZE or SLURM_NTASKS): \
+                 start it alone; `trainer fit` and `trainer resume` of an energy network run in several"
+            );
+        }
         Ok(Machine {
-            device: crate::cuda::device(device)?,
+            device: crate::cuda::device(device, 0)?,
             team: Team::new(n_threads)?,
         })
     }
+
+    /// As [`Machine::new`], and meets the other processes where a launcher started several.
+    ///
+    /// # Errors
+    /// The device is not there, or the processes do not meet.
+    pub fn among_ranks(device: DeviceName, n_threads: Option<u16>) -> Result<Machine> {
+        let launch = Launch::from_environment()?;
+        let local_rank = launch.as_ref().map_or(0, |launch| launch.local_rank);
+        let device = crate::cuda::device(device, local_rank)?;
+        let n_threads = n_threads.or_else(|| launch.as_ref().map(threads_of_one));
+        let ranks = Ranks::join(launch.as_ref())?;
+        if ranks.n_ranks() > 1 && ranks.is_first() {
+            eprintln!("learning in {} processes", ranks.n_ranks());
+        }
+        Ok(Machine {
+            device,
+            team: Team::among(ranks, n_threads)?,
+        })
+    }
+}
+
+/// The share of the cores of one of the processes of this machine.
+fn threads_of_one(launch: &Launch) -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores / launch.n_local_ranks)
+        .unwrap_or(u16::MAX)
+        .max(1)
 }

@@ -77,16 +77,15 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// As [`Source::draw`], in batches of at most `batch`.
-    ///
-    /// # Errors
-    /// As [`Source::draw`].
-    pub fn draw_in_batches(&self, n: usize, batch: usize, device: Device) -> Result<Chains> {
-        let parts = (0..n)
-            .step_by(batch)
-            .map(|first| self.draw(batch.min(n - first), device))
-            .collect::<Result<Vec<Chains>>>()?;
-        Chains::joined(&parts)
+    /// As [`Source::draw`], in batches of at most `batch`, of which each is drawn when it is asked for.
+    pub fn draw_in_batches(
+        &self,
+        n: usize,
+        batch: usize,
+        device: Device,
+    ) -> impl Iterator<Item = Result<Chains>> {
+        let firsts = (0..n).step_by(batch);
+        firsts.map(move |first| self.draw(batch.min(n - first), device))
     }
 }
 

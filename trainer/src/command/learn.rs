@@ -14,7 +14,7 @@ use crate::examples::Examples;
 use crate::learner::Learner;
 use crate::run_folder::{Existing, RunFolder};
 use crate::saved::Saved;
-use crate::session::{self, End, Machine, State, StopSignal};
+use crate::session::{self, End, Learning, Machine, State, StopSignal};
 
 /// `trainer fit`.
 ///
@@ -74,11 +74,19 @@ impl From<&LearnArgs> for NewRun {
     }
 }
 
-impl NewRun {
-    fn machine(&self) -> Result<Machine> {
-        Machine::new(self.machine.device, self.machine.threads)
+impl MachineArgs {
+    /// For what runs in one process.
+    pub(super) fn alone(self) -> Result<Machine> {
+        Machine::new(self.device, self.threads)
     }
 
+    /// For what several processes may learn.
+    fn among_ranks(self) -> Result<Machine> {
+        Machine::among_ranks(self.device, self.threads)
+    }
+}
+
+impl NewRun {
     fn state(&self) -> State {
         State {
             data_directory: self.data.clone(),
@@ -86,8 +94,11 @@ impl NewRun {
         }
     }
 
-    /// Makes the folder.
-    fn create<C: Configuration>(&self, config: &C) -> Result<RunFolder> {
+    /// Makes the folder, in the first process.
+    fn create<C: Configuration>(&self, config: &C, learning: &dyn Learning) -> Result<RunFolder> {
+        if !learning.ranks().is_first() {
+            return Ok(RunFolder::of_first_rank(&self.folder));
+        }
         let folder = RunFolder::create(&self.folder, self.existing)?;
         folder.write_config(
             &toml::to_string(config).context("cannot write the configuration as TOML")?,
@@ -100,21 +111,22 @@ impl NewRun {
 /// Learns an energy network from its beginning.
 pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let config: EnergyConfig = layers.resolve()?;
-    let machine = run.machine()?;
+    let machine = run.machine.among_ranks()?;
     let examples = Examples::load(&config, run.data.as_deref())?;
     let borrowed = Borrowed::from_earlier_runs(&config)?;
     let mut learner = Learner::new(config.clone(), examples, borrowed, machine)?;
-    let folder = run.create(&config)?;
-    session::run(&mut learner, &folder, run.state(), stop).map(|end| report_end(end, &folder))
+    let folder = run.create(&config, &learner)?;
+    let end = session::run(&mut learner, &folder, run.state(), stop)?;
+    Ok(report_end(end, &learner, &folder))
 }
 
 /// Learns a classifier from its beginning.
 pub(super) fn begin_classifier(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let config: ClassifierConfig = layers.resolve()?;
-    let machine = run.machine()?;
+    let machine = run.machine.alone()?;
     let dataset = load(&config.data, run.data.as_deref(), &config.network)?;
     let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
-    let folder = run.create(&config)?;
+    let folder = run.create(&config, &learner)?;
     let end = session::run(&mut learner, &folder, run.state(), stop)?;
     report_classifier(end, &learner, &folder)
 }
@@ -138,15 +150,13 @@ pub(super) fn go_on(
     if let Some(data) = data {
         state.data_directory = Some(data.to_path_buf());
     }
-    let machine = Machine::new(machine.device, machine.threads)?;
-    eprintln!(
-        "resuming {} after update {}",
-        run.display(),
-        saved.header.update
-    );
+    let (run, update) = (run.display(), saved.header.update);
+    eprintln!("resuming {run} after update {update}");
     match saved.header.kind {
-        NetworkKind::Classifier => go_on_with_classifier(&saved, &folder, state, machine, stop),
-        _ => go_on_with_fit(&saved, &folder, state, machine, stop),
+        NetworkKind::Classifier => {
+            go_on_with_classifier(&saved, &folder, state, machine.alone()?, stop)
+        }
+        _ => go_on_with_fit(&saved, &folder, state, machine.among_ranks()?, stop),
     }
 }
 
@@ -162,7 +172,8 @@ fn go_on_with_fit(
     let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
     let mut learner = Learner::new(config, examples, borrowed, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
-    session::run(&mut learner, folder, state, stop).map(|end| report_end(end, folder))
+    let end = session::run(&mut learner, folder, state, stop)?;
+    Ok(report_end(end, &learner, folder))
 }
 
 fn go_on_with_classifier(
@@ -201,7 +212,11 @@ fn layers(args: &LearnArgs) -> Result<Layers> {
     Ok(layers)
 }
 
-fn report_end(end: End, folder: &RunFolder) -> End {
+/// The first process says how it ended.
+fn report_end(end: End, learning: &dyn Learning, folder: &RunFolder) -> End {
+    if !learning.ranks().is_first() {
+        return end;
+    }
     let path = folder.path().display();
     match end {
         End::Complete => {
@@ -218,5 +233,5 @@ fn report_classifier(end: End, learner: &ClassifierLearner, folder: &RunFolder) 
     if end == End::Complete {
         println!("test accuracy {}", learner.test_accuracy()?);
     }
-    Ok(report_end(end, folder))
+    Ok(report_end(end, learner, folder))
 }

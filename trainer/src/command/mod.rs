@@ -1,6 +1,7 @@
 //! The commands: from what the user typed to a finished run.
 
 mod attack;
+mod bench;
 mod learn;
 mod life_cycle;
 mod presets;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use ebm_export::arch::Network;
 
 pub use attack::attack;
+pub use bench::bench;
 pub use learn::{classifier, fit, resume};
 pub use life_cycle::life_cycle;
 pub use presets::presets;

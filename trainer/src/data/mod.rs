@@ -67,6 +67,16 @@ impl Images {
         }
     }
 
+    /// `n` images of random pixels, all of class 0.
+    pub fn random(shape: ImageShape, n: usize) -> Images {
+        let size = [n, shape.channels, shape.height, shape.width].map(|size| size as i64);
+        Images {
+            pixels: Tensor::randint(256, size, (Kind::Uint8, Device::Cpu)),
+            labels: Tensor::zeros([n as i64], (Kind::Int64, Device::Cpu)),
+            brightest: u8::MAX,
+        }
+    }
+
     fn new(pixels: Vec<u8>, shape: ImageShape, labels: &[u8], brightest: u8) -> Images {
         let size = [
             labels.len() as i64,

@@ -6,5 +6,6 @@ mod common;
 mod configuration;
 mod data;
 mod learning;
+mod ranks;
 mod regimes;
 mod safety;

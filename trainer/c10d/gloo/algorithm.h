@@ -1,0 +1,2 @@
+// Stands in for Gloo's header of the same name: see ../README.md.
+#pragma once

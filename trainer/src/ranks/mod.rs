@@ -1,0 +1,198 @@
+//! Learning in several processes, on one machine or many.
+//!
+//! Each process draws the same random numbers as one process alone would, does a part of the work, and adds its result to those of the others. So
+//! the number of processes changes rounding only.
+
+mod group;
+mod launch;
+mod watch;
+
+use std::ops::Range;
+
+use anyhow::{Context, Result};
+use tch::{Device, Tensor};
+
+pub use launch::Launch;
+
+use crate::network::Weights;
+use group::Group;
+use watch::{Door, Watch};
+
+/// This process among those that learn together.
+#[derive(Debug)]
+pub struct Ranks {
+    rank: usize,
+    n_ranks: usize,
+    together: Option<Together>,
+}
+
+#[derive(Debug)]
+struct Together {
+    group: Group,
+    watch: Watch,
+}
+
+impl Ranks {
+    /// One process.
+    pub fn alone() -> Ranks {
+        Ranks {
+            rank: 0,
+            n_ranks: 1,
+            together: None,
+        }
+    }
+
+    /// Meets the other processes, where there are some.
+    ///
+    /// # Errors
+    /// They do not come together within five minutes.
+    pub fn join(launch: Option<&Launch>) -> Result<Ranks> {
+        let Some(launch) = launch else {
+            return Ok(Ranks::alone());
+        };
+        let Launch { rank, n_ranks, .. } = *launch;
+        let group = Group::join(launch).with_context(|| {
+            let Launch { host, port, .. } = launch;
+            format!("rank {rank} of {n_ranks} cannot meet the others at {host}:{port}")
+        })?;
+        let door = (rank == 0).then(Door::open).transpose()?;
+        let port = door.as_ref().map_or(Ok(0), Door::port)?;
+        let mut ports = Tensor::from_slice(&[i64::from(port)]);
+        group.sum(&mut ports)?;
+        let watch = match &door {
+            Some(door) => Watch::over(door, n_ranks - 1)?,
+            None => {
+                let port = u16::try_from(ports.int64_value(&[0]))?;
+                Watch::with_first(&launch.host, port, u32::try_from(rank)?)?
+            }
+        };
+        Ok(Ranks {
+            rank,
+            n_ranks,
+            together: Some(Together { group, watch }),
+        })
+    }
+
+    /// Whether this is the process that writes.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Processes in all.
+    pub fn n_ranks(&self) -> usize {
+        self.n_ranks
+    }
+
+    /// The rows of this process, of `n` that are divided evenly.
+    pub fn rows(&self, n: usize) -> Range<usize> {
+        self.rank * n / self.n_ranks..(self.rank + 1) * n / self.n_ranks
+    }
+
+    /// The rows of this process of `[n, …]`.
+    ///
+    /// # Errors
+    /// The tensor has no axis.
+    pub fn own(&self, whole: &Tensor) -> Result<Tensor> {
+        let n = whole
+            .size()
+            .first()
+            .copied()
+            .context("a batch needs an axis")?;
+        let rows = self.rows(n as usize);
+        Ok(whole.f_narrow(0, rows.start as i64, rows.len() as i64)?)
+    }
+
+    /// `[n, …]`, of which each process gives its own rows.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn whole(&self, own: &Tensor, n: usize) -> Result<Tensor> {
+        if self.together.is_none() {
+            return Ok(own.shallow_clone());
+        }
+        let mut size = own.size();
+        if let Some(first) = size.first_mut() {
+            *first = n as i64;
+        }
+        let whole = Tensor::f_zeros(size.as_slice(), (own.kind(), own.device()))?;
+        self.own(&whole)?.f_copy_(own)?;
+        self.sum(whole)
+    }
+
+    /// The sum over all processes.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn sum(&self, part: Tensor) -> Result<Tensor> {
+        let Some(together) = &self.together else {
+            return Ok(part);
+        };
+        let mut sum = part.to_device(Device::Cpu).f_contiguous()?;
+        together
+            .group
+            .sum(&mut sum)
+            .context("another rank has ended")?;
+        Ok(sum.to_device(part.device()))
+    }
+
+    /// The sums over all processes of each number.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn sums<const N: usize>(&self, numbers: [f64; N]) -> Result<[f64; N]> {
+        let sums = self.sum(Tensor::from_slice(&numbers))?;
+        let mut result = numbers;
+        sums.f_copy_data(&mut result, N)?;
+        Ok(result)
+    }
+
+    /// The sums over all processes of each tensor, by one exchange.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn sum_weights(&self, weights: Weights) -> Result<Weights> {
+        if self.together.is_none() {
+            return Ok(weights);
+        }
+        let flat: Vec<Tensor> = weights
+            .values()
+            .map(|weight| weight.reshape([-1]))
+            .collect();
+        let lengths: Vec<i64> = flat.iter().map(|part| part.size()[0]).collect();
+        let sum = self.sum(Tensor::f_cat(&flat, 0)?)?;
+        let parts = sum.f_split_with_sizes(lengths, 0)?;
+        let shaped = weights.iter().zip(parts);
+        let shaped =
+            shaped.map(|((name, weight), part)| Ok((name.clone(), part.f_view_as(weight)?)));
+        shaped.collect()
+    }
+
+    /// The means over all processes of what each has computed for itself: equal on all of them from now on, to the last bit.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn agreed(&self, weights: Weights) -> Result<Weights> {
+        let mut sums = self.sum_weights(weights)?;
+        if self.together.is_some() {
+            for sum in sums.values_mut() {
+                let _ = sum.f_div_scalar_(self.n_ranks as f64)?;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Whether it holds in any process.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn any(&self, holds: bool) -> Result<bool> {
+        Ok(self.sums([f64::from(u8::from(holds))])?[0] > 0.0)
+    }
+
+    /// This process is about to end in good order, and the others may go on without it.
+    pub fn farewell(&self) {
+        if let Some(together) = &self.together {
+            together.watch.farewell();
+        }
+    }
+}
