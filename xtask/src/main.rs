@@ -1,10 +1,10 @@
 //! `cargo xtask`: reads what was typed, runs the task, says in one sentence what went wrong.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use xtask::bench::{self, Effort};
 use xtask::browser;
 use xtask::demo::{self, Existing};
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask browser        a page that purifies pictures without a server
   cargo xtask bench gradient one gradient on ONNX Runtime against PyTorch
   cargo xtask bench latency  one Langevin step of the runtime against PyTorch
+  cargo xtask bench learning one update of the trainer against PyTorch
 
 Building only the runtime and the exporter needs no set-up:
   cargo build --release -p ebm-export -p ebm-runtime";
@@ -59,6 +60,16 @@ const LATENCY_HELP: &str = "Examples:
 Variables:
   EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
   ORT_DYLIB_PATH      the library of ONNX Runtime for the backend ort [default: that of `cargo xtask setup`]
+
+Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
+
+const LEARNING_HELP: &str = "Examples:
+  cargo xtask bench learning                     all cases (about 30 minutes); writes benches/results/learning.{json,md,svg}
+  cargo xtask bench learning --quick             one case, to see that everything works
+  cargo xtask bench learning --json rows.json    the rows in a file of yours as well
+
+Variables:
+  EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
 
 Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
 
@@ -113,24 +124,32 @@ enum Task {
 enum Benchmark {
     /// Time one gradient of energy networks on ONNX Runtime against PyTorch, after comparing both with f64
     #[command(after_help = BENCH_HELP)]
-    Gradient {
-        /// Write the rows to this file as well
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// One case and few rounds; nothing is written below benches/results
-        #[arg(long)]
-        quick: bool,
-    },
+    Gradient(Measurement),
     /// Time whole Langevin steps of the runtime against PyTorch eager, torch.compile and ONNX Runtime from Python, after comparing all with f64
     #[command(after_help = LATENCY_HELP)]
-    Latency {
-        /// Write the rows to this file as well
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// One case and few rounds; nothing is written below benches/results
-        #[arg(long)]
-        quick: bool,
-    },
+    Latency(Measurement),
+    /// Time one update of the trainer against the same update in PyTorch, after comparing the weights that both come to
+    #[command(after_help = LEARNING_HELP)]
+    Learning(Measurement),
+}
+
+#[derive(Args)]
+struct Measurement {
+    /// Write the rows to this file as well
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// One case and few rounds; nothing is written below benches/results
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Measurement {
+    fn effort(&self) -> Effort {
+        match self.quick {
+            true => Effort::Quick,
+            false => Effort::Full,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -154,13 +173,20 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Demo { force: false } => demo::demo(&surroundings, Existing::OfDemo),
         Task::Demo { force: true } => demo::demo(&surroundings, Existing::Any),
-        Task::Bench(Benchmark::Gradient { json, quick }) => {
-            let effort = if quick { Effort::Quick } else { Effort::Full };
-            bench::gradient(&surroundings, effort, json.as_deref())
-        }
-        Task::Bench(Benchmark::Latency { json, quick }) => {
-            let effort = if quick { Effort::Quick } else { Effort::Full };
-            bench::latency(&surroundings, effort, json.as_deref())
+        Task::Bench(benchmark) => {
+            let (bench, measurement): (Bench, _) = match benchmark {
+                Benchmark::Gradient(measurement) => (bench::gradient, measurement),
+                Benchmark::Latency(measurement) => (bench::latency, measurement),
+                Benchmark::Learning(measurement) => (bench::learning, measurement),
+            };
+            bench(
+                &surroundings,
+                measurement.effort(),
+                measurement.json.as_deref(),
+            )
         }
     }
 }
+
+/// A benchmark, with how thoroughly to measure and where to write the rows as well.
+type Bench = fn(&Surroundings, Effort, Option<&Path>) -> Result<()>;

@@ -54,7 +54,7 @@ fn bar<R: Row>(row: &R, colour: &str, top: f64, scale: f64) -> String {
     let label = format!(
         "{:.2}×, {:.3} {}",
         row.ratio(),
-        row.milliseconds(),
+        row.time(),
         R::UNIT.replace("milliseconds", "ms")
     );
     let mut bar = text(32.0, top + 13.0, 12, row.form());

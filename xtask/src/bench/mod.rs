@@ -3,6 +3,7 @@
 mod chart;
 mod gradient;
 mod latency;
+mod learning;
 mod report;
 
 use std::fs;
@@ -14,6 +15,7 @@ use crate::step::{self, Step};
 use crate::surroundings::Surroundings;
 pub use gradient::gradient;
 pub use latency::latency;
+pub use learning::learning;
 use report::{Report, Row};
 
 /// Where results are kept, below the root of the clone.

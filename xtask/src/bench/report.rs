@@ -19,8 +19,8 @@ pub trait Row: Clone + Serialize + DeserializeOwned {
     fn case(&self) -> (&str, usize, usize, usize);
     /// What was timed.
     fn form(&self) -> &str;
-    /// Median over the rounds.
-    fn milliseconds(&self) -> f64;
+    /// Median over the rounds, in the unit.
+    fn time(&self) -> f64;
     /// How many times faster than PyTorch's autograd of the network as described, in the same rounds.
     fn ratio(&self) -> f64;
 }
@@ -57,7 +57,7 @@ impl Row for GradientRow {
         &self.form
     }
 
-    fn milliseconds(&self) -> f64 {
+    fn time(&self) -> f64 {
         self.milliseconds
     }
 
@@ -96,8 +96,50 @@ impl Row for LatencyRow {
         &self.backend
     }
 
-    fn milliseconds(&self) -> f64 {
+    fn time(&self) -> f64 {
         self.milliseconds_per_image_step
+    }
+
+    fn ratio(&self) -> f64 {
+        self.ratio_to_pytorch_eager
+    }
+}
+
+/// One way to do an update of an energy network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearningRow {
+    pub network: String,
+    /// Channels behind the stem.
+    pub width: usize,
+    /// What does the update.
+    pub form: String,
+    pub threads: usize,
+    /// Images of data, and as many chains.
+    pub batch: usize,
+    /// Median over the rounds.
+    pub seconds_per_update: f64,
+    /// Lower and upper quartile of the same.
+    pub quartiles: [f64; 2],
+    pub ratio_to_pytorch_eager: f64,
+    /// Mean difference of the weights after the first update from the trainer's, as a part of the learning rate.
+    pub weight_error: f64,
+}
+
+impl Row for LearningRow {
+    const TITLE: &'static str = "One update";
+    const UNIT: &'static str = "seconds per update";
+
+    fn case(&self) -> (&str, usize, usize, usize) {
+        (&self.network, self.width, self.batch, self.threads)
+    }
+
+    fn form(&self) -> &str {
+        &self.form
+    }
+
+    fn time(&self) -> f64 {
+        self.seconds_per_update
     }
 
     fn ratio(&self) -> f64 {
@@ -194,7 +236,7 @@ fn cells<R: Row>(rows: &[R], forms: &[&str]) -> Vec<String> {
     let forms = forms.iter().map(|form| {
         let row = rows.iter().find(|row| row.form() == *form);
         row.map_or("–".to_string(), |row| {
-            format!("{:.3} ({:.2})", row.milliseconds(), row.ratio())
+            format!("{:.3} ({:.2})", row.time(), row.ratio())
         })
     });
     std::iter::once(network.to_string())

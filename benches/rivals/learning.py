@@ -1,0 +1,198 @@
+"""Times one update of an energy network: the trainer against PyTorch, one width, interleaved.
+
+Both do the same update: K Langevin steps from noise, the difference of the mean energies of data and chain ends over T, its gradient with
+respect to the weights, a step of Adam. Correctness comes first: from the trainer's own weights, images, starts and seed of the noise the rival
+has to come to the trainer's weights, or the program ends before anything is timed. Then they take turns, round by round, so that a disturbance
+of the machine meets both.
+
+    learning.py --trainer target/release/trainer --width 64 --threads 2 --rounds 9 --work DIR --output rows.json
+
+Wanted: numpy, safetensors, torch.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import safetensors.torch
+import torch
+
+from machine import surroundings
+from networks import energy_of
+
+# Largest difference of a weight after the update, as a part of the learning rate, which is about how far Adam's first step moves each weight.
+# Where a gradient is within rounding of zero its sign, and so the whole step, is up to chance: the comparison is of the mean over all weights.
+MAX_ERROR = 1e-2
+BATCH = 32
+STEPS = 20
+# Rest before each sample in seconds: the threads of the form that ran before spin for a while.
+PAUSE = 0.1
+
+PYTORCH_EAGER = "pytorch eager"
+CHANNELS_LAST = "pytorch channels-last, same algebra"
+TRAINER = "trainer"
+
+
+def update_of(width):
+    """What the trainer is asked to time."""
+    values = {
+        "network.widths": [width] * 4,
+        "learning.batch": BATCH,
+        "langevin.steps": STEPS,
+        "chains.start": "noise",
+        "learning.ema_decay": "off",
+    }
+    sets = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    return ["cifar10-midrun-data", *(word for text in sets for word in ("--set", text))]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Times one update of an energy network.")
+    parser.add_argument("--trainer", type=pathlib.Path, required=True, help="the program")
+    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for the update that is compared")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file for the rows")
+    return parser.parse_args()
+
+
+class Trainer:
+    """The trainer, which does an update for each line that it gets."""
+
+    def __init__(self, options):
+        self.process = subprocess.Popen(
+            [options.trainer, "bench", *update_of(options.width), "--threads", str(options.threads), "--record", options.work, "--on-request"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def seconds(self):
+        self.process.stdin.write("update\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit("error: the trainer ended, see its message")
+        return float(answer)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Rival:
+    """The same update in PyTorch."""
+
+    def __init__(self, folder, algebra, memory_format):
+        header = json.loads((folder / "checkpoint.json").read_text())
+        self.network, self.config = header["network"], header["config"]
+        self.algebra, self.format = algebra, memory_format
+        inputs = safetensors.torch.load_file(folder / "inputs.safetensors")
+        self.positives = inputs["positives"].contiguous(memory_format=memory_format)
+        self.starts = inputs["starts"]
+        self.noise_seed = header["state"]["noise_seed"]
+        weights = safetensors.torch.load_file(folder / "before.safetensors")
+        self.weights = {name: self.laid_out(weight).requires_grad_(True) for name, weight in weights.items()}
+        learning = self.config["learning"]
+        adam = learning["adam"]
+        self.learning_rate = learning["learning_rate"]
+        if isinstance(self.learning_rate, list):
+            self.learning_rate = self.learning_rate[0][1]
+        self.adam = torch.optim.Adam(
+            self.weights.values(), lr=self.learning_rate, betas=(adam["beta1"], adam["beta2"]), eps=adam["epsilon"]
+        )
+
+    def laid_out(self, tensor):
+        return tensor.contiguous(memory_format=self.format) if tensor.dim() == 4 else tensor
+
+    def energy(self, weights, x):
+        return energy_of(self.network, weights, x, self.algebra)
+
+    def chain_ends(self):
+        langevin = self.config["langevin"]
+        step_size, temperature = langevin["step_size"], langevin["temperature"]
+        weights = {name: weight.detach() for name, weight in self.weights.items()}
+        torch.manual_seed(self.noise_seed)
+        x = self.starts
+        for _ in range(STEPS):
+            noise = torch.randn(self.starts.shape)
+            x = self.laid_out(x).detach().requires_grad_(True)
+            gradient = torch.autograd.grad(self.energy(weights, x).sum(), x)[0]
+            x = x.detach() - step_size**2 / (2 * temperature) * gradient + step_size * noise
+        return self.laid_out(x.detach())
+
+    def update(self):
+        ends = self.chain_ends()
+        temperature = self.config["langevin"]["temperature"]
+        energies = self.energy(self.weights, torch.cat([self.positives, ends]))
+        n = len(self.positives)
+        loss = (energies[:n].mean() - energies[n:].mean()) / temperature
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+
+    def seconds(self):
+        started = time.perf_counter()
+        self.update()
+        return time.perf_counter() - started
+
+
+def error_of(rival, folder):
+    """Mean difference of the weights after an update, as a part of the learning rate."""
+    after = safetensors.torch.load_file(folder / "after.safetensors")
+    with torch.no_grad():
+        differences = [(rival.weights[name] - weight).abs().flatten() for name, weight in after.items()]
+    return float(torch.cat(differences).mean()) / rival.learning_rate
+
+
+def rows_of(options, samples, errors):
+    eager = statistics.median(samples[PYTORCH_EAGER])
+    for name, values in samples.items():
+        lower, middle, upper = statistics.quantiles(values, n=4)
+        yield {
+            "network": "sngan32",
+            "width": options.width,
+            "form": name,
+            "threads": options.threads,
+            "batch": BATCH,
+            "seconds_per_update": round(middle, 4),
+            "quartiles": [round(lower, 4), round(upper, 4)],
+            "ratio_to_pytorch_eager": round(eager / middle, 4),
+            "weight_error": float(f"{errors.get(name, 0.0):.2e}"),
+        }
+
+
+def main():
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    trainer = Trainer(options)
+    trainer.seconds()  # The update that is compared, which also warms up.
+    rivals = {
+        PYTORCH_EAGER: Rival(options.work, "as described", torch.contiguous_format),
+        CHANNELS_LAST: Rival(options.work, "rewritten", torch.channels_last),
+    }
+    errors = {}
+    for name, rival in rivals.items():
+        rival.update()
+        errors[name] = error_of(rival, options.work)
+    wrong = {name: error for name, error in errors.items() if not error <= MAX_ERROR}
+    if wrong:
+        sys.exit(f"error: weights differ from the trainer's by more than {MAX_ERROR} of the learning rate, so nothing was timed: {wrong}")
+    forms = {**rivals, TRAINER: trainer}
+    samples = {name: [] for name in forms}
+    for _ in range(options.rounds):
+        for name, form in forms.items():
+            time.sleep(PAUSE)
+            samples[name].append(form.seconds())
+    trainer.close()
+    result = {**surroundings(), "rounds": options.rounds, "rows": list(rows_of(options, samples, errors))}
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+//! `trainer bench`.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ebm_export::checkpoint;
+use ebm_export::tensor::Tensors;
+
+use crate::borrowed::Borrowed;
+use crate::cli::BenchArgs;
+use crate::config::{EnergyConfig, Layers};
+use crate::examples::Examples;
+use crate::learner::{Inputs, Learner};
+use crate::network::tensor_to_host;
+use crate::session::{End, Learning};
+
+/// Times updates and prints their median.
+///
+/// # Errors
+/// The configuration is refused, an update fails, or the record cannot be written.
+pub fn bench(args: &BenchArgs) -> Result<End> {
+    let mut layers = Layers::default().preset_or_file(&args.preset_or_file)?;
+    for set in &args.set {
+        layers = layers.set(set)?;
+    }
+    let config: EnergyConfig = layers.resolve()?;
+    let (examples, borrowed) = (Examples::random(&config), Borrowed::untrained(&config)?);
+    let mut learner = Learner::new(config.clone(), examples, borrowed, args.machine.alone()?)?;
+    if args.on_request {
+        return on_request(&mut learner, args);
+    }
+    let first = first(&mut learner, args)?;
+    eprintln!("first update {first:.3} s");
+    let seconds = (0..args.updates).map(|_| seconds(&mut learner));
+    let mut seconds = seconds.collect::<Result<Vec<f64>>>()?;
+    seconds.sort_by(f64::total_cmp);
+    let at = |share: usize| seconds[(seconds.len() - 1) * share / 4];
+    let image_steps = config.learning.batch * config.langevin.steps.at(0);
+    println!(
+        "update {:.4} s (quartiles {:.4} and {:.4}, n = {}), {:.0} images·steps/s",
+        at(2),
+        at(1),
+        at(3),
+        seconds.len(),
+        image_steps as f64 / at(2)
+    );
+    Ok(End::Complete)
+}
+
+fn on_request(learner: &mut Learner, args: &BenchArgs) -> Result<End> {
+    let mut is_first = true;
+    for line in std::io::stdin().lock().lines() {
+        line.context("cannot read from standard input")?;
+        let seconds = match std::mem::take(&mut is_first) {
+            true => first(learner, args)?,
+            false => seconds(learner)?,
+        };
+        println!("{seconds}");
+        std::io::stdout().flush()?;
+    }
+    Ok(End::Complete)
+}
+
+fn seconds(learner: &mut Learner) -> Result<f64> {
+    let start = Instant::now();
+    learner.update()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// The first update, which is recorded where that is wanted.
+fn first(learner: &mut Learner, args: &BenchArgs) -> Result<f64> {
+    match &args.record {
+        Some(folder) => recorded(learner, folder),
+        None => seconds(learner),
+    }
+}
+
+/// An update of which a folder keeps `before` and `after` (the weights) and `inputs` (images and the starts of chains), and as `state` in
+/// `checkpoint.json` the seed of the noise.
+fn recorded(learner: &mut Learner, folder: &Path) -> Result<f64> {
+    let mut header = learner.header()?;
+    let Inputs {
+        positives,
+        starts,
+        noise_seed,
+    } = learner.inputs()?;
+    header.state = serde_json::json!({ "noise_seed": noise_seed });
+    let inputs = Tensors::from([
+        ("positives".to_string(), tensor_to_host(&positives)?),
+        ("starts".to_string(), tensor_to_host(&starts)?),
+    ]);
+    let before = weights(learner)?;
+    let seconds = seconds(learner)?;
+    let after = weights(learner)?;
+    let groups = [("before", &before), ("inputs", &inputs), ("after", &after)];
+    checkpoint::write(folder, &header, &groups)?;
+    Ok(seconds)
+}
+
+fn weights(learner: &Learner) -> Result<Tensors> {
+    let groups = learner.groups()?;
+    let weights = groups
+        .into_iter()
+        .find(|(name, _)| *name == checkpoint::WEIGHTS);
+    weights
+        .map(|(_, weights)| weights)
+        .context("there are no weights")
+}
