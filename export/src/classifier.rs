@@ -36,7 +36,10 @@ impl Default for Pixels {
 
 impl Pixels {
     /// Factor and offset of each channel that turn values in `[-1, 1]` into the classifier's.
-    fn affine(&self, channels: usize) -> Result<Vec<(f64, f64)>, Error> {
+    ///
+    /// # Errors
+    /// There are neither one nor as many means or deviations as channels, or the numbers make no finite ones that differ.
+    pub fn affine(&self, channels: usize) -> Result<Vec<(f64, f64)>, Error> {
         let [low, high] = self.range;
         let of_channel =
             |name: &str, values: &[f64], unless_given: f64, channel: usize| match values {

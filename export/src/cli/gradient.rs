@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Input to differentiate with respect to; the only one, or `x`, unless given
     #[arg(long, value_name = "NAME")]
     input: Option<String>,
-    /// Output that is the energy; the only one, or `energy`, unless given
+    /// Output, or value within, that is the energy; the only output, or `energy`, unless given
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
     /// Write the product of the Hessian with a further input `v` beside the gradient

@@ -236,7 +236,7 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         ),
         (
             &["--output", "y"],
-            "the graph has no output \"y\"; it has [\"energy\"]",
+            "the graph has no output \"y\"; it has [\"energy\"",
         ),
         (
             &["--shape", "3"],

@@ -85,7 +85,7 @@ const RULES: &[&[(&str, Rule)]] = &[
 /// What is read of a model.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Selection<'a> {
-    /// The output to read, with all that it needs; the only one or `energy` where it is not given.
+    /// The output to read, or a value within, with all that it needs; the only output or `energy` where it is not given.
     pub output: Option<&'a str>,
     /// The input whose axis 0 is the batch and that `image` describes; the only one or `x` where it is not given.
     pub input: Option<&'a str>,
@@ -453,7 +453,7 @@ mod tests {
             ),
             (
                 negated(Model::new().input("x", &[-1, 3])).output("z"),
-                "the model has the outputs [\"y\", \"z\"]; say which one is the energy with --output",
+                "the model has the outputs [\"y\", \"z\"]; say which one to take with --output",
             ),
         ] {
             let problem = model.problem();
@@ -479,6 +479,29 @@ mod tests {
             let problem = read(&model.bytes(), &selection).unwrap_err().to_string();
             assert_eq!(problem, wanted);
         }
+    }
+
+    #[test]
+    fn a_value_within_is_read_with_what_it_needs() {
+        let model = Model::new()
+            .input("x", &[-1, 2])
+            .node("Exp", "x", "features", &[])
+            .node("Poem", "features", "y", &[])
+            .output("y");
+        let select = |output| Selection {
+            output: Some(output),
+            ..Selection::default()
+        };
+        let foreign = read(&model.bytes(), &select("features")).unwrap();
+        assert_eq!(foreign.output, "features");
+        assert_eq!(foreign.other_outputs, ["y"]);
+        let output = foreign.graph.output("features").unwrap();
+        assert_eq!(foreign.graph.shape(output), &Shape::batched(&[2]));
+        let problem = read(&model.bytes(), &select("z")).unwrap_err().to_string();
+        assert!(
+            problem.ends_with("it has [\"y\", \"features\"]"),
+            "{problem}"
+        );
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueIn
 const OLDEST_OPSET: i64 = 9;
 /// The newest version of ONNX's operators that is read.
 const NEWEST_OPSET: i64 = 28;
+/// Values within a model that are named where one of another name was asked for.
+const MAX_WITHIN: usize = 20;
 /// Most characters of the reason why a file cannot be decoded, which may name every level of a deep one.
 const MAX_REASON: usize = 200;
 
@@ -86,14 +88,17 @@ impl Model {
         }
     }
 
-    /// Name of the output that is meant: the one that is asked for, the only one, or `energy`.
+    /// Name of the output that is meant: the one that is asked for, which may be any value that a node makes; the only one, or `energy`.
     pub fn output(&self, asked: Option<&str>) -> Result<String, Error> {
         let names: Vec<&str> = self.graph.output.iter().map(ValueInfoProto::name).collect();
         if names.is_empty() {
             return Err(Error::Onnx("the model has no output".to_string()));
         }
         let found = match (asked, names.as_slice()) {
-            (Some(asked), names) => names.contains(&asked).then_some(asked),
+            (Some(asked), names) => {
+                let named = names.contains(&asked) || self.made().any(|name| name == asked);
+                named.then_some(asked)
+            }
             (None, [only]) => Some(*only),
             (None, names) => names.contains(&"energy").then_some("energy"),
         };
@@ -102,12 +107,25 @@ impl Model {
             (None, Some(asked)) => Err(Error::UnknownValue {
                 kind: "output",
                 name: asked.to_string(),
-                existing: names.iter().map(|name| name.to_string()).collect(),
+                existing: self.selectable(&names),
             }),
             (None, None) => Err(Error::Onnx(format!(
-                "the model has the outputs {names:?}; say which one is the energy with --output"
+                "the model has the outputs {names:?}; say which one to take with --output"
             ))),
         }
+    }
+
+    /// The names of what its nodes make, the last first.
+    fn made(&self) -> impl Iterator<Item = &str> {
+        let outputs = self.graph.node.iter().rev().flat_map(|node| &node.output);
+        outputs.map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Its outputs, and the last of the values within.
+    fn selectable(&self, outputs: &[&str]) -> Vec<String> {
+        let within = self.made().filter(|name| !outputs.contains(name));
+        let names = outputs.iter().copied().chain(within.take(MAX_WITHIN));
+        names.map(str::to_string).collect()
     }
 
     /// The nodes that outputs need, in an order in which they can be computed: the file's, where that is one.
