@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::cuda::DeviceName;
+use crate::frechet::SnapshotChoice;
+use crate::sampling::Snapshots;
 
 /// Learns energy-based models of images, and attacks what they defend.
 #[derive(Debug, Parser)]
@@ -51,6 +54,24 @@ pub enum Command {
     #[command(after_help = "Example:\n  \
         trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.25 -o runs/attack")]
     Attack(AttackArgs),
+    /// Sample what a run has learned: chains of any length, looked at on the way.
+    #[command(after_help = "Examples:\n  \
+        trainer sample runs/digits-shortrun -n 256                      # from the generator, with the run's own steps\n  \
+        trainer sample runs/digits-longrun -n 5000 --steps 100000 --joint-temperature 1.005 -o long\n  \
+        trainer sample runs/digits-midrun --start data --steps 2000 --snapshots 100,1000\n\n\
+        OUT holds samples.npz (images of the last snapshot in [-1, 1]; energies and steps of all), snapshots/STEP.png and .npz,\n\
+        snapshots.jsonl, energy.svg and sample.json. The same command goes on where it was interrupted.\n\
+        R-hat and ESS (effective sample size) are those of the energy over the second half of the steps so far.")]
+    Sample(SampleArgs),
+    /// Fréchet distance between samples and data, on the features of any network.
+    #[command(after_help = "Examples:\n  \
+        trainer fid --samples runs/digits-longrun/sampled --reference runs/digits-longrun --features runs/digits-classifier --snapshot all\n  \
+        trainer fid --samples samples.npz --reference cifar10-shortrun --data ~/cifar-10-batches-bin --features inception.onnx \\\n      \
+            --output pool --resize 299 --range 0,1\n\n\
+        Images are npz files (array `images`, or the only one of rank 4), folders of PNG pictures, folders that `trainer sample` wrote, runs\n\
+        (of --samples their bank, of --reference their training images), and for --reference presets (their training images) and npz\n\
+        files with mu and sigma. Values on other features, of other numbers of images or other sizes cannot be compared.")]
+    Fid(FidArgs),
     /// List the presets, or print one.
     #[command(
         after_help = "Examples:\n  trainer presets\n  trainer presets digits-midrun > my.toml"
@@ -230,4 +251,141 @@ pub struct AttackArgs {
     /// Where to compute.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// A sample of what a run has learned.
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// Run or checkpoint of an energy network.
+    pub run: PathBuf,
+    /// Number of chains.
+    #[arg(short, value_name = "N", default_value_t = 64, value_parser = positive)]
+    pub n: usize,
+    /// Langevin steps [default: those of the run's last update].
+    #[arg(long, value_name = "STEPS")]
+    pub steps: Option<u64>,
+    /// Steps whose images are kept beside the last: decades (1, 10, 100, …), end (none), or steps with commas between.
+    #[arg(long, default_value = "decades")]
+    pub snapshots: Snapshots,
+    /// What chains start from [default: the generator where the run has one, else as it learned].
+    #[arg(long, value_enum)]
+    pub start: Option<StartChoice>,
+    /// What chains descend.
+    #[arg(long, value_enum, default_value_t = PotentialChoice::Whole)]
+    pub potential: PotentialChoice,
+    /// T of the energy [default: the run's].
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// The whole potential is divided by it.
+    #[arg(long, value_name = "T_JOINT", default_value_t = 1.0)]
+    pub joint_temperature: f64,
+    /// ε [default: the run's].
+    #[arg(long)]
+    pub step_size: Option<f64>,
+    /// Which weights of the energy and of a generator that was learned with it.
+    #[arg(long, value_enum, default_value_t = WeightsChoice::Ema)]
+    pub weights: WeightsChoice,
+    /// Seed of starts and noise.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Folder of the data files, where chains start from data that have moved.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder of the sample [default: RUN/sampled].
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Replace another sample that is in the folder already.
+    #[arg(long)]
+    pub force: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// What chains start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartChoice {
+    /// Images of the run's generator.
+    Generator,
+    /// Uniform noise.
+    Noise,
+    /// Images that the run learned from.
+    Data,
+}
+
+/// What chains descend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PotentialChoice {
+    /// What the run descended while it learned: the energy, with its prior and Gaussian term where it has them.
+    Whole,
+    /// The energy alone.
+    Energy,
+}
+
+/// Which weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightsChoice {
+    /// Their moving average, where there is one.
+    Ema,
+    /// As they were learned.
+    Raw,
+}
+
+/// A Fréchet distance.
+#[derive(Debug, Args)]
+pub struct FidArgs {
+    /// The images to judge.
+    #[arg(long, value_name = "NPZ|DIR|RUN")]
+    pub samples: PathBuf,
+    /// The images to compare them with.
+    #[arg(long, value_name = "NPZ|DIR|RUN|PRESET")]
+    pub reference: PathBuf,
+    /// The network whose features are compared: an ONNX file, or the run of a classifier.
+    #[arg(long, value_name = "ONNX|RUN")]
+    pub features: PathBuf,
+    /// The value of that network that is taken, one of its outputs or any within [default: its only output; of a classifier what its last layer takes].
+    #[arg(long, visible_alias = "layer", value_name = "NAME")]
+    pub output: Option<String>,
+    /// Samples to take, the first so many [default: all]; the reference is taken whole.
+    #[arg(short, value_name = "N", value_parser = positive)]
+    pub n: Option<usize>,
+    /// Resize images to S × S, bilinear with antialiasing.
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub resize: Option<usize>,
+    /// The values of a black and a white pixel that the network expects [default: -1,1].
+    #[arg(
+        long,
+        value_name = "LOW,HIGH",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub range: Option<Vec<f64>>,
+    /// The mean, of all channels or of each, that the network expects to be taken off pixels of that range.
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    pub mean: Vec<f64>,
+    /// The deviation by which it then expects them to be divided.
+    #[arg(long, value_delimiter = ',')]
+    pub std: Vec<f64>,
+    /// Of a folder that `trainer sample` wrote, or of its samples.npz: the last snapshot, all, or that of a step.
+    #[arg(long, value_name = "last|all|STEP", default_value = "last")]
+    pub snapshot: SnapshotChoice,
+    /// Folder of the data files, where the reference is a preset or has moved.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number above 0".to_string()),
+    }
 }

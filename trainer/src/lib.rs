@@ -38,6 +38,10 @@ pub mod saved;
 pub mod session;
 
 pub mod attack;
+pub mod frechet;
+pub mod mixing;
+pub mod npz;
+pub mod sampling;
 
 pub mod cli;
 pub mod command;

@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Resume(args) => command::resume(args),
         Command::Bench(args) => command::bench(args),
         Command::Attack(args) => command::attack(args),
+        Command::Sample(args) => command::sample(args),
+        Command::Fid(args) => command::fid(args),
         Command::Presets { name } => command::presets(name.as_deref()),
     };
     match result {

@@ -196,6 +196,14 @@ impl Progress {
         }
     }
 
+    /// Prints a line of results on standard output, above the live line where there is one.
+    pub fn print(&self, line: &str) {
+        match self {
+            Progress::Bar(bar) => bar.suspend(|| println!("{line}")),
+            Progress::Lines { .. } => println!("{line}"),
+        }
+    }
+
     /// Leaves the terminal as it was.
     pub fn finish(&self) {
         if let Progress::Bar(bar) = self {

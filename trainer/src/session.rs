@@ -106,7 +106,7 @@ impl StopSignal {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(INTERRUPTED);
             }
-            eprintln!("\nstopping after this update and writing a checkpoint; a second Ctrl-C stops at once");
+            eprintln!("\nstopping as soon as what is done is kept; a second Ctrl-C stops at once");
         })
         .context("cannot listen for Ctrl-C")?;
         Ok(signal)

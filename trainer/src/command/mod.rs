@@ -2,9 +2,11 @@
 
 mod attack;
 mod bench;
+mod fid;
 mod learn;
 mod life_cycle;
 mod presets;
+mod sample;
 
 use std::path::Path;
 
@@ -13,9 +15,11 @@ use ebm_export::arch::Network;
 
 pub use attack::attack;
 pub use bench::bench;
+pub use fid::fid;
 pub use learn::{classifier, fit, resume};
 pub use life_cycle::life_cycle;
 pub use presets::presets;
+pub use sample::sample;
 
 use crate::config::{Configuration, DataConfig};
 use crate::data::{self, Dataset};

@@ -9,3 +9,4 @@ mod learning;
 mod ranks;
 mod regimes;
 mod safety;
+mod sampling;

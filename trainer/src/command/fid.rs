@@ -1,0 +1,288 @@
+//! `trainer fid`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use ebm_export::arch::Network;
+use ebm_export::checkpoint;
+use ebm_export::classifier::Pixels;
+use ebm_export::contract::Kind as NetworkKind;
+use tch::Kind;
+
+use super::{load, saved_config};
+use crate::cli::FidArgs;
+use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
+use crate::frechet::{
+    Cache, Features, Gaussian, ImageSet, Preparation, Score, SnapshotChoice, fitted,
+    holds_gaussian, read,
+};
+use crate::learner::BANK;
+use crate::network::from_host;
+use crate::npz::Npz;
+use crate::sampling::{SAMPLES, SNAPSHOTS, STEPS};
+use crate::saved::Saved;
+use crate::session::{End, Machine, State};
+
+/// `trainer fid`.
+///
+/// # Errors
+/// Images, network or an option is refused; or libtorch fails.
+pub fn fid(args: &FidArgs) -> Result<End> {
+    let samples = Samples::find(args)?;
+    let machine = Machine::new(args.machine.device, args.machine.threads)?;
+    let first = samples.first().context("there are no samples")?;
+    let shape = first.open()?.shape();
+    let features = Features::open(
+        &args.features,
+        args.output.as_deref(),
+        shape,
+        preparation(args)?,
+        machine.device,
+    )
+    .context("--features")?;
+    let cache = Cache::of_user();
+    let fit =
+        |images: &ImageSet, n: usize| fitted(images, n, &features, &machine.team, cache.as_ref());
+    let reference = match Reference::find(args)? {
+        Reference::Gaussian(gaussian) => gaussian,
+        Reference::Images(images) => fit(&images, images.len()).context("--reference")?,
+    };
+    let mut scores = Vec::new();
+    for samples in samples {
+        let images = samples.open()?;
+        let n = args.n.unwrap_or(images.len());
+        ensure!(
+            n <= images.len(),
+            "-n {n}: there are only {} samples in {}",
+            images.len(),
+            samples.path.display()
+        );
+        let gaussian = fit(&images, n).context("--samples")?;
+        let score = Score::new(&gaussian, &reference, samples.step, &features)?;
+        if !args.json {
+            println!("{score}");
+        }
+        scores.push(score);
+    }
+    if args.json {
+        let json = serde_json::to_string_pretty(&scores).context("cannot write JSON")?;
+        println!("{json}");
+    }
+    Ok(End::Complete)
+}
+
+fn preparation(args: &FidArgs) -> Result<Preparation> {
+    let own = Pixels::default();
+    let range = match args.range.as_deref() {
+        None => own.range,
+        Some(&[low, high]) => [low, high],
+        Some(numbers) => bail!("--range {numbers:?}: expected two numbers, as in 0,1"),
+    };
+    Ok(Preparation {
+        resize: args.resize,
+        pixels: Pixels {
+            range,
+            mean: args.mean.clone(),
+            std: args.std.clone(),
+        },
+    })
+}
+
+/// Samples to judge.
+struct Samples {
+    path: PathBuf,
+    kind: SamplesKind,
+    /// Of their chains, where they are of a sample.
+    step: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+enum SamplesKind {
+    Npz,
+    Pictures,
+    /// The bank of a run.
+    Bank,
+}
+
+impl Samples {
+    fn find(args: &FidArgs) -> Result<Vec<Samples>> {
+        let path = &args.samples;
+        let shown = path.display();
+        ensure!(path.exists(), "--samples {shown}: no such file or folder");
+        let folder = match path.is_file() {
+            true => path.parent().unwrap_or(Path::new(".")),
+            false => path,
+        };
+        let of_sample = path.is_dir() && is_sample(path);
+        let only = |kind| Samples {
+            path: path.clone(),
+            kind,
+            step: None,
+        };
+        match args.snapshot {
+            SnapshotChoice::Last if path.is_file() => Ok(vec![Samples::npz(path)?]),
+            SnapshotChoice::Last if of_sample => {
+                let last = Samples::snapshots(folder)?.pop();
+                Ok(vec![last.context("there are no snapshots")?])
+            }
+            SnapshotChoice::Last if checkpoint::resolve(path).is_ok() => {
+                Ok(vec![only(SamplesKind::Bank)])
+            }
+            SnapshotChoice::Last => Ok(vec![only(SamplesKind::Pictures)]),
+            _ if !is_sample(folder) => bail!(
+                "--snapshot: {shown} is nothing that `trainer sample` wrote, so that it has no snapshots"
+            ),
+            SnapshotChoice::All => Samples::snapshots(folder),
+            SnapshotChoice::At(step) => {
+                let mut found = Samples::snapshots(folder)?;
+                let steps: Vec<u64> = found.iter().filter_map(|samples| samples.step).collect();
+                found.retain(|samples| samples.step == Some(step));
+                ensure!(
+                    !found.is_empty(),
+                    "--snapshot {step}: {} has snapshots of the steps {steps:?}",
+                    folder.display()
+                );
+                Ok(found)
+            }
+        }
+    }
+
+    /// An npz file, perhaps of a snapshot.
+    fn npz(path: &Path) -> Result<Samples> {
+        let mut npz = Npz::open(path).context("--samples")?;
+        let step = match npz.names()?.iter().any(|name| name == STEPS) {
+            true => Vec::<i64>::try_from(npz.tensor(STEPS)?.flatten(0, -1))?.pop(),
+            false => None,
+        };
+        Ok(Samples {
+            path: path.to_path_buf(),
+            kind: SamplesKind::Npz,
+            step: step.and_then(|step| u64::try_from(step).ok()),
+        })
+    }
+
+    /// Those of a folder that `trainer sample` wrote, by their steps.
+    fn snapshots(folder: &Path) -> Result<Vec<Samples>> {
+        let entries = fs::read_dir(folder.join(SNAPSHOTS)).into_iter().flatten();
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|file| file.extension().is_some_and(|end| end == "npz"))
+            .collect();
+        files.extend(Some(folder.join(SAMPLES)).filter(|file| file.is_file()));
+        let found = files.iter().map(|file| Samples::npz(file));
+        let mut found = found.collect::<Result<Vec<Samples>>>()?;
+        found.sort_by_key(|samples| samples.step);
+        found.dedup_by_key(|samples| samples.step);
+        Ok(found)
+    }
+
+    fn open(&self) -> Result<ImageSet> {
+        let images = match self.kind {
+            SamplesKind::Npz => ImageSet::of_npz(&self.path),
+            SamplesKind::Pictures => ImageSet::of_folder(&self.path),
+            SamplesKind::Bank => bank(&self.path),
+        };
+        images.context("--samples")
+    }
+}
+
+fn is_sample(folder: &Path) -> bool {
+    folder.join(SAMPLES).is_file() || folder.join(SNAPSHOTS).is_dir()
+}
+
+/// The persistent chains of a run.
+fn bank(run: &Path) -> Result<ImageSet> {
+    let saved = Saved::open(run)?;
+    ensure!(
+        saved.header.groups.contains_key(BANK),
+        "{} has no bank of chains: sample it first with `trainer sample {}`",
+        run.display(),
+        run.display()
+    );
+    let chains = saved.group(BANK)?;
+    let states = chains.get("states").context("the bank has no states")?;
+    let states = from_host(states, Kind::Float, tch::Device::Cpu);
+    ImageSet::of_array(states.f_clamp(-1.0, 1.0)?)
+}
+
+/// What samples are compared with.
+enum Reference {
+    Images(ImageSet),
+    Gaussian(Gaussian),
+}
+
+impl Reference {
+    fn find(args: &FidArgs) -> Result<Reference> {
+        let path = &args.reference;
+        Reference::of(path, args).with_context(|| format!("--reference {}", path.display()))
+    }
+
+    fn of(path: &Path, args: &FidArgs) -> Result<Reference> {
+        if path.is_file() {
+            return match holds_gaussian(path)? {
+                true => Ok(Reference::Gaussian(read(path)?)),
+                false => Ok(Reference::Images(ImageSet::of_npz(path)?)),
+            };
+        }
+        let images = if path.is_dir() && is_sample(path) {
+            ImageSet::of_npz(&path.join(SAMPLES))?
+        } else if checkpoint::resolve(path).is_ok() {
+            of_run(path, args)?
+        } else if path.is_dir() {
+            ImageSet::of_folder(path)?
+        } else {
+            of_preset(path, args)?
+        };
+        Ok(Reference::Images(images))
+    }
+}
+
+/// The training images of a run.
+fn of_run(run: &Path, args: &FidArgs) -> Result<ImageSet> {
+    let saved = Saved::open(run)?;
+    let (data, network) = match saved.header.kind {
+        NetworkKind::Classifier => {
+            let config: ClassifierConfig = saved_config(&saved)?;
+            (config.data, config.network)
+        }
+        _ => {
+            let config: EnergyConfig = saved_config(&saved)?;
+            (config.data, config.network)
+        }
+    };
+    let state: Option<State> = serde_json::from_value(saved.header.state.clone()).ok();
+    let directory = args.data.clone();
+    let directory = directory.or(state.and_then(|state| state.data_directory));
+    training_images(&data, directory.as_deref(), &network)
+}
+
+/// The training images of a preset.
+fn of_preset(name: &Path, args: &FidArgs) -> Result<ImageSet> {
+    let name = name.to_string_lossy();
+    ensure!(
+        PRESETS.iter().any(|preset| preset.name == name),
+        "no such file, folder or preset; `trainer presets` lists the presets"
+    );
+    let layers = Layers::default().preset(&name)?;
+    let (data, network) = match layers.resolve::<EnergyConfig>() {
+        Ok(config) => (config.data, config.network),
+        Err(_) => {
+            let config: ClassifierConfig = layers.resolve()?;
+            (config.data, config.network)
+        }
+    };
+    training_images(&data, args.data.as_deref(), &network)
+}
+
+fn training_images(
+    data: &DataConfig,
+    directory: Option<&Path>,
+    network: &Network,
+) -> Result<ImageSet> {
+    ensure!(
+        data.source != Source::Generator,
+        "it was learned from the images of a generator: give a data set, or a sample of the run that learned the generator"
+    );
+    Ok(ImageSet::Data(load(data, directory, network)?.train))
+}

@@ -1,0 +1,262 @@
+//! `trainer sample`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use ebm_export::checkpoint::{
+    EMA, GENERATOR, GENERATOR_EMA, WEIGHTS, read_potential, tensors_sha256,
+};
+use ebm_export::contract::Kind as NetworkKind;
+use ebm_export::pipeline::check_weights;
+use ebm_export::potential::Potential;
+use ebm_export::tensor::Tensors;
+use serde::Serialize;
+use tch::{Device, Kind};
+
+use super::saved_config;
+use crate::cli::{PotentialChoice, SampleArgs, StartChoice, WeightsChoice};
+use crate::config::{
+    BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, GeneratorConfig, Start,
+};
+use crate::descent::Descent;
+use crate::examples::Examples;
+use crate::generator::Generator;
+use crate::network::to_device;
+use crate::npz;
+use crate::run_folder::Existing;
+use crate::sampling::{self, Descending, Plan, SampleFolder, SampledChains};
+use crate::saved::Saved;
+use crate::session::{End, Machine, State, StopSignal};
+use crate::start::Source;
+
+/// What a sample is made of; the same request gives the same bits on one machine.
+#[derive(Debug, Serialize)]
+struct Request {
+    run: PathBuf,
+    update: u64,
+    weights: WeightsChoice,
+    weights_sha256: String,
+    generator_sha256: Option<String>,
+    n_chains: usize,
+    start: StartChoice,
+    potential: PotentialChoice,
+    tau: Option<f64>,
+    prior_temperature: Option<f64>,
+    temperature: f64,
+    joint_temperature: f64,
+    step_size: f64,
+    clip: Option<f64>,
+    n_steps: u64,
+    snapshots: String,
+    seed: u64,
+    device: String,
+}
+
+/// `trainer sample`.
+///
+/// # Errors
+/// The run, an option or the folder is refused; an energy is not finite; or libtorch fails.
+pub fn sample(args: &SampleArgs) -> Result<End> {
+    let saved = Saved::open_kind(&args.run, NetworkKind::Energy, "RUN")?;
+    let config: EnergyConfig = saved_config(&saved)?;
+    let weights = weights(&saved, args.weights)?;
+    let potential = match args.potential {
+        PotentialChoice::Whole => read_potential(&saved.folder, &saved.header)?,
+        PotentialChoice::Energy => Potential::default(),
+    };
+    check_size(args.n, &config)?;
+    let dynamics = dynamics(args, &config, saved.header.update)?;
+    let plan = Plan::new(dynamics.steps as u64, &args.snapshots)?;
+    let start = start(args, &config)?;
+    let generator = GeneratorOfRun::read(&saved, &config, args.weights)?;
+    let machine = Machine::new(args.machine.device, args.machine.threads)?;
+    let request = Request {
+        run: args.run.clone(),
+        update: saved.header.update,
+        weights: args.weights,
+        weights_sha256: tensors_sha256(&weights),
+        generator_sha256: generator.as_ref().map(|own| tensors_sha256(&own.weights)),
+        n_chains: args.n,
+        start,
+        potential: args.potential,
+        tau: potential.tau,
+        prior_temperature: potential.prior.as_ref().map(|prior| prior.temperature),
+        temperature: dynamics.temperature,
+        joint_temperature: args.joint_temperature,
+        step_size: dynamics.step_size,
+        clip: dynamics.clip.value(),
+        n_steps: plan.n_steps(),
+        snapshots: format!("{:?}", args.snapshots),
+        seed: args.seed,
+        device: format!("{:?}", machine.device),
+    };
+
+    let generator = generator
+        .map(|own| own.generator(machine.device))
+        .transpose()?;
+    let examples = match start {
+        StartChoice::Data => Some(examples(args, &saved, &config)?),
+        _ => None,
+    };
+    let source = source(start, &config, generator.as_ref(), examples.as_ref())?;
+    let descent = Descent::new(&config.network, &potential, machine.device)?;
+    let weights = to_device(&weights, Kind::Float, machine.device);
+    let network = descent.bind(&weights, dynamics.temperature)?;
+    let descending = Descending {
+        network: &network,
+        dynamics: Dynamics {
+            temperature: dynamics.temperature * args.joint_temperature,
+            ..dynamics
+        },
+        team: &machine.team,
+    };
+    let chains = SampledChains::begin(
+        &source,
+        args.n,
+        config.network.image(),
+        args.seed,
+        descending,
+    )?;
+    let output = args.output.clone();
+    let output = output.unwrap_or_else(|| args.run.join("sampled"));
+    let folder = SampleFolder::open(&output, &request, Existing::from_force(args.force))?;
+    let end = sampling::run(chains, &plan, &folder, &StopSignal::listen()?)?;
+    report(end, &folder);
+    Ok(end)
+}
+
+fn report(end: End, folder: &SampleFolder) {
+    let path = folder.path().display();
+    match end {
+        End::Complete => println!("done: {path} (samples.npz, snapshots, energy.svg)"),
+        End::Interrupted => {
+            eprintln!("interrupted; nothing is lost: the same command goes on with {path}");
+        }
+    }
+}
+
+/// Those of the energy, finite and its own.
+fn weights(saved: &Saved, choice: WeightsChoice) -> Result<Tensors> {
+    let weights = saved.group(chosen(saved, choice, [EMA, WEIGHTS]))?;
+    check_weights(&saved.header.network.graph()?, &weights)
+        .with_context(|| format!("the weights in {} are of no use", saved.folder.display()))?;
+    Ok(weights)
+}
+
+/// Of the groups of the moving average and of the raw weights the one to use.
+fn chosen<'a>(saved: &Saved, choice: WeightsChoice, [average, raw]: [&'a str; 2]) -> &'a str {
+    match choice {
+        WeightsChoice::Ema if saved.header.groups.contains_key(average) => average,
+        _ => raw,
+    }
+}
+
+/// Images are kept in one array of a file.
+fn check_size(n: usize, config: &EnergyConfig) -> Result<()> {
+    let image = config.network.image();
+    let n_values = image.channels * image.height * image.width;
+    let most = npz::MAX_BYTES / (size_of::<f32>() * n_values) as u64;
+    ensure!(
+        n as u64 <= most,
+        "-n {n}: expected at most {most}, since an npz file holds no larger array; take several samples with other seeds"
+    );
+    Ok(())
+}
+
+/// As the run learned at its last update, but for what the user says.
+fn dynamics(args: &SampleArgs, config: &EnergyConfig, update: u64) -> Result<Dynamics> {
+    let own = config.langevin.at(update);
+    let steps = args.steps.map(usize::try_from).transpose()?;
+    let dynamics = Dynamics {
+        steps: steps.unwrap_or(own.steps),
+        step_size: args.step_size.unwrap_or(own.step_size),
+        temperature: args.temperature.unwrap_or(own.temperature),
+        clip: own.clip,
+    };
+    dynamics.check("sample")?;
+    ensure!(
+        args.joint_temperature > 0.0 && args.joint_temperature.is_finite(),
+        "--joint-temperature {}: expected above 0",
+        args.joint_temperature
+    );
+    Ok(dynamics)
+}
+
+fn start(args: &SampleArgs, config: &EnergyConfig) -> Result<StartChoice> {
+    let as_learned = match config.chains.start {
+        _ if config.generator.is_some() => StartChoice::Generator,
+        Start::Data | Start::DataPersistent => StartChoice::Data,
+        _ => StartChoice::Noise,
+    };
+    let start = args.start.unwrap_or(as_learned);
+    if start == StartChoice::Generator && config.generator.is_none() {
+        bail!(
+            "--start generator: {} has no generator: take a run of a shortrun or cooperative preset, or --start data or noise",
+            args.run.display()
+        );
+    }
+    Ok(start)
+}
+
+/// The generator of a run, learned or fixed, as it is used later: its batch norms have running statistics.
+struct GeneratorOfRun {
+    config: GeneratorConfig,
+    weights: Tensors,
+}
+
+impl GeneratorOfRun {
+    fn read(
+        saved: &Saved,
+        config: &EnergyConfig,
+        choice: WeightsChoice,
+    ) -> Result<Option<GeneratorOfRun>> {
+        let Some(own) = &config.generator else {
+            return Ok(None);
+        };
+        let weights = saved.group(chosen(saved, choice, [GENERATOR_EMA, GENERATOR]))?;
+        check_weights(&own.network().graph()?, &weights)
+            .with_context(|| format!("the generator in {} is of no use", saved.folder.display()))?;
+        let config = GeneratorConfig::Fixed(FixedGenerator {
+            network: own.network().clone(),
+            checkpoint: saved.folder.clone(),
+            batch_norm: BatchNormMode::Inference,
+            truncation: own.truncation(),
+        });
+        Ok(Some(GeneratorOfRun { config, weights }))
+    }
+
+    fn generator(&self, device: Device) -> Result<Generator> {
+        // A fixed generator has no weights to draw, so that its seed means nothing.
+        Generator::new(&self.config, Some(&self.weights), 0, device)
+    }
+}
+
+/// What the run learned from.
+fn examples(args: &SampleArgs, saved: &Saved, config: &EnergyConfig) -> Result<Examples> {
+    let state: Option<State> = serde_json::from_value(saved.header.state.clone()).ok();
+    let directory = args.data.clone();
+    let directory = directory.or(state.and_then(|state| state.data_directory));
+    Examples::load(config, directory.as_deref())
+}
+
+fn source<'a>(
+    start: StartChoice,
+    config: &'a EnergyConfig,
+    generator: Option<&'a Generator>,
+    examples: Option<&'a Examples>,
+) -> Result<Source<'a>> {
+    Ok(match start {
+        StartChoice::Generator => {
+            Source::Generator(generator.context("this start needs a generator")?)
+        }
+        StartChoice::Noise => {
+            let image = config.network.image();
+            Source::Noise([image.channels, image.height, image.width].map(|size| size as i64))
+        }
+        StartChoice::Data => Source::Data {
+            examples: examples.context("this start needs data")?,
+            config,
+            generator,
+        },
+    })
+}
