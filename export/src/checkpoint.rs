@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::arch::Network;
 use crate::contract::{FORMAT_VERSION, Kind, Langevin, Purification};
 use crate::error::Error;
-use crate::file::write_whole_folder;
+use crate::file::NewFolder;
 use crate::potential::{Potential, Prior};
 use crate::tensor::{Tensor, Tensors};
 
@@ -164,17 +164,17 @@ fn check_positive(name: &str, value: f64) -> Result<(), String> {
 /// The folder exists already, or the system refused.
 pub fn write(folder: &Path, header: &Header, groups: &[(&str, &Tensors)]) -> Result<(), Error> {
     let mut header = header.clone();
-    let mut files = Vec::new();
     header.groups.clear();
+    let new = NewFolder::begin(folder)?;
     for (group, tensors) in groups {
         let bytes = to_safetensors(tensors);
         header.groups.insert((*group).to_string(), sha256(&bytes));
-        files.push((format!("{group}.safetensors"), bytes));
+        new.write(&format!("{group}.safetensors"), &bytes)?;
     }
     let mut json = serde_json::to_vec_pretty(&header).expect("a header has string keys only");
     json.push(b'\n');
-    files.push((HEADER_FILE.to_string(), json));
-    write_whole_folder(folder, &files)
+    new.write(HEADER_FILE, &json)?;
+    new.publish()
 }
 
 /// Reads the header of a checkpoint folder.

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::Error;
 
@@ -89,33 +89,77 @@ impl Drop for Staged {
     }
 }
 
-/// Writes the files of a new folder under a temporary name beside it, syncs them and renames the folder.
-///
-/// # Errors
-/// The folder exists already, or the system refused; nothing is left behind.
-pub fn write_whole_folder(path: &Path, files: &[(String, Vec<u8>)]) -> Result<(), Error> {
-    if path.exists() {
-        return Err(Error::checkpoint(
-            path,
-            "exists already, expected a new folder; give another name or remove it",
-        ));
-    }
-    let write = || {
-        fs::create_dir_all(folder_of(path))?;
-        let folder = unfinished(0o777).tempdir_in(folder_of(path))?;
-        for (name, bytes) in files {
-            let mut file = File::create(folder.path().join(name))?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
+/// A new folder under a temporary name beside its own. One that is not published is removed.
+#[derive(Debug)]
+pub struct NewFolder {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl NewFolder {
+    /// An empty one; the folder above it is made where it is not there.
+    ///
+    /// # Errors
+    /// There is something of that name already, or the system refused.
+    pub fn begin(path: &Path) -> Result<NewFolder, Error> {
+        if path.exists() {
+            return Err(Error::checkpoint(
+                path,
+                "exists already, expected a new folder; give another name or remove it",
+            ));
         }
-        sync_folder(folder.path())?;
-        fs::rename(folder.path(), path)?;
-        let _ = folder.keep();
-        sync_folder(folder_of(path))
-    };
-    write()
-        .map_err(without_name)
-        .map_err(Error::io("write", path))
+        let begun = || {
+            fs::create_dir_all(folder_of(path))?;
+            unfinished(0o777).tempdir_in(folder_of(path))
+        };
+        Ok(NewFolder {
+            folder: begun()
+                .map_err(without_name)
+                .map_err(Error::io("write", path))?,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Writes one of its files and syncs it.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let write = || {
+            let mut file = File::create(self.folder.path().join(name))?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(Error::io("write", &self.path))
+    }
+
+    /// Takes in a file from elsewhere, as a second name of it where the file system has such, otherwise as a copy.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn take_in(&self, file: &Path) -> Result<(), Error> {
+        let copy = self
+            .folder
+            .path()
+            .join(file.file_name().unwrap_or_default());
+        fs::hard_link(file, &copy)
+            .or_else(|_| fs::copy(file, &copy).and_then(|_| File::open(&copy)?.sync_all()))
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// Gives the folder its name.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn publish(self) -> Result<(), Error> {
+        let rename = || {
+            sync_folder(self.folder.path())?;
+            fs::rename(self.folder.path(), &self.path)?;
+            let _ = self.folder.keep();
+            sync_folder(folder_of(&self.path))
+        };
+        rename().map_err(Error::io("write", &self.path))
+    }
 }
 
 /// The folder that holds a file.
@@ -176,22 +220,36 @@ mod tests {
     fn a_folder_that_exists_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
-        let files = [("a".to_string(), b"1".to_vec())];
-        write_whole_folder(&path, &files).unwrap();
-        let error = write_whole_folder(&path, &[("b".to_string(), b"2".to_vec())]).unwrap_err();
+        let new = NewFolder::begin(&path).unwrap();
+        new.write("a", b"1").unwrap();
+        assert!(!path.exists(), "it is not published yet");
+        new.publish().unwrap();
+        let error = NewFolder::begin(&path).unwrap_err();
         assert!(error.to_string().contains("exists already"), "{error}");
         assert_eq!(entries(&path), ["a"]);
         assert_eq!(entries(folder.path()), ["new"]);
     }
 
     #[test]
+    fn a_file_that_is_taken_in_outlives_the_one_that_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        fs::write(&from, "content").unwrap();
+        let new = NewFolder::begin(&to).unwrap();
+        new.take_in(&from).unwrap();
+        new.publish().unwrap();
+        fs::remove_file(&from).unwrap();
+        assert_eq!(fs::read_to_string(to.join("from")).unwrap(), "content");
+    }
+
+    #[test]
     fn a_failure_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
-        let files = [
-            ("a".to_string(), b"1".to_vec()),
-            ("no/such/folder".to_string(), b"2".to_vec()),
-        ];
-        write_whole_folder(&folder.path().join("new"), &files).unwrap_err();
+        let new = NewFolder::begin(&folder.path().join("new")).unwrap();
+        new.write("a", b"1").unwrap();
+        new.write("no/such/folder", b"2").unwrap_err();
+        new.take_in(Path::new("/no/such/file")).unwrap_err();
+        drop(new);
         assert!(entries(folder.path()).is_empty());
     }
 
