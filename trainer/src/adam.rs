@@ -5,7 +5,7 @@ use ebm_export::tensor::Tensors;
 use tch::{Device, Kind};
 
 use crate::config::AdamConfig;
-use crate::network::{Weights, to_device, to_host};
+use crate::network::{Weights, bytes, to_device, to_host};
 use crate::optimizer::{restore_named, zeros};
 
 /// Adam over named weights.
@@ -65,6 +65,11 @@ impl Adam {
             }
             Ok(())
         })
+    }
+
+    /// Bytes of the state.
+    pub fn bytes(&self) -> u64 {
+        bytes(self.means.values().chain(self.squares.values()))
     }
 
     /// The state by name.

@@ -69,6 +69,19 @@ impl Bank {
         self.pool.first_states(n)
     }
 
+    /// Bytes of the chains of this process.
+    pub fn bytes(&self) -> u64 {
+        self.pool.own().bytes()
+    }
+
+    /// Restarts the chains that are lost, as [`Pool::restart_lost`].
+    ///
+    /// # Errors
+    /// libtorch fails, or a process has ended.
+    pub fn restart_lost(&mut self, most: f64, batch: usize, source: &Source<'_>) -> Result<()> {
+        self.pool.restart_lost(most, batch, source)
+    }
+
     /// The group of a checkpoint.
     ///
     /// # Errors
@@ -129,6 +142,22 @@ mod tests {
             (110..120).map(|state| state as f32).collect::<Vec<_>>()
         );
         assert_eq!(again.chains.updates().min().double_value(&[]), 1.0);
+    }
+
+    #[test]
+    fn lost_chains_restart_and_others_stay() {
+        let states = Tensor::from_slice(&[0.5f32, f32::NAN, 0.5, -7.0, f32::INFINITY, 0.5]);
+        for (most, n_kept) in [(f64::INFINITY, 4), (0.5, 3)] {
+            let chains = Chains::begin(states.copy().view([6, 1, 1, 1]), None);
+            let pool = Pool::gathered(iter::once(Ok(chains)), 6, Rc::new(Ranks::alone()));
+            let mut bank = Bank::new(pool.unwrap());
+            tch::manual_seed(1);
+            bank.restart_lost(most, 2, &FRESH).unwrap();
+            let now = bank.first_states(6).view([-1]);
+            assert!(bool::try_from(now.isfinite().all()).unwrap());
+            let kept = now.eq_tensor(&states).sum(Kind::Int64).int64_value(&[]);
+            assert_eq!(kept, n_kept, "{most}");
+        }
     }
 
     #[test]

@@ -58,6 +58,19 @@ impl BurnIn {
         Ok(Some(chains.select(&done)?.renewed()))
     }
 
+    /// Bytes of the chains of this process.
+    pub fn bytes(&self) -> u64 {
+        self.pool.own().bytes()
+    }
+
+    /// Restarts the chains that are lost, as [`Pool::restart_lost`].
+    ///
+    /// # Errors
+    /// libtorch fails, or a process has ended.
+    pub fn restart_lost(&mut self, most: f64, batch: usize, source: &Source<'_>) -> Result<()> {
+        self.pool.restart_lost(most, batch, source)
+    }
+
     /// The group of a checkpoint.
     ///
     /// # Errors

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
+use crate::langevin::saturation;
+use crate::network::bytes;
+
 /// Images, `[n, C, H, W]`.
 const STATES: &str = "states";
 /// The z that a generator made the starts from, `[n, latent]`.
@@ -112,6 +115,17 @@ impl Chains {
         Ok(())
     }
 
+    /// Which are lost, f32 `[n]`: 1 for those with a pixel that is not finite, or with more than a share `most` of saturated ones.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn lost(&self, most: f64) -> Result<Tensor> {
+        let states = self.states();
+        let finite = states.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+        let kept = finite.f_logical_and(&saturation(states)?.f_le(most)?)?;
+        Ok(kept.f_logical_not()?.f_to_kind(Kind::Float)?)
+    }
+
     /// The same chains one update later, at other states.
     pub fn moved(self, states: &Tensor) -> Chains {
         let mut rows = self.0;
@@ -126,6 +140,11 @@ impl Chains {
         let updates = self.updates().zeros_like();
         self.0.insert(UPDATES, updates);
         self
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> u64 {
+        bytes(self.0.values())
     }
 
     /// The tensors by name.

@@ -8,11 +8,13 @@ use tch::{Device, Kind, Tensor};
 use crate::config::{ClassifierConfig, Output};
 use crate::data::{Dataset, Images, Order, augment};
 use crate::gradients::{of_loss, sum};
+use crate::guard::{Guard, NotFinite};
 use crate::interval::Accuracy;
-use crate::learned::{Groups, Learned};
+use crate::learned::{Groups, Held, Learned};
+use crate::memory::{Estimate, checkpoint};
 use crate::network::{Network, Norms, Program, Statistics, Weights};
-use crate::parallel::{Shared, Team};
-use crate::randomness::{Purpose, seed_torch};
+use crate::parallel::{Division, Shared, Team};
+use crate::randomness::{Purpose, after_rollbacks, seed_torch};
 use crate::ranks::Ranks;
 use crate::record::Measured;
 use crate::session::{Learning, Machine};
@@ -47,6 +49,8 @@ pub struct ClassifierLearner {
     /// Batch norms take the statistics of the batch.
     program: Program,
     learned: Learned,
+    /// All draws derive from it.
+    seed: u64,
     update: u64,
 }
 
@@ -77,26 +81,13 @@ impl ClassifierLearner {
                 config.seed,
                 device,
             )?,
+            seed: config.seed,
             update: 0,
             config,
             device,
             team,
             dataset,
         })
-    }
-
-    /// Goes on from a checkpoint; `group` reads one of its groups.
-    ///
-    /// # Errors
-    /// The checkpoint is of another network.
-    pub fn restore(
-        &mut self,
-        header: &Header,
-        group: &dyn Fn(&str) -> Result<Tensors>,
-    ) -> Result<()> {
-        self.learned.restore(GROUPS, header.update, group)?;
-        self.update = header.update;
-        Ok(())
     }
 
     /// Loss, its gradient and right answers of a batch.
@@ -182,7 +173,7 @@ pub fn is_right(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
 
 impl Learning for ClassifierLearner {
     fn update(&mut self) -> Result<Measured> {
-        let (seed, update) = (self.config.seed, self.update);
+        let (seed, update) = (self.seed, self.update);
         let (images, labels) = self
             .dataset
             .train
@@ -198,11 +189,7 @@ impl Learning for ClassifierLearner {
             statistics,
             right,
         } = self.differentiate(&images, &labels)?;
-        ensure!(
-            value.is_finite(),
-            "update {}: the loss is {value}: lower learning.learning_rate",
-            update + 1
-        );
+        ensure!(value.is_finite(), NotFinite(format!("the loss is {value}")));
         self.learned.step(gradients, &statistics, self.update)?;
         self.update += 1;
         Ok(vec![
@@ -213,6 +200,56 @@ impl Learning for ClassifierLearner {
 
     fn ranks(&self) -> &Ranks {
         self.team.ranks()
+    }
+
+    fn restore(&mut self, header: &Header, group: &dyn Fn(&str) -> Result<Tensors>) -> Result<()> {
+        self.learned.restore(GROUPS, header.update, group)?;
+        self.update = header.update;
+        Ok(())
+    }
+
+    fn set_rollbacks(&mut self, rollbacks: u64) {
+        self.seed = after_rollbacks(self.config.seed, rollbacks);
+        self.learned.set_pace(self.config.guard.pace(rollbacks));
+    }
+
+    fn memory(&self) -> Estimate {
+        let Held {
+            weights,
+            average,
+            optimizer,
+        } = self.learned.held();
+        let image = self.config.network.image();
+        let (batch, n_pixels) = (self.config.learning.batch, image.height * image.width);
+        let Division {
+            n_parts,
+            images,
+            at_once,
+        } = match self.program.mixes_images() {
+            true => Division::none(batch),
+            false => self.team.division(batch, n_pixels, self.device),
+        };
+        let footprint = self.program.footprint();
+        let learns = at_once * (footprint.bound + images * footprint.tracked) + n_parts * weights;
+        let tests = footprint.bound + BATCH as u64 * footprint.plain;
+        let saved = [
+            ("weights", weights),
+            ("moving averages", average),
+            ("optimisers", optimizer),
+        ];
+        Estimate {
+            held: [&saved[..], &[("data", self.dataset.bytes())]].concat(),
+            passing: vec![("an update", learns), ("a test", tests), checkpoint(&saved)],
+        }
+    }
+
+    fn guard(&self) -> Guard {
+        self.config.guard.guard()
+    }
+
+    /// Accuracy on the test images.
+    fn merit(&self, _: &[(String, f64)]) -> Result<Option<f64>> {
+        Ok(Some(self.test_accuracy()?.accuracy))
     }
 
     fn update_number(&self) -> u64 {

@@ -7,7 +7,7 @@ use ebm_export::potential::{PRIOR_PREFIX, Potential};
 use ebm_export::rewrite::Rewrite;
 use tch::{Device, Kind, Tensor};
 
-use crate::network::{Network, Program, Weights, from_host};
+use crate::network::{Footprint, Network, Program, Weights, bytes, from_host};
 
 /// Output `gradient [N, C, H, W]` is `T·∇U(x)`, with `U(x) = E(x)/T [+ E_prior(x)/T_prior] [+ ‖x‖²/(2τ²)]`.
 #[derive(Debug)]
@@ -40,6 +40,16 @@ impl Descent {
             takes_temperature: !potential.is_plain(),
             device,
         })
+    }
+
+    /// Bytes of the prior's weights.
+    pub fn prior_bytes(&self) -> u64 {
+        bytes(self.beside.values())
+    }
+
+    /// What evaluations hold.
+    pub fn footprint(&self) -> Footprint {
+        self.program.footprint()
     }
 
     /// With the energy's own weights, at its temperature.

@@ -96,6 +96,14 @@ impl Examples {
         }
     }
 
+    /// Bytes of the images that are held.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Examples::Stored { images, .. } => images.bytes(),
+            Examples::Generated => 0,
+        }
+    }
+
     /// `n` images to look at, f32 `[n, C, H, W]`, or all where a data set has fewer. The caller has seeded libtorch's generator of numbers.
     ///
     /// # Errors

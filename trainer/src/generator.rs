@@ -9,8 +9,9 @@ use tch::{Device, Kind, Tensor};
 use crate::chains::Latents;
 use crate::config::{GeneratorConfig, Setting};
 use crate::gradients::of_loss;
-use crate::learned::{Groups, Learned};
-use crate::network::{Norms, Program, Weights, to_device};
+use crate::guard::NotFinite;
+use crate::learned::{Groups, Held, Learned};
+use crate::network::{Norms, Program, Weights, bytes, to_device};
 use crate::ranks::Ranks;
 
 const GROUPS: Groups = Groups {
@@ -171,13 +172,42 @@ impl Generator {
         let value = loss.double_value(&[]);
         ensure!(
             value.is_finite(),
-            "update {}: the generator's loss is {value}: lower generator.learning_rate or set generator.weight_gradient_clip",
-            update + 1
+            NotFinite(format!("the generator's loss is {value}"))
         );
         if let GeneratorWeights::Learned(learned) = &mut self.weights {
             learned.step(gradients, &evaluation.statistics, update)?;
         }
         Ok(Some(value))
+    }
+
+    /// Bytes of all that it holds.
+    pub fn held(&self) -> Held {
+        match &self.weights {
+            GeneratorWeights::Learned(learned) => learned.held(),
+            // Once as they are computed with, and once as they are written.
+            GeneratorWeights::Fixed { weights, .. } => Held {
+                weights: 2 * bytes(weights.values()),
+                ..Held::default()
+            },
+        }
+    }
+
+    /// Bytes that are held for a while when it makes so many images and, where it learns, learns from them.
+    pub fn passing(&self, n: usize) -> u64 {
+        let (n, footprint) = (n as u64, self.program.footprint());
+        match &self.weights {
+            GeneratorWeights::Learned(learned) => {
+                footprint.bound + n * footprint.tracked + learned.held().weights
+            }
+            GeneratorWeights::Fixed { .. } => footprint.bound + n * footprint.plain,
+        }
+    }
+
+    /// Multiplies the configured learning rate, where it learns, from now on.
+    pub fn set_pace(&mut self, pace: f64) {
+        if let GeneratorWeights::Learned(learned) = &mut self.weights {
+            learned.set_pace(pace);
+        }
     }
 
     /// Its groups of a checkpoint.

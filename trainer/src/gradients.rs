@@ -44,19 +44,24 @@ pub fn detached(weights: &Weights) -> Weights {
         .collect()
 }
 
-/// Scales all gradients together so that their L2 norm is at most `largest`.
+/// L2 norm of all gradients together.
 ///
 /// # Errors
 /// libtorch cannot compute.
-pub fn clip(gradients: &mut Weights, largest: f64) -> Result<()> {
+pub fn norm(gradients: &Weights) -> Result<f64> {
     let squares: Vec<Tensor> = gradients
         .values()
         .map(|gradient| gradient.square().sum(Kind::Float))
         .collect();
-    let norm = Tensor::f_stack(&squares, 0)?
-        .sum(Kind::Float)
-        .double_value(&[])
-        .sqrt();
+    let sum = Tensor::f_stack(&squares, 0)?.sum(Kind::Float);
+    Ok(sum.double_value(&[]).sqrt())
+}
+
+/// Scales all gradients, whose joint L2 norm is `norm`, together so that it is at most `largest`.
+///
+/// # Errors
+/// libtorch cannot compute.
+pub fn clip(gradients: &mut Weights, norm: f64, largest: f64) -> Result<()> {
     if norm > largest {
         gradients
             .values_mut()
@@ -76,9 +81,10 @@ mod tests {
             ("a".to_string(), tensor(&[3.0])),
             ("b".to_string(), tensor(&[0.0, 4.0])),
         ]);
-        clip(&mut gradients, 10.0).unwrap();
+        assert_eq!(norm(&gradients).unwrap(), 5.0);
+        clip(&mut gradients, 5.0, 10.0).unwrap();
         assert_eq!(gradients["b"].double_value(&[1]), 4.0);
-        clip(&mut gradients, 1.0).unwrap();
+        clip(&mut gradients, 5.0, 1.0).unwrap();
         assert!((gradients["a"].double_value(&[0]) - 0.6).abs() < 1e-6);
     }
 }

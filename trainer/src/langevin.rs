@@ -63,6 +63,15 @@ pub fn norms(images: &Tensor) -> Result<Tensor> {
         .f_sqrt()?)
 }
 
+/// Share of the pixels of each image of `[N, C, H, W]` that are at or beyond the ends of the range `[-1, 1]`: f32 `[N]`.
+///
+/// # Errors
+/// Another rank.
+pub fn saturation(images: &Tensor) -> Result<Tensor> {
+    let beyond = images.f_abs()?.f_ge(1.0)?;
+    Ok(beyond.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)?)
+}
+
 /// Where chains are after their steps.
 #[derive(Debug)]
 pub struct ChainEnds {
@@ -145,6 +154,13 @@ mod tests {
         let (next, drift) = step(&image(1.0), &image(10.0), &image(0.5), &DYNAMICS).unwrap();
         assert!((next.double_value(&[0, 0, 0, 0]) - 0.7).abs() < 1e-12);
         assert!((drift.double_value(&[0, 0, 0, 0]) - 0.4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_at_or_beyond_the_range_is_saturated() {
+        let images = Tensor::from_slice(&[1.0f32, -1.5, 0.99, 0.0, 0.0, 0.5, -0.5, 0.0]);
+        let shares = saturation(&images.view([2, 1, 2, 2])).unwrap();
+        assert_eq!(Vec::<f32>::try_from(shares).unwrap(), [0.5, 0.0]);
     }
 
     #[test]

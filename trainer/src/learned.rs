@@ -1,6 +1,6 @@
 //! What every network has while it is learned: weights, their moving average, an optimiser.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ebm_export::arch::{Network, batch_norms};
 use ebm_export::pipeline::check_weights;
 use ebm_export::tensor::Tensors;
@@ -8,8 +8,9 @@ use tch::{Device, Kind};
 
 use crate::config::{OptimizerConfig, Schedule, Setting};
 use crate::ema;
-use crate::gradients::{clip, detached};
-use crate::network::{Statistics, Weights, to_device, to_host};
+use crate::gradients::{clip, detached, norm};
+use crate::guard::NotFinite;
+use crate::network::{Statistics, Weights, bytes, to_device, to_host};
 use crate::optimizer::Optimizer;
 
 /// How the weights of a network move.
@@ -36,6 +37,17 @@ pub struct Groups {
     pub optimizer: &'static str,
 }
 
+/// Bytes of what a network has while it is learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The weights.
+    pub weights: u64,
+    /// Their moving average.
+    pub average: u64,
+    /// The optimiser's state.
+    pub optimizer: u64,
+}
+
 /// A network's weights while they are learned.
 #[derive(Debug)]
 pub struct Learned {
@@ -45,6 +57,7 @@ pub struct Learned {
     weights: Weights,
     average: Option<Weights>,
     optimizer: Optimizer,
+    pace: f64,
 }
 
 impl Learned {
@@ -61,7 +74,13 @@ impl Learned {
             recipe,
             device,
             weights,
+            pace: 1.0,
         })
+    }
+
+    /// Multiplies the configured learning rate from now on.
+    pub fn set_pace(&mut self, pace: f64) {
+        self.pace = pace;
     }
 
     /// The weights, which autograd follows.
@@ -81,21 +100,26 @@ impl Learned {
 
     /// The learning rate of an update, counted from 0.
     pub fn learning_rate(&self, update: u64) -> f64 {
-        self.recipe.learning_rate.at(update)
+        self.recipe.learning_rate.at(update) * self.pace
     }
 
     /// Clips the gradients as configured and follows them; then the moving average follows the weights.
     ///
     /// # Errors
-    /// The gradients are of other weights.
+    /// The gradients are not finite, or of other weights.
     pub fn step(
         &mut self,
         mut gradients: Weights,
         statistics: &Statistics,
         update: u64,
     ) -> Result<()> {
+        let norm = norm(&gradients)?;
+        ensure!(
+            norm.is_finite(),
+            NotFinite(format!("the norm of the weights' gradients is {norm}"))
+        );
         if let Some(largest) = self.recipe.gradient_clip.value() {
-            clip(&mut gradients, largest)?;
+            clip(&mut gradients, norm, largest)?;
         }
         let learning_rate = self.learning_rate(update);
         self.optimizer
@@ -105,6 +129,18 @@ impl Learned {
             ema::advance(average, &self.weights, ema::decay_at(decay, update))?;
         }
         Ok(())
+    }
+
+    /// Bytes of all that it holds.
+    pub fn held(&self) -> Held {
+        Held {
+            weights: bytes(self.weights.values()),
+            average: self
+                .average
+                .as_ref()
+                .map_or(0, |average| bytes(average.values())),
+            optimizer: self.optimizer.bytes(),
+        }
     }
 
     /// All tensors of a checkpoint.

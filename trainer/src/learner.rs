@@ -23,12 +23,14 @@ use crate::descent::Descent;
 use crate::examples::Examples;
 use crate::generator::Generator;
 use crate::gradients::{of_loss, sum};
-use crate::langevin::{self, ChainEnds};
+use crate::guard::{Guard, NotFinite};
+use crate::langevin::{self, ChainEnds, saturation};
 use crate::learned::{Groups, Learned};
+use crate::memory::{Estimate, checkpoint};
 use crate::network::{Program, Statistics, Weights};
-use crate::parallel::{Shared, Team};
+use crate::parallel::{Division, Shared, Team};
 use crate::pool::Pool;
-use crate::randomness::{Purpose, derive, seed_torch};
+use crate::randomness::{Purpose, after_rollbacks, derive, seed_torch};
 use crate::ranks::Ranks;
 use crate::record::Measured;
 use crate::report;
@@ -45,6 +47,9 @@ const GROUPS: Groups = Groups {
 pub const BANK: &str = "bank";
 /// The group of the chains that burn in.
 pub const BURN_IN: &str = "burn_in";
+
+/// Share of the updates before which no checkpoint is the best: energies are still far from what they become.
+const BEST_FROM: f64 = 0.5;
 
 /// Images in each block of a sample sheet.
 const N_SAMPLES: usize = 64;
@@ -63,6 +68,8 @@ pub struct Learner {
     generator: Option<Generator>,
     bank: Option<Bank>,
     burn_in: Option<BurnIn>,
+    /// All draws derive from it.
+    seed: u64,
     update: u64,
     last_ends: Option<Tensor>,
 }
@@ -119,6 +126,7 @@ impl Learner {
             generator: generator.transpose()?,
             bank: None,
             burn_in: None,
+            seed: config.seed,
             update: 0,
             last_ends: None,
             config,
@@ -151,29 +159,6 @@ impl Learner {
         Ok(())
     }
 
-    /// Goes on from a checkpoint; `group` reads one of its groups.
-    ///
-    /// # Errors
-    /// The checkpoint is of another network or configuration.
-    pub fn restore(
-        &mut self,
-        header: &Header,
-        group: &dyn Fn(&str) -> Result<Tensors>,
-    ) -> Result<()> {
-        self.learned.restore(GROUPS, header.update, group)?;
-        if let Some(generator) = &mut self.generator {
-            generator.restore(header.update, group)?;
-        }
-        if let Some(bank) = &mut self.bank {
-            bank.restore(&group(BANK)?)?;
-        }
-        if let Some(burn_in) = &mut self.burn_in {
-            burn_in.restore(&group(BURN_IN)?)?;
-        }
-        self.update = header.update;
-        Ok(())
-    }
-
     /// What the next update begins from. Asking changes nothing.
     ///
     /// # Errors
@@ -182,13 +167,13 @@ impl Learner {
         Ok(Inputs {
             positives: self.positives()?,
             starts: self.drawn()?.1.states().shallow_clone(),
-            noise_seed: derive(self.config.seed, self.update, Purpose::Langevin) as i64,
+            noise_seed: derive(self.seed, self.update, Purpose::Langevin) as i64,
         })
     }
 
     /// The data images of this process in this update with noise σ, `[n, C, H, W]`.
     fn positives(&mut self) -> Result<Tensor> {
-        let (seed, update) = (self.config.seed, self.update);
+        let (seed, update) = (self.seed, self.update);
         let EnergyConfig { data, learning, .. } = &self.config;
         let generator = self.generator.as_ref();
         let images = self
@@ -201,7 +186,7 @@ impl Learner {
 
     /// This update's chains, and their places where there is a bank.
     fn drawn(&self) -> Result<(Option<Tensor>, Chains)> {
-        let (seed, update) = (self.config.seed, self.update);
+        let (seed, update) = (self.seed, self.update);
         let batch = self.config.learning.batch;
         let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
         Ok(match &self.bank {
@@ -238,7 +223,7 @@ impl Learner {
 
     /// Moves chains that burn in; those that have done so take the first of the places in the bank.
     fn visit_burn_in(&mut self, places: &Tensor) -> Result<()> {
-        let (seed, update) = (self.config.seed, self.update);
+        let (seed, update) = (self.seed, self.update);
         let (Some(burn_in), Some(config)) = (&self.burn_in, &self.config.burn_in) else {
             return Ok(());
         };
@@ -270,7 +255,7 @@ impl Learner {
         let dynamics = self.config.langevin.with_steps(steps);
         let weights = self.learned.detached();
         let network = self.descent.bind(&weights, dynamics.temperature)?;
-        seed_torch(self.config.seed, self.update, purpose);
+        seed_torch(self.seed, self.update, purpose);
         langevin::run(&self.team, &network, states, &dynamics)
     }
 
@@ -301,6 +286,34 @@ impl Learner {
         let [difference] = ranks.sums([difference])?;
         Ok((difference, ranks.sum_weights(gradients)?))
     }
+
+    /// Bytes that an update holds for a while: chains descend, then energies are compared, then a generator learns.
+    fn passing(&self) -> u64 {
+        let batch = self.config.learning.batch;
+        let own = self.team.ranks().rows(batch).len();
+        let image = self.config.network.image();
+        let division = self
+            .team
+            .division(own, image.height * image.width, self.device);
+        let Division {
+            n_parts,
+            images,
+            at_once,
+        } = division;
+        let (descent, energy) = (self.descent.footprint(), self.energy.footprint());
+        let descends = descent.bound + at_once * images * descent.plain;
+        let compares = at_once * (energy.bound + 2 * images * energy.tracked)
+            + n_parts * self.learned.held().weights;
+        let generates = self
+            .generator
+            .as_ref()
+            .map_or(0, |generator| generator.passing(batch));
+        descends.max(compares).max(generates)
+    }
+}
+
+fn mean_saturation(images: &Tensor) -> Result<f64> {
+    Ok(saturation(images)?.f_mean(Kind::Float)?.double_value(&[]))
 }
 
 impl Learning for Learner {
@@ -313,15 +326,16 @@ impl Learning for Learner {
         let (energy_difference, gradients) = self.compare(&positives, chains.states())?;
         ensure!(
             energy_difference.is_finite() && gradient_strength.is_finite(),
-            "update {}: the energy is not finite (energy difference {energy_difference}, gradient strength {gradient_strength}): \
-             lower learning.learning_rate or langevin.step_size, raise langevin.temperature, or set langevin.clip",
-            self.update + 1
+            NotFinite(format!(
+                "the energy is not finite (energy difference {energy_difference}, gradient strength {gradient_strength})"
+            ))
         );
         self.learned
             .step(gradients, &Statistics::default(), self.update)?;
         let mut measured = vec![
             ("energy_difference", energy_difference),
             ("gradient_strength", gradient_strength),
+            ("saturation", mean_saturation(chains.states())?),
         ];
         if let (Some(generator), Some(latents)) = (&mut self.generator, chains.latents()) {
             let loss =
@@ -335,6 +349,84 @@ impl Learning for Learner {
 
     fn ranks(&self) -> &Ranks {
         self.team.ranks()
+    }
+
+    fn restore(&mut self, header: &Header, group: &dyn Fn(&str) -> Result<Tensors>) -> Result<()> {
+        self.learned.restore(GROUPS, header.update, group)?;
+        if let Some(generator) = &mut self.generator {
+            generator.restore(header.update, group)?;
+        }
+        if let Some(bank) = &mut self.bank {
+            bank.restore(&group(BANK)?)?;
+        }
+        if let Some(burn_in) = &mut self.burn_in {
+            burn_in.restore(&group(BURN_IN)?)?;
+        }
+        self.update = header.update;
+        Ok(())
+    }
+
+    fn set_rollbacks(&mut self, rollbacks: u64) {
+        let pace = self.config.guard.pace(rollbacks);
+        self.seed = after_rollbacks(self.config.seed, rollbacks);
+        self.learned.set_pace(pace);
+        if let Some(generator) = &mut self.generator {
+            generator.set_pace(pace);
+        }
+    }
+
+    fn restart_lost_chains(&mut self) -> Result<()> {
+        let (seed, update, batch) = (self.seed, self.update, self.config.learning.batch);
+        let most = self
+            .config
+            .guard
+            .saturation
+            .value()
+            .unwrap_or(f64::INFINITY);
+        let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
+        if let Some(bank) = &mut self.bank {
+            seed_torch(seed, update, Purpose::BankStart);
+            bank.restart_lost(most, batch, &source)?;
+        }
+        if let Some(burn_in) = &mut self.burn_in {
+            seed_torch(seed, update, Purpose::BurnInStart);
+            burn_in.restart_lost(most, batch, &source)?;
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> Estimate {
+        let own = self.learned.held();
+        let generator = self.generator.as_ref();
+        let others = generator.map(Generator::held).unwrap_or_default();
+        let bank = self.bank.as_ref().map_or(0, Bank::bytes);
+        let burn_in = self.burn_in.as_ref().map_or(0, BurnIn::bytes);
+        // The prior's once as they are computed with, and once as they are written.
+        let weights = own.weights + others.weights + 2 * self.descent.prior_bytes();
+        let saved = [
+            ("weights", weights),
+            ("moving averages", own.average + others.average),
+            ("optimisers", own.optimizer + others.optimizer),
+            ("banks", bank + burn_in),
+        ];
+        Estimate {
+            held: [&saved[..], &[("data", self.examples.bytes())]].concat(),
+            passing: vec![("an update", self.passing()), checkpoint(&saved)],
+        }
+    }
+
+    fn guard(&self) -> Guard {
+        self.config.guard.guard()
+    }
+
+    /// In the second half of a run: the less energies of data and of chain ends differ, the better.
+    fn merit(&self, magnitudes: &[(String, f64)]) -> Result<Option<f64>> {
+        if (self.update as f64) < BEST_FROM * self.n_updates() as f64 {
+            return Ok(None);
+        }
+        let mut magnitudes = magnitudes.iter();
+        let difference = magnitudes.find(|(name, _)| name == "energy_difference");
+        Ok(difference.map(|(_, difference)| -difference))
     }
 
     fn update_number(&self) -> u64 {

@@ -29,8 +29,10 @@ pub mod start;
 
 pub mod borrowed;
 pub mod classifier;
+pub mod guard;
 pub mod interval;
 pub mod learner;
+pub mod memory;
 pub mod record;
 pub mod report;
 pub mod run_folder;

@@ -43,6 +43,14 @@ impl Optimizer {
         }
     }
 
+    /// Bytes of the state.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Optimizer::Adam(adam) => adam.bytes(),
+            Optimizer::Sgd(sgd) => sgd.bytes(),
+        }
+    }
+
     /// The state by name.
     ///
     /// # Errors

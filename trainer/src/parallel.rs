@@ -39,6 +39,37 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
+/// How a batch is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// Parts.
+    pub n_parts: u64,
+    /// Images of the largest one.
+    pub images: u64,
+    /// Parts that are worked on at the same time.
+    pub at_once: u64,
+}
+
+impl Division {
+    /// Of a batch that stays whole.
+    pub fn none(n: usize) -> Division {
+        Division {
+            n_parts: 1,
+            images: n as u64,
+            at_once: 1,
+        }
+    }
+}
+
+/// An even number on a CPU, elsewhere one.
+fn n_parts(n: i64, n_pixels: i64, device: Device) -> i64 {
+    if device != Device::Cpu || n < 2 {
+        return 1;
+    }
+    let n_parts = (n * n_pixels + PART_PIXELS - 1) / PART_PIXELS;
+    n_parts + n_parts % 2
+}
+
 /// Threads that divide batches, of a process that may learn with others.
 #[derive(Debug)]
 pub struct Team {
@@ -87,12 +118,23 @@ impl Team {
             .first()
             .copied()
             .context("a batch needs an axis")?;
-        if batch.device() != Device::Cpu || n < 2 {
-            return Ok(vec![batch.shallow_clone()]);
+        let n_pixels = batch.size().iter().skip(2).product();
+        match n_parts(n, n_pixels, batch.device()) {
+            1 => Ok(vec![batch.shallow_clone()]),
+            n_parts => Ok(batch.f_chunk(n_parts, 0)?),
         }
-        let n_pixels: i64 = batch.size().iter().skip(2).product();
-        let n_parts = (n * n_pixels + PART_PIXELS - 1) / PART_PIXELS;
-        Ok(batch.f_chunk(n_parts + n_parts % 2, 0)?)
+    }
+
+    /// How a batch of so many images of so many pixels is divided on a device.
+    pub fn division(&self, n: usize, n_pixels: usize, device: Device) -> Division {
+        let n_parts = n_parts(n as i64, n_pixels as i64, device) as usize;
+        let images = n.div_ceil(n_parts);
+        let n_parts = n.div_ceil(images);
+        Division {
+            n_parts: n_parts as u64,
+            images: images as u64,
+            at_once: n_parts.min(self.pool.current_num_threads()) as u64,
+        }
     }
 
     /// Cuts a batch as [`Team::split`] does, and something else with one row per image into parts of the same lengths.
@@ -138,6 +180,12 @@ mod tests {
             parts.iter().map(|part| part.size()[0]).collect::<Vec<_>>(),
             [13, 13, 13, 13, 13, 13, 13, 9]
         );
+        let division = Division {
+            n_parts: 8,
+            images: 13,
+            at_once: 2,
+        };
+        assert_eq!(team.division(100, 1024, Device::Cpu), division);
         let labels = Tensor::arange(100, (Kind::Int64, Device::Cpu));
         let last = team.split_with(&batch, &labels).unwrap().pop().unwrap();
         assert_eq!((last.0.size()[0], last.1.size()), (9, vec![9]));

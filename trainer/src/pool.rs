@@ -11,6 +11,7 @@ use crate::chains::Chains;
 use crate::network::{from_host, tensor_to_host};
 use crate::randomness::{index, permutation};
 use crate::ranks::Ranks;
+use crate::start::Source;
 
 /// Chains by their places, from 0 to their number.
 #[derive(Debug)]
@@ -100,6 +101,23 @@ impl Pool {
         let order = Vec::<i64>::try_from(places.to_device(Device::Cpu))?;
         let (mine, at) = self.mine(&order);
         self.own.put(&at, &chains.select(&mine)?)
+    }
+
+    /// Restarts the chains that are lost, as [`Chains::lost`] says, in batches of at most `batch`. The caller has seeded libtorch's generator,
+    /// in every process alike.
+    ///
+    /// # Errors
+    /// libtorch fails, or a process has ended.
+    pub fn restart_lost(&mut self, most: f64, batch: usize, source: &Source<'_>) -> Result<()> {
+        let lost = self.ranks.whole(&self.own.lost(most)?, self.len)?;
+        let places = lost.f_nonzero()?.f_view([-1])?;
+        let n_lost = places.size()[0] as usize;
+        if n_lost == 0 {
+            return Ok(());
+        }
+        let fresh = source.draw_in_batches(n_lost, batch, self.device());
+        let fresh = Chains::joined(&fresh.collect::<Result<Vec<Chains>>>()?)?;
+        self.put(&places, &fresh)
     }
 
     /// The first `n` states of this process, `[n, C, H, W]`.

@@ -50,6 +50,11 @@ pub fn seed_torch(seed: u64, update: u64, purpose: Purpose) {
     tch::manual_seed(derive(seed, update, purpose) as i64);
 }
 
+/// The seed of a run that went back to an earlier checkpoint so often: the configured one before the first time, then another each time.
+pub fn after_rollbacks(seed: u64, rollbacks: u64) -> u64 {
+    (0..rollbacks).fold(seed, |seed, _| mix(!seed))
+}
+
 /// A permutation of `0..n` by Fisher and Yates.
 pub fn permutation(n: usize, seed: u64) -> Vec<i64> {
     let mut order: Vec<i64> = (0..n as i64).collect();
@@ -89,6 +94,14 @@ mod tests {
         assert_eq!(sorted, (0..100).collect::<Vec<i64>>());
         assert_ne!(order, permutation(100, 2));
         assert_eq!(order, permutation(100, 1));
+    }
+
+    #[test]
+    fn each_rollback_changes_the_seed_and_none_keeps_it() {
+        let seeds: std::collections::HashSet<u64> = (0..5)
+            .map(|rollbacks| after_rollbacks(7, rollbacks))
+            .collect();
+        assert_eq!((seeds.len(), after_rollbacks(7, 0)), (5, 7));
     }
 
     #[test]

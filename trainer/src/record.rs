@@ -36,6 +36,12 @@ impl Window {
             .for_each(|((_, sum), (_, value))| *sum += value);
     }
 
+    /// Adds the magnitudes of the values of one update.
+    pub fn add_magnitudes(&mut self, measured: &Measured) {
+        let magnitudes = measured.iter().map(|(name, value)| (*name, value.abs()));
+        self.add(&magnitudes.collect());
+    }
+
     /// The means, and an empty window.
     pub fn take(&mut self) -> Vec<(String, f64)> {
         let Window { n_updates, sums } = std::mem::take(self);

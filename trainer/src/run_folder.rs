@@ -1,12 +1,15 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, `samples/`, `diagnostics.svg` and `checkpoints/`.
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `events.jsonl`, `samples/`, `diagnostics.svg`, `checkpoints/` and `best/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ebm_export::checkpoint::{self, Header};
-use ebm_export::file::write_whole;
+use ebm_export::file::{NewFolder, write_whole};
 use ebm_export::tensor::Tensors;
+
+use crate::guard::Watch;
+use crate::saved::Saved;
 
 /// What to do with a run that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +35,15 @@ const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples";
 const DIAGNOSTICS: &str = "diagnostics.svg";
+const EVENTS: &str = "events.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
+/// The best checkpoint.
+const BEST: &str = "best";
+/// Its name before it is the best, and after.
+const NEXT_BEST: &str = ".unfinished-next-best";
+const LAST_BEST: &str = ".unfinished-last-best";
+/// What a checkpoint's state says of how good it is.
+const MERIT: &str = "merit";
 /// How the temporary names of `ebm_export::file` begin.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -74,9 +85,10 @@ impl RunFolder {
         let folder = RunFolder {
             path: path.to_path_buf(),
         };
-        if !folder.holds_a_run() {
+        if checkpoint::resolve(path).is_err() {
             bail!(
-                "{} holds no run: expected a folder that `trainer fit` or `trainer classifier` made",
+                "{} holds no run: expected a folder with checkpoints that `trainer fit` or `trainer classifier` made; \
+                 a run that was stopped before its first one has to begin again",
                 path.display()
             );
         }
@@ -109,20 +121,19 @@ impl RunFolder {
         }
     }
 
+    /// A run begins with its first checkpoint; what was there before is of no use.
     fn holds_a_run(&self) -> bool {
-        [CONFIG, METRICS, CHECKPOINTS]
-            .iter()
-            .any(|name| self.path.join(name).exists())
+        self.metrics().exists() || checkpoint::resolve(&self.path).is_ok()
     }
 
     fn clear(&self) -> Result<()> {
         let failed = || format!("cannot remove the old run in {}", self.path.display());
-        for folder in [CHECKPOINTS, SAMPLES] {
+        for folder in [CHECKPOINTS, BEST, SAMPLES] {
             if self.path.join(folder).exists() {
                 fs::remove_dir_all(self.path.join(folder)).with_context(failed)?;
             }
         }
-        for file in [CONFIG, METRICS, DIAGNOSTICS] {
+        for file in [CONFIG, METRICS, EVENTS, DIAGNOSTICS] {
             if self.path.join(file).exists() {
                 fs::remove_file(self.path.join(file)).with_context(failed)?;
             }
@@ -167,7 +178,18 @@ impl RunFolder {
         )?)
     }
 
-    /// Writes the checkpoint of `header.update`, then removes all but the newest `keep`.
+    /// Writes `events.jsonl` anew, where there are lines.
+    ///
+    /// # Errors
+    /// The disk is full, for example.
+    pub fn write_events(&self, lines: &str) -> Result<()> {
+        match lines.is_empty() {
+            true => Ok(()),
+            false => Ok(write_whole(&self.path.join(EVENTS), lines.as_bytes())?),
+        }
+    }
+
+    /// Writes the checkpoint of `header.update`, then removes all but the newest `keep` and the newest good one.
     ///
     /// # Errors
     /// The disk is full, for example; earlier checkpoints stay.
@@ -195,16 +217,154 @@ impl RunFolder {
     }
 
     fn prune(&self, keep: usize) -> Result<()> {
-        let mut updates: Vec<u64> = fs::read_dir(self.path.join(CHECKPOINTS))?
+        let updates = self.updates()?;
+        let surplus = updates.len().saturating_sub(keep);
+        let good = updates.iter().rev().find(|update| self.is_good(**update));
+        let old = updates[..surplus].iter();
+        old.filter(|update| Some(*update) != good)
+            .try_for_each(|update| self.remove(*update))
+    }
+
+    /// The updates of all checkpoints, ascending.
+    fn updates(&self) -> Result<Vec<u64>> {
+        let folder = self.path.join(CHECKPOINTS);
+        let entries = fs::read_dir(&folder)
+            .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        let mut updates: Vec<u64> = entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .collect();
         updates.sort_unstable();
-        let surplus = updates.len().saturating_sub(keep);
-        for update in &updates[..surplus] {
-            let path = self.checkpoint(*update);
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot remove the old checkpoint {}", path.display()))?;
+        Ok(updates)
+    }
+
+    /// Whether all watched values were in their ranges when the checkpoint was written.
+    fn is_good(&self, update: u64) -> bool {
+        let header = checkpoint::read_header(&self.checkpoint(update));
+        let watch = header.ok().and_then(|header| Watch::of(&header));
+        watch.is_some_and(|watch| watch.is_in_range())
+    }
+
+    /// What is removed loses its name first, so that a checkpoint is whole as long as it has one.
+    fn remove(&self, update: u64) -> Result<()> {
+        let path = self.checkpoint(update);
+        let nameless = path.with_file_name(format!("{UNFINISHED}{update:08}"));
+        fs::rename(&path, &nameless)
+            .and_then(|()| fs::remove_dir_all(nameless))
+            .with_context(|| format!("cannot remove the old checkpoint {}", path.display()))
+    }
+
+    /// The update of the good checkpoint to go back to, as the watch chooses it.
+    ///
+    /// # Errors
+    /// There is none, or the system refused.
+    pub fn target(&self, watch: &Watch) -> Result<u64> {
+        let mut good = self.updates()?;
+        good.retain(|update| self.is_good(*update));
+        watch.target(&good).with_context(|| {
+            format!(
+                "no checkpoint in {} was written while all watched values were in their ranges",
+                self.path.join(CHECKPOINTS).display()
+            )
+        })
+    }
+
+    /// The checkpoint of an update.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn saved(&self, update: u64) -> Result<Saved> {
+        Saved::open(&self.checkpoint(update))
+    }
+
+    /// Removes the checkpoints of later updates, the newest first.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn remove_after(&self, update: u64) -> Result<()> {
+        let updates = self.updates()?;
+        let later = updates.iter().rev().filter(|later| **later > update);
+        later.copied().try_for_each(|later| self.remove(later))
+    }
+
+    /// Keeps the checkpoint of an update as the best, where its merit is higher than that of the best up to now: `best/` holds second names
+    /// of its files, so that nothing that becomes of the checkpoint itself touches them.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn offer_best(&self, update: u64, merit: f64) -> Result<()> {
+        let best = self.path.join(BEST);
+        let merit_of = |header: Header| header.state.get(MERIT)?.as_f64();
+        let up_to_now = checkpoint::read_header(&best).ok().and_then(merit_of);
+        if up_to_now.is_some_and(|up_to_now| up_to_now >= merit) {
+            return Ok(());
         }
-        Ok(())
+        let keep = || -> Result<()> {
+            let next = self.path.join(NEXT_BEST);
+            let new = NewFolder::begin(&next)?;
+            for entry in fs::read_dir(self.checkpoint(update))? {
+                new.take_in(&entry?.path())?;
+            }
+            new.publish()?;
+            if !best.exists() {
+                return Ok(fs::rename(next, &best)?);
+            }
+            let last = self.path.join(LAST_BEST);
+            fs::rename(&best, &last)?;
+            fs::rename(next, &best)?;
+            Ok(fs::remove_dir_all(last)?)
+        };
+        keep().with_context(|| format!("cannot keep the best checkpoint in {}", best.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebm_export::arch::{Network, Sngan};
+    use ebm_export::checkpoint::WEIGHTS;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Writes a checkpoint after so many updates in a row out of range.
+    fn write(folder: &RunFolder, update: u64, out_of_range: u64, merit: f64, keep: usize) {
+        let mut header = Header::new(Network::Sngan(Sngan::sngan32(2)));
+        header.update = update;
+        let watch = json!({"out_of_range": out_of_range, "setbacks": []});
+        header.state = json!({"watch": watch, "merit": merit});
+        let weights = header.network.initial_weights(update).unwrap();
+        folder
+            .write_checkpoint(&header, &[(WEIGHTS, &weights)], keep)
+            .unwrap();
+    }
+
+    fn run() -> (tempfile::TempDir, RunFolder) {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&parent.path().join("run"), Existing::Keep).unwrap();
+        (parent, folder)
+    }
+
+    #[test]
+    fn the_newest_good_checkpoint_is_kept_and_gone_back_to() {
+        let (_parent, folder) = run();
+        for (update, out_of_range) in [(1, 0), (2, 0), (3, 1), (4, 2), (5, 3)] {
+            write(&folder, update, out_of_range, 0.0, 2);
+        }
+        assert_eq!(folder.updates().unwrap(), [2, 4, 5]);
+        assert_eq!(folder.target(&Watch::default()).unwrap(), 2);
+        folder.remove_after(2).unwrap();
+        assert_eq!(folder.updates().unwrap(), [2]);
+    }
+
+    #[test]
+    fn the_best_checkpoint_outlives_the_others() {
+        let (_parent, folder) = run();
+        for (update, merit, wanted) in [(1, 0.2, 1), (2, 0.5, 2), (3, 0.5, 2), (4, 0.1, 2)] {
+            write(&folder, update, 0, merit, 1);
+            folder.offer_best(update, merit).unwrap();
+            let best = Saved::open(&folder.path().join(BEST)).unwrap();
+            assert_eq!(best.header.update, wanted);
+            assert!(best.weights().is_ok());
+        }
+        assert_eq!(folder.updates().unwrap(), [4]);
     }
 }

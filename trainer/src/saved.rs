@@ -8,6 +8,8 @@ use ebm_export::contract::Kind;
 use ebm_export::pipeline::check_weights;
 use ebm_export::tensor::Tensors;
 
+use crate::session::State;
+
 /// A checkpoint and what its header says.
 #[derive(Debug)]
 pub struct Saved {
@@ -42,6 +44,19 @@ impl Saved {
             );
         }
         Ok(saved)
+    }
+
+    /// What a session goes on with.
+    ///
+    /// # Errors
+    /// No run of `trainer` wrote it.
+    pub fn state(&self) -> Result<State> {
+        serde_json::from_value(self.header.state.clone()).with_context(|| {
+            format!(
+                "{} was not written by a run of this version of `trainer`",
+                self.folder.display()
+            )
+        })
     }
 
     /// One group of tensors.

@@ -1,4 +1,4 @@
-//! The loop that all learning shares: update, record, checkpoint; stop at the end, on Ctrl-C or on a value that is not finite.
+//! The loop that all learning shares: update, record, checkpoint; back to the last good checkpoint on divergence; stop at the end or on Ctrl-C.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,8 @@ use tch::Device;
 
 use crate::config::Output;
 use crate::cuda::DeviceName;
+use crate::guard::{GaveUp, Guard, Setback, Verdict, Watch};
+use crate::memory::Estimate;
 use crate::parallel::Team;
 use crate::ranks::{Launch, Ranks};
 use crate::record::{Measured, Metrics, Progress, Window, curve};
@@ -38,8 +40,39 @@ pub trait Learning {
     /// Does one update.
     ///
     /// # Errors
-    /// A value is not finite, or libtorch fails; the state is then as before the update or no longer usable.
+    /// A value is not finite ([`NotFinite`](crate::guard::NotFinite)), or libtorch fails; the state is then as before the update or of no
+    /// use until it is restored.
     fn update(&mut self) -> Result<Measured>;
+
+    /// Goes on from a checkpoint; `group` reads one of its groups.
+    ///
+    /// # Errors
+    /// The checkpoint is of another network or configuration.
+    fn restore(&mut self, header: &Header, group: &dyn Fn(&str) -> Result<Tensors>) -> Result<()>;
+
+    /// From now on draws and learning rates are those of a run that went back to an earlier checkpoint so often.
+    fn set_rollbacks(&mut self, rollbacks: u64);
+
+    /// Restarts the chains that are of no use any more, where there are chains.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    fn restart_lost_chains(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it needs of memory.
+    fn memory(&self) -> Estimate;
+
+    /// When it diverges.
+    fn guard(&self) -> Guard;
+
+    /// How good the network is now, more being better, where that can be said; from the mean magnitudes of what the updates since the last
+    /// checkpoint measured.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    fn merit(&self, magnitudes: &[(String, f64)]) -> Result<Option<f64>>;
 
     /// What a checkpoint says of it; the caller fills in `state`.
     ///
@@ -79,6 +112,12 @@ pub struct State {
     pub data_directory: Option<std::path::PathBuf>,
     /// Means since the last log point.
     pub window: Window,
+    /// Mean magnitudes since the last checkpoint that was due.
+    pub since_checkpoint: Window,
+    /// What the guard has seen.
+    pub watch: Watch,
+    /// How good the network of this checkpoint is, where that can be said.
+    pub merit: Option<f64>,
 }
 
 /// How a session ended.
@@ -124,7 +163,8 @@ pub const INTERRUPTED: i32 = 130;
 /// Learns until all updates are done or the user stops. A run has a checkpoint from its beginning on.
 ///
 /// # Errors
-/// An update fails, or a file cannot be written; the last checkpoint is as it was.
+/// Learning diverged once more than the guard allows, an update failed for another reason, or a file cannot be written; the last checkpoint
+/// is as it was.
 pub fn run(
     learning: &mut dyn Learning,
     folder: &RunFolder,
@@ -132,8 +172,16 @@ pub fn run(
     stop: &StopSignal,
 ) -> Result<End> {
     let path = folder.path().display();
-    learn(learning, folder, state, stop)
-        .with_context(|| format!("the run in {path} stopped; its last checkpoint is as it was"))
+    learn(learning, folder, state, stop).map_err(|error| {
+        let stopped = format!("the run in {path} stopped; its last checkpoint is as it was");
+        let gave_up = error.is::<GaveUp>();
+        error.context(match gave_up {
+            true => stopped,
+            false => format!(
+                "{stopped}, and `trainer resume {path}` goes on from it once the cause is mended"
+            ),
+        })
+    })
 }
 
 fn learn(
@@ -142,19 +190,30 @@ fn learn(
     mut state: State,
     stop: &StopSignal,
 ) -> Result<End> {
-    let output = learning.output();
+    let (output, guard) = (learning.output(), learning.guard());
+    learning.set_rollbacks(state.watch.rollbacks());
     if learning.ranks().is_first() {
         folder.sweep();
+        folder.write_events(&state.watch.events()?)?;
+        eprintln!("{}", learning.memory());
     }
     write_checkpoint(learning, folder, &state)?;
-    let mut log = match learning.ranks().is_first() {
-        true => Some(Log::open(learning, folder)?),
-        false => None,
-    };
+    // A process before may have been stopped between a checkpoint and this.
+    keep_best(learning, folder, &mut state)?;
+    let mut log = Log::open(learning, folder)?;
     while learning.update_number() < learning.n_updates() && !learning.ranks().any(stop.is_set())? {
-        let measured = learning.update()?;
-        let update = learning.update_number();
+        let update = learning.update_number() + 1;
+        let measured = match guard.judge(learning.update(), &mut state.watch)? {
+            Verdict::Fine(measured) => measured,
+            Verdict::Diverged(reason) => {
+                log.iter().for_each(|log| log.progress.finish());
+                state = go_back(learning, folder, state, (update, reason))?;
+                log = Log::open(learning, folder)?;
+                continue;
+            }
+        };
         state.window.add(&measured);
+        state.since_checkpoint.add_magnitudes(&measured);
         let last = update == learning.n_updates();
         let means = (last || is_due(update, output.log_every)).then(|| state.window.take());
         if let Some(log) = &mut log {
@@ -169,7 +228,7 @@ fn learn(
             }
         }
         if last || is_due(update, output.checkpoint_every) {
-            write_checkpoint(learning, folder, &state)?;
+            write_due_checkpoint(learning, folder, &mut state)?;
         }
     }
     if let Some(log) = &log {
@@ -194,13 +253,77 @@ struct Log {
 }
 
 impl Log {
-    fn open(learning: &dyn Learning, folder: &RunFolder) -> Result<Log> {
+    fn open(learning: &dyn Learning, folder: &RunFolder) -> Result<Option<Log>> {
+        if !learning.ranks().is_first() {
+            return Ok(None);
+        }
         let update = learning.update_number();
-        Ok(Log {
+        Ok(Some(Log {
             metrics: Metrics::open(&folder.metrics(), update)?,
             progress: Progress::new("update", update, learning.n_updates()),
             start: Instant::now(),
-        })
+        }))
+    }
+}
+
+/// Goes back from divergence at an update to the last good checkpoint, with other draws, lower rates, and new chains in place of lost ones.
+fn go_back(
+    learning: &mut dyn Learning,
+    folder: &RunFolder,
+    state: State,
+    (update, reason): (u64, String),
+) -> Result<State> {
+    learning
+        .guard()
+        .allow_another(update, &reason, &state.watch)?;
+    let is_first = learning.ranks().is_first();
+    // The first process chooses for all of them.
+    let target = match is_first {
+        true => folder.target(&state.watch)?,
+        false => 0,
+    };
+    let [target] = learning.ranks().sums([target as f64])?;
+    let saved = folder.saved(target as u64)?;
+    let to = saved.header.update;
+    learning.restore(&saved.header, &|group| saved.group(group))?;
+    let watch = state.watch.after(Setback { update, reason, to });
+    learning.set_rollbacks(watch.rollbacks());
+    learning.restart_lost_chains()?;
+    if is_first {
+        folder.remove_after(to)?;
+        folder.write_events(&watch.events()?)?;
+        let rate = learning.learning_rate(to);
+        eprintln!("{watch}, with other draws and the learning rate {rate}");
+    }
+    Ok(State {
+        watch,
+        merit: None,
+        data_directory: state.data_directory,
+        ..saved.state()?
+    })
+}
+
+/// A checkpoint that may become the best.
+fn write_due_checkpoint(
+    learning: &dyn Learning,
+    folder: &RunFolder,
+    state: &mut State,
+) -> Result<()> {
+    let magnitudes = state.since_checkpoint.take();
+    if state.watch.is_in_range() {
+        state.merit = learning.merit(&magnitudes)?;
+    }
+    write_checkpoint(learning, folder, state)?;
+    keep_best(learning, folder, state)
+}
+
+/// Keeps the checkpoint that was written last as the best, where it is.
+fn keep_best(learning: &dyn Learning, folder: &RunFolder, state: &mut State) -> Result<()> {
+    match state.merit.take() {
+        Some(merit) if learning.ranks().is_first() => {
+            folder.offer_best(learning.update_number(), merit)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use ebm_export::tensor::Tensors;
 use tch::{Device, Kind};
 
 use crate::config::SgdConfig;
-use crate::network::{Weights, to_device, to_host};
+use crate::network::{Weights, bytes, to_device, to_host};
 use crate::optimizer::{restore_named, zeros};
 
 /// Stands before the names of the saved velocities.
@@ -53,6 +53,11 @@ impl Sgd {
             }
             Ok(())
         })
+    }
+
+    /// Bytes of the state.
+    pub fn bytes(&self) -> u64 {
+        bytes(self.velocities.values())
     }
 
     /// The state by name.

@@ -140,13 +140,7 @@ pub(super) fn go_on(
 ) -> Result<End> {
     let folder = RunFolder::open(run)?;
     let saved = Saved::open(run)?;
-    let mut state: State =
-        serde_json::from_value(saved.header.state.clone()).with_context(|| {
-            format!(
-                "{} was not written by a run of `trainer`",
-                saved.folder.display()
-            )
-        })?;
+    let mut state = saved.state()?;
     if let Some(data) = data {
         state.data_directory = Some(data.to_path_buf());
     }
@@ -220,7 +214,7 @@ fn report_end(end: End, learning: &dyn Learning, folder: &RunFolder) -> End {
     let path = folder.path().display();
     match end {
         End::Complete => {
-            println!("done: {path} (checkpoints, metrics.jsonl, samples, diagnostics.svg)")
+            println!("done: {path} (checkpoints, best, metrics.jsonl, samples, diagnostics.svg)")
         }
         End::Interrupted => {
             eprintln!("interrupted; nothing is lost: continue with `trainer resume {path}`")

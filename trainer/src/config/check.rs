@@ -32,6 +32,7 @@ impl Configuration for EnergyConfig {
         )?;
         below_one_where_on("learning.ema_decay", learning.ema_decay)?;
         self.check_langevin()?;
+        self.check_guard()?;
         Dynamics::from(self.purification).check("purification")?;
         self.check_chains()?;
         self.check_burn_in()?;
@@ -68,6 +69,14 @@ impl EnergyConfig {
         })?;
         langevin.with_steps(1).check("langevin")?;
         above_zero_where_on("langevin.tau", langevin.tau)
+    }
+
+    fn check_guard(&self) -> Result<(), Error> {
+        let guard = &self.guard;
+        above_zero_where_on("guard.energy_difference", guard.energy_difference)?;
+        above_zero_where_on("guard.gradient_strength", guard.gradient_strength)?;
+        above_zero_where_on("guard.saturation", guard.saturation)?;
+        check_rollbacks(guard.patience, guard.rate_factor)
     }
 
     fn check_chains(&self) -> Result<(), Error> {
@@ -196,7 +205,18 @@ impl Configuration for ClassifierConfig {
         at_least_one("learning.batch", learning.batch as u64)?;
         check_rate("learning.learning_rate", &learning.learning_rate)?;
         check_optimizer("learning.optimizer", &learning.optimizer)?;
-        not_negative("learning.data_noise", learning.data_noise)
+        not_negative("learning.data_noise", learning.data_noise)?;
+        above_zero_where_on("guard.loss", self.guard.loss)?;
+        check_rollbacks(self.guard.patience, self.guard.rate_factor)
+    }
+}
+
+fn check_rollbacks(patience: u64, rate_factor: f64) -> Result<(), Error> {
+    at_least_one("guard.patience", patience)?;
+    if rate_factor > 0.0 && rate_factor <= 1.0 {
+        Ok(())
+    } else {
+        Err(range("guard.rate_factor", rate_factor, "above 0, up to 1"))
     }
 }
 

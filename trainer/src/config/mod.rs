@@ -2,6 +2,7 @@
 
 mod chains;
 mod check;
+mod guard;
 mod layers;
 mod presets;
 
@@ -14,6 +15,7 @@ pub use chains::{
     BatchNormMode, BurnInConfig, ChainsConfig, Dynamics, FixedGenerator, GeneratorConfig,
     LangevinConfig, LearnedGenerator, PriorConfig, Start,
 };
+pub use guard::{ClassifierGuard, EnergyGuard};
 pub use layers::{Error, Layers};
 pub use presets::{PRESETS, Preset, preset};
 
@@ -67,6 +69,8 @@ pub struct EnergyConfig {
     /// What was learned before and is part of the potential, where something was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<PriorConfig>,
+    /// When it counts as diverging, and what is done then.
+    pub guard: EnergyGuard,
     /// What is recommended for purification with the result.
     pub purification: Purification,
     /// What is written, and when.
@@ -87,6 +91,8 @@ pub struct ClassifierConfig {
     pub network: Network,
     /// How weights move.
     pub learning: ClassifierLearning,
+    /// When it counts as diverging, and what is done then.
+    pub guard: ClassifierGuard,
     /// What is written, and when.
     pub output: Output,
 }
@@ -305,7 +311,7 @@ pub struct Output {
     pub sample_every: u64,
     /// Updates per checkpoint; 0 writes none but the last.
     pub checkpoint_every: u64,
-    /// Checkpoints kept: the newest.
+    /// Checkpoints kept: the newest so many. The newest one that is good, and the best one, stay in any case.
     pub keep: usize,
 }
 

@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 pub use error::Error;
 
 use crate::config::{DataConfig, Mirror, Source};
+use crate::network::bytes;
 use crate::randomness;
 
 /// Images with their labels.
@@ -55,6 +56,11 @@ impl Images {
     pub fn first(&self, n: usize) -> (Tensor, Tensor) {
         let n = n.min(self.len()) as i64;
         self.batch(&Tensor::arange(n, (Kind::Int64, Device::Cpu)))
+    }
+
+    /// Bytes of images and labels.
+    pub fn bytes(&self) -> u64 {
+        bytes([&self.pixels, &self.labels])
     }
 
     /// Channels, height and width.
@@ -109,6 +115,13 @@ pub struct Dataset {
     pub test: Images,
     /// Labels are below it.
     pub n_classes: usize,
+}
+
+impl Dataset {
+    /// Bytes of all images and labels.
+    pub fn bytes(&self) -> u64 {
+        self.train.bytes() + self.test.bytes()
+    }
 }
 
 /// Reads the configured data set and checks that its images fit the network.

@@ -49,6 +49,7 @@ impl<'a> Compiler<'a> {
             device,
             channels_last: device == Device::Cpu && self.kind == Kind::Float,
             n_values: self.index.len(),
+            sizes: self.graph.values().map(|value| self.size(value)).collect(),
             constants: Vec::new(),
             weights: Vec::new(),
             inputs: Vec::new(),
@@ -104,6 +105,16 @@ impl<'a> Compiler<'a> {
                 list.push(self.instruction(value, op, inputs));
             }
         }
+    }
+
+    /// Bytes of a value, for one image where it depends on images. Truth values take a byte each.
+    fn size(&self, value: Value) -> u64 {
+        let elements: usize = self.graph.shape(value).concrete(1).iter().product();
+        let element = match self.graph.operator(value) {
+            Some((Op::Compare(_), _)) => 1,
+            _ => self.kind.elt_size_in_bytes(),
+        };
+        (elements * element) as u64
     }
 
     fn statistics(&self) -> Vec<Statistic> {

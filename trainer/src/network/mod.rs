@@ -5,6 +5,7 @@
 //! value is dropped after its last use.
 
 mod compiler;
+mod footprint;
 mod instruction;
 mod operators;
 mod statistics;
@@ -14,8 +15,9 @@ use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::{Dim, Graph, Shape};
 use tch::{Device, Kind, Tensor};
 
+pub use footprint::Footprint;
 pub use statistics::Statistics;
-pub use weights::{Weights, from_host, tensor_to_host, to_device, to_host};
+pub use weights::{Weights, bytes, from_host, tensor_to_host, to_device, to_host};
 
 use compiler::Compiler;
 use instruction::{Instruction, Operand, get};
@@ -38,6 +40,8 @@ pub struct Program {
     /// Whether images lie in memory with their channels innermost, which suits libtorch's f32 kernels for CPUs.
     channels_last: bool,
     n_values: usize,
+    /// Bytes of each value, for one image where it depends on images.
+    sizes: Vec<u64>,
     constants: Vec<(usize, Tensor)>,
     weights: Vec<(usize, String, Vec<i64>)>,
     inputs: Vec<(usize, String, Shape)>,

@@ -9,6 +9,12 @@ use tch::{Device, Kind, Tensor};
 /// Weights by name, on some device.
 pub type Weights = BTreeMap<String, Tensor>;
 
+/// Bytes of tensors.
+pub fn bytes<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> u64 {
+    let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+    tensors.into_iter().map(|tensor| bytes(tensor) as u64).sum()
+}
+
 /// Copies tensors of a checkpoint to a device.
 pub fn to_device(tensors: &tensor::Tensors, kind: Kind, device: Device) -> Weights {
     tensors

@@ -92,6 +92,19 @@ pub fn assert_same_checkpoint(one: &Path, other: &Path, update: u64) {
     }
 }
 
+/// A copy of a run as it was when it wrote its checkpoint of an update.
+pub fn as_killed_after(whole: &Path, update: u64, copy: &Path) {
+    fs::create_dir_all(copy.join("checkpoints")).unwrap();
+    for file in ["config.toml", "metrics.jsonl"] {
+        fs::copy(whole.join(file), copy.join(file)).unwrap();
+    }
+    let checkpoint = copy.join(format!("checkpoints/{update:08}"));
+    fs::create_dir(&checkpoint).unwrap();
+    for (name, bytes) in checkpoint_files(whole, update) {
+        fs::write(checkpoint.join(name), bytes).unwrap();
+    }
+}
+
 /// The lines of `metrics.jsonl` without their seconds.
 pub fn metrics(run: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();

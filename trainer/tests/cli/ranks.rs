@@ -1,5 +1,6 @@
 //! Learning in several processes: the same weights as in one, and none goes on alone.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -113,6 +114,31 @@ fn several_ranks_learn_the_same_as_one() {
     }
 }
 
+/// From the fifth update on the rate is one at which nothing stays finite, until it is lowered.
+#[test]
+fn several_ranks_go_back_from_divergence_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |n_ranks: usize| folder.path().join(format!("{n_ranks}"));
+    for n_ranks in [1, 2] {
+        let arguments = format!(
+            "fit digits-midrun {TINY_FIT} --set learning.learning_rate=[[0,1e-3],[4,1e30]] \
+             --set guard.rate_factor=1e-33 -o {}",
+            at(n_ranks).display()
+        );
+        let outputs = finished(start(n_ranks, &arguments));
+        for (rank, output) in outputs.iter().enumerate() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{text}");
+            let says = text.contains("back to the checkpoint of update 3");
+            assert_eq!(says, rank == 0, "{text}");
+        }
+    }
+    assert_close(&at(1), &at(2), 6);
+    let events = |n_ranks: usize| fs::read_to_string(at(n_ranks).join("events.jsonl")).unwrap();
+    assert_eq!(events(1).lines().count(), 1);
+    assert_eq!(events(2).lines().count(), 1);
+}
+
 #[test]
 fn a_run_goes_on_with_another_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
@@ -127,10 +153,10 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     learned_by(2, &fit(&parts, 3));
     // The rest of the run, as if it had been stopped after the third update.
     let header = parts.join("checkpoints/00000003/checkpoint.json");
-    let text = std::fs::read_to_string(&header).unwrap();
+    let text = fs::read_to_string(&header).unwrap();
     let longer = text.replacen("\"updates\": 3", "\"updates\": 6", 1);
     assert_ne!(text, longer);
-    std::fs::write(&header, longer).unwrap();
+    fs::write(&header, longer).unwrap();
     learned_by(3, &format!("resume {} --threads 1", parts.display()));
     assert_close(&whole, &parts, 6);
 }
@@ -161,14 +187,14 @@ fn a_rank_that_dies_stops_the_others() {
         let text = String::from_utf8_lossy(&survivor.stderr);
         assert_eq!(survivor.status.code(), Some(1), "{text}");
         assert!(text.contains("has ended"), "{text}");
-        std::fs::remove_file(run.join("metrics.jsonl")).unwrap();
+        fs::remove_file(run.join("metrics.jsonl")).unwrap();
     }
     let latest = ebm_export::checkpoint::resolve(&run).unwrap();
     assert!(latest.join("weights.safetensors").exists());
 }
 
 fn metrics_lines(run: &Path) -> usize {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl"));
+    let text = fs::read_to_string(run.join("metrics.jsonl"));
     text.map_or(0, |text| text.lines().count())
 }
 

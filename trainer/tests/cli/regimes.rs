@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::{
-    TINY_FIT, assert_same_checkpoint, checkpoint_files, metrics, refused, trainer,
+    TINY_FIT, as_killed_after, assert_same_checkpoint, checkpoint_files, metrics, refused, trainer,
 };
 
 const TINY_GENERATOR: &str =
@@ -25,19 +25,6 @@ fn run(folder: &Path, name: &str, arguments: &str) -> PathBuf {
     .assert()
     .success();
     run
-}
-
-/// A copy of a run as it was when it wrote its checkpoint of an update.
-fn as_killed_after(whole: &Path, update: u64, copy: &Path) {
-    fs::create_dir_all(copy.join("checkpoints")).unwrap();
-    for file in ["config.toml", "metrics.jsonl"] {
-        fs::copy(whole.join(file), copy.join(file)).unwrap();
-    }
-    let checkpoint = copy.join(format!("checkpoints/{update:08}"));
-    fs::create_dir(&checkpoint).unwrap();
-    for (name, bytes) in checkpoint_files(whole, update) {
-        fs::write(checkpoint.join(name), bytes).unwrap();
-    }
 }
 
 /// Groups of the last checkpoint.

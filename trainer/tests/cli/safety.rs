@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use predicates::str::contains;
 
 use crate::common::{
-    TINY_FIT, assert_same_checkpoint, checkpoint_files, fit, metrics, refused, trainer,
+    TINY_FIT, as_killed_after, assert_same_checkpoint, checkpoint_files, fit, metrics, refused,
+    trainer,
 };
 
 /// Long enough to be interrupted, short enough to be waited for.
@@ -175,6 +176,128 @@ fn a_damaged_checkpoint_is_named() {
         &mut trainer(&format!("resume {}", run.display())),
         &["bank.safetensors", "damaged", "expected SHA-256"],
     );
+}
+
+/// The best checkpoint is one that the run wrote, whole, and stays where later ones are not better.
+#[test]
+fn the_best_checkpoint_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path.join("checkpoint.json")).unwrap()).unwrap()
+    };
+    let merits = |run: &Path| -> Vec<(u64, Option<f64>)> {
+        let entries = fs::read_dir(run.join("checkpoints")).unwrap();
+        let mut merits: Vec<_> = entries
+            .map(|entry| read(&entry.unwrap().path()))
+            .map(|header| {
+                let merit = header["state"]["merit"].as_f64();
+                (header["update"].as_u64().unwrap(), merit)
+            })
+            .collect();
+        merits.sort_by_key(|(update, _)| *update);
+        merits
+    };
+    let classifier = "--set network.widths=[4,6] --set learning.updates=60 --set output.checkpoint_every=10 --threads 1";
+    for (name, arguments, first) in [
+        (
+            "energy",
+            format!("fit digits-midrun {TINY_FIT} --set learning.updates=16"),
+            9,
+        ),
+        (
+            "classifier",
+            format!("classifier digits-classifier {classifier}"),
+            10,
+        ),
+    ] {
+        let [all, few] = ["all", "few"].map(|keep| folder.path().join(format!("{name}-{keep}")));
+        for (run, keep) in [(&all, 99), (&few, 1)] {
+            trainer(&format!(
+                "{arguments} --set output.keep={keep} -o {}",
+                run.display()
+            ))
+            .assert()
+            .success();
+        }
+        let merits = merits(&all);
+        let with_merit = merits.iter().filter(|(_, merit)| merit.is_some());
+        assert_eq!(with_merit.map(|(update, _)| *update).min(), Some(first));
+        let (best, _) = merits
+            .iter()
+            .filter_map(|(update, merit)| Some((*update, (*merit)?)))
+            .rev()
+            .max_by(|(_, one), (_, other)| one.total_cmp(other))
+            .unwrap();
+        for run in [&all, &few] {
+            assert_eq!(
+                read(&run.join("best"))["update"],
+                best,
+                "{name}: {merits:?}"
+            );
+        }
+        // The configurations differ in what is kept.
+        for (file, bytes) in checkpoint_files(&all, best) {
+            let kept = fs::read(few.join("best").join(&file)).unwrap();
+            assert!(kept == bytes || file == "checkpoint.json", "{file}");
+        }
+        assert_eq!(fs::read_dir(few.join("checkpoints")).unwrap().count(), 1);
+    }
+}
+
+/// Files may not become larger than so many kilobytes or, for other shells, half of that.
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_written_stops_the_run_and_it_goes_on_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, limited] = ["whole", "limited"].map(|name| folder.path().join(name));
+    let more = "--set learning.updates=600 --set output.log_every=1 --set output.checkpoint_every=20 --set output.sample_every=0";
+    fit(&whole, more);
+    let arguments = format!(
+        "fit digits-midrun {TINY_FIT} {more} -o {}",
+        limited.display()
+    );
+    let limited_shell = "trap '' XFSZ; ulimit -f 80; exec \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", limited_shell, "sh", env!("CARGO_BIN_EXE_trainer")])
+        .args(arguments.split_whitespace())
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for piece in [
+        "metrics.jsonl",
+        "File too large",
+        "stopped; its last checkpoint is as it was",
+        &format!("`trainer resume {}`", limited.display()),
+    ] {
+        assert!(text.contains(piece), "expected {piece:?} in: {text}");
+    }
+    resume(&limited);
+    assert_same_checkpoint(&whole, &limited, 600);
+    assert_eq!(metrics(&whole), metrics(&limited));
+}
+
+#[test]
+fn a_run_whose_data_are_gone_says_so_and_goes_on_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let [data, moved, whole, halves] =
+        ["data", "moved", "whole", "halves"].map(|name| folder.path().join(name));
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits/digits.csv.gz");
+    fs::create_dir(&data).unwrap();
+    fs::copy(bundled, data.join("digits.csv.gz")).unwrap();
+    fit(&whole, &format!("--data {}", data.display()));
+    as_killed_after(&whole, 3, &halves);
+    fs::rename(&data, &moved).unwrap();
+    let resume = format!("resume {} --threads 1", halves.display());
+    refused(
+        &mut trainer(&resume),
+        &[&format!("no data in {}", data.display()), "--data DIR"],
+    );
+    trainer(&format!("{resume} --data {}", moved.display()))
+        .assert()
+        .success();
+    assert_eq!(metrics(&whole), metrics(&halves));
 }
 
 /// A file system of so few bytes, where the tests may mount one.
