@@ -6,7 +6,7 @@ use ebm_export::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{ClassifierConfig, Output};
-use crate::data::{Dataset, Images, Order, augment};
+use crate::data::{Dataset, Images, Share, Stream, augment};
 use crate::gradients::{of_loss, sum};
 use crate::guard::{Guard, NotFinite};
 use crate::interval::Accuracy;
@@ -21,7 +21,7 @@ use crate::session::{Learning, Machine};
 use crate::start::with_noise;
 
 /// Images per evaluation.
-const BATCH: i64 = 500;
+const BATCH: usize = 500;
 
 const GROUPS: Groups = Groups {
     weights: WEIGHTS,
@@ -44,8 +44,8 @@ pub struct ClassifierLearner {
     config: ClassifierConfig,
     device: Device,
     team: Team,
-    dataset: Dataset,
-    order: Order,
+    train: Stream,
+    test: Images,
     /// Batch norms take the statistics of the batch.
     program: Program,
     learned: Learned,
@@ -71,9 +71,14 @@ impl ClassifierLearner {
             dataset.n_classes,
             config.network.n_classes().unwrap_or_default()
         );
+        ensure!(
+            !dataset.test.is_empty(),
+            "there are no images to test a classifier on: put them into a folder or files named `test` or `val`, or set data.n_test"
+        );
         let graph = config.network.graph()?;
         Ok(ClassifierLearner {
-            order: Order::new(config.seed, dataset.train.len()),
+            train: Stream::new(dataset.train, config.seed, config.data.buffer),
+            test: dataset.test,
             program: Program::with_norms(&graph, Kind::Float, device, Norms::OfTheBatch),
             learned: Learned::new(
                 &config.network,
@@ -86,7 +91,6 @@ impl ClassifierLearner {
             config,
             device,
             team,
-            dataset,
         })
     }
 
@@ -143,18 +147,19 @@ impl ClassifierLearner {
     pub fn test_accuracy(&self) -> Result<Accuracy> {
         let graph = self.config.network.graph()?;
         let program = Program::new(&graph, Kind::Float, self.device);
-        accuracy(&program.bind(&self.learned.best())?, &self.dataset.test)
+        accuracy(&program.bind(&self.learned.best())?, &self.test)
     }
 }
 
 /// Accuracy of a classifier on images.
 ///
 /// # Errors
-/// The images do not fit the classifier.
+/// The images do not fit the classifier, or pictures are damaged or lost.
 pub fn accuracy(classifier: &Network<'_>, images: &Images) -> Result<Accuracy> {
-    let (pixels, labels) = images.first(images.len());
-    let mut right = Vec::with_capacity(images.len());
-    for (pixels, labels) in pixels.split(BATCH, 0).iter().zip(labels.split(BATCH, 0)) {
+    let n = images.len();
+    let mut right = Vec::with_capacity(n);
+    for first in (0..n).step_by(BATCH) {
+        let (pixels, labels) = images.range(first..n.min(first + BATCH))?;
         let logits =
             tch::no_grad(|| classifier.output("logits", &pixels.to_device(classifier.device())))?;
         right.extend(is_right(&logits, &labels.to_device(classifier.device()))?);
@@ -174,10 +179,8 @@ pub fn is_right(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
 impl Learning for ClassifierLearner {
     fn update(&mut self) -> Result<Measured> {
         let (seed, update) = (self.seed, self.update);
-        let (images, labels) = self
-            .dataset
-            .train
-            .batch(&self.order.batch(update, self.config.learning.batch));
+        let share = Share::whole(self.config.learning.batch);
+        let (images, labels) = self.train.batch(update, &share)?;
         seed_torch(seed, update, Purpose::Augmentation);
         let images = augment(images, &self.config.data);
         seed_torch(seed, update, Purpose::DataNoise);
@@ -238,7 +241,11 @@ impl Learning for ClassifierLearner {
             ("optimisers", optimizer),
         ];
         Estimate {
-            held: [&saved[..], &[("data", self.dataset.bytes())]].concat(),
+            held: [
+                &saved[..],
+                &[("data", self.train.bytes() + self.test.bytes())],
+            ]
+            .concat(),
             passing: vec![("an update", learns), ("a test", tests), checkpoint(&saved)],
         }
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{DataConfig, EnergyConfig, Source};
-use crate::data::{self, Images, Order, augment};
+use crate::data::{self, Images, Pick, Share, Stream, View, augment};
 use crate::generator::Generator;
 use crate::randomness::{Purpose, seed_torch};
 
@@ -14,30 +14,32 @@ use crate::randomness::{Purpose, seed_torch};
 #[derive(Debug)]
 pub enum Examples {
     /// Those of a data set.
-    Stored {
-        /// The images.
-        images: Images,
-        /// In which order they are visited.
-        order: Order,
-    },
+    Stored(Stream),
     /// Those that the fixed generator of the run makes.
     Generated,
 }
 
 impl Examples {
-    /// As configured, from the folder where the source needs one.
+    /// As configured, from the folder where the source needs one. Pictures are decoded on `n_threads` threads.
     ///
     /// # Errors
     /// The data are refused.
-    pub fn load(config: &EnergyConfig, directory: Option<&Path>) -> Result<Examples> {
+    pub fn load(
+        config: &EnergyConfig,
+        directory: Option<&Path>,
+        n_threads: usize,
+    ) -> Result<Examples> {
         if config.data.source == Source::Generator {
             return Ok(Examples::Generated);
         }
-        let images = data::load(&config.data, directory, config.network.image())?.train;
-        Ok(Examples::Stored {
-            order: Order::new(config.seed, images.len()),
-            images,
-        })
+        let EnergyConfig {
+            data,
+            network,
+            seed,
+            ..
+        } = config;
+        let images = data::load(data, directory, network.image(), n_threads)?.train;
+        Ok(Examples::Stored(Stream::new(images, *seed, data.buffer)))
     }
 
     /// Random images, where only their shape matters.
@@ -46,32 +48,29 @@ impl Examples {
             return Examples::Generated;
         }
         let images = Images::random(config.network.image(), config.learning.batch);
-        Examples::Stored {
-            order: Order::new(config.seed, images.len()),
-            images,
-        }
+        Examples::Stored(Stream::new(images, config.seed, config.data.buffer))
     }
 
-    /// The images of an update, augmented, f32 `[n, C, H, W]`.
+    /// The images of an update, augmented, f32 `[n, C, H, W]`, of which the rows of the share are meant.
     ///
     /// # Errors
-    /// There is no generator where one is needed, or libtorch fails.
+    /// There is no generator where one is needed, pictures are damaged or lost, or libtorch fails.
     pub fn batch(
         &mut self,
         (seed, update): (u64, u64),
-        n: usize,
+        share: &Share,
         config: &DataConfig,
         generator: Option<&Generator>,
     ) -> Result<Tensor> {
         match self {
-            Examples::Stored { images, order } => {
-                let (images, _) = images.batch(&order.batch(update, n));
+            Examples::Stored(stream) => {
+                let (images, _) = stream.batch(update, share)?;
                 seed_torch(seed, update, Purpose::Augmentation);
                 Ok(augment(images, config))
             }
             Examples::Generated => {
                 seed_torch(seed, update, Purpose::Examples);
-                generated(n, generator)
+                generated(share.n, generator)
             }
         }
     }
@@ -87,10 +86,9 @@ impl Examples {
         generator: Option<&Generator>,
     ) -> Result<Tensor> {
         match self {
-            Examples::Stored { images, .. } => {
-                let options = (Kind::Int64, Device::Cpu);
-                let indices = Tensor::f_randint(images.len() as i64, [n as i64], options)?;
-                Ok(augment(images.batch(&indices).0, config))
+            Examples::Stored(stream) => {
+                let picks = drawn(n, stream.images().len())?;
+                Ok(augment(stream.images().batch(&picks)?.0, config))
             }
             Examples::Generated => generated(n, generator),
         }
@@ -99,7 +97,7 @@ impl Examples {
     /// Bytes of the images that are held.
     pub fn bytes(&self) -> u64 {
         match self {
-            Examples::Stored { images, .. } => images.bytes(),
+            Examples::Stored(stream) => stream.bytes(),
             Examples::Generated => 0,
         }
     }
@@ -110,10 +108,24 @@ impl Examples {
     /// As [`Examples::batch`].
     pub fn shown(&self, n: usize, generator: Option<&Generator>) -> Result<Tensor> {
         match self {
-            Examples::Stored { images, .. } => Ok(images.first(n).0),
+            Examples::Stored(stream) => Ok(stream.images().first(n)?.0),
             Examples::Generated => generated(n, generator),
         }
     }
+}
+
+/// Draws `n` of some images, and which part of each is taken.
+fn drawn(n: usize, n_images: usize) -> Result<Vec<Pick>> {
+    let below = |most| {
+        let drawn = Tensor::f_randint(most, [n as i64], (Kind::Int64, Device::Cpu))?;
+        Ok::<_, anyhow::Error>(Vec::<i64>::try_from(drawn)?)
+    };
+    let (indices, views) = (below(n_images as i64)?, below(i64::MAX)?);
+    let picks = indices.into_iter().zip(views).map(|(index, view)| Pick {
+        index: index as usize,
+        view: View::Drawn(view as u64),
+    });
+    Ok(picks.collect())
 }
 
 fn generated(n: usize, generator: Option<&Generator>) -> Result<Tensor> {

@@ -19,6 +19,7 @@ use crate::borrowed::Borrowed;
 use crate::burn_in::BurnIn;
 use crate::chains::Chains;
 use crate::config::{BurnInConfig, EnergyConfig, GeneratorConfig, Output};
+use crate::data::Share;
 use crate::descent::Descent;
 use crate::examples::Examples;
 use crate::generator::Generator;
@@ -176,12 +177,17 @@ impl Learner {
         let (seed, update) = (self.seed, self.update);
         let EnergyConfig { data, learning, .. } = &self.config;
         let generator = self.generator.as_ref();
+        let ranks = self.team.ranks();
+        let share = Share {
+            n: learning.batch,
+            rows: ranks.rows(learning.batch),
+        };
         let images = self
             .examples
-            .batch((seed, update), learning.batch, data, generator)?;
+            .batch((seed, update), &share, data, generator)?;
         seed_torch(seed, update, Purpose::DataNoise);
         let images = with_noise(images, learning.data_noise);
-        Ok(self.team.ranks().own(&images)?.to_device(self.device))
+        Ok(ranks.own(&images)?.to_device(self.device))
     }
 
     /// This update's chains, and their places where there is a bank.

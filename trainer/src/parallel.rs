@@ -108,6 +108,11 @@ impl Team {
         &self.ranks
     }
 
+    /// How many threads it has.
+    pub fn n_threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
     /// Cuts `[N, …]` along its batch: on a CPU into an even number of parts of about the same size, elsewhere not at all.
     ///
     /// # Errors

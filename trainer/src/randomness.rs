@@ -38,6 +38,8 @@ pub enum Purpose {
     BurnInLangevin,
     /// Images of a generator that are learned from.
     Examples,
+    /// Which part of a picture becomes the image.
+    Crop,
 }
 
 /// A seed for one purpose at one update.
@@ -67,6 +69,12 @@ pub fn permutation(n: usize, seed: u64) -> Vec<i64> {
     order
 }
 
+/// The draw of that number from a seed, uniform in `[0, 1)`.
+pub fn uniform(seed: u64, number: u64) -> f64 {
+    let bits = mix(seed.wrapping_add(number.wrapping_mul(GOLDEN_GAMMA)));
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// Numbers as an index tensor, int64 `[n]`.
 pub fn index(numbers: &[i64]) -> Tensor {
     Tensor::from_slice(numbers)
@@ -94,6 +102,21 @@ mod tests {
         assert_eq!(sorted, (0..100).collect::<Vec<i64>>());
         assert_ne!(order, permutation(100, 2));
         assert_eq!(order, permutation(100, 1));
+    }
+
+    /// The mean of n uniform draws is 1/2 with a deviation of `1/√(12n)`, that of their squares 1/3 with one of `√(4/45n)`.
+    #[test]
+    fn uniform_draws_have_the_moments_of_their_distribution() {
+        let n = 10_000u64;
+        let mean = |power| {
+            (0..n)
+                .map(|i| uniform(i % 100, i / 100).powi(power))
+                .sum::<f64>()
+                / n as f64
+        };
+        let deviations = 4.0 / (n as f64).sqrt();
+        assert!((mean(1) - 1.0 / 2.0).abs() < deviations / 12f64.sqrt());
+        assert!((mean(2) - 1.0 / 3.0).abs() < deviations * (4.0 / 45.0f64).sqrt());
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
 
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let device = machine.device;
-    let (clean, labels) = test_images(args, &classifier)?;
+    let (clean, labels) = test_images(args, &classifier, machine.team.n_threads())?;
     let (clean, labels) = (clean.to_device(device), labels.to_device(device));
     let potential = read_potential(&energy.folder, &energy.header)?;
     let descent = Descent::new(&energy.header.network, &potential, device)?;
@@ -155,13 +155,22 @@ fn prepare_output(args: &AttackArgs) -> Result<()> {
 }
 
 /// The first test images of the classifier's data.
-fn test_images(args: &AttackArgs, classifier: &Saved) -> Result<(Tensor, Tensor)> {
+fn test_images(
+    args: &AttackArgs,
+    classifier: &Saved,
+    n_threads: usize,
+) -> Result<(Tensor, Tensor)> {
     let config: ClassifierConfig = saved_config(classifier)?;
     let state: Option<State> = serde_json::from_value(classifier.header.state.clone()).ok();
     let directory = args
         .data
         .clone()
         .or(state.and_then(|state| state.data_directory));
-    let dataset = load(&config.data, directory.as_deref(), &config.network)?;
-    Ok(dataset.test.first(args.images))
+    let dataset = load(
+        &config.data,
+        directory.as_deref(),
+        &config.network,
+        n_threads,
+    )?;
+    Ok(dataset.test.first(args.images)?)
 }

@@ -10,7 +10,7 @@ use ebm_export::classifier::Pixels;
 use ebm_export::contract::Kind as NetworkKind;
 use tch::Kind;
 
-use super::{load, saved_config};
+use super::{load, n_threads, saved_config};
 use crate::cli::FidArgs;
 use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
 use crate::frechet::{
@@ -254,7 +254,7 @@ fn of_run(run: &Path, args: &FidArgs) -> Result<ImageSet> {
     let state: Option<State> = serde_json::from_value(saved.header.state.clone()).ok();
     let directory = args.data.clone();
     let directory = directory.or(state.and_then(|state| state.data_directory));
-    training_images(&data, directory.as_deref(), &network)
+    training_images(&data, directory.as_deref(), &network, args)
 }
 
 /// The training images of a preset.
@@ -272,17 +272,20 @@ fn of_preset(name: &Path, args: &FidArgs) -> Result<ImageSet> {
             (config.data, config.network)
         }
     };
-    training_images(&data, args.data.as_deref(), &network)
+    training_images(&data, args.data.as_deref(), &network, args)
 }
 
 fn training_images(
     data: &DataConfig,
     directory: Option<&Path>,
     network: &Network,
+    args: &FidArgs,
 ) -> Result<ImageSet> {
     ensure!(
         data.source != Source::Generator,
         "it was learned from the images of a generator: give a data set, or a sample of the run that learned the generator"
     );
-    Ok(ImageSet::Data(load(data, directory, network)?.train))
+    let n_threads = n_threads(args.machine.threads);
+    let dataset = load(data, directory, network, n_threads)?;
+    Ok(ImageSet::Data(dataset.train))
 }

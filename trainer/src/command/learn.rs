@@ -112,7 +112,7 @@ impl NewRun {
 pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let config: EnergyConfig = layers.resolve()?;
     let machine = run.machine.among_ranks()?;
-    let examples = Examples::load(&config, run.data.as_deref())?;
+    let examples = Examples::load(&config, run.data.as_deref(), machine.team.n_threads())?;
     let borrowed = Borrowed::from_earlier_runs(&config)?;
     let mut learner = Learner::new(config.clone(), examples, borrowed, machine)?;
     let folder = run.create(&config, &learner)?;
@@ -124,7 +124,12 @@ pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Res
 pub(super) fn begin_classifier(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let config: ClassifierConfig = layers.resolve()?;
     let machine = run.machine.alone()?;
-    let dataset = load(&config.data, run.data.as_deref(), &config.network)?;
+    let dataset = load(
+        &config.data,
+        run.data.as_deref(),
+        &config.network,
+        machine.team.n_threads(),
+    )?;
     let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
     let folder = run.create(&config, &learner)?;
     let end = session::run(&mut learner, &folder, run.state(), stop)?;
@@ -162,7 +167,8 @@ fn go_on_with_fit(
     stop: &StopSignal,
 ) -> Result<End> {
     let config: EnergyConfig = saved_config(saved)?;
-    let examples = Examples::load(&config, state.data_directory.as_deref())?;
+    let directory = state.data_directory.as_deref();
+    let examples = Examples::load(&config, directory, machine.team.n_threads())?;
     let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
     let mut learner = Learner::new(config, examples, borrowed, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
@@ -182,6 +188,7 @@ fn go_on_with_classifier(
         &config.data,
         state.data_directory.as_deref(),
         &config.network,
+        machine.team.n_threads(),
     )?;
     let mut learner = ClassifierLearner::new(config, dataset, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;

@@ -22,7 +22,7 @@ pub use presets::presets;
 pub use sample::sample;
 
 use crate::config::{Configuration, DataConfig};
-use crate::data::{self, Dataset};
+use crate::data::Dataset;
 use crate::saved::Saved;
 
 /// The configuration of the run that wrote a checkpoint.
@@ -37,7 +37,21 @@ fn saved_config<C: Configuration>(saved: &Saved) -> Result<C> {
     Ok(config)
 }
 
-/// The configured data, checked against the images of the network.
-fn load(config: &DataConfig, directory: Option<&Path>, network: &Network) -> Result<Dataset> {
-    Ok(data::load(config, directory, network.image())?)
+/// How many threads are meant: one per core where no number is given.
+fn n_threads(given: Option<u16>) -> usize {
+    match given {
+        Some(n_threads) => usize::from(n_threads),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// The configured data, checked against the images of the network. Pictures are decoded on `n_threads` threads.
+fn load(
+    config: &DataConfig,
+    directory: Option<&Path>,
+    network: &Network,
+    n_threads: usize,
+) -> Result<Dataset> {
+    let image = network.image();
+    Ok(crate::data::load(config, directory, image, n_threads)?)
 }

@@ -95,7 +95,7 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         .map(|own| own.generator(machine.device))
         .transpose()?;
     let examples = match start {
-        StartChoice::Data => Some(examples(args, &saved, &config)?),
+        StartChoice::Data => Some(examples(args, &saved, &config, machine.team.n_threads())?),
         _ => None,
     };
     let source = source(start, &config, generator.as_ref(), examples.as_ref())?;
@@ -232,11 +232,16 @@ impl GeneratorOfRun {
 }
 
 /// What the run learned from.
-fn examples(args: &SampleArgs, saved: &Saved, config: &EnergyConfig) -> Result<Examples> {
+fn examples(
+    args: &SampleArgs,
+    saved: &Saved,
+    config: &EnergyConfig,
+    n_threads: usize,
+) -> Result<Examples> {
     let state: Option<State> = serde_json::from_value(saved.header.state.clone()).ok();
     let directory = args.data.clone();
     let directory = directory.or(state.and_then(|state| state.data_directory));
-    Examples::load(config, directory.as_deref())
+    Examples::load(config, directory.as_deref(), n_threads)
 }
 
 fn source<'a>(

@@ -4,8 +4,9 @@ use ebm_export::arch::Network;
 use ebm_export::contract;
 
 use super::{
-    AdamConfig, BurnInConfig, ClassifierConfig, Configuration, DataConfig, Dynamics, EnergyConfig,
-    Error, GeneratorConfig, Kind, OptimizerConfig, Output, Schedule, Setting, Source,
+    AdamConfig, BurnInConfig, ClassifierConfig, Configuration, Crop, DataConfig, Dynamics,
+    EnergyConfig, Error, GeneratorConfig, Kind, OptimizerConfig, Output, RandomCrop, Schedule,
+    Setting, Source,
 };
 
 impl Configuration for EnergyConfig {
@@ -244,7 +245,28 @@ fn check_data(data: &DataConfig) -> Result<(), Error> {
     if !(1..=1000).contains(&data.n_classes) {
         return Err(range("data.n_classes", data.n_classes, "from 1 to 1000"));
     }
-    Ok(())
+    if let Crop::Random(RandomCrop { area, aspect }) = data.crop {
+        let within =
+            |[least, most]: [f64; 2], end: f64| 0.0 < least && least <= most && most <= end;
+        if !within(area, 1.0) {
+            let expected = "[least, most], above 0 and at most 1";
+            return Err(range(
+                "data.crop.random.area",
+                format!("{area:?}"),
+                expected,
+            ));
+        }
+        if !within(aspect, f64::MAX) {
+            let expected = "[least, most], above 0";
+            return Err(range(
+                "data.crop.random.aspect",
+                format!("{aspect:?}"),
+                expected,
+            ));
+        }
+    }
+    below_one("data.max_damaged", data.max_damaged)?;
+    at_least_one("data.buffer", data.buffer as u64)
 }
 
 fn check_output(output: &Output) -> Result<(), Error> {

@@ -107,22 +107,54 @@ pub enum Source {
     Idx,
     /// CIFAR-10 in its binary version, 3×32×32.
     Cifar10,
-    /// Pictures in folders.
+    /// CIFAR-100 in its binary version, 3×32×32.
+    Cifar100,
+    /// PNG, JPEG and WebP pictures in a folder, or in one folder per class.
     Images,
+    /// The same in tar files, as WebDataset has them.
+    Tar,
+    /// The same in a column of Parquet files.
+    Parquet,
     /// What a fixed generator makes; of energies only.
     Generator,
 }
 
+impl Source {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Digits => "digits",
+            Source::Idx => "idx",
+            Source::Cifar10 => "cifar10",
+            Source::Cifar100 => "cifar100",
+            Source::Images => "images",
+            Source::Tar => "tar",
+            Source::Parquet => "parquet",
+            Source::Generator => "generator",
+        }
+    }
+}
+
 /// What becomes of pictures that have another size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Crop {
     /// All are of the size that is stated.
     Off,
     /// The largest square in the middle, resized.
     Centre,
-    /// Another square each time, resized; the one in the middle for testing.
-    Random,
+    /// Another rectangle each time, resized; the square in the middle for testing.
+    Random(RandomCrop),
+}
+
+/// How random rectangles are drawn: an aspect, then a share of the largest one of that aspect, then its place, each equally likely.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomCrop {
+    /// Least and largest share of the area of the largest rectangle that fits into the picture.
+    pub area: [f64; 2],
+    /// Least and largest width over height, drawn by its logarithm.
+    pub aspect: [f64; 2],
 }
 
 /// Mirroring of training images.
@@ -143,9 +175,13 @@ pub struct DataConfig {
     pub source: Source,
     /// Labels are below it.
     pub n_classes: usize,
-    /// What becomes of pictures of another size than the network's. Only used by `images`.
+    /// What becomes of pictures of another size than the network's. Only used by `images`, `tar` and `parquet`.
     pub crop: Crop,
-    /// Images held out for testing. Only used by `digits`: the other sources have test files.
+    /// Largest share of damaged pictures: they are skipped up to it, and the run stops beyond. Only used by these three.
+    pub max_damaged: f64,
+    /// Pictures that are decoded ahead of their use: so many images are in memory, however large the set is. Only used by these three.
+    pub buffer: usize,
+    /// Images held out for testing. Only used where the source has no test files of its own.
     pub n_test: usize,
     /// Seed of that split.
     pub split_seed: u64,
@@ -340,6 +376,8 @@ impl DataConfig {
             source: Source::Digits,
             n_classes: 10,
             crop: Crop::Off,
+            max_damaged: 0.01,
+            buffer: 512,
             n_test: 400,
             split_seed: 0,
             padding: 0,

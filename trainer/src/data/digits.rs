@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ebm_export::contract::ImageShape;
 
-use super::{Dataset, Error, Images, check_labels, find, read_unpacked, unpack};
+use super::stored::{Split, Stored};
+use super::{Error, check_labels, find, read_unpacked, unpack};
 use crate::config::DataConfig;
 use crate::randomness::{self, Purpose};
 
@@ -23,7 +24,7 @@ const PIXELS: usize = 64;
 const N_CLASSES: usize = 10;
 
 /// The bundled digits, or a file of the same form in `directory`.
-pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Dataset, Error> {
+pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Split, Error> {
     let (path, text) = match directory {
         None => {
             let path = PathBuf::from("the bundled digits.csv.gz");
@@ -44,7 +45,7 @@ pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Data
     split(config, &pixels, &labels)
 }
 
-fn split(config: &DataConfig, pixels: &[u8], labels: &[u8]) -> Result<Dataset, Error> {
+fn split(config: &DataConfig, pixels: &[u8], labels: &[u8]) -> Result<Split, Error> {
     let n_images = labels.len();
     if config.n_test == 0 || config.n_test >= n_images {
         return Err(Error::Split {
@@ -64,12 +65,11 @@ fn split(config: &DataConfig, pixels: &[u8], labels: &[u8]) -> Result<Dataset, E
             .flat_map(|row| image(row).iter().copied())
             .collect();
         let labels: Vec<u8> = rows.iter().map(|row| labels[*row as usize]).collect();
-        Images::new(picked, SHAPE, &labels, BRIGHTEST)
+        Stored::new(picked, SHAPE, &labels, BRIGHTEST)
     };
-    Ok(Dataset {
+    Ok(Split {
         train: pick(train),
         test: pick(test),
-        n_classes: N_CLASSES,
     })
 }
 
@@ -149,9 +149,9 @@ mod tests {
             n_test: 400,
             ..DataConfig::digits_for_tests()
         };
-        let dataset = load(&config, None).unwrap();
-        assert_eq!((dataset.train.len(), dataset.test.len()), (1397, 400));
-        let sum = |images: &Images| {
+        let Split { train, test } = load(&config, None).unwrap();
+        assert_eq!((train.len(), test.len()), (1397, 400));
+        let sum = |images: &Stored| {
             images
                 .pixels
                 .to_kind(tch::Kind::Int64)
@@ -164,7 +164,7 @@ mod tests {
         )
         .unwrap();
         let all: i64 = pixels.iter().map(|&pixel| i64::from(pixel)).sum();
-        assert_eq!(sum(&dataset.train) + sum(&dataset.test), all);
+        assert_eq!(sum(&train) + sum(&test), all);
     }
 
     #[test]

@@ -7,11 +7,6 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The source is one that this version cannot read.
-    #[error(
-        "data.source = \"images\": pictures in folders cannot be read yet; use \"idx\" or \"cifar10\", to whose files other images can be converted"
-    )]
-    Unsupported,
     /// Labels are needed, and a generator gives none.
     #[error(
         "data.source = \"generator\": a generator's images have no labels; a classifier learns from a data set"
@@ -24,7 +19,7 @@ pub enum Error {
         source_name: &'static str,
     },
     /// None of the names that a file may have exists.
-    #[error("no data in {}: expected a file named {candidates}; give the folder that holds it with --data DIR", directory.display())]
+    #[error("no data in {}: expected {candidates}; give the folder that holds it with --data DIR", directory.display())]
     Missing {
         /// Where it was looked for.
         directory: PathBuf,
@@ -87,7 +82,7 @@ pub enum Error {
         /// Counted from 0.
         row: usize,
         /// The label.
-        label: u8,
+        label: u64,
         /// Labels are below it.
         n_classes: usize,
     },
@@ -116,11 +111,134 @@ pub enum Error {
         padding: usize,
     },
     /// The split leaves nothing to learn from.
-    #[error("data.n_test = {n_test} of {n_images} images leaves none to learn from, or none to test on: choose 1 to {}", n_images - 1)]
+    #[error(
+        "data.n_test = {n_test} of {n_images} images leaves none to learn from, or none to test on: choose another number below {n_images}"
+    )]
     Split {
         /// Images held out.
         n_test: usize,
         /// Images in all.
         n_images: usize,
     },
+    /// CIFAR-100 is labelled in two ways.
+    #[error(
+        "data.n_classes = {n_classes}: CIFAR-100 has 100 classes, or 20 that these belong to: set one of the two"
+    )]
+    Cifar100 {
+        /// As configured.
+        n_classes: usize,
+    },
+    /// Pictures lie beside folders of classes.
+    #[error("{} holds pictures beside folders with pictures: expected either pictures, or one folder for each class; move the pictures into one", directory.display())]
+    Mixed {
+        /// Which folder.
+        directory: PathBuf,
+    },
+    /// A folder for testing is no class of those for training.
+    #[error("{} holds a folder \"{class}\" that is none of the classes for training: expected folders of the same names", directory.display())]
+    Class {
+        /// The folder for testing.
+        directory: PathBuf,
+        /// The folder in it.
+        class: String,
+    },
+    /// More labels than classes.
+    #[error("the pictures in {} have {got} classes, data.n_classes is {n_classes}: set data.n_classes = {got} (and, where a classifier learns them, network.n_classes), or 1 where classes do not matter", directory.display())]
+    Classes {
+        /// Where the pictures lie.
+        directory: PathBuf,
+        /// Classes that are there.
+        got: usize,
+        /// As configured.
+        n_classes: usize,
+    },
+    /// A picture has no label, though others have, or labels are configured.
+    #[error("{name} has no label: give every picture one, or none and set data.n_classes = 1")]
+    Unlabelled {
+        /// Which picture.
+        name: String,
+    },
+    /// A tar file does not read to its end.
+    #[error("{} is truncated or no tar archive: fetch it again, or unpack it where it is packed", file.display())]
+    Archive {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A Parquet file does not read.
+    #[error("{} is truncated or no Parquet file: fetch it again", file.display())]
+    Table {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: parquet::errors::ParquetError,
+    },
+    /// A Parquet file has no column of pictures.
+    #[error("{} has columns {got}: expected one of {expected} with the bytes of pictures", file.display())]
+    Columns {
+        /// Which file.
+        file: PathBuf,
+        /// Names that would have done.
+        expected: String,
+        /// Names that are there.
+        got: String,
+    },
+    /// Pictures become images of one channel or three.
+    #[error("network.channels = {channels}: pictures are grey or red, green and blue: set 1 or 3")]
+    Channels {
+        /// As configured.
+        channels: usize,
+    },
+    /// Padding leaves nothing of an image.
+    #[error(
+        "data.padding = {padding} leaves nothing of images of {side} pixels: set less than half of that"
+    )]
+    Padding {
+        /// As configured.
+        padding: usize,
+        /// Side of the network's images.
+        side: usize,
+    },
+    /// A picture is not as configured.
+    #[error(
+        "{name} {reason}: set data.crop = \"centre\" where sizes differ, or network.image_size and network.channels"
+    )]
+    Unfit {
+        /// Which picture.
+        name: String,
+        /// What is unfit about it.
+        reason: String,
+    },
+    /// More pictures are damaged than may be.
+    #[error("at least {n_damaged} of {n_images} pictures in {} are damaged, more than data.max_damaged = {share} allows: {named}; mend or remove them", place.display())]
+    Damaged {
+        /// Where they lie.
+        place: PathBuf,
+        /// Those that are known.
+        n_damaged: usize,
+        /// All pictures.
+        n_images: usize,
+        /// As configured.
+        share: f64,
+        /// Some of them, and what is wrong with each.
+        named: String,
+    },
+    /// What was there when the run began is gone.
+    #[error("the data in {} cannot be reached any more: bring them back and go on with `trainer resume`, with --data DIR where they have moved", place.display())]
+    Lost {
+        /// The folder or file.
+        place: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The threads that decode cannot start, or one was lost.
+    #[error("cannot start threads that decode pictures: use fewer with --threads")]
+    Threads {
+        /// Why.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// A thread gave up without an image.
+    #[error("a thread that decodes pictures ended too early; go on with `trainer resume`")]
+    Decoder,
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use ebm_export::contract::ImageShape;
 
-use super::{Dataset, Error, Images, check_labels, find, read_unpacked};
+use super::stored::{Split, Stored};
+use super::{Error, check_labels, find, read_unpacked};
 
 /// First four bytes of a file of byte images: two zeros, unsigned byte, three axes.
 const IMAGES_MAGIC: u32 = 0x0000_0803;
@@ -12,17 +13,14 @@ const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
 
 /// The four files of a folder.
-pub(super) fn load(directory: &Path, n_classes: usize) -> Result<Dataset, Error> {
-    let train = load_pair(directory, "train", n_classes)?;
-    let test = load_pair(directory, "t10k", n_classes)?;
-    Ok(Dataset {
-        train,
-        test,
-        n_classes,
+pub(super) fn load(directory: &Path, n_classes: usize) -> Result<Split, Error> {
+    Ok(Split {
+        train: load_pair(directory, "train", n_classes)?,
+        test: load_pair(directory, "t10k", n_classes)?,
     })
 }
 
-fn load_pair(directory: &Path, part: &str, n_classes: usize) -> Result<Images, Error> {
+fn load_pair(directory: &Path, part: &str, n_classes: usize) -> Result<Stored, Error> {
     let images_path = find(directory, &names(part, "images", 3))?;
     let labels_path = find(directory, &names(part, "labels", 1))?;
     let (sizes, pixels) = read(&images_path, IMAGES_MAGIC, 3)?;
@@ -41,7 +39,7 @@ fn load_pair(directory: &Path, part: &str, n_classes: usize) -> Result<Images, E
         height: sizes[1],
         width: sizes[2],
     };
-    Ok(Images::new(pixels, shape, &labels, u8::MAX))
+    Ok(Stored::new(pixels, shape, &labels, u8::MAX))
 }
 
 fn names(part: &str, what: &str, axes: usize) -> Vec<String> {

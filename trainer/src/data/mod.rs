@@ -1,156 +1,226 @@
-//! Data sets: images as bytes, converted to f32 in `[-1, 1]` where a batch is drawn.
+//! Data sets: images as bytes, in memory or decoded when they are used, and converted to f32 in `[-1, 1]` where a batch is drawn.
 
+mod augment;
 mod cifar;
+mod crop;
+mod damage;
+mod decode;
 mod digits;
 mod error;
+mod files;
+mod folder;
 mod idx;
+mod images;
+mod order;
+mod pictures;
+mod shards;
+mod stored;
+mod stream;
+mod table;
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ebm_export::contract::ImageShape;
 use flate2::read::MultiGzDecoder;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+pub use augment::augment;
 pub use error::Error;
+pub use images::Images;
+pub use order::{Pick, View};
+pub use stream::{Share, Stream};
 
-use crate::config::{DataConfig, Mirror, Source};
-use crate::network::bytes;
-use crate::randomness;
-
-/// Images with their labels.
-#[derive(Debug)]
-pub struct Images {
-    /// uint8 `[N, C, H, W]`, 0 is the background.
-    pixels: Tensor,
-    /// int64 `[N]`.
-    labels: Tensor,
-    /// The grey value that means 1.
-    brightest: u8,
-}
-
-impl Images {
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.size()[0] as usize
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Images and labels at some indices (int64 `[n]`): f32 `[n, C, H, W]` in `[-1, 1]` and int64 `[n]`, on the CPU.
-    ///
-    /// This is the one place where bytes become pixel values.
-    pub fn batch(&self, indices: &Tensor) -> (Tensor, Tensor) {
-        let pixels = self.pixels.index_select(0, indices).to_kind(Kind::Float);
-        (
-            pixels * (2.0 / f64::from(self.brightest)) - 1.0,
-            self.labels.index_select(0, indices),
-        )
-    }
-
-    /// The first `n` images (or all, where there are fewer) and their labels.
-    pub fn first(&self, n: usize) -> (Tensor, Tensor) {
-        let n = n.min(self.len()) as i64;
-        self.batch(&Tensor::arange(n, (Kind::Int64, Device::Cpu)))
-    }
-
-    /// Bytes of images and labels.
-    pub fn bytes(&self) -> u64 {
-        bytes([&self.pixels, &self.labels])
-    }
-
-    /// Channels, height and width.
-    pub fn shape(&self) -> ImageShape {
-        let size = self.pixels.size();
-        ImageShape {
-            channels: size[1] as usize,
-            height: size[2] as usize,
-            width: size[3] as usize,
-        }
-    }
-
-    /// `n` images of random pixels, all of class 0.
-    pub fn random(shape: ImageShape, n: usize) -> Images {
-        let size = [n, shape.channels, shape.height, shape.width].map(|size| size as i64);
-        Images {
-            pixels: Tensor::randint(256, size, (Kind::Uint8, Device::Cpu)),
-            labels: Tensor::zeros([n as i64], (Kind::Int64, Device::Cpu)),
-            brightest: u8::MAX,
-        }
-    }
-
-    fn new(pixels: Vec<u8>, shape: ImageShape, labels: &[u8], brightest: u8) -> Images {
-        let size = [
-            labels.len() as i64,
-            shape.channels as i64,
-            shape.height as i64,
-            shape.width as i64,
-        ];
-        Images {
-            pixels: Tensor::from_slice(&pixels).view(size),
-            labels: Tensor::from_slice(labels).to_kind(Kind::Int64),
-            brightest,
-        }
-    }
-
-    fn padded(self, padding: usize) -> Images {
-        let sides = [padding as i64; 4];
-        Images {
-            pixels: self.pixels.constant_pad_nd(sides),
-            ..self
-        }
-    }
-}
+use self::decode::Form;
+use self::files::{Found, Parts};
+use self::images::Held;
+use self::pictures::{Decoders, Pictures, Reading};
+use self::stored::{Split, Stored};
+use crate::config::{DataConfig, Source};
+use crate::randomness::{self, Purpose};
 
 /// A data set, split for training and testing.
 #[derive(Debug)]
 pub struct Dataset {
     /// What is learned from.
     pub train: Images,
-    /// What is never learned from.
+    /// What is never learned from; none where the files are of training alone and `n_test` is 0.
     pub test: Images,
     /// Labels are below it.
     pub n_classes: usize,
 }
 
-impl Dataset {
-    /// Bytes of all images and labels.
-    pub fn bytes(&self) -> u64 {
-        self.train.bytes() + self.test.bytes()
-    }
+/// What is found in the files, before it is made fit for a network.
+#[derive(Debug)]
+enum Opened {
+    /// In memory.
+    Stored(Split),
+    /// On disk.
+    Pictures(Parts<Found>),
 }
 
-/// Reads the configured data set and checks that its images fit the network.
+/// Reads the configured data set, or finds what will be read, and checks that its images fit the network. Pictures are decoded on
+/// `n_threads` threads.
+///
+/// # Errors
+/// What is wrong with the data, where, and what to do.
 pub fn load(
     config: &DataConfig,
     directory: Option<&Path>,
     network: ImageShape,
+    n_threads: usize,
 ) -> Result<Dataset, Error> {
-    let dataset = match config.source {
-        Source::Digits => digits::load(config, directory)?,
-        Source::Idx => idx::load(required(directory, "idx")?, config.n_classes)?,
-        Source::Cifar10 => cifar::load(required(directory, "cifar10")?)?,
-        Source::Images => return Err(Error::Unsupported),
-        Source::Generator => return Err(Error::NoLabels),
-    };
-    let dataset = Dataset {
-        train: dataset.train.padded(config.padding),
-        test: dataset.test.padded(config.padding),
-        n_classes: dataset.n_classes,
-    };
-    check_shape(dataset.train.shape(), network, config.padding)?;
-    check_shape(dataset.test.shape(), network, config.padding)?;
-    Ok(dataset)
+    match open(config, directory)? {
+        Opened::Stored(split) => stored(config, split, network),
+        Opened::Pictures(parts) => pictures(config, &parts, network, n_threads),
+    }
 }
 
-fn required<'a>(directory: Option<&'a Path>, source: &'static str) -> Result<&'a Path, Error> {
-    directory.ok_or(Error::NoDirectory {
-        source_name: source,
+fn open(config: &DataConfig, directory: Option<&Path>) -> Result<Opened, Error> {
+    let required = || {
+        directory.ok_or(Error::NoDirectory {
+            source_name: config.source.name(),
+        })
+    };
+    Ok(match config.source {
+        Source::Digits => Opened::Stored(digits::load(config, directory)?),
+        Source::Idx => Opened::Stored(idx::load(required()?, config.n_classes)?),
+        Source::Cifar10 => Opened::Stored(cifar::load_10(required()?)?),
+        Source::Cifar100 => Opened::Stored(cifar::load_100(required()?, config.n_classes)?),
+        Source::Images => Opened::Pictures(folder::open(required()?)?),
+        Source::Tar => Opened::Pictures(shards::open(required()?)?),
+        Source::Parquet => Opened::Pictures(table::open(required()?)?),
+        Source::Generator => return Err(Error::NoLabels),
     })
+}
+
+fn stored(config: &DataConfig, split: Split, network: ImageShape) -> Result<Dataset, Error> {
+    let fitting = |images: Stored| {
+        let images = images.padded(config.padding);
+        check_shape(images.shape(), network, config.padding)?;
+        Ok(Images(Held::Stored(images)))
+    };
+    Ok(Dataset {
+        train: fitting(split.train)?,
+        test: fitting(split.test)?,
+        n_classes: match config.source {
+            Source::Digits | Source::Cifar10 => 10,
+            _ => config.n_classes,
+        },
+    })
+}
+
+fn pictures(
+    config: &DataConfig,
+    parts: &Parts<Found>,
+    network: ImageShape,
+    n_threads: usize,
+) -> Result<Dataset, Error> {
+    let reading = Reading {
+        form: form(config, network)?,
+        padding: config.padding,
+        max_damaged: config.max_damaged,
+        decoders: Decoders::new(n_threads)?,
+    };
+    let images = |found: &Found, rows: Vec<u32>| {
+        let labels = labels(found, config.n_classes)?;
+        let labels = rows.iter().map(|row| labels[*row as usize]).collect();
+        let pictures = Pictures::new(found, rows, labels, &reading);
+        pictures.probe()?;
+        Ok(Images(Held::Pictures(Arc::new(pictures))))
+    };
+    let all = |found: &Found| (0..found.files.len() as u32).collect();
+    let (train, test) = match &parts.test {
+        Some(test) => (
+            images(&parts.train, all(&parts.train))?,
+            images(test, all(test))?,
+        ),
+        None => {
+            let (rows, test_rows) = split(config, parts.train.files.len())?;
+            (
+                images(&parts.train, rows)?,
+                images(&parts.train, test_rows)?,
+            )
+        }
+    };
+    Ok(Dataset {
+        train,
+        test,
+        n_classes: config.n_classes,
+    })
+}
+
+/// What pictures are made into, so that with padding they are the network's images.
+fn form(config: &DataConfig, network: ImageShape) -> Result<Form, Error> {
+    let ImageShape {
+        channels,
+        height,
+        width,
+    } = network;
+    if channels != 1 && channels != 3 {
+        return Err(Error::Channels { channels });
+    }
+    let inner = |length: usize| {
+        length
+            .checked_sub(2 * config.padding)
+            .filter(|length| *length > 0)
+            .ok_or(Error::Padding {
+                padding: config.padding,
+                side: length,
+            })
+    };
+    Ok(Form {
+        shape: ImageShape {
+            channels,
+            height: inner(height)?,
+            width: inner(width)?,
+        },
+        crop: config.crop,
+    })
+}
+
+/// A label below `n_classes` for each picture. Where there is one class, all are of it.
+fn labels(found: &Found, n_classes: usize) -> Result<Vec<u32>, Error> {
+    if n_classes == 1 {
+        return Ok(vec![0; found.files.len()]);
+    }
+    if let Some(index) = found.labels.iter().position(Option::is_none) {
+        return Err(Error::Unlabelled {
+            name: found.files.name(index),
+        });
+    }
+    let labels: Vec<u32> = found.labels.iter().flatten().copied().collect();
+    let got = labels.iter().max().map_or(0, |most| *most as usize + 1);
+    let got = got.max(found.classes.len());
+    if got > n_classes {
+        return Err(Error::Classes {
+            directory: found.place.clone(),
+            got,
+            n_classes,
+        });
+    }
+    Ok(labels)
+}
+
+/// Which pictures are for training and which for testing, each in their order, where the files do not say so.
+fn split(config: &DataConfig, n_images: usize) -> Result<(Vec<u32>, Vec<u32>), Error> {
+    if config.n_test >= n_images {
+        return Err(Error::Split {
+            n_test: config.n_test,
+            n_images,
+        });
+    }
+    let seed = randomness::derive(config.split_seed, 0, Purpose::Split);
+    let order = randomness::permutation(n_images, seed);
+    let (train, test) = order.split_at(n_images - config.n_test);
+    let sorted = |rows: &[i64]| {
+        let mut rows: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        rows.sort_unstable();
+        rows
+    };
+    Ok((sorted(train), sorted(test)))
 }
 
 fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<(), Error> {
@@ -165,95 +235,9 @@ fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<
     })
 }
 
-/// Shifts each image by up to `shift` pixels in each direction and mirrors half of them, as configured.
-///
-/// Draws from libtorch's generator, which the caller has seeded. `images` is f32 `[n, C, H, W]`.
-pub fn augment(images: Tensor, config: &DataConfig) -> Tensor {
-    let images = mirrored(images, config.mirror);
-    if config.shift == 0 {
-        return images;
-    }
-    let (n, _, height, width) = dimensions(&images);
-    let shift = config.shift as i64;
-    let padded = (images + 1.0).constant_pad_nd([shift; 4]) - 1.0;
-    let offsets: Vec<i64> = i64s(&Tensor::randint(
-        2 * shift + 1,
-        [2 * n],
-        (Kind::Int64, Device::Cpu),
-    ));
-    let crops: Vec<Tensor> = (0..n)
-        .map(|i| {
-            let (top, left) = (offsets[2 * i as usize], offsets[2 * i as usize + 1]);
-            padded.get(i).narrow(1, top, height).narrow(2, left, width)
-        })
-        .collect();
-    Tensor::stack(&crops, 0)
-}
-
-fn mirrored(images: Tensor, mirror: Mirror) -> Tensor {
-    match mirror {
-        Mirror::Off => images,
-        Mirror::Half => {
-            let n = images.size()[0];
-            let flipped = images.flip([3]);
-            let pick = Tensor::rand([n, 1, 1, 1], (Kind::Float, Device::Cpu)).lt(0.5);
-            flipped.where_self(&pick, &images)
-        }
-    }
-}
-
-fn dimensions(images: &Tensor) -> (i64, i64, i64, i64) {
-    let size = images.size();
-    (size[0], size[1], size[2], size[3])
-}
-
-/// The elements of an int64 tensor.
-fn i64s(tensor: &Tensor) -> Vec<i64> {
-    Vec::<i64>::try_from(tensor.flatten(0, -1)).unwrap_or_default()
-}
-
-/// Visits the training images in a fresh order each epoch; which images an update gets follows from its number alone.
-#[derive(Debug)]
-pub struct Order {
-    seed: u64,
-    n_images: usize,
-    epoch: Option<(u64, Vec<i64>)>,
-}
-
-impl Order {
-    /// An order of `n_images` images.
-    pub fn new(seed: u64, n_images: usize) -> Order {
-        Order {
-            seed,
-            n_images,
-            epoch: None,
-        }
-    }
-
-    /// The indices that an update uses, int64 `[batch]`.
-    pub fn batch(&mut self, update: u64, batch: usize) -> Tensor {
-        let first = update * batch as u64;
-        let indices: Vec<i64> = (first..first + batch as u64)
-            .map(|position| self.at(position))
-            .collect();
-        randomness::index(&indices)
-    }
-
-    fn at(&mut self, position: u64) -> i64 {
-        let (epoch, within) = (
-            position / self.n_images as u64,
-            (position % self.n_images as u64) as usize,
-        );
-        if self
-            .epoch
-            .as_ref()
-            .is_none_or(|(current, _)| *current != epoch)
-        {
-            let seed = randomness::derive(self.seed, epoch, randomness::Purpose::Order);
-            self.epoch = Some((epoch, randomness::permutation(self.n_images, seed)));
-        }
-        self.epoch.as_ref().map_or(0, |(_, order)| order[within])
-    }
+/// From bytes to f32 in `[-1, 1]`; `brightest` is the grey value that means 1. This is the one place where bytes become pixel values.
+fn values(pixels: &Tensor, brightest: u8) -> Tensor {
+    pixels.to_kind(Kind::Float) * (2.0 / f64::from(brightest)) - 1.0
 }
 
 /// The first of the paths that exists.
@@ -264,7 +248,7 @@ fn find(directory: &Path, candidates: &[String]) -> Result<PathBuf, Error> {
         .find(|path| path.is_file())
         .ok_or_else(|| Error::Missing {
             directory: directory.to_path_buf(),
-            candidates: candidates.join(", "),
+            candidates: format!("a file named {}", candidates.join(", ")),
         })
 }
 
@@ -300,7 +284,7 @@ fn check_labels(path: &Path, labels: &[u8], n_classes: usize) -> Result<(), Erro
         Some(row) => Err(Error::Label {
             file: path.to_path_buf(),
             row,
-            label: labels[row],
+            label: labels[row].into(),
             n_classes,
         }),
         None => Ok(()),
@@ -309,23 +293,11 @@ fn check_labels(path: &Path, labels: &[u8], n_classes: usize) -> Result<(), Erro
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use image::ImageFormat;
 
-    #[test]
-    fn an_epoch_visits_each_image_once_and_the_next_in_another_order() {
-        let mut order = Order::new(3, 10);
-        let first: Vec<i64> = (0..5)
-            .flat_map(|update| i64s(&order.batch(update, 2)))
-            .collect();
-        let second: Vec<i64> = (5..10)
-            .flat_map(|update| i64s(&order.batch(update, 2)))
-            .collect();
-        let mut sorted = first.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..10).collect::<Vec<i64>>());
-        assert_ne!(first, second);
-        assert_eq!(i64s(&Order::new(3, 10).batch(4, 2)), first[8..]);
-    }
+    use super::*;
+    use crate::config::Crop;
+    use crate::data::decode::tests::{encoded, plain};
 
     #[test]
     fn bytes_become_values_between_minus_one_and_one_and_padding_is_background() {
@@ -334,31 +306,152 @@ mod tests {
             height: 1,
             width: 2,
         };
-        let images = Images::new(vec![0, 16], shape, &[7], 16).padded(1);
-        let (batch, labels) = images.first(5);
+        let images = Images(Held::Stored(
+            Stored::new(vec![0, 16], shape, &[7], 16).padded(1),
+        ));
+        let (batch, labels) = images.first(5).unwrap();
         assert_eq!(batch.size(), [1, 1, 3, 4]);
         let values = Vec::<f32>::try_from(batch.flatten(0, -1)).unwrap();
         assert_eq!(values[5..7], [-1.0, 1.0]);
         assert_eq!(values[0], -1.0);
-        assert_eq!(i64s(&labels), [7]);
+        assert_eq!(Vec::<i64>::try_from(labels).unwrap(), [7]);
+    }
+
+    /// Pictures of a side with their names.
+    fn folder(pictures: &[(&str, u32)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, side) in pictures {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(
+                path,
+                encoded(plain(*side, *side, [255, 0, 51]), ImageFormat::Png),
+            )
+            .unwrap();
+        }
+        folder
+    }
+
+    fn config() -> DataConfig {
+        DataConfig {
+            source: Source::Images,
+            n_classes: 1,
+            crop: Crop::Centre,
+            n_test: 0,
+            ..DataConfig::digits_for_tests()
+        }
+    }
+
+    const NETWORK: ImageShape = ImageShape {
+        channels: 3,
+        height: 8,
+        width: 8,
+    };
+
+    #[test]
+    fn pictures_become_images_of_the_network() {
+        let folder = folder(&[("cat/1.png", 9), ("cat/2.png", 20), ("dog/1.png", 6)]);
+        let config = DataConfig {
+            n_classes: 2,
+            n_test: 1,
+            padding: 1,
+            ..config()
+        };
+        let dataset = load(&config, Some(folder.path()), NETWORK, 2).unwrap();
+        assert_eq!((dataset.train.len(), dataset.test.len()), (2, 1));
+        let (train, labels) = dataset.train.first(2).unwrap();
+        let (test, test_label) = dataset.test.first(1).unwrap();
+        assert_eq!(
+            (train.size(), test.size()),
+            (vec![2, 3, 8, 8], vec![1, 3, 8, 8])
+        );
+        let labels = Vec::<i64>::try_from(Tensor::cat(&[labels, test_label], 0)).unwrap();
+        assert_eq!(labels.iter().sum::<i64>(), 1);
+        for (channel, value) in [1.0, -1.0, -0.6].into_iter().enumerate() {
+            let middle = train.double_value(&[0, channel as i64, 4, 4]);
+            assert!((middle - value).abs() < 1e-6, "channel {channel}: {middle}");
+            assert_eq!(train.double_value(&[0, channel as i64, 0, 4]), -1.0);
+        }
     }
 
     #[test]
-    fn a_shift_moves_the_image_and_fills_with_background() {
-        tch::manual_seed(1);
-        let config = DataConfig {
-            shift: 1,
-            ..DataConfig::digits_for_tests()
+    fn sets_that_do_not_fit_are_refused_before_a_run_begins() {
+        let same = [("a/1.png", 8), ("b/1.png", 8)];
+        let mixed = [("1.png", 8), ("2.png", 9)];
+        let off = DataConfig {
+            crop: Crop::Off,
+            ..config()
         };
-        let shifted = augment(
-            Tensor::ones([50, 1, 3, 3], (Kind::Float, Device::Cpu)),
-            &config,
+        let classes = |n_classes| DataConfig {
+            n_classes,
+            ..config()
+        };
+        let network = |channels, side| ImageShape {
+            channels,
+            height: side,
+            width: side,
+        };
+        let (padded, tested) = (
+            DataConfig {
+                padding: 4,
+                ..config()
+            },
+            DataConfig {
+                n_test: 2,
+                ..config()
+            },
         );
-        assert_eq!(shifted.size(), [50, 1, 3, 3]);
-        assert_eq!(
-            shifted.select(2, 1).select(2, 1).min().double_value(&[]),
-            1.0
-        );
-        assert_eq!(shifted.min().double_value(&[]), -1.0);
+        for (pictures, config, network, wanted) in [
+            (
+                &mixed[..],
+                off.clone(),
+                NETWORK,
+                "2.png is 9×9 pixels, expected 8×8",
+            ),
+            (
+                &same,
+                off,
+                network(3, 16),
+                "1.png is 8×8 pixels, expected 16×16",
+            ),
+            (
+                &same,
+                config(),
+                network(1, 8),
+                "is in colour, expected grey",
+            ),
+            (&same, config(), network(2, 8), "network.channels = 2"),
+            (&same, padded, NETWORK, "data.padding = 4 leaves nothing"),
+            (&same, tested, NETWORK, "data.n_test = 2 of 2 images"),
+            (&mixed, classes(2), NETWORK, "1.png has no label"),
+            (
+                &[("a/1.png", 8), ("b/1.png", 8), ("c/1.png", 8)],
+                classes(2),
+                NETWORK,
+                "have 3 classes, data.n_classes is 2",
+            ),
+        ] {
+            let folder = folder(pictures);
+            let error = load(&config, Some(folder.path()), network, 1)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(wanted), "expected {wanted:?} in: {error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_lost_on_the_way_says_what_to_do() {
+        let folder = folder(&[("1.png", 8), ("2.png", 8)]);
+        let dataset = load(&config(), Some(folder.path()), NETWORK, 1).unwrap();
+        let mut stream = Stream::new(dataset.train, 1, 1);
+        drop(stream.batch(0, &Share::whole(2)).unwrap());
+        fs::remove_dir_all(folder.path()).unwrap();
+        let error = (1..4)
+            .find_map(|update| stream.batch(update, &Share::whole(2)).err())
+            .unwrap()
+            .to_string();
+        for piece in ["cannot be reached any more", "trainer resume", "--data DIR"] {
+            assert!(error.contains(piece), "expected {piece:?} in: {error}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::contract::ImageShape;
 use image::ImageReader;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::data;
 use crate::npz::Npz;
@@ -147,11 +147,7 @@ impl ImageSet {
                     _ => Ok(images),
                 }
             }
-            ImageSet::Data(images) => {
-                let (from, to) = (first as i64, (first + n) as i64);
-                let indices = Tensor::f_arange_start(from, to, (Kind::Int64, Device::Cpu))?;
-                Ok(images.batch(&indices).0)
-            }
+            ImageSet::Data(images) => Ok(images.range(first..first + n)?.0),
             ImageSet::Pictures { files, shape } => {
                 let pictures = files[first..first + n].iter().map(|file| {
                     let picture = picture(file)?;
@@ -218,6 +214,8 @@ fn picture(file: &Path) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
     use crate::npz;
     use crate::report::sheet;

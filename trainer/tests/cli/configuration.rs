@@ -195,6 +195,19 @@ fn values_out_of_range_are_refused() {
         ),
         ("network.widths=[]", "network"),
         ("data.n_test=1797", "data.n_test = 1797 of 1797 images"),
+        (
+            "data.max_damaged=1",
+            "data.max_damaged = 1: expected from 0 to below 1",
+        ),
+        ("data.buffer=0", "data.buffer = 0: expected at least 1"),
+        (
+            "data.crop={random={area=[0.5,1.5],aspect=[1.0,1.0]}}",
+            "data.crop.random.area = [0.5, 1.5]: expected [least, most], above 0 and at most 1",
+        ),
+        (
+            "data.crop={random={area=[0.5,1.0],aspect=[2.0,1.0]}}",
+            "data.crop.random.aspect = [2.0, 1.0]: expected [least, most], above 0",
+        ),
     ] {
         refused(
             &mut trainer(&format!("fit digits-midrun --set {set} -o /nowhere/run")),
@@ -251,10 +264,6 @@ fn sections_that_do_not_go_together_are_refused() {
         (
             "digits-prior --generator /nowhere".to_string(),
             "--generator /nowhere",
-        ),
-        (
-            "celeba64-shortrun --data /nowhere".to_string(),
-            "pictures in folders cannot be read yet",
         ),
     ] {
         refused(

@@ -9,6 +9,7 @@ mod guard;
 mod kill;
 mod learning;
 mod memory;
+mod pictures;
 mod ranks;
 mod regimes;
 mod safety;

@@ -1,0 +1,248 @@
+//! Encoded pictures that become images when they are asked for, on threads of their own.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ebm_export::contract::ImageShape;
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tch::{Kind, Tensor};
+
+use super::damage::{Damage, Damaged};
+use super::decode::{Form, Looks};
+use super::files::{Files, Found, Problem, guarded};
+use super::order::{Pick, View};
+use super::{Error, values};
+
+/// So many headers are looked at before a run begins.
+const N_PROBED: usize = 64;
+
+/// Threads that decode.
+#[derive(Clone)]
+pub(super) struct Decoders(Arc<ThreadPool>);
+
+impl fmt::Debug for Decoders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} decoders", self.0.current_num_threads())
+    }
+}
+
+impl Decoders {
+    /// So many threads.
+    pub(super) fn new(n_threads: usize) -> Result<Decoders, Error> {
+        let pool = ThreadPoolBuilder::new().num_threads(n_threads).build();
+        let pool = pool.map_err(|source| Error::Threads { source })?;
+        Ok(Decoders(Arc::new(pool)))
+    }
+
+    /// Applies a function to each of some things; the results come in their order.
+    pub(super) fn map<T: Send, R: Send>(
+        &self,
+        things: Vec<T>,
+        function: impl Fn(T) -> R + Sync + Send,
+    ) -> Vec<R> {
+        self.0
+            .install(|| things.into_par_iter().map(function).collect())
+    }
+}
+
+/// A part of a data set whose pictures are decoded when they are asked for.
+#[derive(Debug)]
+pub(super) struct Pictures {
+    files: Arc<dyn Files>,
+    /// Places of this part's pictures among all files.
+    rows: Vec<u32>,
+    /// One per picture of this part.
+    labels: Vec<u32>,
+    form: Form,
+    /// Pixels of background around each image.
+    padding: usize,
+    decoders: Decoders,
+    damage: Mutex<Damage>,
+}
+
+/// An image, and those that were to stand in its place but are damaged.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pixels: Vec<u8>,
+    label: u32,
+    damaged: Vec<Damaged>,
+}
+
+/// How pictures are read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) form: Form,
+    /// Pixels of background around each image.
+    pub(super) padding: usize,
+    /// Which share of them may be damaged.
+    pub(super) max_damaged: f64,
+    pub(super) decoders: Decoders,
+}
+
+impl Pictures {
+    /// Those of the pictures that were found which stand in some rows, each with a label.
+    pub(super) fn new(
+        found: &Found,
+        rows: Vec<u32>,
+        labels: Vec<u32>,
+        reading: &Reading,
+    ) -> Pictures {
+        let (place, share) = (found.place.clone(), reading.max_damaged);
+        Pictures {
+            files: found.files.clone(),
+            damage: Mutex::new(Damage::new(place, rows.len(), share)),
+            rows,
+            labels,
+            form: reading.form,
+            padding: reading.padding,
+            decoders: reading.decoders.clone(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Bytes of the list of pictures.
+    pub(super) fn bytes(&self) -> u64 {
+        let rows = size_of_val(self.rows.as_slice()) + size_of_val(self.labels.as_slice());
+        self.files.bytes() + rows as u64
+    }
+
+    /// Bytes of an image, as it waits to be used.
+    pub(super) fn bytes_of_image(&self) -> u64 {
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.form.shape;
+        (channels * height * width) as u64
+    }
+
+    /// Channels, height and width, with padding.
+    pub(super) fn shape(&self) -> ImageShape {
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.form.shape;
+        ImageShape {
+            channels,
+            height: height + 2 * self.padding,
+            width: width + 2 * self.padding,
+        }
+    }
+
+    /// Looks at some headers from the first picture to the last, so that a set of another kind is refused before a run begins. Damaged
+    /// ones do not count here.
+    pub(super) fn probe(&self) -> Result<(), Error> {
+        let n = self.len();
+        let indices = (0..n).step_by(n.div_ceil(N_PROBED).max(1));
+        for index in indices {
+            match guarded(|| Looks::read(&self.read(index)?).map_err(Problem::Damage)) {
+                Ok(looks) => self.form.check(looks).map_err(|reason| Error::Unfit {
+                    name: self.name(index),
+                    reason,
+                })?,
+                Err(Problem::Damage(_)) => {}
+                Err(Problem::Lost(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes images now: f32 `[n, C, H, W]` in `[-1, 1]` and int64 `[n]`.
+    pub(super) fn batch(&self, picks: &[Pick]) -> Result<(Tensor, Tensor), Error> {
+        self.joined(self.decoders.map(picks.to_vec(), |pick| self.decode(pick)))
+    }
+
+    /// Decodes an image in the background.
+    pub(super) fn ask(self: &Arc<Self>, pick: Pick) -> Receiver<Result<Decoded, Error>> {
+        let (sender, receiver) = sync_channel(1);
+        let pictures = self.clone();
+        self.decoders.0.spawn(move || {
+            // Nobody waits for an image that is not needed any more.
+            let _ = sender.send(pictures.decode(pick));
+        });
+        receiver
+    }
+
+    /// Images in one batch. What is damaged is noted in their order, so that it does not depend on threads.
+    pub(super) fn joined(
+        &self,
+        images: impl IntoIterator<Item = Result<Decoded, Error>>,
+    ) -> Result<(Tensor, Tensor), Error> {
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for image in images {
+            let image = image?;
+            self.note(image.damaged)?;
+            pixels.extend(image.pixels);
+            labels.push(i64::from(image.label));
+        }
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.form.shape;
+        let size = [labels.len(), channels, height, width].map(|length| length as i64);
+        let pixels = Tensor::from_slice(&pixels).view(size);
+        let padded = pixels.constant_pad_nd([self.padding as i64; 4]);
+        Ok((
+            values(&padded, u8::MAX),
+            Tensor::from_slice(&labels).to_kind(Kind::Int64),
+        ))
+    }
+
+    fn note(&self, damaged: Vec<Damaged>) -> Result<(), Error> {
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        damage.note(damaged)
+    }
+
+    /// An image; where it is damaged, the next one that is not. One more in a row than may be damaged at all stops the run.
+    fn decode(&self, pick: Pick) -> Result<Decoded, Error> {
+        let mut damaged = Vec::new();
+        loop {
+            let index = (pick.index + damaged.len()) % self.len();
+            match self.pixels(index, pick.view) {
+                Ok(pixels) => {
+                    let label = self.labels[index];
+                    return Ok(Decoded {
+                        pixels,
+                        label,
+                        damaged,
+                    });
+                }
+                Err(Problem::Lost(error)) => return Err(error),
+                Err(Problem::Damage(reason)) => damaged.push(Damaged {
+                    index,
+                    name: self.name(index),
+                    reason,
+                }),
+            }
+            let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+            if damaged.len() > damage.most() {
+                return Err(damage.refusal(damaged.iter()));
+            }
+        }
+    }
+
+    fn pixels(&self, index: usize, view: View) -> Result<Vec<u8>, Problem> {
+        guarded(|| {
+            let bytes = self.read(index)?;
+            self.form.pixels(&bytes, view).map_err(Problem::Damage)
+        })
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.files.name(self.rows[index] as usize)
+    }
+
+    fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
+        self.files.read(self.rows[index] as usize)
+    }
+}

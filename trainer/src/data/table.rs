@@ -1,0 +1,492 @@
+//! Pictures in a column of Parquet files, as public hubs of data sets have them.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::basic::Type;
+use parquet::column::reader::{ColumnReader, get_column_reader};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::serialized_reader::SerializedPageReader;
+
+use super::Error;
+use super::files::{Files, Found, Parts, Problem, below, by_name};
+
+/// Names of the column of pictures: a struct with `bytes`, or the bytes themselves.
+const PICTURES: &[&str] = &["image.bytes", "img.bytes", "image", "img"];
+/// Names of the column of labels.
+const LABELS: &[&str] = &["label", "labels", "fine_label", "cls"];
+
+/// Pictures in Parquet files, of which only the places are in memory.
+#[derive(Debug)]
+struct Tables {
+    tables: Vec<PathBuf>,
+    groups: Vec<Group>,
+}
+
+/// The pictures of a row group.
+#[derive(Debug)]
+struct Group {
+    table: u32,
+    /// The number of its first row among all, and in its file.
+    first: usize,
+    first_in_table: usize,
+    n_rows: usize,
+    column: ColumnChunkMetaData,
+}
+
+impl Files for Tables {
+    fn len(&self) -> usize {
+        self.groups
+            .last()
+            .map_or(0, |last| last.first + last.n_rows)
+    }
+
+    fn bytes(&self) -> u64 {
+        size_of_val(self.groups.as_slice()) as u64
+    }
+
+    fn name(&self, index: usize) -> String {
+        let group = self.group(index);
+        let row = group.first_in_table + index - group.first;
+        format!(
+            "{}, row {row},",
+            self.tables[group.table as usize].display()
+        )
+    }
+
+    fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
+        let group = self.group(index);
+        let table = &self.tables[group.table as usize];
+        let file = File::open(table).map_err(|source| Problem::lost(table, source))?;
+        guarded(|| group.picture(file, index - group.first))
+            .map_err(|error| Problem::Damage(format!("cannot be read: {error}")))?
+            .ok_or_else(|| Problem::Damage("has no bytes in the table".to_string()))
+    }
+}
+
+impl Tables {
+    fn group(&self, index: usize) -> &Group {
+        let behind = self.groups.partition_point(|group| group.first <= index);
+        &self.groups[behind.saturating_sub(1)]
+    }
+}
+
+impl Group {
+    /// The bytes of a row, where it has some. Pages in front of it are not decoded.
+    fn picture(&self, file: File, row: usize) -> Result<Option<Vec<u8>>, ParquetError> {
+        let mut reader = match column(file, &self.column, self.n_rows)? {
+            ColumnReader::ByteArrayColumnReader(reader) => reader,
+            _ => {
+                return Err(ParquetError::General(
+                    "the column holds no bytes".to_string(),
+                ));
+            }
+        };
+        reader.skip_records(row)?;
+        let (mut levels, mut values) = (Vec::new(), Vec::new());
+        reader.read_records(1, Some(&mut levels), None, &mut values)?;
+        Ok(values.first().map(|value| value.data().to_vec()))
+    }
+}
+
+/// Does work on a file; where the reader panics, the file is damaged.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(ParquetError::General("the reader fails on it".to_string())))
+}
+
+fn column(
+    file: File,
+    column: &ColumnChunkMetaData,
+    n_rows: usize,
+) -> Result<ColumnReader, ParquetError> {
+    let pages = SerializedPageReader::new(Arc::new(file), column, n_rows, None)?;
+    Ok(get_column_reader(
+        column.column_descr_ptr(),
+        Box::new(pages),
+    ))
+}
+
+/// All Parquet files of a folder, divided by their names.
+pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
+    let tables = by_name(directory, below(directory, &["parquet"])?);
+    tables.map(|tables| part(directory, tables))
+}
+
+fn part(directory: &Path, tables: Vec<PathBuf>) -> Result<Found, Error> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut labels = Vec::new();
+    let mut n_rows = 0;
+    for (number, table) in tables.iter().enumerate() {
+        let metadata = metadata(table)?;
+        let picture = find(table, &metadata, PICTURES, &[Type::BYTE_ARRAY])?;
+        let label = find(table, &metadata, LABELS, &[Type::INT32, Type::INT64]).ok();
+        let first_in_table = n_rows;
+        for group in metadata.row_groups() {
+            let rows = group.num_rows().max(0) as usize;
+            if rows == 0 {
+                continue;
+            }
+            labels.extend(match label {
+                Some(label) => labels_of(table, group.column(label), rows)?,
+                None => vec![None; rows],
+            });
+            groups.push(Group {
+                table: number as u32,
+                first: n_rows,
+                first_in_table: n_rows - first_in_table,
+                n_rows: rows,
+                column: group.column(picture).clone(),
+            });
+            n_rows += rows;
+        }
+    }
+    if n_rows == 0 {
+        return Err(Error::Missing {
+            directory: directory.to_path_buf(),
+            candidates: "*.parquet with rows, of which some are for training".to_string(),
+        });
+    }
+    Ok(Found {
+        place: directory.to_path_buf(),
+        files: Arc::new(Tables { tables, groups }),
+        labels,
+        classes: Vec::new(),
+    })
+}
+
+fn metadata(table: &Path) -> Result<ParquetMetaData, Error> {
+    let file = File::open(table).map_err(|source| Error::Unreadable {
+        file: table.to_path_buf(),
+        source,
+    })?;
+    let metadata = guarded(|| ParquetMetaDataReader::new().parse_and_finish(&file));
+    metadata.map_err(|source| Error::Table {
+        file: table.to_path_buf(),
+        source,
+    })
+}
+
+/// The number of the first of some columns that is there and holds one of those types.
+fn find(
+    table: &Path,
+    metadata: &ParquetMetaData,
+    wanted: &'static [&str],
+    types: &[Type],
+) -> Result<usize, Error> {
+    let columns = metadata.file_metadata().schema_descr().columns();
+    let at = |name: &&str| {
+        columns.iter().position(|column| {
+            column.path().string() == *name
+                && types.contains(&column.physical_type())
+                && column.max_rep_level() == 0
+        })
+    };
+    wanted.iter().find_map(at).ok_or_else(|| Error::Columns {
+        file: table.to_path_buf(),
+        expected: wanted.join(", "),
+        got: columns
+            .iter()
+            .map(|column| column.path().string())
+            .collect::<Vec<_>>()
+            .join(", "),
+    })
+}
+
+/// The labels of a row group. What is no whole number from 0 up is none.
+fn labels_of(
+    table: &Path,
+    label: &ColumnChunkMetaData,
+    n_rows: usize,
+) -> Result<Vec<Option<u32>>, Error> {
+    let file = File::open(table).map_err(|source| Error::Unreadable {
+        file: table.to_path_buf(),
+        source,
+    })?;
+    let (labels, levels) =
+        guarded(|| numbers(file, label, n_rows)).map_err(|source| Error::Table {
+            file: table.to_path_buf(),
+            source,
+        })?;
+    let full = label.column_descr().max_def_level();
+    let n_read = if full == 0 {
+        labels.len()
+    } else {
+        levels.len()
+    };
+    if n_read != n_rows {
+        return Err(Error::Count {
+            images: table.to_path_buf(),
+            n_images: n_rows,
+            labels: table.to_path_buf(),
+            n_labels: n_read,
+        });
+    }
+    let mut labels = labels.into_iter();
+    let row = |row| match levels.get(row) {
+        Some(level) if *level < full => None,
+        _ => labels.next().and_then(|label| u32::try_from(label).ok()),
+    };
+    Ok((0..n_rows).map(row).collect())
+}
+
+/// The numbers of a column that are there, and for each row the level that says whether one is.
+fn numbers(
+    file: File,
+    numbers: &ColumnChunkMetaData,
+    n_rows: usize,
+) -> Result<(Vec<i64>, Vec<i16>), ParquetError> {
+    let (mut levels, mut long) = (Vec::new(), Vec::new());
+    match column(file, numbers, n_rows)? {
+        ColumnReader::Int32ColumnReader(mut reader) => {
+            let mut short = Vec::new();
+            reader.read_records(n_rows, Some(&mut levels), None, &mut short)?;
+            long.extend(short.into_iter().map(i64::from));
+        }
+        ColumnReader::Int64ColumnReader(mut reader) => {
+            reader.read_records(n_rows, Some(&mut levels), None, &mut long)?;
+        }
+        _ => {}
+    }
+    Ok((long, levels))
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::basic::Compression;
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    /// As hubs have them.
+    const HUB: &str = "message schema {
+        optional group image { optional binary bytes; optional binary path (UTF8); }
+        optional int64 label;
+    }";
+    const BARE: &str = "message schema { required int32 label; required binary img; }";
+
+    /// A row: a picture and a label.
+    type Row<'a> = (Option<&'a [u8]>, i64);
+
+    /// A file of row groups. Pages hold few bytes, so that there are several.
+    fn write(path: &Path, schema: &str, compression: Compression, groups: &[Vec<Row<'_>>]) {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let properties = WriterProperties::builder()
+            .set_compression(compression)
+            .set_data_page_size_limit(64)
+            .set_write_batch_size(2)
+            .set_dictionary_page_size_limit(32)
+            .build();
+        let file = File::create(path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
+        for rows in groups {
+            let mut group = writer.next_row_group().unwrap();
+            while let Some(mut column) = group.next_column().unwrap() {
+                use parquet::column::writer::ColumnWriter;
+                let n = rows.len();
+                match column.untyped() {
+                    ColumnWriter::Int32ColumnWriter(writer) => {
+                        let labels: Vec<i32> = rows.iter().map(|row| row.1 as i32).collect();
+                        writer.write_batch(&labels, None, None).unwrap();
+                    }
+                    ColumnWriter::Int64ColumnWriter(writer) => {
+                        let labels: Vec<i64> = rows.iter().map(|row| row.1).collect();
+                        writer
+                            .write_batch(&labels, Some(&vec![1; n]), None)
+                            .unwrap();
+                    }
+                    ColumnWriter::ByteArrayColumnWriter(writer) => {
+                        let descriptor = writer.get_descriptor().clone();
+                        write_bytes(
+                            writer,
+                            descriptor.path().string() == "image.path",
+                            rows,
+                            descriptor.max_def_level(),
+                        );
+                    }
+                    _ => panic!("no such column"),
+                }
+                column.close().unwrap();
+            }
+            group.close().unwrap();
+        }
+        writer.close().unwrap();
+    }
+
+    fn write_bytes(
+        writer: &mut parquet::column::writer::ColumnWriterImpl<'_, ByteArrayType>,
+        is_path: bool,
+        rows: &[Row<'_>],
+        full: i16,
+    ) {
+        let values: Vec<ByteArray> = match is_path {
+            true => rows.iter().map(|_| ByteArray::from("a.png")).collect(),
+            false => rows
+                .iter()
+                .filter_map(|row| row.0.map(|bytes| ByteArray::from(bytes.to_vec())))
+                .collect(),
+        };
+        let levels: Vec<i16> = (rows.iter())
+            .map(|row| {
+                if is_path || row.0.is_some() {
+                    full
+                } else {
+                    full - 1
+                }
+            })
+            .collect();
+        let levels = (full > 0).then_some(levels.as_slice());
+        writer.write_batch(&values, levels, None).unwrap();
+    }
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n)
+            .map(|i| format!("picture {i} {}", "x".repeat(i % 40)))
+            .collect()
+    }
+
+    #[test]
+    fn every_row_of_every_group_is_found_in_any_order() {
+        for (schema, compression) in [
+            (HUB, Compression::SNAPPY),
+            (HUB, Compression::UNCOMPRESSED),
+            (HUB, Compression::ZSTD(Default::default())),
+            (BARE, Compression::SNAPPY),
+        ] {
+            let names = names(50);
+            let rows: Vec<Row<'_>> = names
+                .iter()
+                .enumerate()
+                .map(|(i, name)| (Some(name.as_bytes()), i as i64 % 7))
+                .collect();
+            let folder = tempfile::tempdir().unwrap();
+            let groups = [rows[..13].to_vec(), rows[13..30].to_vec()];
+            write(
+                &folder.path().join("train-00000-of-00002.parquet"),
+                schema,
+                compression,
+                &groups,
+            );
+            write(
+                &folder.path().join("train-00001-of-00002.parquet"),
+                schema,
+                compression,
+                &[rows[30..45].to_vec()],
+            );
+            write(
+                &folder.path().join("test-00000-of-00001.parquet"),
+                schema,
+                compression,
+                &[rows[45..].to_vec()],
+            );
+            let parts = open(folder.path()).unwrap();
+            let train = parts.train;
+            assert_eq!(train.files.len(), 45);
+            assert_eq!(
+                train.labels,
+                (0..45).map(|i| Some(i % 7)).collect::<Vec<_>>()
+            );
+            for index in (0..45).rev() {
+                assert_eq!(
+                    train.files.read(index).unwrap(),
+                    names[index].as_bytes(),
+                    "{schema}, {compression:?}, {index}"
+                );
+            }
+            assert!(
+                train
+                    .files
+                    .name(31)
+                    .ends_with("train-00001-of-00002.parquet, row 1,")
+            );
+            assert!(
+                train
+                    .files
+                    .name(14)
+                    .ends_with("train-00000-of-00002.parquet, row 14,")
+            );
+            assert_eq!(
+                parts.test.unwrap().files.read(0).unwrap(),
+                names[45].as_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_without_bytes_is_damaged_and_its_neighbours_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: Vec<Row<'_>> = vec![(Some(b"a"), 0), (None, 1), (Some(b"c"), 2)];
+        write(
+            &folder.path().join("0.parquet"),
+            HUB,
+            Compression::SNAPPY,
+            &[rows],
+        );
+        let files = open(folder.path()).unwrap().train.files;
+        assert!(
+            matches!(files.read(1), Err(Problem::Damage(reason)) if reason.contains("no bytes"))
+        );
+        assert_eq!(files.read(0).unwrap(), b"a");
+        assert_eq!(files.read(2).unwrap(), b"c");
+        std::fs::remove_file(folder.path().join("0.parquet")).unwrap();
+        assert!(matches!(files.read(2), Err(Problem::Lost(_))));
+    }
+
+    #[test]
+    fn a_table_of_something_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.parquet");
+        let error = || open(folder.path()).unwrap_err().to_string();
+        assert!(error().contains("no data in"));
+        std::fs::write(&path, b"PAR1 and so on").unwrap();
+        assert!(error().contains("0.parquet is truncated or no Parquet file"));
+        write(
+            &path,
+            BARE,
+            Compression::SNAPPY,
+            &[vec![(Some(b"a"), -1), (Some(b"b"), 1)]],
+        );
+        assert_eq!(open(folder.path()).unwrap().train.labels, [None, Some(1)]);
+        write(&path, BARE, Compression::SNAPPY, &[]);
+        assert!(error().contains("no data in"));
+        write(
+            &path,
+            "message schema { required binary text; }",
+            Compression::SNAPPY,
+            &[vec![(Some(b"a"), 0)]],
+        );
+        assert!(error().contains("columns text"), "{}", error());
+    }
+
+    #[test]
+    fn a_truncated_table_is_refused_and_a_changed_one_never_ends_the_process() {
+        let names = names(20);
+        let rows: Vec<Row<'_>> = names
+            .iter()
+            .map(|name| (Some(name.as_bytes()), 0))
+            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.parquet");
+        write(&path, HUB, Compression::SNAPPY, &[rows]);
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 3, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(open(folder.path()).is_err(), "{length} bytes");
+        }
+        for place in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[place] ^= 0x55;
+            std::fs::write(&path, &changed).unwrap();
+            if let Ok(parts) = open(folder.path()) {
+                let n = parts.train.files.len().min(20);
+                (0..n).for_each(|index| drop(parts.train.files.read(index)));
+            }
+        }
+    }
+}
