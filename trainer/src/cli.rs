@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::config::Source;
 use crate::cuda::DeviceName;
 use crate::frechet::SnapshotChoice;
 use crate::sampling::Snapshots;
@@ -72,6 +73,9 @@ pub enum Command {
         (of --samples their bank, of --reference their training images), and for --reference presets (their training images) and npz\n\
         files with mu and sigma. Values on other features, of other numbers of images or other sizes cannot be compared.")]
     Fid(FidArgs),
+    /// Look at data before something is learned from them.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// List the presets, or print one.
     #[command(
         after_help = "Examples:\n  trainer presets\n  trainer presets digits-midrun > my.toml"
@@ -80,6 +84,45 @@ pub enum Command {
         /// The preset to print.
         name: Option<String>,
     },
+}
+
+/// What to do with data.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Say what is in a data set: images, sizes, classes, mean and deviation, what is damaged and what is there twice.
+    #[command(after_help = "Examples:\n  \
+        trainer data check ~/celeba/img_align_celeba -o celeba.png\n  \
+        trainer data check ~/imagenet --source parquet --json > imagenet.json\n  \
+        trainer data check celeba64-shortrun --data ~/celeba/img_align_celeba\n  \
+        trainer data check digits-midrun\n\n\
+        Fails where more is damaged than may be, or where the data do not fit the preset.")]
+    Check(DataCheckArgs),
+}
+
+/// Data to look at.
+#[derive(Debug, Args)]
+pub struct DataCheckArgs {
+    /// A folder of data; or a preset's name or a TOML file, whose images must come out.
+    #[arg(value_name = "DIR_OR_PRESET")]
+    pub what: String,
+    /// Folder of the data files, where a preset is given.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What the files are [default: as the preset says, or as their names say].
+    #[arg(long, value_enum)]
+    pub source: Option<Source>,
+    /// Largest share of damaged images [default: as the preset says, or 0.01].
+    #[arg(long, value_name = "SHARE")]
+    pub max_damaged: Option<f64>,
+    /// File of the contact sheet (PNG), from left to right of training and test images.
+    #[arg(short, long, value_name = "SHEET")]
+    pub output: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Threads [default: one per core].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
 }
 
 /// Where to compute.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use ebm_trainer::cli::{Cli, Command};
+use ebm_trainer::cli::{Cli, Command, DataCommand};
 use ebm_trainer::command;
 use ebm_trainer::session::{End, INTERRUPTED};
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Attack(args) => command::attack(args),
         Command::Sample(args) => command::sample(args),
         Command::Fid(args) => command::fid(args),
+        Command::Data(DataCommand::Check(args)) => command::check(args),
         Command::Presets { name } => command::presets(name.as_deref()),
     };
     match result {

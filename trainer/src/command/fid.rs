@@ -10,7 +10,7 @@ use ebm_export::classifier::Pixels;
 use ebm_export::contract::Kind as NetworkKind;
 use tch::Kind;
 
-use super::{load, n_threads, saved_config};
+use super::{configured_data, load, n_threads, saved_config};
 use crate::cli::FidArgs;
 use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
 use crate::frechet::{
@@ -265,13 +265,7 @@ fn of_preset(name: &Path, args: &FidArgs) -> Result<ImageSet> {
         "no such file, folder or preset; `trainer presets` lists the presets"
     );
     let layers = Layers::default().preset(&name)?;
-    let (data, network) = match layers.resolve::<EnergyConfig>() {
-        Ok(config) => (config.data, config.network),
-        Err(_) => {
-            let config: ClassifierConfig = layers.resolve()?;
-            (config.data, config.network)
-        }
-    };
+    let (data, network) = configured_data(&layers)?;
     training_images(&data, args.data.as_deref(), &network, args)
 }
 

@@ -2,6 +2,7 @@
 
 mod attack;
 mod bench;
+mod data;
 mod fid;
 mod learn;
 mod life_cycle;
@@ -15,13 +16,14 @@ use ebm_export::arch::Network;
 
 pub use attack::attack;
 pub use bench::bench;
+pub use data::check;
 pub use fid::fid;
 pub use learn::{classifier, fit, resume};
 pub use life_cycle::life_cycle;
 pub use presets::presets;
 pub use sample::sample;
 
-use crate::config::{Configuration, DataConfig};
+use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Error, Layers};
 use crate::data::Dataset;
 use crate::saved::Saved;
 
@@ -35,6 +37,20 @@ fn saved_config<C: Configuration>(saved: &Saved) -> Result<C> {
     })?;
     config.check()?;
     Ok(config)
+}
+
+/// The data that are configured, for an energy network or a classifier, and that network.
+fn configured_data(layers: &Layers) -> Result<(DataConfig, Network)> {
+    match layers.resolve::<EnergyConfig>() {
+        Err(Error::Kind { .. }) => {
+            let ClassifierConfig { data, network, .. } = layers.resolve()?;
+            Ok((data, network))
+        }
+        config => {
+            let EnergyConfig { data, network, .. } = config?;
+            Ok((data, network))
+        }
+    }
 }
 
 /// How many threads are meant: one per core where no number is given.

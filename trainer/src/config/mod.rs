@@ -8,6 +8,7 @@ mod presets;
 
 use std::fmt;
 
+use clap::ValueEnum;
 use ebm_export::arch::Network;
 use serde::{Deserialize, Serialize};
 
@@ -98,10 +99,11 @@ pub struct ClassifierConfig {
 }
 
 /// A kind of data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The handwritten digits that are bundled with the trainer, 1×8×8.
+    #[value(skip)]
     Digits,
     /// MNIST, Fashion-MNIST and others in the IDX format.
     Idx,
@@ -116,6 +118,7 @@ pub enum Source {
     /// The same in a column of Parquet files.
     Parquet,
     /// What a fixed generator makes; of energies only.
+    #[value(skip)]
     Generator,
 }
 

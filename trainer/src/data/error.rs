@@ -211,7 +211,7 @@ pub enum Error {
         reason: String,
     },
     /// More pictures are damaged than may be.
-    #[error("at least {n_damaged} of {n_images} pictures in {} are damaged, more than data.max_damaged = {share} allows: {named}; mend or remove them", place.display())]
+    #[error("at least {n_damaged} of {n_images} pictures in {} are damaged, more than data.max_damaged = {share} allows: {named}; mend or remove them (`trainer data check` lists all)", place.display())]
     Damaged {
         /// Where they lie.
         place: PathBuf,

@@ -11,6 +11,7 @@ mod files;
 mod folder;
 mod idx;
 mod images;
+pub mod inspection;
 mod order;
 mod pictures;
 mod shards;

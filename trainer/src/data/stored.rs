@@ -86,4 +86,18 @@ impl Stored {
             self.labels.index_select(0, &indices),
         )
     }
+
+    /// The grey value that means 1.
+    pub(super) fn brightest(&self) -> u8 {
+        self.brightest
+    }
+
+    /// The bytes of an image, `[C, H, W]`, and its label.
+    pub(super) fn raw(&self, index: usize) -> (Vec<u8>, i64) {
+        let pixels = self.pixels.get(index as i64).flatten(0, -1);
+        (
+            Vec::<u8>::try_from(pixels).unwrap_or_default(),
+            self.labels.int64_value(&[index as i64]),
+        )
+    }
 }

@@ -170,6 +170,7 @@ fn help_has_examples() {
         "life-cycle",
         "resume",
         "attack",
+        "data check",
         "presets",
     ] {
         trainer(&format!("{command} --help"))

@@ -1,4 +1,4 @@
-//! Pictures on disk: learning from them, damage, loss.
+//! Pictures on disk: learning from them, damage, loss, and `trainer data check`.
 
 use std::fs;
 use std::path::Path;
@@ -183,4 +183,78 @@ fn presets_of_pictures_say_what_they_miss() {
             &["no data in", wanted],
         );
     }
+}
+
+#[test]
+fn data_check_says_what_is_there() {
+    let data = folder(12);
+    fs::copy(
+        data.path().join("cat/0.png"),
+        data.path().join("dog/13.png"),
+    )
+    .unwrap();
+    let path = data.path().display();
+    let sheet = data.path().with_extension("png");
+    trainer(&format!("data check {path} -o {}", sheet.display()))
+        .assert()
+        .success()
+        .stdout(contains("data.source = \"images\""))
+        .stdout(contains("train: 13 images (13 in colour, 0 grey)"))
+        .stdout(contains("classes (2): cat: 6; dog: 7"))
+        .stdout(contains("cat/0.png = "));
+    assert!(image::open(&sheet).unwrap().width() > 100);
+    fs::remove_file(sheet).unwrap();
+
+    let output = trainer(&format!("data check {path} --json"))
+        .output()
+        .unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["parts"][0]["n_images"], 13);
+    assert_eq!(found["parts"][0]["classes"][1]["name"], "dog");
+    assert_eq!(found["parts"][0]["mean"].as_array().unwrap().len(), 3);
+
+    fs::write(data.path().join("dog/bad.webp"), b"RIFF").unwrap();
+    let command = || trainer(&format!("data check {path}"));
+    refused(&mut command(), &["1 of 14 images", "data.max_damaged"]);
+    command()
+        .assert()
+        .failure()
+        .stdout(contains("dog/bad.webp "));
+    trainer(&format!("data check {path} --max-damaged 0.2"))
+        .assert()
+        .success();
+}
+
+#[test]
+fn data_check_compares_with_a_preset() {
+    trainer("data check digits-midrun")
+        .assert()
+        .success()
+        .stdout(contains("train: 1397 images (0 in colour, 1397 grey)"))
+        .stderr(contains("the data fit digits-midrun"));
+    let data = folder(4);
+    let path = data.path().display();
+    trainer(&format!("data check celeba64-shortrun --data {path}"))
+        .assert()
+        .success()
+        .stderr(contains("the data fit celeba64-shortrun"));
+    refused(
+        &mut trainer(&format!(
+            "data check cifar10-midrun-data --source images --data {path}"
+        )),
+        &["pixels, expected 32×32", "data.crop = \"centre\""],
+    );
+    refused(
+        &mut trainer("data check /nowhere"),
+        &["/nowhere", "is no folder either"],
+    );
+    refused(
+        &mut trainer(&format!("data check {path} --data {path}")),
+        &["give one of the two"],
+    );
+    let empty = tempfile::tempdir().unwrap();
+    refused(
+        &mut trainer(&format!("data check {}", empty.path().display())),
+        &["no data in"],
+    );
 }

@@ -1,0 +1,202 @@
+//! `trainer data check`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use ebm_export::arch::Network;
+use ebm_export::file::write_whole;
+
+use super::{configured_data, load, n_threads};
+use crate::cli::DataCheckArgs;
+use crate::config::{Crop, DataConfig, Layers, Mirror, Source};
+use crate::data::inspection::{Inspection, Part, detected};
+use crate::record::Progress;
+use crate::report;
+use crate::session::End;
+
+/// Sizes, classes, damaged images and duplicates that are listed for people; JSON has all of them.
+const LISTED: usize = 10;
+
+/// What is looked at.
+struct Subject {
+    data: DataConfig,
+    directory: Option<std::path::PathBuf>,
+    /// What the images are to fit.
+    network: Option<Network>,
+}
+
+/// `trainer data check`.
+///
+/// # Errors
+/// There are no such data, more of them are damaged than may be, or they do not fit the preset.
+pub fn check(args: &DataCheckArgs) -> Result<End> {
+    let Subject {
+        data,
+        directory,
+        network,
+    } = subject(args)?;
+    let n_threads = n_threads(args.threads);
+    let mut progress = None;
+    let mut show = |done: usize, total: usize| {
+        let progress = progress.get_or_insert_with(|| Progress::new("image", 0, total as u64));
+        progress.show(done as u64, "");
+    };
+    let inspection = Inspection::of(&data, directory.as_deref(), n_threads, &mut show)?;
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&inspection)?),
+        false => print!("{}", described(&inspection)?),
+    }
+    if let Some(path) = &args.output {
+        write_whole(path, &report::sheet(&inspection.shown)?)?;
+        eprintln!("contact sheet: {}", path.display());
+    }
+    for part in &inspection.parts {
+        check_damage(part, data.max_damaged)?;
+    }
+    if let Some(network) = network {
+        load(&data, directory.as_deref(), &network, n_threads)?;
+        eprintln!("the data fit {}", args.what);
+    }
+    Ok(End::Complete)
+}
+
+fn subject(args: &DataCheckArgs) -> Result<Subject> {
+    let mut subject = match Path::new(&args.what) {
+        directory if directory.is_dir() => {
+            ensure!(
+                args.data.is_none(),
+                "--data goes with a preset, but {} is a folder: give one of the two",
+                directory.display()
+            );
+            let source = args.source.map_or_else(|| detected(directory), Ok)?;
+            Subject {
+                data: of_a_folder(source),
+                directory: Some(directory.to_path_buf()),
+                network: None,
+            }
+        }
+        _ => {
+            let layers = Layers::default()
+                .preset_or_file(&args.what)
+                .with_context(|| format!("{} is no folder either", args.what))?;
+            let (data, network) = configured_data(&layers)?;
+            Subject {
+                data,
+                directory: args.data.clone(),
+                network: Some(network),
+            }
+        }
+    };
+    let data = &mut subject.data;
+    data.source = args.source.unwrap_or(data.source);
+    data.max_damaged = args.max_damaged.unwrap_or(data.max_damaged);
+    ensure!(
+        (0.0..=1.0).contains(&data.max_damaged),
+        "--max-damaged {}: expected from 0 to 1",
+        data.max_damaged
+    );
+    Ok(subject)
+}
+
+/// How a folder is read of which nothing is known but its source.
+fn of_a_folder(source: Source) -> DataConfig {
+    DataConfig {
+        source,
+        n_classes: match source {
+            Source::Cifar100 => 100,
+            _ => 256,
+        },
+        crop: Crop::Centre,
+        max_damaged: 0.01,
+        buffer: 1,
+        n_test: 0,
+        split_seed: 0,
+        padding: 0,
+        shift: 0,
+        mirror: Mirror::Off,
+    }
+}
+
+fn check_damage(part: &Part, most: f64) -> Result<()> {
+    if part.damaged_share() <= most {
+        return Ok(());
+    }
+    bail!(
+        "{} of {} images in the part {:?} are damaged, a share of {:.4} where {most} may be: mend or remove them, or raise data.max_damaged",
+        part.damaged.len(),
+        part.n_images,
+        part.name,
+        part.damaged_share(),
+    )
+}
+
+/// For people.
+fn described(inspection: &Inspection) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "data.source = \"{}\"", inspection.source)?;
+    for part in &inspection.parts {
+        describe(&mut text, part)?;
+    }
+    Ok(text)
+}
+
+fn describe(text: &mut String, part: &Part) -> Result<()> {
+    let n_grey = part.n_images - part.damaged.len() - part.n_coloured;
+    writeln!(
+        text,
+        "{}: {} images ({} in colour, {n_grey} grey)",
+        part.name, part.n_images, part.n_coloured
+    )?;
+    let sizes = part
+        .sizes
+        .iter()
+        .map(|size| format!("{}×{}: {}", size.width, size.height, size.n_images));
+    list(text, "sizes", sizes)?;
+    let classes = part
+        .classes
+        .iter()
+        .map(|class| format!("{}: {}", class.name, class.n_images));
+    list(text, "classes", classes)?;
+    if part.n_unlabelled > 0 {
+        writeln!(text, "  without a label: {}", part.n_unlabelled)?;
+    }
+    let numbers = |values: &[f64]| {
+        let values = values.iter().map(|value| format!("{value:.4}"));
+        values.collect::<Vec<String>>().join(", ")
+    };
+    writeln!(
+        text,
+        "  mean {}, deviation {} (pixels from 0 to 1)",
+        numbers(&part.mean),
+        numbers(&part.deviation)
+    )?;
+    let damaged = part
+        .damaged
+        .iter()
+        .map(|damage| format!("{} {}", damage.name, damage.reason));
+    list(text, "damaged", damaged)?;
+    list(
+        text,
+        "the same",
+        part.duplicates.iter().map(|names| names.join(" = ")),
+    )
+}
+
+/// What there is of something: how much, and the first of it.
+fn list(text: &mut String, what: &str, items: impl ExactSizeIterator<Item = String>) -> Result<()> {
+    let n = items.len();
+    if n == 0 {
+        return Ok(());
+    }
+    let listed: Vec<String> = items.take(LISTED).collect();
+    let more = match n.saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    writeln!(text, "  {what} ({n}): {}{more}", listed.join("; "))?;
+    Ok(())
+}
