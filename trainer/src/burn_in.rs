@@ -71,6 +71,11 @@ impl BurnIn {
         self.pool.restart_lost(most, batch, source)
     }
 
+    /// The first `n` states of this process, `[n, C, H, W]`.
+    pub fn first_states(&self, n: usize) -> Tensor {
+        self.pool.first_states(n)
+    }
+
     /// The group of a checkpoint.
     ///
     /// # Errors

@@ -16,8 +16,9 @@ use crate::network::{Network, Norms, Program, Statistics, Weights};
 use crate::parallel::{Division, Shared, Team};
 use crate::randomness::{Purpose, after_rollbacks, seed_torch};
 use crate::ranks::Ranks;
-use crate::record::Measured;
-use crate::session::{Learning, Machine};
+use crate::record::{IMAGES, Measured};
+use crate::report::Block;
+use crate::session::{Learning, Machine, Place};
 use crate::start::with_noise;
 
 /// Images per evaluation.
@@ -198,6 +199,7 @@ impl Learning for ClassifierLearner {
         Ok(vec![
             ("loss", value),
             ("accuracy", Accuracy::of(&right).accuracy),
+            (IMAGES, right.len() as f64),
         ])
     }
 
@@ -286,14 +288,14 @@ impl Learning for ClassifierLearner {
         self.learned.save(GROUPS)
     }
 
-    fn sheet(&self) -> Result<Option<Vec<u8>>> {
-        Ok(None)
+    fn samples(&self) -> Result<Vec<Block>> {
+        Ok(Vec::new())
     }
 
-    fn curves(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("loss", "cross-entropy of training images"),
-            ("accuracy", "accuracy on training images"),
-        ]
+    fn place(&self) -> Place {
+        Place {
+            device: self.device,
+            n_threads: self.team.n_threads(),
+        }
     }
 }

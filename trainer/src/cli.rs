@@ -76,6 +76,11 @@ pub enum Command {
     /// Look at data before something is learned from them.
     #[command(subcommand)]
     Data(DataCommand),
+    /// Write one page about a run, or about all runs in a folder, that opens in any browser and needs nothing beside itself.
+    #[command(after_help = "Examples:\n  \
+        trainer report runs/digits-midrun\n  \
+        trainer report runs/digits -o digits.html")]
+    Report(ReportArgs),
     /// List the presets, or print one.
     #[command(
         after_help = "Examples:\n  trainer presets\n  trainer presets digits-midrun > my.toml"
@@ -235,6 +240,16 @@ pub struct ResumeArgs {
     /// Where to compute.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// A page.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folder of the run, or of several, such as the life cycle's.
+    pub run: PathBuf,
+    /// The file [default: report.html in that folder].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// An attack.

@@ -18,7 +18,7 @@ use crate::bank::{Bank, Restart};
 use crate::borrowed::Borrowed;
 use crate::burn_in::BurnIn;
 use crate::chains::Chains;
-use crate::config::{BurnInConfig, EnergyConfig, GeneratorConfig, Output};
+use crate::config::{BurnInConfig, EnergyConfig, Output};
 use crate::data::Share;
 use crate::descent::Descent;
 use crate::examples::Examples;
@@ -33,9 +33,9 @@ use crate::parallel::{Division, Shared, Team};
 use crate::pool::Pool;
 use crate::randomness::{Purpose, after_rollbacks, derive, seed_torch};
 use crate::ranks::Ranks;
-use crate::record::Measured;
-use crate::report;
-use crate::session::{Learning, Machine};
+use crate::record::{IMAGE_STEPS, Measured};
+use crate::report::Block;
+use crate::session::{Learning, Machine, Place};
 use crate::start::{Source, with_noise};
 
 /// Groups of the energy network.
@@ -265,6 +265,16 @@ impl Learner {
         langevin::run(&self.team, &network, states, &dynamics)
     }
 
+    /// Langevin steps of this update times the images that make them.
+    fn image_steps(&self) -> usize {
+        let EnergyConfig {
+            learning, langevin, ..
+        } = &self.config;
+        let burn_in = self.config.burn_in.as_ref();
+        learning.batch * langevin.steps.at(self.update)
+            + burn_in.map_or(0, |burn_in| burn_in.batch * burn_in.steps.at(self.update))
+    }
+
     /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights. Of the data each process has its own.
     fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
         let scale = 1.0 / (self.config.langevin.temperature * negatives.size()[0] as f64);
@@ -342,6 +352,7 @@ impl Learning for Learner {
             ("energy_difference", energy_difference),
             ("gradient_strength", gradient_strength),
             ("saturation", mean_saturation(chains.states())?),
+            (IMAGE_STEPS, self.image_steps() as f64),
         ];
         if let (Some(generator), Some(latents)) = (&mut self.generator, chains.latents()) {
             let loss =
@@ -497,39 +508,41 @@ impl Learning for Learner {
         Ok(groups)
     }
 
-    /// From left to right: data, chain ends, the bank, images of the generator.
-    fn sheet(&self) -> Result<Option<Vec<u8>>> {
+    /// Data, chain ends, the banks, images of the generator.
+    fn samples(&self) -> Result<Vec<Block>> {
         let Some(ends) = &self.last_ends else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let shown = ends.narrow(0, 0, ends.size()[0].min(N_SAMPLES as i64));
         let n = shown.size()[0] as usize;
         let generator = self.generator.as_ref();
         seed_torch(self.config.seed, 0, Purpose::Samples);
-        let mut blocks = vec![self.examples.shown(n, generator)?, shown];
-        blocks.extend(self.bank.as_ref().map(|bank| bank.first_states(n)));
+        let mut blocks = vec![
+            Block::new("data", self.examples.shown(n, generator)?),
+            Block::new("chain ends", shown),
+        ];
+        blocks.extend(
+            self.bank
+                .iter()
+                .map(|bank| Block::new("bank", bank.first_states(n))),
+        );
+        blocks.extend(
+            self.burn_in
+                .iter()
+                .map(|burn_in| Block::new("burn-in bank", burn_in.first_states(n))),
+        );
         if let Some(generator) = generator {
             seed_torch(self.config.seed, 0, Purpose::Samples);
-            blocks.push(generator.finished_images(&generator.draw_latents(n)?)?);
+            let images = generator.finished_images(&generator.draw_latents(n)?)?;
+            blocks.push(Block::new("generator", images));
         }
-        Ok(Some(report::sheet(&blocks)?))
+        Ok(blocks)
     }
 
-    fn curves(&self) -> &'static [(&'static str, &'static str)] {
-        const CURVES: [(&str, &str); 3] = [
-            (
-                "energy_difference",
-                "energy of data − energy of chain ends, over T",
-            ),
-            (
-                "gradient_strength",
-                "gradient strength: mean L2 norm of (ε²/2)·∇U",
-            ),
-            ("generator_loss", "mean of ‖x⁻ − G(z)‖² over chains"),
-        ];
-        match self.config.generator {
-            Some(GeneratorConfig::Learned(_)) => &CURVES,
-            _ => &CURVES[..2],
+    fn place(&self) -> Place {
+        Place {
+            device: self.device,
+            n_threads: self.team.n_threads(),
         }
     }
 }

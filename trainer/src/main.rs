@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Sample(args) => command::sample(args),
         Command::Fid(args) => command::fid(args),
         Command::Data(DataCommand::Check(args)) => command::check(args),
+        Command::Report(args) => command::report(args),
         Command::Presets { name } => command::presets(name.as_deref()),
     };
     match result {

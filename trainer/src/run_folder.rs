@@ -1,4 +1,5 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, `events.jsonl`, `samples/`, `diagnostics.svg`, `checkpoints/` and `best/`.
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `updates.csv`, `sessions.jsonl`, `events.jsonl`, event files of TensorBoard, `samples/`,
+//! `diagnostics.{svg,png}`, `checkpoints/` and `best/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use ebm_export::file::{NewFolder, write_whole};
 use ebm_export::tensor::Tensors;
 
 use crate::guard::Watch;
+use crate::record::events;
 use crate::saved::Saved;
 
 /// What to do with a run that is there already.
@@ -33,9 +35,13 @@ impl Existing {
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
-const SAMPLES: &str = "samples";
-const DIAGNOSTICS: &str = "diagnostics.svg";
+const UPDATES: &str = "updates.csv";
+const SESSIONS: &str = "sessions.jsonl";
 const EVENTS: &str = "events.jsonl";
+const SAMPLES: &str = "samples";
+const DIAGNOSTICS: [&str; 2] = ["diagnostics.svg", "diagnostics.png"];
+/// The page of `trainer report`.
+pub const REPORT: &str = "report.html";
 const CHECKPOINTS: &str = "checkpoints";
 /// The best checkpoint.
 const BEST: &str = "best";
@@ -104,6 +110,23 @@ impl RunFolder {
         }
     }
 
+    /// The folder of a run that is there, to look at: nothing in it changes, so that a process may be learning in it.
+    ///
+    /// # Errors
+    /// It holds none.
+    pub fn look_at(path: &Path) -> Result<RunFolder> {
+        let folder = RunFolder {
+            path: path.to_path_buf(),
+        };
+        match folder.path.join(CONFIG).exists() {
+            true => Ok(folder),
+            false => bail!(
+                "{} holds no run: expected a folder that `trainer fit` or `trainer classifier` made",
+                path.display()
+            ),
+        }
+    }
+
     /// Removes what a process that was killed left half-written.
     pub fn sweep(&self) {
         for folder in [
@@ -133,9 +156,10 @@ impl RunFolder {
                 fs::remove_dir_all(self.path.join(folder)).with_context(failed)?;
             }
         }
-        for file in [CONFIG, METRICS, EVENTS, DIAGNOSTICS] {
-            if self.path.join(file).exists() {
-                fs::remove_file(self.path.join(file)).with_context(failed)?;
+        for entry in fs::read_dir(&self.path).with_context(failed)? {
+            let entry = entry.with_context(failed)?;
+            if is_written_by_a_run(&entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path()).with_context(failed)?;
             }
         }
         Ok(())
@@ -151,6 +175,45 @@ impl RunFolder {
         self.path.join(METRICS)
     }
 
+    /// `updates.csv`.
+    pub fn updates_csv(&self) -> PathBuf {
+        self.path.join(UPDATES)
+    }
+
+    /// `sessions.jsonl`.
+    pub fn sessions(&self) -> PathBuf {
+        self.path.join(SESSIONS)
+    }
+
+    /// `events.jsonl`: what went wrong.
+    pub fn events(&self) -> PathBuf {
+        self.path.join(EVENTS)
+    }
+
+    /// Sample sheets by update, oldest first.
+    pub fn sheets(&self) -> Vec<(u64, PathBuf)> {
+        by_update(&self.path.join(SAMPLES))
+    }
+
+    /// Checkpoints by update, oldest first.
+    pub fn checkpoints(&self) -> Vec<(u64, PathBuf)> {
+        by_update(&self.path.join(CHECKPOINTS))
+    }
+
+    /// The best checkpoint up to now, where one is kept.
+    pub fn best(&self) -> PathBuf {
+        self.path.join(BEST)
+    }
+
+    /// Reads the resolved configuration.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn read_config(&self) -> Result<String> {
+        let path = self.path.join(CONFIG);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Writes the resolved configuration.
     ///
     /// # Errors
@@ -159,12 +222,15 @@ impl RunFolder {
         Ok(write_whole(&self.path.join(CONFIG), text.as_bytes())?)
     }
 
-    /// Writes the diagnostics picture.
+    /// Writes the diagnostics as SVG and as PNG.
     ///
     /// # Errors
     /// The disk is full, for example.
-    pub fn write_diagnostics(&self, svg: &str) -> Result<()> {
-        Ok(write_whole(&self.path.join(DIAGNOSTICS), svg.as_bytes())?)
+    pub fn write_diagnostics(&self, svg: &str, png: &[u8]) -> Result<()> {
+        for (name, bytes) in DIAGNOSTICS.into_iter().zip([svg.as_bytes(), png]) {
+            write_whole(&self.path.join(name), bytes)?;
+        }
+        Ok(())
     }
 
     /// Writes the sample sheet of an update.
@@ -315,6 +381,27 @@ impl RunFolder {
         };
         keep().with_context(|| format!("cannot keep the best checkpoint in {}", best.display()))
     }
+}
+
+/// Whether a file of that name in the folder of a run is replaced with it.
+fn is_written_by_a_run(name: &str) -> bool {
+    let files = [CONFIG, METRICS, UPDATES, SESSIONS, EVENTS, REPORT];
+    files.iter().chain(&DIAGNOSTICS).any(|file| *file == name) || name.starts_with(events::PREFIX)
+}
+
+/// What a folder holds whose name is an update, oldest first.
+fn by_update(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| {
+            Some((
+                entry.path().file_stem()?.to_str()?.parse().ok()?,
+                entry.path(),
+            ))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ebm_export::checkpoint::Header;
@@ -16,8 +15,11 @@ use crate::guard::{GaveUp, Guard, Setback, Verdict, Watch};
 use crate::memory::Estimate;
 use crate::parallel::Team;
 use crate::ranks::{Launch, Ranks};
-use crate::record::{Measured, Metrics, Progress, Window, curve};
-use crate::report::{self, Curve};
+use crate::record::metrics;
+use crate::record::sessions::Session;
+use crate::record::updates::Recent;
+use crate::record::{Measured, Record, Window};
+use crate::report::{Block, diagnostics, plot, sheet};
 use crate::run_folder::RunFolder;
 
 /// Something that learns by updates.
@@ -86,22 +88,33 @@ pub trait Learning {
     /// libtorch cannot copy.
     fn groups(&self) -> Result<Vec<(&'static str, Tensors)>>;
 
-    /// A sample sheet as PNG, where there is something to see.
+    /// Images to look at, where there are any.
     ///
     /// # Errors
     /// libtorch cannot copy.
-    fn sheet(&self) -> Result<Option<Vec<u8>>>;
+    fn samples(&self) -> Result<Vec<Block>>;
 
-    /// Which of the measured values the diagnostics show, and under which label.
-    fn curves(&self) -> &'static [(&'static str, &'static str)];
+    /// Where it computes.
+    fn place(&self) -> Place;
+}
 
-    /// What the live line says of an update.
-    fn message(&self, measured: &Measured) -> String {
-        measured
-            .iter()
-            .map(|(name, value)| format!("{} {value:.4}", name.replace('_', " ")))
-            .collect::<Vec<_>>()
-            .join(" · ")
+/// The device and the threads of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The device.
+    pub device: Device,
+    /// Threads of the CPU.
+    pub n_threads: usize,
+}
+
+impl Place {
+    /// As libtorch names it.
+    pub fn device(self) -> String {
+        match self.device {
+            Device::Cpu => "cpu".to_string(),
+            Device::Cuda(index) => format!("cuda:{index}"),
+            other => format!("{other:?}").to_lowercase(),
+        }
     }
 }
 
@@ -196,19 +209,22 @@ fn learn(
         folder.sweep();
         folder.write_events(&state.watch.events()?)?;
         eprintln!("{}", learning.memory());
+        Session::now(learning.update_number(), learning.place()).append(&folder.sessions())?;
     }
     write_checkpoint(learning, folder, &state)?;
     // A process before may have been stopped between a checkpoint and this.
     keep_best(learning, folder, &mut state)?;
-    let mut log = Log::open(learning, folder)?;
+    let mut record = open_record(learning, folder)?;
     while learning.update_number() < learning.n_updates() && !learning.ranks().any(stop.is_set())? {
         let update = learning.update_number() + 1;
         let measured = match guard.judge(learning.update(), &mut state.watch)? {
             Verdict::Fine(measured) => measured,
             Verdict::Diverged(reason) => {
-                log.iter().for_each(|log| log.progress.finish());
+                if let Some(record) = record {
+                    record.finish()?;
+                }
                 state = go_back(learning, folder, state, (update, reason))?;
-                log = Log::open(learning, folder)?;
+                record = open_record(learning, folder)?;
                 continue;
             }
         };
@@ -216,23 +232,24 @@ fn learn(
         state.since_checkpoint.add_magnitudes(&measured);
         let last = update == learning.n_updates();
         let means = (last || is_due(update, output.log_every)).then(|| state.window.take());
-        if let Some(log) = &mut log {
-            log.progress.show(update, &learning.message(&measured));
+        if let Some(record) = &mut record {
+            record.add(update, &measured)?;
             if let Some(means) = &means {
-                let seconds = log.start.elapsed().as_secs_f64();
-                log.metrics
-                    .write(update, means, learning.learning_rate(update - 1), seconds)?;
+                record.log(update, means, learning.learning_rate(update - 1))?;
             }
             if last || is_due(update, output.sample_every) {
-                write_pictures(learning, folder)?;
+                write_pictures(learning, folder, record)?;
             }
         }
         if last || is_due(update, output.checkpoint_every) {
+            if let Some(record) = &mut record {
+                record.flush()?;
+            }
             write_due_checkpoint(learning, folder, &mut state)?;
         }
     }
-    if let Some(log) = &log {
-        log.progress.finish();
+    if let Some(record) = record {
+        record.finish()?;
     }
     let complete = learning.update_number() == learning.n_updates();
     if !complete {
@@ -246,24 +263,12 @@ fn learn(
 }
 
 /// What the first process shows and writes of each update.
-struct Log {
-    metrics: Metrics,
-    progress: Progress,
-    start: Instant,
-}
-
-impl Log {
-    fn open(learning: &dyn Learning, folder: &RunFolder) -> Result<Option<Log>> {
-        if !learning.ranks().is_first() {
-            return Ok(None);
-        }
-        let update = learning.update_number();
-        Ok(Some(Log {
-            metrics: Metrics::open(&folder.metrics(), update)?,
-            progress: Progress::new("update", update, learning.n_updates()),
-            start: Instant::now(),
-        }))
+fn open_record(learning: &dyn Learning, folder: &RunFolder) -> Result<Option<Record>> {
+    if !learning.ranks().is_first() {
+        return Ok(None);
     }
+    let record = Record::open(folder, learning.update_number(), learning.n_updates())?;
+    Ok(Some(record))
 }
 
 /// Goes back from divergence at an update to the last good checkpoint, with other draws, lower rates, and new chains in place of lost ones.
@@ -347,18 +352,20 @@ fn write_checkpoint(learning: &dyn Learning, folder: &RunFolder, state: &State) 
     folder.write_checkpoint(&header, &groups, learning.output().keep)
 }
 
-fn write_pictures(learning: &dyn Learning, folder: &RunFolder) -> Result<()> {
-    if let Some(png) = learning.sheet()? {
-        folder.write_sheet(learning.update_number(), &png)?;
+fn write_pictures(learning: &dyn Learning, folder: &RunFolder, record: &mut Record) -> Result<()> {
+    let (update, blocks) = (learning.update_number(), learning.samples()?);
+    if !blocks.is_empty() {
+        folder.write_sheet(update, &sheet(&blocks)?)?;
+        let pictures = blocks.iter().map(Block::picture).collect::<Result<_>>()?;
+        record.show(update, pictures)?;
     }
-    let curves = learning.curves().iter().map(|(name, label)| {
-        Ok(Curve {
-            label,
-            points: curve(&folder.metrics(), name)?,
-        })
-    });
-    let curves = curves.collect::<Result<Vec<Curve>>>()?;
-    folder.write_diagnostics(&report::diagnostics(&curves)?)
+    record.flush()?;
+    let recent = Recent::read(&folder.updates_csv(), diagnostics::N_UPDATES)?;
+    let panels = diagnostics::panels(&metrics::read(&folder.metrics())?, &recent);
+    folder.write_diagnostics(
+        &plot::svg(&panels, diagnostics::COLUMNS)?,
+        &plot::png(&panels, diagnostics::COLUMNS)?,
+    )
 }
 
 /// Where a run computes.

@@ -12,7 +12,7 @@ use crate::cli::DataCheckArgs;
 use crate::config::{Crop, DataConfig, Layers, Mirror, Source};
 use crate::data::inspection::{Inspection, Part, detected};
 use crate::record::Progress;
-use crate::report;
+use crate::report::{self, Block};
 use crate::session::End;
 
 /// Sizes, classes, damaged images and duplicates that are listed for people; JSON has all of them.
@@ -51,7 +51,9 @@ pub fn check(args: &DataCheckArgs) -> Result<End> {
         false => print!("{}", described(&inspection)?),
     }
     if let Some(path) = &args.output {
-        write_whole(path, &report::sheet(&inspection.shown)?)?;
+        let blocks = inspection.parts.iter().zip(&inspection.shown);
+        let blocks = blocks.map(|(part, images)| Block::new(part.name, images.shallow_clone()));
+        write_whole(path, &report::sheet(&blocks.collect::<Vec<_>>())?)?;
         eprintln!("contact sheet: {}", path.display());
     }
     for part in &inspection.parts {

@@ -221,7 +221,9 @@ fn report_end(end: End, learning: &dyn Learning, folder: &RunFolder) -> End {
     let path = folder.path().display();
     match end {
         End::Complete => {
-            println!("done: {path} (checkpoints, best, metrics.jsonl, samples, diagnostics.svg)")
+            println!(
+                "done: {path} (checkpoints, metrics.jsonl, samples, diagnostics.svg); a page about it: `trainer report {path}`"
+            )
         }
         End::Interrupted => {
             eprintln!("interrupted; nothing is lost: continue with `trainer resume {path}`")

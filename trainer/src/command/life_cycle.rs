@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use ebm_export::checkpoint;
 
 use super::learn::{NewRun, begin_classifier, begin_fit, go_on};
+use super::report::write_page;
 use super::saved_config;
 use crate::cli::LifeCycleArgs;
 use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
@@ -178,7 +179,9 @@ pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
             return Ok(end);
         }
     }
+    let page = write_page(&args.output, None)?;
     println!("life cycle complete: {}", args.output.display());
+    println!("all of it on one page: {}", page.display());
     Ok(End::Complete)
 }
 

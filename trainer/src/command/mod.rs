@@ -7,6 +7,7 @@ mod fid;
 mod learn;
 mod life_cycle;
 mod presets;
+mod report;
 mod sample;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use fid::fid;
 pub use learn::{classifier, fit, resume};
 pub use life_cycle::life_cycle;
 pub use presets::presets;
+pub use report::report;
 pub use sample::sample;
 
 use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Error, Layers};

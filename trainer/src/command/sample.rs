@@ -24,7 +24,7 @@ use crate::generator::Generator;
 use crate::network::to_device;
 use crate::npz;
 use crate::run_folder::Existing;
-use crate::sampling::{self, Descending, Plan, SampleFolder, SampledChains};
+use crate::sampling::{self, Descending, Plan, SAMPLED, SampleFolder, SampledChains};
 use crate::saved::Saved;
 use crate::session::{End, Machine, State, StopSignal};
 use crate::start::Source;
@@ -118,7 +118,7 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         descending,
     )?;
     let output = args.output.clone();
-    let output = output.unwrap_or_else(|| args.run.join("sampled"));
+    let output = output.unwrap_or_else(|| args.run.join(SAMPLED));
     let folder = SampleFolder::open(&output, &request, Existing::from_force(args.force))?;
     let end = sampling::run(chains, &plan, &folder, &StopSignal::listen()?)?;
     report(end, &folder);

@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::npz;
-    use crate::report::sheet;
+    use crate::report::Block;
 
     const CPU: Device = Device::Cpu;
 
@@ -289,7 +289,8 @@ mod tests {
         assert!(error.to_string().contains("found none of these"));
         let write = |name: &str, n: i64| {
             let images = Tensor::ones([n, 1, 48, 48], (Kind::Float, CPU));
-            fs::write(folder.path().join(name), sheet(&[images]).unwrap()).unwrap();
+            let picture = Block::new("", images).picture().unwrap();
+            fs::write(folder.path().join(name), picture.png).unwrap();
         };
         write("b.png", 1);
         write("a.PNG", 1);

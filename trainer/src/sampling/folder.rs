@@ -13,7 +13,7 @@ use super::chains::{Observed, SampledChains};
 use super::path::{EnergyPath, Row};
 use super::plot::plot;
 use crate::npz::{self, Npz};
-use crate::report::sheet;
+use crate::report::{Block, sheet};
 use crate::run_folder::Existing;
 
 /// The images of the last snapshot.
@@ -27,8 +27,12 @@ pub const STEPS: &str = "steps";
 /// Energies at those steps, f32 `[snapshots, N]`.
 const ENERGIES: &str = "energies";
 
-const ROWS: &str = "snapshots.jsonl";
-const PLOT: &str = "energy.svg";
+/// Where samples of a run are, unless asked otherwise.
+pub const SAMPLED: &str = "sampled";
+/// What was measured at each snapshot, a line of JSON each.
+pub const ROWS: &str = "snapshots.jsonl";
+/// The energy path and the saturation of the chains.
+pub const PLOT: &str = "energy.svg";
 const REQUEST: &str = "sample.json";
 /// Images of a sheet.
 const N_SHOWN: i64 = 64;
@@ -116,7 +120,8 @@ impl SampleFolder {
         let images = images.f_clamp(-1.0, 1.0)?;
         let shown = images.f_narrow(0, 0, images.size()[0].min(N_SHOWN))?;
         let snapshots = self.path.join(SNAPSHOTS);
-        write_whole(&snapshots.join(format!("{step:08}.png")), &sheet(&[shown])?)?;
+        let sheet = sheet(&[Block::new(format!("after {step} steps"), shown)])?;
+        write_whole(&snapshots.join(format!("{step:08}.png")), &sheet)?;
         let file = match place {
             Place::OnTheWay => snapshots.join(format!("{step:08}.npz")),
             Place::End => self.path.join(SAMPLES),

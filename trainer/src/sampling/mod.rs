@@ -12,7 +12,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 pub use chains::{Descending, Observed, SampledChains};
-pub use folder::{IMAGES, Place, SAMPLES, SNAPSHOTS, STEPS, SampleFolder};
+pub use folder::{IMAGES, PLOT, Place, ROWS, SAMPLED, SAMPLES, SNAPSHOTS, STEPS, SampleFolder};
 pub use path::{EnergyPath, Row};
 pub use plan::{Plan, Snapshots};
 

@@ -171,6 +171,7 @@ fn help_has_examples() {
         "resume",
         "attack",
         "data check",
+        "report",
         "presets",
     ] {
         trainer(&format!("{command} --help"))

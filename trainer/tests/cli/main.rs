@@ -14,3 +14,4 @@ mod ranks;
 mod regimes;
 mod safety;
 mod sampling;
+mod seeing;

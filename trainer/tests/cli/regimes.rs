@@ -245,7 +245,12 @@ fn a_life_cycle_learns_what_is_not_learned_yet() {
             run.display()
         ))
     };
-    life_cycle(&whole).assert().success();
+    life_cycle(&whole)
+        .assert()
+        .success()
+        .stdout(predicates::str::contains("report.html"));
+    let page = fs::read_to_string(whole.join("report.html")).unwrap();
+    assert!(page.contains("5 runs, 5 of them complete"));
     for stage in ["classifier", "shortrun", "midrun"] {
         let [from, to] = [&whole, &broken].map(|run| run.join(stage));
         as_killed_after(&from, if stage == "midrun" { 3 } else { 6 }, &to);

@@ -1,0 +1,30 @@
+//! `trainer report`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use ebm_export::file::write_whole;
+
+use crate::cli::ReportArgs;
+use crate::report::page::page;
+use crate::report::run::{folder_name, runs};
+use crate::run_folder::REPORT;
+use crate::session::End;
+
+/// `trainer report`.
+///
+/// # Errors
+/// There is no run, or the page cannot be written.
+pub fn report(args: &ReportArgs) -> Result<End> {
+    let page = write_page(&args.run, args.output.as_deref())?;
+    println!("{}", page.display());
+    Ok(End::Complete)
+}
+
+/// Writes the page about a run, or about all runs in a folder, and says where.
+pub(super) fn write_page(path: &Path, output: Option<&Path>) -> Result<PathBuf> {
+    let page = page(&folder_name(path), &runs(path)?)?;
+    let output = output.map_or_else(|| path.join(REPORT), Path::to_path_buf);
+    write_whole(&output, page.as_bytes())?;
+    Ok(output)
+}

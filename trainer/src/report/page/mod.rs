@@ -1,0 +1,259 @@
+//! One page about runs that needs nothing beside itself.
+
+mod facts;
+mod words;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::plot::{self, Panel};
+use super::run::Run;
+use super::{diagnostics, quantity};
+use crate::record::WORK;
+use crate::record::metrics::curve;
+
+/// Sample sheets shown of a run, at most.
+const N_SHEETS: usize = 8;
+
+/// The page about runs, as HTML. A life cycle has several.
+///
+/// # Errors
+/// A picture cannot be read or drawn.
+pub fn page(title: &str, runs: &[Run]) -> Result<String> {
+    let bodies = runs.iter().map(body).collect::<Result<Vec<Markup>>>()?;
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(include_str!("page.css"))) }
+            }
+            body {
+                header {
+                    h1 { (title) }
+                    p.subtitle { (subtitle(runs)) }
+                }
+                @if let [body] = bodies.as_slice() { (body) } @else {
+                    (facts::overview(runs))
+                    @for (run, body) in runs.iter().zip(&bodies) {
+                        section id=(words::anchor(&run.name)) {
+                            h2 { (run.name) }
+                            p.subtitle { (words::kind(run)) ", " (words::state(run)) }
+                            (body)
+                        }
+                    }
+                }
+                footer {
+                    "Written by " code { "trainer report" } " (" (env!("CARGO_PKG_VERSION")) "), "
+                    (words::date(words::now())) "."
+                }
+            }
+        }
+    };
+    Ok(document.into_string())
+}
+
+fn subtitle(runs: &[Run]) -> String {
+    match runs {
+        [run] => format!("{}, {}", words::kind(run), words::state(run)),
+        _ => {
+            let done = runs.iter().filter(|run| run.is_complete()).count();
+            format!("{} runs, {done} of them complete", runs.len())
+        }
+    }
+}
+
+/// All about one run.
+fn body(run: &Run) -> Result<Markup> {
+    let diagnostics = diagnostics::panels(&run.lines, &run.recent);
+    let others = other_panels(run);
+    Ok(html! {
+        (facts::cards(run))
+        (facts::incidents(run))
+        h3 { "How to go on" }
+        pre { (words::commands(run)) }
+        @if !diagnostics.is_empty() {
+            h3 { "Diagnostics" }
+            (plots(&diagnostics)?)
+            (explanation(run))
+        }
+        @if !run.sheets.is_empty() {
+            h3 { "Samples" }
+            (sheets(run)?)
+        }
+        @if !others.is_empty() {
+            h3 { "Further curves" }
+            (plots(&others)?)
+        }
+        @if let Some(sampled) = &run.sampled {
+            h3 { "Long chains" }
+            figure.chains role="img" aria-label="energy and saturation of long chains" { (PreEscaped(&sampled.plot)) }
+            (facts::lines(&sampled.rows))
+        }
+        h3 { "Checkpoints" }
+        (facts::checkpoints(run))
+        h3 { "Machine" }
+        (facts::sessions(run))
+        h3 { "Configuration" }
+        (facts::configuration(run))
+    })
+}
+
+/// What to look for in the four diagnostics.
+fn explanation(run: &Run) -> Markup {
+    html! {
+        @if run.measured().contains(&"energy_difference") {
+            p.note {
+                "Learning is stable where the energy difference oscillates around 0 without a trend and its auto-correlation turns negative "
+                "within a few lags; a gradient strength that keeps growing or vanishes does not last."
+            }
+        }
+    }
+}
+
+/// Everything measured that is not among the diagnostics, and the speed.
+fn other_panels(run: &Run) -> Vec<Panel> {
+    let is_shown = |name: &str| {
+        ["update", "seconds"].contains(&name)
+            || WORK.iter().any(|(work, _)| *work == name)
+            || diagnostics::shows(name, &run.lines)
+    };
+    let names = run.measured().into_iter().filter(|name| !is_shown(name));
+    let mut panels: Vec<Panel> = names
+        .map(|name| quantity::panel(name, curve(&run.lines, name)))
+        .collect();
+    panels.extend(run.speed().map(|speed| {
+        Panel::new(&format!("speed: {}", speed.unit), "update").line("", speed.points)
+    }));
+    panels
+}
+
+fn plots(panels: &[Panel]) -> Result<Markup> {
+    let pictures = panels
+        .iter()
+        .map(|panel| Ok((panel.title(), plot::svg(std::slice::from_ref(panel), 1)?)))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        div.plots {
+            @for (title, svg) in &pictures {
+                figure role="img" aria-label=(title) { (PreEscaped(svg)) }
+            }
+        }
+    })
+}
+
+/// The newest sheet, and earlier ones from the first on.
+fn sheets(run: &Run) -> Result<Markup> {
+    let n = run.sheets.len();
+    let shown = (0..n.min(N_SHEETS)).map(|place| place * (n - 1) / (n.min(N_SHEETS) - 1).max(1));
+    let sheets = shown
+        .map(|place| {
+            let (update, path) = &run.sheets[place];
+            let png = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((
+                *update,
+                format!("data:image/png;base64,{}", STANDARD.encode(png)),
+            ))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let (newest, earlier) = match sheets.split_last() {
+        Some((newest, earlier)) => (Some(newest), earlier),
+        None => (None, sheets.as_slice()),
+    };
+    let figure = |(update, source): &(u64, String)| {
+        html! {
+            figure {
+                figcaption { "after update " (update) }
+                div.wide { img src=(source) alt=(format!("sample sheet after update {update}")); }
+            }
+        }
+    };
+    Ok(html! {
+        @if let Some(newest) = newest { (figure(newest)) }
+        @if !earlier.is_empty() {
+            details {
+                summary { "Earlier sheets: after update " (words::list(earlier.iter().map(|(update, _)| update))) }
+                @for sheet in earlier { (figure(sheet)) }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::{runs, tests::write_run};
+    use super::*;
+
+    /// Tags that have no end.
+    const VOID: [&str; 4] = ["!DOCTYPE", "meta", "img", "br"];
+
+    /// The first tag that is not closed where it should be.
+    fn unbalanced(html: &str) -> Option<String> {
+        let mut open: Vec<String> = Vec::new();
+        for part in html.split('<').skip(1) {
+            let Some((tag, _)) = part.split_once('>') else {
+                return Some(part.to_string());
+            };
+            let mut words = tag.split([' ', '\n', '/']);
+            let name = words.find(|name| !name.is_empty()).unwrap().to_string();
+            if tag.starts_with('/') {
+                if open.pop().as_ref() != Some(&name) {
+                    return Some(tag.to_string());
+                }
+            } else if !tag.ends_with('/') && !VOID.contains(&name.as_str()) {
+                open.push(name);
+            }
+        }
+        open.pop()
+    }
+
+    #[test]
+    fn unbalanced_tags_are_found() {
+        for (html, wanted) in [
+            ("<p><b>x</b></p>", None),
+            ("<p><b>x</p>", Some("/p")),
+            ("<p><img src=x><rect/></p><div>", Some("div")),
+            ("<p></p", Some("/p")),
+        ] {
+            assert_eq!(unbalanced(html).as_deref(), wanted, "{html}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_whole_and_loads_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["shortrun", "mid <run> & more"] {
+            let run = folder.path().join(name);
+            write_run(&run);
+            fs::create_dir(run.join("samples")).unwrap();
+            for update in 1..=20 {
+                fs::write(run.join(format!("samples/{update:08}.png")), b"png").unwrap();
+            }
+        }
+        let page = page("a \"title\"", &runs(folder.path()).unwrap()).unwrap();
+        assert_eq!(unbalanced(&page), None);
+        for outside in ["src=\"http", "href=\"http", "url(", "<script", "@import"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        for wanted in [
+            "a &quot;title&quot;",
+            "mid &lt;run&gt; &amp; more",
+            "2 runs, 0 of them complete",
+            "href=\"#shortrun\"",
+            "trainer resume",
+            "energy difference",
+            "speed: images·steps/s",
+            "after update 20",
+            "update 1, 3, 6, 9, 11, 14 and 17",
+        ] {
+            assert!(page.contains(wanted), "{wanted}");
+        }
+        assert_eq!(page.matches("data:image/png;base64,").count(), 2 * N_SHEETS);
+    }
+}
