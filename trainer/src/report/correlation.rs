@@ -1,7 +1,7 @@
 //! Correlations of two series over lags.
 
 /// `c[k] = (1/n) Σ_t a[t + k]·b[t]` for the lags k from `lags.start()` to `lags.end()`, over all t for which both exist, n the length of both.
-/// Pairs (k, c[k]).
+/// Pairs `(k, c[k])`.
 pub fn correlation(a: &[f64], b: &[f64], lags: std::ops::RangeInclusive<i64>) -> Vec<(f64, f64)> {
     let n = a.len().min(b.len());
     let at = |lag: i64| {
