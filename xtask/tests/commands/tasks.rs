@@ -336,7 +336,7 @@ fn a_quick_benchmark_keeps_nothing_but_what_was_asked_for() {
     let rows = fixture.folder().join("rows.json");
     bench::gradient(&surroundings, Effort::Quick, Some(&rows)).unwrap();
     assert!(rows.is_file() && !fixture.clone().join("benches").exists());
-    assert_eq!(steps(&fixture).len(), 5, "{:?}", steps(&fixture));
+    assert_eq!(steps(&fixture).len(), 6, "{:?}", steps(&fixture));
 }
 
 #[test]
