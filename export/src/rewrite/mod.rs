@@ -13,7 +13,6 @@ use std::str::FromStr;
 
 use crate::error::Error;
 use crate::graph::Graph;
-use winograd::Products;
 
 /// A rewrite by name. Each module states what it does and why that is exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +33,6 @@ pub enum Rewrite {
     Winograd,
     /// The same on a small image, where it pays with several images a call: the weights are four times as many.
     WinogradSmall,
-    /// Both, with matrix products in place of a convolution in groups.
-    WinogradMatMul,
 }
 
 /// Tiles of an image from which on [`Rewrite::Winograd`] pays for a batch of one.
@@ -45,7 +42,7 @@ const SOME_TILES: usize = 4;
 
 impl Rewrite {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Rewrite; 9] = [
+    pub const ALL: [Rewrite; 8] = [
         Rewrite::Simplify,
         Rewrite::FoldAffine,
         Rewrite::PoolConv,
@@ -54,7 +51,6 @@ impl Rewrite {
         Rewrite::Mask,
         Rewrite::Winograd,
         Rewrite::WinogradSmall,
-        Rewrite::WinogradMatMul,
     ];
 
     /// Those that pay on every engine, in order: fewer or smaller operators of the same kinds.
@@ -77,7 +73,6 @@ impl Rewrite {
             Rewrite::Mask => "mask",
             Rewrite::Winograd => "winograd",
             Rewrite::WinogradSmall => "winograd_small",
-            Rewrite::WinogradMatMul => "winograd_matmul",
         }
     }
 
@@ -89,15 +84,8 @@ impl Rewrite {
             Rewrite::Share => share::rewritten(graph),
             Rewrite::Simplify => simplify::rewritten(graph),
             Rewrite::Mask => mask::rewritten(graph),
-            Rewrite::Winograd => {
-                winograd::rewritten(graph, Products::Conv, MANY_TILES..=usize::MAX)
-            }
-            Rewrite::WinogradSmall => {
-                winograd::rewritten(graph, Products::Conv, SOME_TILES..=MANY_TILES - 1)
-            }
-            Rewrite::WinogradMatMul => {
-                winograd::rewritten(graph, Products::MatMul, SOME_TILES..=usize::MAX)
-            }
+            Rewrite::Winograd => winograd::rewritten(graph, MANY_TILES..=usize::MAX),
+            Rewrite::WinogradSmall => winograd::rewritten(graph, SOME_TILES..=MANY_TILES - 1),
         }
     }
 
@@ -105,7 +93,7 @@ impl Rewrite {
     fn comes_last(self) -> bool {
         matches!(
             self,
-            Rewrite::Mask | Rewrite::Winograd | Rewrite::WinogradSmall | Rewrite::WinogradMatMul
+            Rewrite::Mask | Rewrite::Winograd | Rewrite::WinogradSmall
         )
     }
 }

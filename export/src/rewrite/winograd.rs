@@ -58,30 +58,13 @@ const A_TRANSPOSED: [[i32; POINTS]; TILE] = [
 
 /// Rewrites convolutions whose result has a number of tiles per image in that range, where it pays. The weights are four times as many, and
 /// few tiles do not pay for reading them.
-pub(super) fn rewritten(
-    graph: &Graph,
-    products: Products,
-    tiles: RangeInclusive<usize>,
-) -> Result<Graph, Error> {
-    rewritten_where(graph, products, |tiling| {
+pub(super) fn rewritten(graph: &Graph, tiles: RangeInclusive<usize>) -> Result<Graph, Error> {
+    rewritten_where(graph, |tiling| {
         tiles.contains(&tiling.n_tiles()) && tiling.pays()
     })
 }
 
-/// The operator that takes the products at all points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Products {
-    /// A pointwise convolution in a group for each point.
-    Conv,
-    /// A matrix product for each point.
-    MatMul,
-}
-
-fn rewritten_where(
-    graph: &Graph,
-    products: Products,
-    wanted: impl Fn(&Tiling) -> bool,
-) -> Result<Graph, Error> {
+fn rewritten_where(graph: &Graph, wanted: impl Fn(&Tiling) -> bool) -> Result<Graph, Error> {
     graph.rebuild(|target, mapping, value| {
         let Some((tiling, operands)) =
             Tiling::of(graph, value).filter(|(tiling, _)| wanted(tiling))
@@ -96,7 +79,6 @@ fn rewritten_where(
             graph: target,
             name: graph.node(value).name.clone(),
             tiling,
-            products,
         };
         spelling.spelled(&operands).map(Some)
     })
@@ -219,34 +201,29 @@ struct Spelling<'a> {
     graph: &'a mut Graph,
     name: String,
     tiling: Tiling,
-    products: Products,
 }
 
 impl Spelling<'_> {
     fn spelled(mut self, operands: &[Value]) -> Result<Value, Error> {
         let [rows, columns] = self.tiling.sides;
         let weight = self.points_of_weight(operands[1])?;
+        let bias = match operands.get(2) {
+            Some(&bias) => Some(self.points_of_bias(bias)?),
+            None => None,
+        };
         let x = self.transposed("pixels", operands[0], &[2, 3, 0, 1])?;
         let points = match self.tiling.at_once() {
             true => self.enter_at_once(x)?,
             false => self.enter_by_axes(x)?,
         };
-        let bias = operands.get(2).copied();
-        let products = match self.products {
-            Products::Conv => self.products_by_conv(points, weight, bias)?,
-            Products::MatMul => self.products_by_matmul(points, weight)?,
-        };
+        let products = self.products(points, weight, bias)?;
         let y = match self.tiling.at_once() {
             true => self.leave_at_once(products)?,
             false => self.leave_by_axes(products)?,
         };
         let outputs = Dim::Size(self.tiling.outputs);
         let [rows, columns] = [rows, columns].map(|side| Dim::Size(side.results));
-        let mut y = self.reshaped("result", y, vec![rows, columns, Dim::BATCH, outputs])?;
-        if let (Products::MatMul, Some(bias)) = (self.products, bias) {
-            let name = self.named("biased");
-            y = self.graph.apply(&name, Binary::Add, &[y, bias])?;
-        }
+        let y = self.reshaped("result", y, vec![rows, columns, Dim::BATCH, outputs])?;
         self.graph.apply(
             &self.name,
             Transpose {
@@ -256,7 +233,7 @@ impl Spelling<'_> {
         )
     }
 
-    /// `[K, C, 3, 3]` → `[36, K·C]`.
+    /// `[K, C, 3, 3]` → `[36·K, C, 1, 1]`.
     fn points_of_weight(&mut self, weight: Value) -> Result<Value, Error> {
         let Tiling {
             inputs, outputs, ..
@@ -280,7 +257,12 @@ impl Spelling<'_> {
         let points =
             self.graph
                 .apply(&self.named("weight.scaled"), Binary::Div, &[points, scale])?;
-        self.transposed("weight.by_point", points, &[1, 0])
+        let points = self.transposed("weight.by_point", points, &[1, 0])?;
+        self.fixed(
+            "weight.groups",
+            points,
+            &[POINTS * POINTS * outputs, inputs, 1, 1],
+        )
     }
 
     /// `[K]` → `[36·K]`: at the point (1, 1), else zero.
@@ -298,7 +280,7 @@ impl Spelling<'_> {
     ///
     /// The tiles change places with the channels by one exchange of a whole matrix and one of whole rows. An exchange of two axes behind the
     /// points would be a small task for each of the 36, and on several threads the engine waits for all of them after each.
-    fn products_by_conv(
+    fn products(
         &mut self,
         points: Value,
         weight: Value,
@@ -309,12 +291,6 @@ impl Spelling<'_> {
         } = self.tiling;
         let [rows, columns] = self.tiling.sides.map(Side::tiles);
         let n_points = POINTS * POINTS;
-        let groups = [n_points * outputs, inputs, 1, 1];
-        let weight = self.fixed("weight.groups", weight, &groups)?;
-        let bias = match bias {
-            Some(bias) => Some(self.points_of_bias(bias)?),
-            None => None,
-        };
         let tiles = |outer: usize| around_batch(outer, 1);
         let x = self.reshaped(
             "points",
@@ -353,27 +329,6 @@ impl Spelling<'_> {
             vec![Dim::Size(outputs), tiles(n_points * rows * columns)],
         )?;
         self.transposed("products.tiles", y, &[1, 0])
-    }
-
-    /// As `products_by_conv`, without a bias.
-    fn products_by_matmul(&mut self, points: Value, weight: Value) -> Result<Value, Error> {
-        let Tiling {
-            inputs, outputs, ..
-        } = self.tiling;
-        let n_points = POINTS * POINTS;
-        let weight = self.fixed(
-            "weight.points.matrices",
-            weight,
-            &[n_points, outputs, inputs],
-        )?;
-        let weight = self.transposed("weight.matrices", weight, &[0, 2, 1])?;
-        let shape = vec![
-            Dim::Size(n_points),
-            around_batch(self.tiling.n_tiles(), 1),
-            Dim::Size(inputs),
-        ];
-        let x = self.reshaped("points", points, shape)?;
-        self.product("products", x, weight)
     }
 
     /// `[H, W, N, C]` → `[36·tiles, N·C]`.
@@ -639,14 +594,9 @@ mod tests {
         ) {
             let conv = Conv { pads, ..Conv::padded(0) };
             let graph = convolved(conv, [inputs, outputs], 3, [rows, columns]);
-            for (products, rewrite) in [
-                (Products::Conv, Rewrite::Winograd),
-                (Products::MatMul, Rewrite::WinogradMatMul),
-            ] {
-                let rewritten = rewritten_where(&graph, products, |_| true).unwrap();
-                prop_assert!(operators(&rewritten).contains(&"MatMul"));
-                check_same(&graph, &rewritten, rewrite, seed);
-            }
+            let rewritten = rewritten_where(&graph, |_| true).unwrap();
+            prop_assert!(operators(&rewritten).contains(&"MatMul"));
+            check_same(&graph, &rewritten, Rewrite::Winograd, seed);
         }
     }
 }
