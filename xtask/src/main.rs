@@ -64,7 +64,7 @@ Variables:
 Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
 
 const LEARNING_HELP: &str = "Examples:
-  cargo xtask bench learning                     all cases (about 30 minutes); writes benches/results/learning.{json,md,svg}
+  cargo xtask bench learning                     all cases (about 10 minutes); writes benches/results/learning.{json,md,svg}
   cargo xtask bench learning --quick             one case, to see that everything works
   cargo xtask bench learning --json rows.json    the rows in a file of yours as well
 

@@ -149,13 +149,17 @@ pub(super) fn go_on(
     if let Some(data) = data {
         state.data_directory = Some(data.to_path_buf());
     }
-    let (run, update) = (run.display(), saved.header.update);
-    eprintln!("resuming {run} after update {update}");
+    let machine = match saved.header.kind {
+        NetworkKind::Classifier => machine.alone()?,
+        _ => machine.among_ranks()?,
+    };
+    if machine.team.ranks().is_first() {
+        let (run, update) = (run.display(), saved.header.update);
+        eprintln!("resuming {run} after update {update}");
+    }
     match saved.header.kind {
-        NetworkKind::Classifier => {
-            go_on_with_classifier(&saved, &folder, state, machine.alone()?, stop)
-        }
-        _ => go_on_with_fit(&saved, &folder, state, machine.among_ranks()?, stop),
+        NetworkKind::Classifier => go_on_with_classifier(&saved, &folder, state, machine, stop),
+        _ => go_on_with_fit(&saved, &folder, state, machine, stop),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn learning(surroundings: &Surroundings, effort: Effort, json: Option<&Path>
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step>, Vec<String>) {
     let trainer = surroundings.target().join("release/trainer");
     let (cases, rounds) = match effort {
-        Effort::Full => (&CASES[..], 9),
+        Effort::Full => (&CASES[..], 5),
         Effort::Quick => (&CASES[1..2], 3),
     };
     let mut steps = vec![Step::cargo(
