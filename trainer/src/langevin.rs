@@ -68,8 +68,15 @@ pub fn norms(images: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Another rank.
 pub fn saturation(images: &Tensor) -> Result<Tensor> {
-    let beyond = images.f_abs()?.f_ge(1.0)?;
-    Ok(beyond.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)?)
+    Ok(saturated(images)?.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)?)
+}
+
+/// Whether each value is at or beyond the ends of `[-1, 1]`: bool of the shape of the images.
+///
+/// # Errors
+/// libtorch fails.
+pub fn saturated(images: &Tensor) -> Result<Tensor> {
+    Ok(images.f_abs()?.f_ge(1.0)?)
 }
 
 /// Where chains are after their steps.

@@ -59,6 +59,12 @@ impl Saved {
         })
     }
 
+    /// Where the data of the run lie: where the user says, else where it had them.
+    pub fn data_directory(&self, given: Option<&Path>) -> Option<PathBuf> {
+        let own = || self.state().ok()?.data_directory;
+        given.map(Path::to_path_buf).or_else(own)
+    }
+
     /// One group of tensors.
     ///
     /// # Errors

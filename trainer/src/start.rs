@@ -42,11 +42,14 @@ impl<'a> Source<'a> {
                 config,
                 generator,
             },
-            _ => {
-                let image = config.network.image();
-                Source::Noise([image.channels, image.height, image.width].map(|size| size as i64))
-            }
+            _ => Source::noise(config),
         }
+    }
+
+    /// Noise of the shape of the configured images.
+    pub fn noise(config: &EnergyConfig) -> Source<'static> {
+        let image = config.network.image();
+        Source::Noise([image.channels, image.height, image.width].map(|size| size as i64))
     }
 
     /// Draws `n` chains at their start from libtorch's generator, which the caller has seeded.

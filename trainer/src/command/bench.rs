@@ -21,11 +21,8 @@ use crate::session::{End, Learning};
 /// # Errors
 /// The configuration is refused, an update fails, or the record cannot be written.
 pub fn bench(args: &BenchArgs) -> Result<End> {
-    let mut layers = Layers::default().preset_or_file(&args.preset_or_file)?;
-    for set in &args.set {
-        layers = layers.set(set)?;
-    }
-    let config: EnergyConfig = layers.resolve()?;
+    let layers = Layers::default().preset_or_file(&args.preset_or_file)?;
+    let config: EnergyConfig = layers.set_all(&args.set)?.resolve()?;
     let (examples, borrowed) = (Examples::random(&config), Borrowed::untrained(&config)?);
     let mut learner = Learner::new(config.clone(), examples, borrowed, args.machine.alone()?)?;
     if args.on_request {

@@ -22,7 +22,7 @@ use crate::network::from_host;
 use crate::npz::Npz;
 use crate::sampling::{SAMPLES, SNAPSHOTS, STEPS};
 use crate::saved::Saved;
-use crate::session::{End, Machine, State};
+use crate::session::{End, Machine};
 
 /// `trainer fid`.
 ///
@@ -251,9 +251,7 @@ fn of_run(run: &Path, args: &FidArgs) -> Result<ImageSet> {
             (config.data, config.network)
         }
     };
-    let state: Option<State> = serde_json::from_value(saved.header.state.clone()).ok();
-    let directory = args.data.clone();
-    let directory = directory.or(state.and_then(|state| state.data_directory));
+    let directory = saved.data_directory(args.data.as_deref());
     training_images(&data, directory.as_deref(), &network, args)
 }
 

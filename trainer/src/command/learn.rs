@@ -208,9 +208,7 @@ fn layers(args: &LearnArgs) -> Result<Layers> {
     if let Some(name) = &args.preset_or_file {
         layers = layers.preset_or_file(name)?;
     }
-    for set in &args.set {
-        layers = layers.set(set)?;
-    }
+    layers = layers.set_all(&args.set)?;
     if let Some(seed) = args.seed {
         layers = layers.set(&format!("seed={seed}"))?;
     }

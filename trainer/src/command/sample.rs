@@ -26,7 +26,7 @@ use crate::npz;
 use crate::run_folder::Existing;
 use crate::sampling::{self, Descending, Plan, SAMPLED, SampleFolder, SampledChains};
 use crate::saved::Saved;
-use crate::session::{End, Machine, State, StopSignal};
+use crate::session::{End, Machine, StopSignal};
 use crate::start::Source;
 
 /// What a sample is made of; the same request gives the same bits on one machine.
@@ -238,9 +238,7 @@ fn examples(
     config: &EnergyConfig,
     n_threads: usize,
 ) -> Result<Examples> {
-    let state: Option<State> = serde_json::from_value(saved.header.state.clone()).ok();
-    let directory = args.data.clone();
-    let directory = directory.or(state.and_then(|state| state.data_directory));
+    let directory = saved.data_directory(args.data.as_deref());
     Examples::load(config, directory.as_deref(), n_threads)
 }
 
@@ -254,10 +252,7 @@ fn source<'a>(
         StartChoice::Generator => {
             Source::Generator(generator.context("this start needs a generator")?)
         }
-        StartChoice::Noise => {
-            let image = config.network.image();
-            Source::Noise([image.channels, image.height, image.width].map(|size| size as i64))
-        }
+        StartChoice::Noise => Source::noise(config),
         StartChoice::Data => Source::Data {
             examples: examples.context("this start needs data")?,
             config,

@@ -145,6 +145,14 @@ impl Layers {
         Ok(self)
     }
 
+    /// Adds several of [`Layers::set`], one over the other.
+    ///
+    /// # Errors
+    /// As [`Layers::set`].
+    pub fn set_all(self, texts: &[String]) -> Result<Layers, Error> {
+        texts.iter().try_fold(self, |layers, text| layers.set(text))
+    }
+
     /// Adds one `section.key=value`; a value that is no TOML is a string.
     ///
     /// # Errors

@@ -237,7 +237,7 @@ fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<
 }
 
 /// From bytes to f32 in `[-1, 1]`; `brightest` is the grey value that means 1. This is the one place where bytes become pixel values.
-fn values(pixels: &Tensor, brightest: u8) -> Tensor {
+pub(crate) fn values(pixels: &Tensor, brightest: u8) -> Tensor {
     pixels.to_kind(Kind::Float) * (2.0 / f64::from(brightest)) - 1.0
 }
 

@@ -143,7 +143,7 @@ impl ImageSet {
             ImageSet::Array(array) => {
                 let images = array.f_narrow(0, first as i64, n as i64)?;
                 match images.kind() {
-                    Kind::Uint8 => Ok(from_bytes(&images)?),
+                    Kind::Uint8 => Ok(data::values(&images, u8::MAX)),
                     _ => Ok(images),
                 }
             }
@@ -161,7 +161,7 @@ impl ImageSet {
                     Ok(picture)
                 });
                 let pictures = pictures.collect::<Result<Vec<Tensor>>>()?;
-                from_bytes(&Tensor::f_stack(&pictures, 0)?)
+                Ok(data::values(&Tensor::f_stack(&pictures, 0)?, u8::MAX))
             }
         }
     }
@@ -184,14 +184,6 @@ fn array_of_images(npz: &mut Npz, path: &Path) -> Result<Tensor> {
             path.display()
         ),
     }
-}
-
-/// Bytes from 0 to 255 as values from −1 to 1.
-fn from_bytes(bytes: &Tensor) -> Result<Tensor> {
-    Ok(bytes
-        .f_to_kind(Kind::Float)?
-        .f_mul_scalar(2.0 / 255.0)?
-        .f_sub_scalar(1.0)?)
 }
 
 /// A picture as bytes, uint8 `[C, H, W]`; grey ones have one channel.

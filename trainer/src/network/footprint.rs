@@ -47,11 +47,7 @@ impl Program {
             memory.hold(*input);
         }
         for instruction in &self.flowing {
-            let first = instruction
-                .operands
-                .first()
-                .copied()
-                .and_then(Operand::flowing);
+            let first = instruction.first_flowing();
             let in_place = matches!(
                 instruction.operation,
                 Operation::InPlace(_) | Operation::ReluInPlace
@@ -121,11 +117,7 @@ impl Program {
     fn storage_of_views(&self) -> Vec<usize> {
         let mut storage: Vec<usize> = (0..self.n_values).collect();
         for instruction in &self.flowing {
-            let first = instruction
-                .operands
-                .first()
-                .copied()
-                .and_then(Operand::flowing);
+            let first = instruction.first_flowing();
             if let (true, Some(first)) = (is_view(&instruction.operation), first) {
                 storage[instruction.result] = storage[first];
             }

@@ -80,6 +80,11 @@ pub(super) fn get<'a>(
 }
 
 impl Instruction {
+    /// The first operand, where it is among the values of this evaluation.
+    pub(super) fn first_flowing(&self) -> Option<usize> {
+        self.operands.first()?.flowing()
+    }
+
     /// The result; an operand that is computed into is taken out of `flowing`.
     pub(super) fn run(
         &self,
@@ -92,7 +97,7 @@ impl Instruction {
         ) {
             return self.run_tracked(fixed, flowing);
         }
-        let Some(&Operand::Flowing(target)) = self.operands.first() else {
+        let Some(target) = self.first_flowing() else {
             return self.run_tracked(fixed, flowing);
         };
         let mut value = flowing[target]

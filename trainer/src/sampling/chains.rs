@@ -224,7 +224,7 @@ impl Descending<'_> {
         let [energies, gradient] = <[Tensor; 2]>::try_from(self.network.evaluate(states)?)
             .map_err(|outputs| anyhow!("expected energy and gradient, got {outputs:?}"))?;
         let (next, drift) = langevin::step(states, &gradient, noise, &self.dynamics)?;
-        let beyond = states.f_abs()?.f_ge(1.0)?.f_sum(Kind::Double)?;
+        let beyond = langevin::saturated(states)?.f_sum(Kind::Double)?;
         let part = Part {
             energies: Vec::<f32>::try_from(energies.to_device(Device::Cpu))?,
             gradient_strength: norms(&drift)?.f_sum(Kind::Double)?.double_value(&[]),

@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::chains::Observed;
 use super::path::EnergyPath;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<LogCoord<f64>, RangedCoordf64>>;
 
 /// A band of quantiles of the energy over chains, from dark to light.
 const BANDS: [(f64, f64, f64); 2] = [(0.05, 0.95, 0.15), (0.25, 0.75, 0.3)];
@@ -56,22 +58,12 @@ fn draw_energy(area: &Area<'_>, points: &[(f64, &Observed)]) -> Result<()> {
     let range = (lowest.reduce(f64::min), highest.reduce(f64::max));
     let (low, high) = (range.0.unwrap_or(0.0), range.1.unwrap_or(1.0));
     let room = ((high - low) * 0.05).max(1e-6);
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .margin_right(28)
-        .x_label_area_size(40)
-        .y_label_area_size(80)
-        .build_cartesian_2d(steps(points).log_scale(), low - room..high + room)
-        .map_err(drawing)?;
-    chart
-        .configure_mesh()
-        .x_desc("step")
-        .y_max_light_lines(1)
-        .y_desc("energy T·U(x): mean, 25–75 %, 5–95 %")
-        .x_label_formatter(&|step| format!("{step:.0}"))
-        .label_style(("sans-serif", 14))
-        .draw()
-        .map_err(drawing)?;
+    let mut chart = axes(
+        area,
+        points,
+        low - room..high + room,
+        "energy T·U(x): mean, 25–75 %, 5–95 %",
+    )?;
     for (low, high, opacity) in BANDS {
         let back: Vec<(f64, f64)> = quantiles(high).collect();
         let outline = quantiles(low).chain(back.into_iter().rev());
@@ -91,26 +83,42 @@ fn draw_saturation(area: &Area<'_>, points: &[(f64, &Observed)]) -> Result<()> {
             .map(|(step, one)| (*step, 100.0 * one.saturation))
     };
     let most = shares().map(|point| point.1).fold(1.0, f64::max);
+    let mut chart = axes(
+        area,
+        points,
+        0.0..most * 1.05,
+        "saturation: values at or beyond ±1, %",
+    )?;
+    chart
+        .draw_series(LineSeries::new(shares(), &BLUE))
+        .map_err(drawing)?;
+    Ok(())
+}
+
+/// Both axes with their labels; that of the steps is logarithmic.
+fn axes<'a>(
+    area: &Area<'a>,
+    points: &[(f64, &Observed)],
+    values: Range<f64>,
+    label: &str,
+) -> Result<Chart<'a>> {
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_right(28)
         .x_label_area_size(40)
         .y_label_area_size(80)
-        .build_cartesian_2d(steps(points).log_scale(), 0.0..most * 1.05)
+        .build_cartesian_2d(steps(points).log_scale(), values)
         .map_err(drawing)?;
     chart
         .configure_mesh()
         .x_desc("step")
         .y_max_light_lines(1)
-        .y_desc("saturation: values at or beyond ±1, %")
+        .y_desc(label)
         .x_label_formatter(&|step| format!("{step:.0}"))
         .label_style(("sans-serif", 14))
         .draw()
         .map_err(drawing)?;
-    chart
-        .draw_series(LineSeries::new(shares(), &BLUE))
-        .map_err(drawing)?;
-    Ok(())
+    Ok(chart)
 }
 
 /// The axis of the steps.
