@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 
 from forms import onnxruntime_session, pytorch_gradient
-from machine import surroundings
+from report import summary, write_report
 
 # Largest median over images of the relative L2 error of a gradient in f32, against f64. A pre-activation within rounding of zero flips a mask and
 # moves the error of its image to 1e-4 … 1e-3, on every engine and in PyTorch too; large images have such pixels each. A wrong gradient is off by more.
@@ -109,16 +109,13 @@ def timed(forms, x, n_rounds):
 def rows_of(options, description, samples, errors):
     eager = statistics.median(samples[PYTORCH_EAGER])
     for name, values in samples.items():
-        lower, middle, upper = statistics.quantiles(values, n=4)
         yield {
             "network": options.name,
             "width": description.get("stem", description["widths"][0]),
             "batch": options.batch,
             "threads": options.threads,
             "form": name,
-            "milliseconds": round(middle, 4),
-            "quartiles": [round(lower, 4), round(upper, 4)],
-            "ratio_to_pytorch_eager": round(eager / middle, 4),
+            **summary("milliseconds", values, eager, 4),
             "gradient_error": float(f"{errors[name]:.2e}"),
         }
 
@@ -149,12 +146,7 @@ def main():
     compared = images[: options.batch] if options.fixed_onnx else images[:N_COMPARED]
     errors = checked_errors(forms, compared, wanted[: len(compared)])
     samples = timed(forms, images[: options.batch], options.rounds)
-    result = {
-        **surroundings(),
-        "rounds": options.rounds,
-        "rows": list(rows_of(options, description, samples, errors)),
-    }
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_report(options, rows_of(options, description, samples, errors))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ import safetensors.torch
 import torch
 
 from forms import onnxruntime_session, pytorch_gradient
-from machine import surroundings
 from networks import energy_of
 from noise import normals, uniforms
+from report import summary, write_report
 
 # Largest relative L2 error of a gradient in f32, against f64.
 MAX_GRADIENT_ERROR = 1e-4
@@ -176,16 +176,13 @@ def timed(samplers, n_rounds):
 def rows_of(options, description, samples):
     eager = statistics.median(samples[PYTORCH_EAGER])
     for name, values in samples.items():
-        lower, middle, upper = statistics.quantiles(values, n=4)
         yield {
             "network": options.name,
             "width": description.get("stem", description["widths"][0]),
             "backend": name,
             "threads": options.threads,
             "batch": options.batch,
-            "milliseconds_per_image_step": round(middle, 5),
-            "quartiles": [round(lower, 5), round(upper, 5)],
-            "ratio_to_pytorch_eager": round(eager / middle, 4),
+            **summary("milliseconds_per_image_step", values, eager, 5),
         }
 
 
@@ -240,12 +237,7 @@ def main():
     samples = timed(samplers, options.rounds)
     for runtime in runtimes.values():
         runtime.close()
-    result = {
-        **surroundings(),
-        "rounds": options.rounds,
-        "rows": list(rows_of(options, description, samples)),
-    }
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_report(options, rows_of(options, description, samples))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ import time
 import safetensors.torch
 import torch
 
-from machine import surroundings
 from networks import energy_of
+from report import summary, write_report
 
-# Largest difference of a weight after the update, as a part of the learning rate, which is about how far Adam's first step moves each weight.
+# Largest mean difference of the weights after the update, as a part of the learning rate, which is about how far Adam's first step moves each.
 # Where a gradient is within rounding of zero its sign, and so the whole step, is up to chance: the comparison is of the mean over all weights.
 MAX_ERROR = 1e-2
 BATCH = 32
@@ -153,16 +153,13 @@ def error_of(rival, folder):
 def rows_of(options, samples, errors):
     eager = statistics.median(samples[PYTORCH_EAGER])
     for name, values in samples.items():
-        lower, middle, upper = statistics.quantiles(values, n=4)
         yield {
             "network": "sngan32",
             "width": options.width,
             "form": name,
             "threads": options.threads,
             "batch": BATCH,
-            "seconds_per_update": round(middle, 4),
-            "quartiles": [round(lower, 4), round(upper, 4)],
-            "ratio_to_pytorch_eager": round(eager / middle, 4),
+            **summary("seconds_per_update", values, eager, 4),
             "weight_error": float(f"{errors.get(name, 0.0):.2e}"),
         }
 
@@ -190,8 +187,7 @@ def main():
             time.sleep(PAUSE)
             samples[name].append(form.seconds())
     trainer.close()
-    result = {**surroundings(), "rounds": options.rounds, "rows": list(rows_of(options, samples, errors))}
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_report(options, rows_of(options, samples, errors))
 
 
 if __name__ == "__main__":
