@@ -42,36 +42,29 @@ const BROWSER_EXAMPLES: &str = "Examples:
 
 Wants `rustup target add wasm32-unknown-unknown`.";
 
-const BENCH_HELP: &str = "Examples:
-  cargo xtask bench gradient                     all cases (about 15 minutes); writes benches/results/gradient.{json,md,svg}
-  cargo xtask bench gradient --quick             one case, to see that everything works
-  cargo xtask bench gradient --json rows.json    the rows in a file of yours as well
+/// What the help of a benchmark adds. `variables` are those that it alone has.
+fn bench_help(name: &str, minutes: u32, variables: &str) -> String {
+    let line = |options: &str, what: &str| {
+        let command = format!("cargo xtask bench {name}{options}");
+        format!("  {command:<44}  {what}\n")
+    };
+    let all = format!(
+        "all cases (about {minutes} minutes); writes benches/results/{name}.{{json,md,svg}}"
+    );
+    format!(
+        "Examples:\n{}{}{}\n\
+         Variables:\n  \
+         EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]\n\
+         {variables}\n\
+         Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.",
+        line("", &all),
+        line(" --quick", "one case, to see that everything works"),
+        line(" --json rows.json", "the rows in a file of yours as well"),
+    )
+}
 
-Variables:
-  EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
-
-Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
-
-const LATENCY_HELP: &str = "Examples:
-  cargo xtask bench latency                     all cases (about 30 minutes); writes benches/results/latency.{json,md,svg}
-  cargo xtask bench latency --quick             one case, to see that everything works
-  cargo xtask bench latency --json rows.json    the rows in a file of yours as well
-
-Variables:
-  EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
-  ORT_DYLIB_PATH      the library of ONNX Runtime for the backend ort [default: that of `cargo xtask setup`]
-
-Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
-
-const LEARNING_HELP: &str = "Examples:
-  cargo xtask bench learning                     all cases (about 10 minutes); writes benches/results/learning.{json,md,svg}
-  cargo xtask bench learning --quick             one case, to see that everything works
-  cargo xtask bench learning --json rows.json    the rows in a file of yours as well
-
-Variables:
-  EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]
-
-Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.";
+/// The variable of the benchmark that runs the backend ort.
+const ORT_VARIABLE: &str = "  ORT_DYLIB_PATH      the library of ONNX Runtime for the backend ort [default: that of `cargo xtask setup`]\n";
 
 /// Set-up, demonstration, tests and benchmarks of EBM Life Cycle.
 #[derive(Parser)]
@@ -123,13 +116,13 @@ enum Task {
 #[derive(Subcommand)]
 enum Benchmark {
     /// Time one gradient of energy networks on ONNX Runtime against PyTorch, after comparing both with f64
-    #[command(after_help = BENCH_HELP)]
+    #[command(after_help = bench_help("gradient", 20, ""))]
     Gradient(Measurement),
     /// Time whole Langevin steps of the runtime against PyTorch eager, torch.compile and ONNX Runtime from Python, after comparing all with f64
-    #[command(after_help = LATENCY_HELP)]
+    #[command(after_help = bench_help("latency", 30, ORT_VARIABLE))]
     Latency(Measurement),
     /// Time one update of the trainer against the same update in PyTorch, after comparing the weights that both come to
-    #[command(after_help = LEARNING_HELP)]
+    #[command(after_help = bench_help("learning", 10, ""))]
     Learning(Measurement),
 }
 
