@@ -42,7 +42,7 @@ impl Bank {
         source: &Source<'_>,
     ) -> Result<Drawn> {
         let stored = self.pool.draw(derive(seed, update, Purpose::Chains), n)?;
-        seed_torch(seed, update, Purpose::Chains);
+        let _draws = seed_torch(seed, update, Purpose::Chains);
         let device = stored.places.device();
         let chance = Tensor::f_rand([n as i64], (Kind::Float, Device::Cpu))?;
         let mut restarted = chance.f_lt(restart.chance)?.to_device(device);
@@ -105,6 +105,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::randomness::seeded;
     use crate::ranks::Ranks;
 
     const FRESH: Source<'_> = Source::Noise([1, 1, 1]);
@@ -151,7 +152,7 @@ mod tests {
             let chains = Chains::begin(states.copy().view([6, 1, 1, 1]), None);
             let pool = Pool::gathered(iter::once(Ok(chains)), 6, Rc::new(Ranks::alone()));
             let mut bank = Bank::new(pool.unwrap());
-            tch::manual_seed(1);
+            let _draws = seeded(1);
             bank.restart_lost(most, 2, &FRESH).unwrap();
             let now = bank.first_states(6).view([-1]);
             assert!(bool::try_from(now.isfinite().all()).unwrap());

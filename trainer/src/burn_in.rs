@@ -52,7 +52,7 @@ impl BurnIn {
         if n_done == 0 {
             return Ok(None);
         }
-        seed_torch(seed, update, Purpose::BurnInChains);
+        let _draws = seed_torch(seed, update, Purpose::BurnInChains);
         let fresh = source.draw(n_done, ends.device())?;
         self.pool.put(&places.f_index_select(0, &done)?, &fresh)?;
         Ok(Some(chains.select(&done)?.renewed()))

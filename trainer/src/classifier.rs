@@ -182,9 +182,9 @@ impl Learning for ClassifierLearner {
         let (seed, update) = (self.seed, self.update);
         let share = Share::whole(self.config.learning.batch);
         let (images, labels) = self.train.batch(update, &share)?;
-        seed_torch(seed, update, Purpose::Augmentation);
+        let _draws = seed_torch(seed, update, Purpose::Augmentation);
         let images = augment(images, &self.config.data);
-        seed_torch(seed, update, Purpose::DataNoise);
+        let _draws = seed_torch(seed, update, Purpose::DataNoise);
         let images = with_noise(images, self.config.learning.data_noise).to_device(self.device);
         let labels = labels.to_device(self.device);
         let Step {

@@ -77,6 +77,7 @@ mod tests {
 
     use super::*;
     use crate::network::to_device;
+    use crate::randomness::seeded;
 
     fn energy(width: usize) -> Description {
         Description::Sngan(Sngan::small(4, 1, &[width], &[true], Activation::Silu))
@@ -94,7 +95,7 @@ mod tests {
     /// T·∇U = ∇E + T·∇E_prior/T_prior + T·x/τ².
     #[test]
     fn the_terms_of_a_potential_add_up() {
-        tch::manual_seed(2);
+        let _draws = seeded(2);
         let x = Tensor::randn([5, 1, 4, 4], (Kind::Float, Device::Cpu));
         let (temperature, tau) = (0.25, 0.5);
         let plain = gradient(&Potential::default(), temperature, &x);

@@ -65,11 +65,11 @@ impl Examples {
         match self {
             Examples::Stored(stream) => {
                 let (images, _) = stream.batch(update, share)?;
-                seed_torch(seed, update, Purpose::Augmentation);
+                let _draws = seed_torch(seed, update, Purpose::Augmentation);
                 Ok(augment(images, config))
             }
             Examples::Generated => {
-                seed_torch(seed, update, Purpose::Examples);
+                let _draws = seed_torch(seed, update, Purpose::Examples);
                 generated(share.n, generator)
             }
         }

@@ -145,7 +145,7 @@ impl Learner {
         let Learner { config, device, .. } = self;
         let source = Source::new(config, &self.examples, self.generator.as_ref());
         let draw = |n, purpose| {
-            seed_torch(config.seed, 0, purpose);
+            let _draws = seed_torch(config.seed, 0, purpose);
             let parts = source.draw_in_batches(n, config.learning.batch, *device);
             Pool::gathered(parts, n, Rc::clone(self.team.ranks()))
         };
@@ -185,7 +185,7 @@ impl Learner {
         let images = self
             .examples
             .batch((seed, update), &share, data, generator)?;
-        seed_torch(seed, update, Purpose::DataNoise);
+        let _draws = seed_torch(seed, update, Purpose::DataNoise);
         let images = with_noise(images, learning.data_noise);
         Ok(ranks.own(&images)?.to_device(self.device))
     }
@@ -205,7 +205,7 @@ impl Learner {
                 (Some(drawn.places), drawn.chains)
             }
             None => {
-                seed_torch(seed, update, Purpose::Chains);
+                let _draws = seed_torch(seed, update, Purpose::Chains);
                 (None, source.draw(batch, self.device)?)
             }
         })
@@ -261,7 +261,7 @@ impl Learner {
         let dynamics = self.config.langevin.with_steps(steps);
         let weights = self.learned.detached();
         let network = self.descent.bind(&weights, dynamics.temperature)?;
-        seed_torch(self.seed, self.update, purpose);
+        let _draws = seed_torch(self.seed, self.update, purpose);
         langevin::run(&self.team, &network, states, &dynamics)
     }
 
@@ -402,11 +402,11 @@ impl Learning for Learner {
             .unwrap_or(f64::INFINITY);
         let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
         if let Some(bank) = &mut self.bank {
-            seed_torch(seed, update, Purpose::BankStart);
+            let _draws = seed_torch(seed, update, Purpose::BankStart);
             bank.restart_lost(most, batch, &source)?;
         }
         if let Some(burn_in) = &mut self.burn_in {
-            seed_torch(seed, update, Purpose::BurnInStart);
+            let _draws = seed_torch(seed, update, Purpose::BurnInStart);
             burn_in.restart_lost(most, batch, &source)?;
         }
         Ok(())
@@ -516,7 +516,7 @@ impl Learning for Learner {
         let shown = ends.narrow(0, 0, ends.size()[0].min(N_SAMPLES as i64));
         let n = shown.size()[0] as usize;
         let generator = self.generator.as_ref();
-        seed_torch(self.config.seed, 0, Purpose::Samples);
+        let _draws = seed_torch(self.config.seed, 0, Purpose::Samples);
         let mut blocks = vec![
             Block::new("data", self.examples.shown(n, generator)?),
             Block::new("chain ends", shown),
@@ -532,7 +532,7 @@ impl Learning for Learner {
                 .map(|burn_in| Block::new("burn-in bank", burn_in.first_states(n))),
         );
         if let Some(generator) = generator {
-            seed_torch(self.config.seed, 0, Purpose::Samples);
+            let _draws = seed_torch(self.config.seed, 0, Purpose::Samples);
             let images = generator.finished_images(&generator.draw_latents(n)?)?;
             blocks.push(Block::new("generator", images));
         }

@@ -104,10 +104,11 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     use super::*;
+    use crate::randomness::seeded;
 
     /// Stationary chains `x_t = ρ·x_t−1 + √(1 − ρ²)·z` of variance 1, each around its mean.
     fn chains(rho: f64, means: &[f64], n: usize) -> Vec<Vec<f64>> {
-        tch::manual_seed(7);
+        let _draws = seeded(7);
         let noise = || {
             let noise = Tensor::randn([n as i64], (Kind::Double, Device::Cpu));
             Vec::<f64>::try_from(noise).unwrap()

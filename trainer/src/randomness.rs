@@ -2,6 +2,7 @@
 //!
 //! So a resumed run draws what the uninterrupted one would have drawn, and one purpose never disturbs another.
 
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 use tch::Tensor;
 
 /// What a draw is for.
@@ -47,9 +48,24 @@ pub fn derive(seed: u64, update: u64, purpose: Purpose) -> u64 {
     mix(mix(mix(seed).wrapping_add(update)).wrapping_add(purpose as u64))
 }
 
+/// libtorch has one generator of numbers for the whole process.
+static GENERATOR: ReentrantMutex<()> = ReentrantMutex::new(());
+
+/// While it lives, no other thread seeds libtorch's generator of numbers; a thread may have several.
+#[derive(Debug)]
+#[must_use = "the draws are this thread's alone only while this lives"]
+pub struct Draws(#[expect(dead_code, reason = "held, not read")] ReentrantMutexGuard<'static, ()>);
+
 /// Makes libtorch's next draws those of this purpose at this update.
-pub fn seed_torch(seed: u64, update: u64, purpose: Purpose) {
-    tch::manual_seed(derive(seed, update, purpose) as i64);
+pub fn seed_torch(seed: u64, update: u64, purpose: Purpose) -> Draws {
+    seeded(derive(seed, update, purpose))
+}
+
+/// Makes libtorch's next draws those of this seed.
+pub fn seeded(seed: u64) -> Draws {
+    let held = GENERATOR.lock();
+    tch::manual_seed(seed as i64);
+    Draws(held)
 }
 
 /// The seed of a run that went back to an earlier checkpoint so often: the configured one before the first time, then another each time.
@@ -92,6 +108,8 @@ fn mix(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
 
     #[test]
@@ -125,6 +143,27 @@ mod tests {
             .map(|rollbacks| after_rollbacks(7, rollbacks))
             .collect();
         assert_eq!((seeds.len(), after_rollbacks(7, 0)), (5, 7));
+    }
+
+    /// Threads that seed and draw at the same time have what each would have alone.
+    #[test]
+    fn threads_do_not_disturb_each_others_draws() {
+        let drawn = |seed| {
+            let _draws = seeded(seed);
+            let draws = (0..500).map(|_| Tensor::rand([1], (Kind::Float, Device::Cpu)));
+            draws.map(|draw| draw.double_value(&[0])).collect()
+        };
+        let alone: Vec<Vec<f64>> = (0..4).map(drawn).collect();
+        let together: Vec<Vec<f64>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|seed| scope.spawn(move || drawn(seed)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(alone, together);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn attack_defended(
     );
     let right_when_clean = verification.is_right(clean, labels)?;
     let mut broken: Vec<bool> = right_when_clean.iter().map(|right| !right).collect();
-    seed_torch(parameters.attack_seed, 0, Purpose::AttackStart);
+    let _draws = seed_torch(parameters.attack_seed, 0, Purpose::AttackStart);
     let mut attacked = random_start(clean, parameters.epsilon);
     restore_clean(&broken, clean, &mut attacked);
     let mut progress = Progress::new("BPDA+EOT step", 0, parameters.pgd_steps as u64);
@@ -92,7 +92,7 @@ fn probe(
     step: usize,
 ) -> Result<(Vec<bool>, Tensor)> {
     let replicas = parameters.replicas;
-    seed_torch(
+    let _draws = seed_torch(
         parameters.attack_seed,
         step as u64,
         Purpose::AttackPurification,
@@ -125,7 +125,7 @@ struct Verification<'a> {
 impl Verification<'_> {
     /// Per image: does the defended classifier get it right?
     fn is_right(&mut self, images: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
-        seed_torch(
+        let _draws = seed_torch(
             self.parameters.verify_seed,
             self.n_done,
             Purpose::Verification,

@@ -23,7 +23,7 @@ pub fn attack_bare(
         tch::no_grad(|| is_right(&super::logits(classifier, clean, parameters.batch)?, labels))?;
     let mut broken: Vec<bool> = right.iter().map(|right| !right).collect();
     let mut best = clean.copy();
-    seed_torch(parameters.attack_seed, 0, Purpose::AttackStart);
+    let _draws = seed_torch(parameters.attack_seed, 0, Purpose::AttackStart);
     let mut attacked = random_start(clean, parameters.epsilon);
     let mut progress = Progress::new("PGD step", 0, parameters.pgd_steps as u64);
     for step in 0..=parameters.pgd_steps {

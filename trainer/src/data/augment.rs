@@ -54,10 +54,11 @@ pub(super) fn i64s(tensor: &Tensor) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::randomness::seeded;
 
     #[test]
     fn a_shift_moves_the_image_and_fills_with_background() {
-        tch::manual_seed(1);
+        let _draws = seeded(1);
         let config = DataConfig {
             shift: 1,
             ..DataConfig::digits_for_tests()
@@ -77,7 +78,7 @@ mod tests {
     /// Of 200 images about half are mirrored: the deviation of their number is √50.
     #[test]
     fn half_of_the_images_are_mirrored() {
-        tch::manual_seed(1);
+        let _draws = seeded(1);
         let config = DataConfig {
             mirror: Mirror::Half,
             ..DataConfig::digits_for_tests()

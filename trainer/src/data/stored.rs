@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use super::order::Pick;
 use super::values;
 use crate::network::bytes;
-use crate::randomness;
+use crate::randomness::{self, seeded};
 
 /// Images with their labels.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ impl Stored {
 
     /// `n` images of random pixels, all of class 0.
     pub(super) fn random(shape: ImageShape, n: usize) -> Stored {
+        let _draws = seeded(n as u64);
         let size = [n, shape.channels, shape.height, shape.width].map(|size| size as i64);
         Stored {
             pixels: Tensor::randint(256, size, (Kind::Uint8, Device::Cpu)),

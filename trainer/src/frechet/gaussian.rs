@@ -142,6 +142,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::randomness::seeded;
 
     fn matrix(rows: &[Vec<f64>]) -> Tensor {
         let flat: Vec<f64> = rows.iter().flatten().copied().collect();
@@ -168,7 +169,7 @@ mod tests {
     }
 
     fn random_rotation(d: i64) -> Tensor {
-        tch::manual_seed(4);
+        let _draws = seeded(4);
         Tensor::linalg_qr(&Tensor::randn([d, d], F64), "reduced").0
     }
 
@@ -247,7 +248,7 @@ mod tests {
     /// Values around 10⁸ with deviations of 1 would be lost to a sum of squares.
     #[test]
     fn moments_are_stable_and_independent_of_batches() {
-        tch::manual_seed(1);
+        let _draws = seeded(1);
         let noise = Tensor::randn([200, 3], F64);
         let far = &noise + 1e8;
         let wanted = fitted(&noise, &[]);

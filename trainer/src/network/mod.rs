@@ -255,6 +255,7 @@ mod tests {
     use ebm_export::rewrite::Rewrite;
 
     use super::*;
+    use crate::randomness::seeded;
 
     fn single(name: &str, tensor: Tensor) -> Weights {
         Weights::from([(name.to_string(), tensor)])
@@ -320,7 +321,7 @@ mod tests {
         ));
         let energy_graph = network.graph().unwrap();
         let weights = network.initial_weights(1).unwrap();
-        tch::manual_seed(1);
+        let _draws = seeded(1);
         let x = Tensor::randn([6, 1, 8, 8], (Kind::Double, Device::Cpu));
 
         let program = Program::new(&energy_graph, Kind::Double, Device::Cpu);
@@ -367,7 +368,7 @@ mod tests {
         });
         let kind = (Kind::Double, Device::Cpu);
         let mut weights = to_device(&network.initial_weights(2).unwrap(), kind.0, kind.1);
-        tch::manual_seed(4);
+        let _draws = seeded(4);
         for (name, weight) in &mut weights {
             if name.contains("norm") {
                 *weight = Tensor::rand(weight.size(), kind) + 0.5;

@@ -107,7 +107,7 @@ impl<'a> SampledChains<'a> {
         let device = descending.network.device();
         let length = block_length(image.height * image.width, device);
         let blocks = (0..n).step_by(length).enumerate().map(|(block, first)| {
-            seed_torch(block_seed(seed, block), 0, Purpose::Samples);
+            let _draws = seed_torch(block_seed(seed, block), 0, Purpose::Samples);
             let whole = source.draw(length, device)?;
             let n = length.min(n - first) as i64;
             Ok(whole.states().f_narrow(0, 0, n)?.f_contiguous()?)
@@ -191,7 +191,7 @@ impl<'a> SampledChains<'a> {
         let states = &self.blocks[block];
         let mut size = states.size();
         size[0] = self.length as i64;
-        seed_torch(block_seed(self.seed, block), self.step, Purpose::Langevin);
+        let _draws = seed_torch(block_seed(self.seed, block), self.step, Purpose::Langevin);
         let noise = Tensor::f_randn(size.as_slice(), (Kind::Float, states.device()))?;
         Ok(noise.f_narrow(0, 0, states.size()[0])?)
     }
@@ -350,7 +350,7 @@ mod tests {
         assert!((observed.saturation - beyond.double_value(&[])).abs() < 1e-12);
         assert!(observed.saturation > 0.2);
 
-        seed_torch(block_seed(2, 0), 7, Purpose::Langevin);
+        let _draws = seed_torch(block_seed(2, 0), 7, Purpose::Langevin);
         let length = block_length(SIZE * SIZE, Device::Cpu) as i64;
         let noise = Tensor::randn([length, 1, 16, 16], (Kind::Float, Device::Cpu));
         let wanted = start - drift + noise.narrow(0, 0, 5) * 0.1;
