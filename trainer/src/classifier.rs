@@ -100,7 +100,9 @@ impl ClassifierLearner {
         let scale = 1.0 / images.size()[0] as f64;
         let parts = match self.program.mixes_images() {
             true => vec![(images.shallow_clone(), labels.shallow_clone())],
-            false => self.team.split_with(images, labels)?,
+            false => self
+                .team
+                .split_with(images, labels, self.program.images_at_once())?,
         };
         let (program, weights) = (
             Shared::new(&self.program),
@@ -224,15 +226,14 @@ impl Learning for ClassifierLearner {
             average,
             optimizer,
         } = self.learned.held();
-        let image = self.config.network.image();
-        let (batch, n_pixels) = (self.config.learning.batch, image.height * image.width);
+        let batch = self.config.learning.batch;
         let Division {
             n_parts,
             images,
             at_once,
         } = match self.program.mixes_images() {
             true => Division::none(batch),
-            false => self.team.division(batch, n_pixels, self.device),
+            false => self.team.division(batch, self.program.images_at_once()),
         };
         let footprint = self.program.footprint();
         let learns = at_once * (footprint.bound + images * footprint.tracked) + n_parts * weights;

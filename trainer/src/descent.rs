@@ -7,7 +7,7 @@ use ebm_export::potential::{PRIOR_PREFIX, Potential};
 use ebm_export::rewrite::Rewrite;
 use tch::{Device, Kind, Tensor};
 
-use crate::network::{Footprint, Network, Program, Weights, bytes, from_host};
+use crate::network::{Footprint, ImagesAtOnce, Network, Program, Weights, bytes, from_host};
 
 /// Output `gradient [N, C, H, W]` is `T·∇U(x)`, with `U(x) = E(x)/T [+ E_prior(x)/T_prior] [+ ‖x‖²/(2τ²)]`.
 #[derive(Debug)]
@@ -45,6 +45,11 @@ impl Descent {
     /// Bytes of the prior's weights.
     pub fn prior_bytes(&self) -> u64 {
         bytes(self.beside.values())
+    }
+
+    /// As [`Program::images_at_once`].
+    pub fn images_at_once(&self) -> ImagesAtOnce {
+        self.program.images_at_once()
     }
 
     /// What evaluations hold.

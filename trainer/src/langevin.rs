@@ -103,11 +103,12 @@ pub fn run(
     let _guard = tch::no_grad_guard();
     let ranks = team.ranks();
     let n = start.size()[0] as f64;
-    let mut parts = team.split(&ranks.own(start)?)?;
+    let most = gradient_network.images_at_once();
+    let mut parts = team.split(&ranks.own(start)?, most)?;
     let mut strength = 0.0;
     let network = Shared::new(gradient_network);
     for _ in 0..dynamics.steps {
-        let noise = team.split(&ranks.own(&start.f_randn_like()?)?)?;
+        let noise = team.split(&ranks.own(&start.f_randn_like()?)?, most)?;
         let moved = team.map(parts.into_iter().zip(noise).collect(), |(images, noise)| {
             let gradient = network.get().output("gradient", &images)?;
             let (next, drift) = step(&images, &gradient, &noise, dynamics)?;

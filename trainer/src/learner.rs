@@ -29,7 +29,7 @@ use crate::langevin::{self, ChainEnds, saturation};
 use crate::learned::{Groups, Learned};
 use crate::memory::{Estimate, checkpoint};
 use crate::network::{Program, Statistics, Weights};
-use crate::parallel::{Division, Shared, Team};
+use crate::parallel::{Shared, Team};
 use crate::pool::Pool;
 use crate::randomness::{Purpose, after_rollbacks, derive, seed_torch};
 use crate::ranks::Ranks;
@@ -279,7 +279,10 @@ impl Learner {
     fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
         let scale = 1.0 / (self.config.langevin.temperature * negatives.size()[0] as f64);
         let ranks = self.team.ranks();
-        let parts = self.team.split_with(positives, &ranks.own(negatives)?)?;
+        let most = self.energy.images_at_once();
+        let parts = self
+            .team
+            .split_with(positives, &ranks.own(negatives)?, most)?;
         let (program, weights) = (
             Shared::new(&self.energy),
             Shared::new(self.learned.weights()),
@@ -307,19 +310,12 @@ impl Learner {
     fn passing(&self) -> u64 {
         let batch = self.config.learning.batch;
         let own = self.team.ranks().rows(batch).len();
-        let image = self.config.network.image();
-        let division = self
-            .team
-            .division(own, image.height * image.width, self.device);
-        let Division {
-            n_parts,
-            images,
-            at_once,
-        } = division;
         let (descent, energy) = (self.descent.footprint(), self.energy.footprint());
-        let descends = descent.bound + at_once * images * descent.plain;
-        let compares = at_once * (energy.bound + 2 * images * energy.tracked)
-            + n_parts * self.learned.held().weights;
+        let chains = self.team.division(own, self.descent.images_at_once());
+        let descends = descent.bound + chains.at_once * chains.images * descent.plain;
+        let pairs = self.team.division(own, self.energy.images_at_once());
+        let compares = pairs.at_once * (energy.bound + 2 * pairs.images * energy.tracked)
+            + pairs.n_parts * self.learned.held().weights;
         let generates = self
             .generator
             .as_ref()

@@ -1,6 +1,6 @@
 //! Work on a batch divided among threads, each of which runs libtorch on one core.
 //!
-//! A batch is cut into parts by its size alone, so that results do not depend on the number of threads.
+//! A batch is cut into parts by its size and the network alone, so that results do not depend on the number of threads.
 #![allow(unsafe_code)]
 
 use std::rc::Rc;
@@ -8,13 +8,10 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
+use crate::network::ImagesAtOnce;
 use crate::ranks::Ranks;
-
-/// Pixels of a part, at most, where a part has more than one image: enough that libtorch's cost per call hardly counts, and few enough that
-/// values stay in the caches.
-const PART_PIXELS: i64 = 8_192;
 
 /// A value whose tensors several threads read at the same time.
 ///
@@ -62,13 +59,12 @@ impl Division {
     }
 }
 
-/// An even number on a CPU as far as there are images, elsewhere one.
-fn n_parts(n: i64, n_pixels: i64, device: Device) -> i64 {
-    if device != Device::Cpu || n < 2 {
-        return 1;
+/// An even number as far as there are images.
+fn n_parts(n: usize, most: ImagesAtOnce) -> usize {
+    match most {
+        ImagesAtOnce::All => 1,
+        ImagesAtOnce::AtMost(most) => n.div_ceil(most).next_multiple_of(2).min(n).max(1),
     }
-    let n_parts = (n * n_pixels + PART_PIXELS - 1) / PART_PIXELS;
-    (n_parts + n_parts % 2).min(n)
 }
 
 /// Threads that divide batches, of a process that may learn with others.
@@ -114,26 +110,22 @@ impl Team {
         self.pool.current_num_threads()
     }
 
-    /// Cuts `[N, …]` along its batch: on a CPU into an even number of parts of about the same size, elsewhere not at all.
+    /// Cuts `[N, …]` along its batch into an even number of parts of about the same size, or not at all.
     ///
     /// # Errors
     /// The tensor has no axis.
-    pub fn split(&self, batch: &Tensor) -> Result<Vec<Tensor>> {
-        let n = batch
-            .size()
-            .first()
-            .copied()
-            .context("a batch needs an axis")?;
-        let n_pixels = batch.size().iter().skip(2).product();
-        match n_parts(n, n_pixels, batch.device()) {
+    pub fn split(&self, batch: &Tensor, most: ImagesAtOnce) -> Result<Vec<Tensor>> {
+        let size = batch.size();
+        let n = *size.first().context("a batch needs an axis")? as usize;
+        match n_parts(n, most) {
             1 => Ok(vec![batch.shallow_clone()]),
-            n_parts => Ok(batch.f_tensor_split(n_parts, 0)?),
+            n_parts => Ok(batch.f_tensor_split(n_parts as i64, 0)?),
         }
     }
 
-    /// How a batch of so many images of so many pixels is divided on a device.
-    pub fn division(&self, n: usize, n_pixels: usize, device: Device) -> Division {
-        let n_parts = n_parts(n as i64, n_pixels as i64, device) as usize;
+    /// How a batch of so many images is divided.
+    pub fn division(&self, n: usize, most: ImagesAtOnce) -> Division {
+        let n_parts = n_parts(n, most);
         let images = n.div_ceil(n_parts);
         Division {
             n_parts: n_parts as u64,
@@ -146,8 +138,13 @@ impl Team {
     ///
     /// # Errors
     /// The rows are not as many as the images.
-    pub fn split_with(&self, batch: &Tensor, rows: &Tensor) -> Result<Vec<(Tensor, Tensor)>> {
-        let parts = self.split(batch)?;
+    pub fn split_with(
+        &self,
+        batch: &Tensor,
+        rows: &Tensor,
+        most: ImagesAtOnce,
+    ) -> Result<Vec<(Tensor, Tensor)>> {
+        let parts = self.split(batch, most)?;
         let lengths: Vec<i64> = parts.iter().map(|part| part.size()[0]).collect();
         let rows = rows.f_split_with_sizes(lengths, 0)?;
         Ok(parts.into_iter().zip(rows).collect())
@@ -170,17 +167,35 @@ impl Team {
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
 
     #[test]
-    fn parts_are_even_in_number_and_come_back_in_order() {
+    fn parts_are_even_in_number_where_there_are_so_many_images() {
+        for (n, most, wanted) in [
+            (0, 4, 1),
+            (1, 4, 1),
+            (2, 4, 2),
+            (5, 2, 4),
+            (64, 32, 2),
+            (65, 32, 4),
+        ] {
+            assert_eq!(
+                n_parts(n, ImagesAtOnce::AtMost(most)),
+                wanted,
+                "{n} by {most}"
+            );
+        }
+        assert_eq!(n_parts(64, ImagesAtOnce::All), 1);
+    }
+
+    #[test]
+    fn parts_come_back_in_order() {
         let team = Team::new(Some(2)).unwrap();
-        let batch = Tensor::arange(100, (Kind::Float, Device::Cpu))
-            .view([100, 1, 1, 1])
-            .expand([100, 1, 32, 32], false);
-        let parts = team.split(&batch).unwrap();
+        let batch = Tensor::arange(100, (Kind::Float, Device::Cpu)).view([100, 1, 1, 1]);
+        let most = ImagesAtOnce::AtMost(8);
+        let parts = team.split(&batch, most).unwrap();
         assert_eq!(
             parts.iter().map(|part| part.size()[0]).collect::<Vec<_>>(),
             [8, 8, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]
@@ -190,9 +205,13 @@ mod tests {
             images: 8,
             at_once: 2,
         };
-        assert_eq!(team.division(100, 1024, Device::Cpu), division);
+        assert_eq!(team.division(100, most), division);
         let labels = Tensor::arange(100, (Kind::Int64, Device::Cpu));
-        let last = team.split_with(&batch, &labels).unwrap().pop().unwrap();
+        let last = team
+            .split_with(&batch, &labels, most)
+            .unwrap()
+            .pop()
+            .unwrap();
         assert_eq!((last.0.size()[0], last.1.size()), (7, vec![7]));
         let doubled = team.map(parts, |part| Ok(part * 2.0)).unwrap();
         assert!(Tensor::cat(&doubled, 0).equal(&(batch * 2.0)));

@@ -110,13 +110,7 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         },
         team: &machine.team,
     };
-    let chains = SampledChains::begin(
-        &source,
-        args.n,
-        config.network.image(),
-        args.seed,
-        descending,
-    )?;
+    let chains = SampledChains::begin(&source, args.n, args.seed, descending)?;
     let output = args.output.clone();
     let output = output.unwrap_or_else(|| args.run.join(SAMPLED));
     let folder = SampleFolder::open(&output, &request, Existing::from_force(args.force))?;

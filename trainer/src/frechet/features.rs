@@ -168,7 +168,8 @@ impl BoundFeatures<'_> {
             .features
             .prepared(&images.to_device(self.network.device()))?;
         let bound = Shared::new(self);
-        let parts = team.map(team.split(&images)?, |images: Tensor| {
+        let parts = team.split(&images, self.network.images_at_once())?;
+        let parts = team.map(parts, |images: Tensor| {
             let Features {
                 output, n_features, ..
             } = bound.get().features;

@@ -33,6 +33,22 @@ pub enum Norms {
     OfTheBatch,
 }
 
+/// So many images of an evaluation are fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImagesAtOnce {
+    /// As many as there are.
+    All,
+    /// Not more than so many; what there is more goes into further evaluations.
+    AtMost(usize),
+}
+
+/// Pixels of the images of an evaluation on a CPU, at most, whatever their values need.
+const LEAST_PIXELS: usize = 8_192;
+/// Bytes of the widest value of an evaluation on a CPU, at most, where it has more images than for these pixels.
+const MOST_BYTES: u64 = 5 << 19;
+/// As many as these are then enough, and leave work for other threads.
+const MOST_IMAGES: usize = 64;
+
 /// A graph made ready for evaluation.
 #[derive(Debug)]
 pub struct Program {
@@ -60,6 +76,20 @@ impl Program {
     /// Makes a graph ready. For the statistics of batches it has to be that of a network, without rewrites.
     pub fn with_norms(graph: &Graph, kind: Kind, device: Device, norms: Norms) -> Program {
         Compiler::new(graph, kind, norms).compile(device)
+    }
+
+    /// How many images to evaluate at once: on a CPU as many as keep the widest value in the caches, or, where even few do not, as many as
+    /// keep libtorch's cost per call small.
+    pub fn images_at_once(&self) -> ImagesAtOnce {
+        if self.device != Device::Cpu {
+            return ImagesAtOnce::All;
+        }
+        let pixels = self.inputs.iter().map(|(.., shape)| n_pixels(shape)).max();
+        let results = self.flowing.iter().map(|instruction| instruction.result);
+        let widest = results.map(|result| self.sizes[result]).max();
+        let by_pixels = LEAST_PIXELS / pixels.unwrap_or(1).max(1);
+        let by_bytes = (MOST_BYTES / widest.unwrap_or(1).max(1)) as usize;
+        ImagesAtOnce::AtMost(by_bytes.min(MOST_IMAGES).max(by_pixels).max(1))
     }
 
     /// Whether the result for an image depends on the other images of its batch.
@@ -141,6 +171,11 @@ impl Network<'_> {
     /// Where inputs are expected.
     pub fn device(&self) -> Device {
         self.program.device
+    }
+
+    /// As [`Program::images_at_once`].
+    pub fn images_at_once(&self) -> ImagesAtOnce {
+        self.program.images_at_once()
     }
 
     /// Gives one of several inputs its value for all evaluations to come.
@@ -234,6 +269,16 @@ impl Network<'_> {
         Ok(self.evaluate(x)?.swap_remove(position))
     }
 }
+
+/// Pixels of an image of `[N, C, H, W]`; one where there are no such axes.
+fn n_pixels(shape: &Shape) -> usize {
+    let extents = shape.0.iter().skip(2).map(|dim| match dim {
+        Dim::Size(size) => *size,
+        Dim::Batch { .. } => 1,
+    });
+    extents.product()
+}
+
 fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
     let size = x.size();
     let fits = |(dim, &got): (&Dim, &i64)| match dim {

@@ -3,20 +3,17 @@
 use std::fmt;
 
 use anyhow::{Result, anyhow, ensure};
-use ebm_export::contract::ImageShape;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Dynamics;
 use crate::langevin::{self, norms};
-use crate::network::Network;
+use crate::network::{ImagesAtOnce, Network};
 use crate::parallel::{Shared, Team};
 use crate::randomness::{Purpose, derive, seed_torch};
 use crate::start::Source;
 
-/// Pixels of a block on a CPU, at most, where it has more than one image.
-const BLOCK_PIXELS: usize = 8192;
-/// So many times more elsewhere, where many images at once cost hardly more than one.
-const BLOCKS_IN_ONE: usize = 64;
+/// Chains of a block where many at once cost hardly more than one.
+const LARGE_BLOCK: usize = 512;
 /// Blocks for which noise is there at a time.
 const AT_ONCE: usize = 32;
 
@@ -80,7 +77,7 @@ pub struct Descending<'a> {
     pub team: &'a Team,
 }
 
-/// Chains between their steps, in blocks of a length that the image alone decides. Each block has noise of its own.
+/// Chains between their steps, in blocks of a length that the network alone decides. Each block has noise of its own.
 #[derive(Debug)]
 pub struct SampledChains<'a> {
     descending: Descending<'a>,
@@ -100,12 +97,11 @@ impl<'a> SampledChains<'a> {
     pub fn begin(
         source: &Source<'_>,
         n: usize,
-        image: ImageShape,
         seed: u64,
         descending: Descending<'a>,
     ) -> Result<SampledChains<'a>> {
         let device = descending.network.device();
-        let length = block_length(image.height * image.width, device);
+        let length = block_length(descending.network);
         let blocks = (0..n).step_by(length).enumerate().map(|(block, first)| {
             let _draws = seed_torch(block_seed(seed, block), 0, Purpose::Samples);
             let whole = source.draw(length, device)?;
@@ -197,13 +193,12 @@ impl<'a> SampledChains<'a> {
     }
 }
 
-/// Chains of a block of images of so many pixels.
-fn block_length(n_pixels: usize, device: Device) -> usize {
-    let n_blocks = match device {
-        Device::Cpu => 1,
-        _ => BLOCKS_IN_ONE,
-    };
-    (n_blocks * BLOCK_PIXELS / n_pixels.max(1)).max(1)
+/// Chains of a block.
+fn block_length(network: &Network<'_>) -> usize {
+    match network.images_at_once() {
+        ImagesAtOnce::All => LARGE_BLOCK,
+        ImagesAtOnce::AtMost(most) => most,
+    }
 }
 
 /// What all draws of a block derive from.
@@ -261,7 +256,7 @@ mod tests {
     const SIZE: usize = 16;
 
     fn description() -> Description {
-        Description::Sngan(Sngan::small(SIZE, 1, &[4], &[true], Activation::Silu))
+        Description::Sngan(Sngan::small(SIZE, 1, &[64], &[true], Activation::Silu))
     }
 
     /// An energy at T = 0.5 with τ = 0.7.
@@ -306,7 +301,7 @@ mod tests {
             dynamics,
             team,
         };
-        SampledChains::begin(&source, n, description().image(), seed, descending).unwrap()
+        SampledChains::begin(&source, n, seed, descending).unwrap()
     }
 
     #[test]
@@ -351,7 +346,7 @@ mod tests {
         assert!(observed.saturation > 0.2);
 
         let _draws = seed_torch(block_seed(2, 0), 7, Purpose::Langevin);
-        let length = block_length(SIZE * SIZE, Device::Cpu) as i64;
+        let length = block_length(&network) as i64;
         let noise = Tensor::randn([length, 1, 16, 16], (Kind::Float, Device::Cpu));
         let wanted = start - drift + noise.narrow(0, 0, 5) * 0.1;
         let difference = (Tensor::cat(&chains.states(), 0) - wanted).abs().max();
