@@ -7,6 +7,10 @@ use ebm_trainer::cli::{Cli, Command, DataCommand};
 use ebm_trainer::command;
 use ebm_trainer::session::{End, INTERRUPTED};
 
+/// Also for libtorch, which asks for large tensors and gives them back all the time: the system's allocator keeps far more than is in use.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {

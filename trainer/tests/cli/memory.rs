@@ -10,8 +10,8 @@ use std::time::Duration;
 /// The accuracy of the estimate.
 const TOLERANCE: f64 = 0.2;
 
-/// Makes glibc give memory back as soon as it is not in use, so that what is resident is in use. Left alone it keeps much of it.
-const GIVES_BACK: [(&str, &str); 1] = [("MALLOC_MMAP_THRESHOLD_", "65536")];
+/// Makes the allocator give memory back as soon as it is not in use, so that what is resident is in use.
+const GIVES_BACK: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "0")];
 
 /// A figure of `/proc/PID/status` in bytes, while the process is there.
 fn status(process: u32, name: &str) -> Option<f64> {
