@@ -1,5 +1,6 @@
 //! What the user can type.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,6 +68,8 @@ pub enum Command {
     /// Fréchet distance between samples and data, on the features of any network.
     #[command(after_help = "Examples:\n  \
         trainer fid --samples runs/digits-longrun/sampled --reference runs/digits-longrun --features runs/digits-classifier --snapshot all\n  \
+        trainer fid --samples runs/digits-shortrun/sampled runs/digits-longrun/sampled --snapshot all --plot drift.png \\\n      \
+            --reference runs/digits-longrun --features runs/digits-classifier\n  \
         trainer fid --samples samples.npz --reference cifar10-shortrun --data ~/cifar-10-batches-bin --features inception.onnx \\\n      \
             --output pool --resize 299 --range 0,1\n\n\
         Images are npz files (array `images`, or the only one of rank 4), folders of PNG pictures, folders that `trainer sample` wrote, runs\n\
@@ -395,9 +398,9 @@ pub enum WeightsChoice {
 /// A Fréchet distance.
 #[derive(Debug, Args)]
 pub struct FidArgs {
-    /// The images to judge.
-    #[arg(long, value_name = "NPZ|DIR|RUN")]
-    pub samples: PathBuf,
+    /// The images to judge; several are judged in turn.
+    #[arg(long, value_name = "NPZ|DIR|RUN", required = true, num_args = 1..)]
+    pub samples: Vec<PathBuf>,
     /// The images to compare them with.
     #[arg(long, value_name = "NPZ|DIR|RUN|PRESET")]
     pub reference: PathBuf,
@@ -430,6 +433,9 @@ pub struct FidArgs {
     /// Of a folder that `trainer sample` wrote, or of its samples.npz: the last snapshot, all, or that of a step.
     #[arg(long, value_name = "last|all|STEP", default_value = "last")]
     pub snapshot: SnapshotChoice,
+    /// Draw the distances over the steps of the chains into this file, a curve for each of --samples.
+    #[arg(long, value_name = "SVG|PNG", value_parser = picture)]
+    pub plot: Option<PathBuf>,
     /// Folder of the data files, where the reference is a preset or has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -439,6 +445,14 @@ pub struct FidArgs {
     /// Where to compute.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+fn picture(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(OsStr::to_str) {
+        Some("svg" | "png") => Ok(path),
+        _ => Err("expected a file that ends in .svg or .png".to_string()),
+    }
 }
 
 fn positive(text: &str) -> Result<usize, String> {

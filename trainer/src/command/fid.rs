@@ -8,6 +8,7 @@ use ebm_export::arch::Network;
 use ebm_export::checkpoint;
 use ebm_export::classifier::Pixels;
 use ebm_export::contract::Kind as NetworkKind;
+use ebm_export::file::write_whole;
 use tch::Kind;
 
 use super::{configured_data, load, n_threads, saved_config};
@@ -20,7 +21,8 @@ use crate::frechet::{
 use crate::learner::BANK;
 use crate::network::from_host;
 use crate::npz::Npz;
-use crate::sampling::{SAMPLES, SNAPSHOTS, STEPS};
+use crate::report::plot::{self, Panel};
+use crate::sampling::{SAMPLED, SAMPLES, SNAPSHOTS, STEPS};
 use crate::saved::Saved;
 use crate::session::{End, Machine};
 
@@ -29,9 +31,22 @@ use crate::session::{End, Machine};
 /// # Errors
 /// Images, network or an option is refused; or libtorch fails.
 pub fn fid(args: &FidArgs) -> Result<End> {
-    let samples = Samples::find(args)?;
+    let mut samples = Vec::new();
+    for path in &args.samples {
+        let name = match path.ends_with(SAMPLED) {
+            true => path.parent().unwrap_or(path),
+            false => path,
+        };
+        let found = Samples::find(path, args.snapshot)?.into_iter();
+        samples.extend(found.map(|samples| (name.display().to_string(), samples)));
+    }
+    let moved = |samples: &Samples| samples.step.is_some_and(|step| step > 0);
+    ensure!(
+        args.plot.is_none() || samples.iter().any(|(_, samples)| moved(samples)),
+        "--plot: these samples are of no steps: give folders that `trainer sample` wrote, and --snapshot all"
+    );
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
-    let first = samples.first().context("there are no samples")?;
+    let (_, first) = samples.first().context("there are no samples")?;
     let shape = first.open()?.shape();
     let features = Features::open(
         &args.features,
@@ -48,8 +63,8 @@ pub fn fid(args: &FidArgs) -> Result<End> {
         Reference::Gaussian(gaussian) => gaussian,
         Reference::Images(images) => fit(&images, images.len()).context("--reference")?,
     };
-    let mut scores = Vec::new();
-    for samples in samples {
+    let mut scores: Vec<Score> = Vec::new();
+    for (name, samples) in samples {
         let images = samples.open()?;
         let n = args.n.unwrap_or(images.len());
         ensure!(
@@ -59,17 +74,51 @@ pub fn fid(args: &FidArgs) -> Result<End> {
             samples.path.display()
         );
         let gaussian = fit(&images, n).context("--samples")?;
-        let score = Score::new(&gaussian, &reference, samples.step, &features)?;
+        let score = Score::new(&gaussian, &reference, (&name, samples.step), &features)?;
         if !args.json {
+            let begins = scores
+                .last()
+                .is_none_or(|last| last.samples != score.samples);
+            if args.samples.len() > 1 && begins {
+                println!("{}", score.samples);
+            }
             println!("{score}");
         }
         scores.push(score);
+    }
+    if let Some(path) = &args.plot {
+        draw(&scores, path)?;
     }
     if args.json {
         let json = serde_json::to_string_pretty(&scores).context("cannot write JSON")?;
         println!("{json}");
     }
     Ok(End::Complete)
+}
+
+/// Draws distances over the steps of chains.
+fn draw(scores: &[Score], path: &Path) -> Result<()> {
+    let first = scores.first().context("there are no samples")?;
+    ensure!(
+        scores.iter().all(|score| score.label == first.label),
+        "--plot: distances of different numbers of samples cannot be compared: give -n"
+    );
+    let title = format!("{} on {} {}", first.label, first.network, first.output);
+    let mut names: Vec<&str> = scores.iter().map(|score| score.samples.as_str()).collect();
+    names.dedup();
+    let panel = names
+        .iter()
+        .fold(Panel::new(&title, "steps of the chains"), |panel, name| {
+            let of_name = scores.iter().filter(|score| score.samples == *name);
+            let points = of_name.filter_map(|score| Some((score.step? as f64, score.value)));
+            panel.line(name, points.collect())
+        });
+    let panels = [panel.logarithmic().by_decades()];
+    let bytes = match path.extension().is_some_and(|end| end == "png") {
+        true => plot::png(&panels, 1)?,
+        false => plot::svg(&panels, 1)?.into_bytes(),
+    };
+    Ok(write_whole(path, &bytes)?)
 }
 
 fn preparation(args: &FidArgs) -> Result<Preparation> {
@@ -106,8 +155,7 @@ enum SamplesKind {
 }
 
 impl Samples {
-    fn find(args: &FidArgs) -> Result<Vec<Samples>> {
-        let path = &args.samples;
+    fn find(path: &Path, snapshot: SnapshotChoice) -> Result<Vec<Samples>> {
         let shown = path.display();
         ensure!(path.exists(), "--samples {shown}: no such file or folder");
         let folder = match path.is_file() {
@@ -116,11 +164,11 @@ impl Samples {
         };
         let of_sample = path.is_dir() && is_sample(path);
         let only = |kind| Samples {
-            path: path.clone(),
+            path: path.to_path_buf(),
             kind,
             step: None,
         };
-        match args.snapshot {
+        match snapshot {
             SnapshotChoice::Last if path.is_file() => Ok(vec![Samples::npz(path)?]),
             SnapshotChoice::Last if of_sample => {
                 let last = Samples::snapshots(folder)?.pop();

@@ -58,6 +58,8 @@ pub struct Score {
     pub label: String,
     /// The distance.
     pub value: f64,
+    /// What they are of.
+    pub samples: String,
     /// Steps of the chains that the samples are of, where they are.
     pub step: Option<u64>,
     /// Samples.
@@ -77,14 +79,14 @@ pub struct Score {
 }
 
 impl Score {
-    /// The distance of samples from the reference.
+    /// The distance of samples from the reference; of what they are samples, and of which step of it.
     ///
     /// # Errors
     /// Their Gaussians are of different dimensions, or a number is not finite.
     pub fn new(
         samples: &Gaussian,
         reference: &Gaussian,
-        step: Option<u64>,
+        source: (&str, Option<u64>),
         features: &Features,
     ) -> Result<Score> {
         let n = samples
@@ -93,7 +95,8 @@ impl Score {
         Ok(Score {
             label: label(n),
             value: samples.frechet_distance(reference)?,
-            step,
+            samples: source.0.to_string(),
+            step: source.1,
             n,
             n_reference: reference.n,
             resize: features.resize(),

@@ -18,6 +18,7 @@ use super::lettering;
 pub struct Panel {
     title: String,
     x_label: String,
+    x_scale: Scale,
     scale: Scale,
     beginning: Beginning,
     series: Vec<Series>,
@@ -54,6 +55,7 @@ impl Panel {
         Panel {
             title: title.to_string(),
             x_label: x_label.to_string(),
+            x_scale: Scale::Linear,
             scale: Scale::Linear,
             beginning: Beginning::Shown,
             series: Vec::new(),
@@ -76,6 +78,16 @@ impl Panel {
         for series in &mut self.series {
             series.points.retain(|(_, y)| *y > 0.0);
             series.points.iter_mut().for_each(|(_, y)| *y = y.log10());
+        }
+        self
+    }
+
+    /// Over the logarithm of x; what is not positive is left out.
+    pub fn by_decades(mut self) -> Panel {
+        self.x_scale = Scale::Logarithmic;
+        for series in &mut self.series {
+            series.points.retain(|(x, _)| *x > 0.0);
+            series.points.iter_mut().for_each(|(x, _)| *x = x.log10());
         }
         self
     }
@@ -292,7 +304,11 @@ fn draw_axes<B: DrawingBackend>(
     let span = range.end - range.start;
     let tick = |y: &f64| match panel.scale {
         Scale::Linear => number(*y, span),
-        Scale::Logarithmic => format!("{:.0e}", 10f64.powf(*y)),
+        Scale::Logarithmic => power_of_ten(*y),
+    };
+    let x_tick = |x: &f64| match panel.x_scale {
+        Scale::Linear => number(*x, WHOLE),
+        Scale::Logarithmic => decade(*x),
     };
     let label = match cut {
         Some(Range { start, end }) => {
@@ -310,7 +326,7 @@ fn draw_axes<B: DrawingBackend>(
         .x_labels(6)
         .y_labels(6)
         .x_desc(label)
-        .x_label_formatter(&|x| number(*x, WHOLE))
+        .x_label_formatter(&x_tick)
         .y_label_formatter(&tick)
         .label_style(("sans-serif", LABEL).into_text_style(area).color(&INK))
         .draw()
@@ -332,11 +348,14 @@ fn draw_line<B: DrawingBackend>(
 ) -> Result<()> {
     let points = series.points.iter();
     let inside = points.map(|(x, y)| (*x, y.clamp(range.start, range.end)));
-    chart
-        .draw_series(LineSeries::new(inside, colour.stroke_width(3)))
-        .map_err(drawing)?;
+    let dot = if series.points.len() <= FEW { 6 } else { 0 };
+    let line = LineSeries::new(inside, colour.filled().stroke_width(3)).point_size(dot);
+    chart.draw_series(line).map_err(drawing)?;
     Ok(())
 }
+
+/// So few points of a curve are dots too.
+const FEW: usize = 30;
 
 /// Draws the bars of one series, of which so many of so many stand to the left.
 fn draw_bars<B: DrawingBackend>(
@@ -404,6 +423,24 @@ fn number(value: f64, span: f64) -> String {
     }
 }
 
+/// Ten to the power of a number at a tick.
+fn power_of_ten(exponent: f64) -> String {
+    let value = 10f64.powf(exponent);
+    match value {
+        0.01..10.0 => number(value, value),
+        10.0..1e4 => number(value, WHOLE),
+        _ => format!("{value:.0e}"),
+    }
+}
+
+/// Ten to the power of a whole number; ticks between decades have no number.
+fn decade(exponent: f64) -> String {
+    match (exponent - exponent.round()).abs() < 1e-6 {
+        true => number(10f64.powf(exponent).round(), WHOLE),
+        false => String::new(),
+    }
+}
+
 fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw a plot: {error}")
 }
@@ -425,6 +462,7 @@ mod tests {
                 .bars("other", vec![(0.0, 1.0), (1.0, 0.5)]),
             line([(1.0, 1e-4), (9.0, 1e-6)]).logarithmic(),
             line([(1.0, f64::NAN)]),
+            line([(0.0, 3.0), (1.0, 3.0), (1000.0, 4.0)]).by_decades(),
         ];
         let text = svg(&panels, 2).unwrap();
         for wanted in [
@@ -435,13 +473,14 @@ mod tests {
             "one",
             "other",
             "1e-5",
+            "1000",
         ] {
             assert!(text.contains(wanted), "{wanted}");
         }
         let picture = image::load_from_memory(&png(&panels, 2).unwrap()).unwrap();
         assert_eq!(
             (picture.width(), picture.height()),
-            (2 * SIZE.0, 2 * SIZE.1)
+            (2 * SIZE.0, 3 * SIZE.1)
         );
         let bars = |colour: RGBColor| {
             let rgb = picture.to_rgb8();
@@ -486,6 +525,22 @@ mod tests {
         assert!(range.start > -0.1 && range.end < 1.1, "{range:?}");
         let text = svg(&[wild], 1).unwrap();
         assert!(text.contains("reaches from 0.0 to 80.0"), "{text}");
+    }
+
+    #[test]
+    fn powers_of_ten_have_as_many_digits_as_they_need() {
+        for (exponent, wanted) in [
+            (-5.0, "1e-5"),
+            (-0.5, "0.32"),
+            (0.5, "3.2"),
+            (1.5, "32"),
+            (3.0, "1000"),
+        ] {
+            assert_eq!(power_of_ten(exponent), wanted, "{exponent}");
+        }
+        for (exponent, wanted) in [(0.0, "1"), (5.0, "100000"), (0.5, "")] {
+            assert_eq!(decade(exponent), wanted, "{exponent}");
+        }
     }
 
     #[test]

@@ -326,13 +326,41 @@ fn every_snapshot_has_a_distance_that_is_cached_and_labelled() {
     );
     let n_cached = fs::read_dir(runs.at("cache/frechet")).unwrap().count();
     assert_eq!(n_cached, 3);
-    assert_eq!(all, scored("--samples out/samples.npz --snapshot all"));
+    let mut of_file = scored("--samples out/samples.npz --snapshot all");
+    for score in &mut of_file {
+        assert_eq!(score["samples"], "out/samples.npz");
+        score["samples"] = "out".into();
+    }
+    assert_eq!(all, of_file);
     assert_eq!(all[1..], scored("--samples out")[..]);
     assert_eq!(all[..1], scored("--samples out --snapshot 1")[..]);
     assert_eq!(
         fs::read_dir(runs.at("cache/frechet")).unwrap().count(),
         n_cached
     );
+
+    runs.sample(
+        "shortrun",
+        "shortrun/sampled",
+        "-n 200 --steps 10 --seed 2 --threads 1",
+    )
+    .assert()
+    .success();
+    let both = scored("--samples out shortrun/sampled --snapshot all --plot drift.svg");
+    let of: Vec<&str> = both
+        .iter()
+        .map(|score| score["samples"].as_str().unwrap())
+        .collect();
+    assert_eq!(of, ["out", "out", "shortrun", "shortrun"]);
+    let plot = fs::read_to_string(runs.at("drift.svg")).unwrap();
+    for piece in [
+        "FID-200 on classifier flat",
+        "steps of the chains",
+        "out",
+        "shortrun",
+    ] {
+        assert!(plot.contains(piece), "{piece}");
+    }
 
     // Samples are at no distance from themselves.
     let mut same = runs.fid("--samples out --reference out --features classifier --json");
@@ -446,4 +474,12 @@ fn distances_that_cannot_be_are_refused() {
     ] {
         refused(&mut runs.fid(&arguments), pieces);
     }
+    runs.fid(&format!("--samples out {ok} --plot drift.pdf"))
+        .assert()
+        .code(2)
+        .stderr(contains("a file that ends in .svg or .png"));
+    refused(
+        &mut runs.fid(&format!("--samples shortrun {ok} --plot drift.svg")),
+        &["--plot: these samples are of no steps"],
+    );
 }
