@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use ebm_export::contract::ImageShape;
 use image::imageops::{self, FilterType};
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::crop::{Rectangle, Size, rectangle};
@@ -82,21 +83,45 @@ impl Looks {
 
     /// By the header alone.
     pub(super) fn read(bytes: &[u8]) -> Result<Looks, String> {
-        let decoder = reader(bytes)?.into_decoder().map_err(damage)?;
+        let mut decoder = reader(bytes)?.into_decoder().map_err(damage)?;
+        let (width, height) = decoder.dimensions();
         Ok(Looks {
-            size: decoder.dimensions(),
+            size: match swaps_axes(upright(&mut decoder)) {
+                true => (height, width),
+                false => (width, height),
+            },
             is_coloured: decoder.color_type().has_color(),
         })
     }
 }
 
-/// A whole picture, or what is wrong with it.
+/// A whole picture, upright where its camera noted how it was held, or what is wrong with it.
 pub(super) fn decoded(bytes: &[u8]) -> Result<DynamicImage, String> {
     let reader = reader(bytes)?;
     if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(bytes) {
         return Err("is truncated: the end of its JPEG data is missing".to_string());
     }
-    reader.decode().map_err(damage)
+    let mut decoder = reader.into_decoder().map_err(damage)?;
+    let mut limits = limits();
+    limits.reserve(decoder.total_bytes()).map_err(damage)?;
+    decoder.set_limits(limits).map_err(damage)?;
+    let upright = upright(&mut decoder);
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(damage)?;
+    picture.apply_orientation(upright);
+    Ok(picture)
+}
+
+/// What turns a picture upright. Notes that cannot be read turn nothing.
+fn upright(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
+fn swaps_axes(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(
+        orientation,
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
+    )
 }
 
 fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, String> {
@@ -111,10 +136,14 @@ fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, String> {
     {
         return Err("is no PNG, JPEG or WebP picture".to_string());
     }
+    reader.limits(limits());
+    Ok(reader)
+}
+
+fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MOST_BYTES);
-    reader.limits(limits);
-    Ok(reader)
+    limits
 }
 
 fn damage(error: image::ImageError) -> String {
@@ -165,7 +194,8 @@ pub(super) fn planes(pixels: &[u8], channels: usize) -> Vec<u8> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use image::{GrayImage, Luma, Rgb, RgbImage};
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{GrayImage, ImageEncoder, Luma, Rgb, RgbImage};
 
     use super::*;
     use crate::config::RandomCrop;
@@ -205,6 +235,33 @@ pub(super) mod tests {
         area: [0.1, 1.0],
         aspect: [0.5, 2.0],
     });
+
+    /// The left half of what the camera saw is white; the values of Exif say where the first row and column were.
+    #[test]
+    fn a_picture_is_turned_upright() {
+        let seen = GrayImage::from_fn(16, 8, |x, _| Luma([if x < 8 { 255 } else { 0 }]));
+        for (value, stored) in [
+            (1u8, seen.clone()),
+            (3, imageops::rotate180(&seen)),
+            (6, imageops::rotate270(&seen)),
+            (8, imageops::rotate90(&seen)),
+        ] {
+            // A header of TIFF, and a directory of one entry: 0x0112, one short.
+            let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+            exif.extend([value, 0, 0, 0, 0, 0, 0, 0]);
+            let mut bytes = Vec::new();
+            let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
+            encoder.set_exif_metadata(exif).unwrap();
+            let picture = DynamicImage::from(stored);
+            picture.write_with_encoder(encoder).unwrap();
+            let looks = Looks::read(&bytes).unwrap();
+            assert_eq!(looks.size, (16, 8), "{value}");
+            let upright = decoded(&bytes).unwrap().into_luma8();
+            assert_eq!(upright.dimensions(), (16, 8), "{value}");
+            let [left, right] = [2, 13].map(|x| upright.get_pixel(x, 4).0[0]);
+            assert!(left > 230 && right < 25, "{value}: {left} {right}");
+        }
+    }
 
     #[test]
     fn a_picture_of_one_colour_stays_so_under_every_crop_and_format() {
