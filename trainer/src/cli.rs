@@ -72,7 +72,7 @@ pub enum Command {
             --reference runs/digits-longrun --features runs/digits-classifier\n  \
         trainer fid --samples samples.npz --reference cifar10-shortrun --data ~/cifar-10-batches-bin --features inception.onnx \\\n      \
             --output pool --resize 299 --range 0,1\n\n\
-        Images are npz files (array `images`, or the only one of rank 4), folders of PNG pictures, folders that `trainer sample` wrote, runs\n\
+        Images are npz files (array `images`, or the only one of rank 4), folders of pictures, folders that `trainer sample` wrote, runs\n\
         (of --samples their bank, of --reference their training images), and for --reference presets (their training images) and npz\n\
         files with mu and sigma. Values on other features, of other numbers of images or other sizes cannot be compared.")]
     Fid(FidArgs),

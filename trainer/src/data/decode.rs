@@ -12,7 +12,7 @@ use super::order::View;
 use crate::config::Crop;
 
 /// Endings of the files that are pictures.
-pub(super) const EXTENSIONS: &[&str] = &["png", "jpg", "jpeg", "webp"];
+pub(crate) const EXTENSIONS: &[&str] = &["png", "jpg", "jpeg", "webp"];
 
 /// Memory that one picture may take while it is decoded.
 const MOST_BYTES: u64 = 1 << 28;
@@ -96,7 +96,7 @@ impl Looks {
 }
 
 /// A whole picture, upright where its camera noted how it was held, or what is wrong with it.
-pub(super) fn decoded(bytes: &[u8]) -> Result<DynamicImage, String> {
+pub(crate) fn decoded(bytes: &[u8]) -> Result<DynamicImage, String> {
     let reader = reader(bytes)?;
     if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(bytes) {
         return Err("is truncated: the end of its JPEG data is missing".to_string());

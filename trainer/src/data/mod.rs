@@ -29,6 +29,7 @@ use flate2::read::MultiGzDecoder;
 use tch::{Kind, Tensor};
 
 pub use augment::augment;
+pub(crate) use decode::{EXTENSIONS, decoded};
 pub use error::Error;
 pub use images::Images;
 pub use order::{Pick, View};

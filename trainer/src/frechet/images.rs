@@ -1,11 +1,11 @@
 //! Images to compare, wherever they lie.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use ebm_export::contract::ImageShape;
-use image::ImageReader;
 use tch::{Kind, Tensor};
 
 use crate::data;
@@ -72,7 +72,7 @@ impl ImageSet {
         Ok(ImageSet::Array(array.f_to_kind(Kind::Float)?))
     }
 
-    /// The PNG pictures of a folder, by their names.
+    /// The pictures of a folder (PNG, JPEG, WebP), by their names.
     ///
     /// # Errors
     /// There are none, or they are of different sizes.
@@ -81,15 +81,12 @@ impl ImageSet {
             fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|file| {
-                file.extension()
-                    .is_some_and(|end| end.eq_ignore_ascii_case("png"))
-            })
+            .filter(|file| is_picture(file))
             .collect();
         files.sort();
         let Some(first) = files.first() else {
             bail!(
-                "{}: expected a run, what `trainer sample` wrote, or PNG pictures, found none of these",
+                "{}: expected a run, what `trainer sample` wrote, or pictures (PNG, JPEG, WebP), found none of these",
                 path.display()
             );
         };
@@ -186,15 +183,15 @@ fn array_of_images(npz: &mut Npz, path: &Path) -> Result<Tensor> {
     }
 }
 
+fn is_picture(file: &Path) -> bool {
+    let end = file.extension().and_then(OsStr::to_str);
+    end.is_some_and(|end| data::EXTENSIONS.contains(&end.to_lowercase().as_str()))
+}
+
 /// A picture as bytes, uint8 `[C, H, W]`; grey ones have one channel.
 fn picture(file: &Path) -> Result<Tensor> {
-    let reading = || format!("cannot read the picture {}", file.display());
-    let picture = ImageReader::open(file)
-        .with_context(reading)?
-        .with_guessed_format()
-        .with_context(reading)?
-        .decode()
-        .with_context(reading)?;
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let picture = data::decoded(&bytes).map_err(|why| anyhow!("{} {why}", file.display()))?;
     let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
     let (bytes, channels) = match picture.color().has_color() {
         true => (picture.into_rgb8().into_raw(), 3),
@@ -286,6 +283,7 @@ mod tests {
         };
         write("b.png", 1);
         write("a.PNG", 1);
+        fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
         let set = ImageSet::of_folder(folder.path()).unwrap();
         assert_eq!((set.len(), set.shape().channels), (2, 3));
         assert_eq!(set.batch(1, 1).unwrap().max().double_value(&[]), 1.0);
@@ -293,5 +291,16 @@ mod tests {
         let set = ImageSet::of_folder(folder.path()).unwrap();
         let error = set.batch(0, 3).unwrap_err().to_string();
         assert!(error.contains("c.png: expected a picture like the first"));
+        let white = image::GrayImage::from_pixel(48, 48, image::Luma([255]));
+        white.save(folder.path().join("0.jpeg")).unwrap();
+        let set = ImageSet::of_folder(folder.path()).unwrap();
+        assert_eq!((set.len(), set.shape().channels), (4, 1));
+        assert!(set.batch(0, 1).unwrap().min().double_value(&[]) > 0.95);
+        fs::write(folder.path().join("0.jpeg"), "nothing").unwrap();
+        let error = ImageSet::of_folder(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("0.jpeg is no PNG, JPEG or WebP picture"),
+            "{error}"
+        );
     }
 }
