@@ -52,8 +52,8 @@ impl Stage {
         self == Stage::Longrun
     }
 
-    /// The preset of a family: `cifar10` has `cifar10-prior`, `cifar10-small` has `cifar10-prior-small`. A family whose midrun goes without
-    /// a generator has one with it too.
+    /// The preset of a family: `cifar10` has `cifar10-prior`, `cifar10-small` has `cifar10-prior-small`. Of two presets for a stage, the one
+    /// that takes a generator is called cooperative.
     fn preset(self, family: &str) -> Option<&'static str> {
         let (family, size) = match family.strip_suffix("-small") {
             Some(family) => (family, "-small"),
