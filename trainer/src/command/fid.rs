@@ -1,5 +1,6 @@
 //! `trainer fid`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,13 +33,9 @@ use crate::session::{End, Machine};
 /// Images, network or an option is refused; or libtorch fails.
 pub fn fid(args: &FidArgs) -> Result<End> {
     let mut samples = Vec::new();
-    for path in &args.samples {
-        let name = match path.ends_with(SAMPLED) {
-            true => path.parent().unwrap_or(path),
-            false => path,
-        };
+    for (path, name) in args.samples.iter().zip(names(&args.samples)) {
         let found = Samples::find(path, args.snapshot)?.into_iter();
-        samples.extend(found.map(|samples| (name.display().to_string(), samples)));
+        samples.extend(found.map(|samples| (name.clone(), samples)));
     }
     let moved = |samples: &Samples| samples.step.is_some_and(|step| step > 0);
     ensure!(
@@ -96,6 +93,24 @@ pub fn fid(args: &FidArgs) -> Result<End> {
     Ok(End::Complete)
 }
 
+/// What samples are called: by the last part of their paths, where that tells them apart.
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    let of_runs = paths.iter().map(|path| match path.ends_with(SAMPLED) {
+        true => path.parent().unwrap_or(path),
+        false => path,
+    });
+    let short = of_runs
+        .clone()
+        .map(|path| path.file_name().unwrap_or(path.as_os_str()));
+    let short: Vec<String> = short
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    match short.iter().collect::<HashSet<_>>().len() == short.len() {
+        true => short,
+        false => of_runs.map(|path| path.display().to_string()).collect(),
+    }
+}
+
 /// Draws distances over the steps of chains.
 fn draw(scores: &[Score], path: &Path) -> Result<()> {
     let first = scores.first().context("there are no samples")?;
@@ -103,12 +118,15 @@ fn draw(scores: &[Score], path: &Path) -> Result<()> {
         scores.iter().all(|score| score.label == first.label),
         "--plot: distances of different numbers of samples cannot be compared: give -n"
     );
-    let title = format!("{} on {} {}", first.label, first.network, first.output);
+    let x_label = format!(
+        "steps of the chains; features of {} {:?}",
+        first.network, first.output
+    );
     let mut names: Vec<&str> = scores.iter().map(|score| score.samples.as_str()).collect();
     names.dedup();
     let panel = names
         .iter()
-        .fold(Panel::new(&title, "steps of the chains"), |panel, name| {
+        .fold(Panel::new(&first.label, &x_label), |panel, name| {
             let of_name = scores.iter().filter(|score| score.samples == *name);
             let points = of_name.filter_map(|score| Some((score.step? as f64, score.value)));
             panel.line(name, points.collect())
@@ -328,4 +346,20 @@ fn training_images(
     let n_threads = n_threads(args.machine.threads);
     let dataset = load(data, directory, network, n_threads)?;
     Ok(ImageSet::Data(dataset.train))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_called_by_what_tells_them_apart() {
+        for (paths, wanted) in [
+            (["a/short/sampled", "b/long/sampled"], ["short", "long"]),
+            (["a/run/sampled", "b/run/sampled"], ["a/run", "b/run"]),
+            (["a/x.npz", "out"], ["x.npz", "out"]),
+        ] {
+            assert_eq!(names(&paths.map(PathBuf::from)), wanted);
+        }
+    }
 }

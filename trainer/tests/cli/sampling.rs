@@ -328,7 +328,7 @@ fn every_snapshot_has_a_distance_that_is_cached_and_labelled() {
     assert_eq!(n_cached, 3);
     let mut of_file = scored("--samples out/samples.npz --snapshot all");
     for score in &mut of_file {
-        assert_eq!(score["samples"], "out/samples.npz");
+        assert_eq!(score["samples"], "samples.npz");
         score["samples"] = "out".into();
     }
     assert_eq!(all, of_file);
@@ -353,12 +353,7 @@ fn every_snapshot_has_a_distance_that_is_cached_and_labelled() {
         .collect();
     assert_eq!(of, ["out", "out", "shortrun", "shortrun"]);
     let plot = fs::read_to_string(runs.at("drift.svg")).unwrap();
-    for piece in [
-        "FID-200 on classifier flat",
-        "steps of the chains",
-        "out",
-        "shortrun",
-    ] {
+    for piece in ["FID-200", "steps of the chains", "out", "shortrun"] {
         assert!(plot.contains(piece), "{piece}");
     }
 
