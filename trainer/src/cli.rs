@@ -29,7 +29,7 @@ pub enum Command {
         trainer fit digits-shortrun -o runs/shortrun\n  \
         trainer fit digits-prior --generator runs/shortrun -o runs/prior\n  \
         trainer fit digits-longrun --generator runs/shortrun --prior runs/prior\n  \
-        trainer fit mnist-midrun --data ~/mnist --generator runs/mnist-shortrun --set learning.updates=2000\n  \
+        trainer fit mnist-midrun-cooperative --data ~/mnist --generator runs/mnist-shortrun --set learning.updates=2000\n  \
         trainer fit my.toml --preset cifar10-midrun-data --data ~/cifar-10-batches-bin --device cuda")]
     Fit(FitArgs),
     /// Learn a classifier.
