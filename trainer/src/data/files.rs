@@ -167,7 +167,7 @@ pub(super) fn is_hidden(name: &std::ffi::OsStr) -> bool {
     name.starts_with('.') || name == "__MACOSX"
 }
 
-pub(super) fn ends_in(path: &Path, extensions: &[&str]) -> bool {
+pub(crate) fn ends_in(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| {

@@ -31,6 +31,7 @@ use tch::{Kind, Tensor};
 pub use augment::augment;
 pub(crate) use decode::{EXTENSIONS, decoded};
 pub use error::Error;
+pub(crate) use files::ends_in;
 pub use images::Images;
 pub use order::{Pick, View};
 pub use stream::{Share, Stream};

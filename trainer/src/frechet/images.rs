@@ -1,6 +1,5 @@
 //! Images to compare, wherever they lie.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +80,7 @@ impl ImageSet {
             fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|file| is_picture(file))
+            .filter(|file| data::ends_in(file, data::EXTENSIONS))
             .collect();
         files.sort();
         let Some(first) = files.first() else {
@@ -181,11 +180,6 @@ fn array_of_images(npz: &mut Npz, path: &Path) -> Result<Tensor> {
             path.display()
         ),
     }
-}
-
-fn is_picture(file: &Path) -> bool {
-    let end = file.extension().and_then(OsStr::to_str);
-    end.is_some_and(|end| data::EXTENSIONS.contains(&end.to_lowercase().as_str()))
 }
 
 /// A picture as bytes, uint8 `[C, H, W]`; grey ones have one channel.

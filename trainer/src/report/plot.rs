@@ -75,21 +75,27 @@ impl Panel {
     /// Over the logarithm of y; what is not positive is left out.
     pub fn logarithmic(mut self) -> Panel {
         self.scale = Scale::Logarithmic;
-        for series in &mut self.series {
-            series.points.retain(|(_, y)| *y > 0.0);
-            series.points.iter_mut().for_each(|(_, y)| *y = y.log10());
-        }
+        self.take_logarithms(|(_, y)| y);
         self
     }
 
     /// Over the logarithm of x; what is not positive is left out.
     pub fn by_decades(mut self) -> Panel {
         self.x_scale = Scale::Logarithmic;
-        for series in &mut self.series {
-            series.points.retain(|(x, _)| *x > 0.0);
-            series.points.iter_mut().for_each(|(x, _)| *x = x.log10());
-        }
+        self.take_logarithms(|(x, _)| x);
         self
+    }
+
+    /// Of one coordinate of all points; those without a logarithm are left out.
+    fn take_logarithms(&mut self, coordinate: fn(&mut (f64, f64)) -> &mut f64) {
+        for series in &mut self.series {
+            series.points.retain_mut(|point| {
+                let value = coordinate(point);
+                let is_positive = *value > 0.0;
+                *value = value.log10();
+                is_positive
+            });
+        }
     }
 
     /// Where the first tenth of the curves reaches far beyond the rest, the rest alone is in view, and the panel says so.
