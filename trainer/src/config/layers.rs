@@ -61,6 +61,23 @@ pub enum Error {
         /// As typed.
         text: String,
     },
+    /// A run is named that nothing is to be taken from.
+    #[error(
+        "{option} {run}: {place} has no section [{section}], so nothing is taken from another run; \
+         leave {option} out, or use a preset that has one, such as {example}"
+    )]
+    NothingToTake {
+        /// As typed.
+        option: &'static str,
+        /// As typed.
+        run: String,
+        /// The preset or the file.
+        place: String,
+        /// What is missing there.
+        section: &'static str,
+        /// A preset that has it.
+        example: &'static str,
+    },
     /// The configuration describes something else.
     #[error(
         "this configuration describes {got}, but `{command}` expects {expected}: use another command or preset"
@@ -170,23 +187,44 @@ impl Layers {
     /// Names the runs that a generator and a prior are taken from, where they are given.
     ///
     /// # Errors
-    /// A path is not UTF-8.
+    /// The layers so far have no section for it, or a path is not UTF-8.
     pub fn borrowing(
-        mut self,
+        self,
         generator: Option<&Path>,
         prior: Option<&Path>,
     ) -> Result<Layers, Error> {
-        for (key, path) in [
-            ("generator.checkpoint", generator),
-            ("prior.checkpoint", prior),
-        ] {
-            let Some(path) = path else { continue };
-            let form = || Error::Set {
-                text: format!("{key}={}", path.display()),
-            };
-            let text = path.to_str().ok_or_else(form)?.to_string();
-            insert(&mut self.table, key, Value::String(text)).ok_or_else(form)?;
+        self.taking(
+            generator,
+            "--generator",
+            "generator",
+            "mnist-midrun-cooperative",
+        )?
+        .taking(prior, "--prior", "prior", "mnist-longrun")
+    }
+
+    fn taking(
+        mut self,
+        run: Option<&Path>,
+        option: &'static str,
+        section: &'static str,
+        example: &'static str,
+    ) -> Result<Layers, Error> {
+        let Some(run) = run else { return Ok(self) };
+        if !self.table.contains_key(section) {
+            return Err(Error::NothingToTake {
+                option,
+                run: run.display().to_string(),
+                place: self.last_place(),
+                section,
+                example,
+            });
         }
+        let key = format!("{section}.checkpoint");
+        let form = || Error::Set {
+            text: format!("{key}={}", run.display()),
+        };
+        let path = run.to_str().ok_or_else(form)?.to_string();
+        insert(&mut self.table, &key, Value::String(path)).ok_or_else(form)?;
         Ok(self)
     }
 

@@ -129,6 +129,28 @@ fn a_value_of_another_type_is_refused() {
 }
 
 #[test]
+fn runs_that_nothing_is_taken_from_are_refused() {
+    refused(
+        &mut trainer("fit digits-midrun --generator runs/shortrun"),
+        &[
+            "--generator runs/shortrun: preset digits-midrun has no section [generator]",
+            "mnist-midrun-cooperative",
+        ],
+    );
+    refused(
+        &mut trainer("fit digits-midrun --prior runs/prior"),
+        &[
+            "--prior runs/prior: preset digits-midrun has no section [prior]",
+            "mnist-longrun",
+        ],
+    );
+    refused(
+        &mut trainer("fit digits-shortrun --generator runs/shortrun"),
+        &["unknown key `checkpoint` in [generator]"],
+    );
+}
+
+#[test]
 fn a_missing_key_is_named() {
     let (_folder, file) = changed_preset("bank = 2000\n", "");
     refused(&mut fit_file(&file), &["missing field `bank`", "chains"]);
