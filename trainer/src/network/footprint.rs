@@ -1,7 +1,6 @@
 //! How much memory evaluations need, from their instructions.
 
 use ebm_export::op::{Activation, Binary, Op, ReduceKind, Unary};
-use tch::Device;
 
 use super::Program;
 use super::instruction::{Instruction, Moment, Operand, Operation};
@@ -56,7 +55,6 @@ impl Program {
                 storage[instruction.result] = storage[first];
             }
             memory.hold(storage[instruction.result]);
-            memory.pass(self.scratch(instruction));
             for &released in &instruction.released {
                 memory.release(storage[released]);
             }
@@ -76,9 +74,8 @@ impl Program {
         }
         for instruction in &self.flowing {
             memory.hold(storage[instruction.result]);
-            memory.pass(self.scratch(instruction));
             if followed[instruction.result] {
-                for saved in saved(instruction, self.device) {
+                for saved in saved(instruction) {
                     memory.hold(storage[saved]);
                 }
             }
@@ -102,10 +99,9 @@ impl Program {
                     gradients.add(operand, handed_on.unwrap_or(operand), &mut memory);
                 }
             }
-            memory.pass(self.scratch(instruction));
             gradients.drop(result, &mut memory);
             if followed[result] {
-                for saved in saved(instruction, self.device) {
+                for saved in saved(instruction) {
                     memory.release(storage[saved]);
                 }
             }
@@ -136,18 +132,6 @@ impl Program {
             followed[instruction.result] = operands.any(|operand| followed[operand.index()]);
         }
         followed
-    }
-
-    /// What an instruction needs while it computes: means over sliding windows are sums of sums.
-    fn scratch(&self, instruction: &Instruction) -> u64 {
-        match &instruction.operation {
-            Operation::Plain(Op::AveragePool(pool))
-                if pool.strides == [1, 1] && self.device == Device::Cpu =>
-            {
-                self.sizes[instruction.result]
-            }
-            _ => 0,
-        }
     }
 }
 
@@ -182,11 +166,6 @@ impl Memory<'_> {
         if self.holders[storage] == 0 {
             self.now = self.now.saturating_sub(self.sizes[storage]);
         }
-    }
-
-    /// Something comes and goes at once.
-    fn pass(&mut self, size: u64) {
-        self.most = self.most.max(self.now + size);
     }
 }
 
@@ -241,7 +220,7 @@ fn hands_its_gradient_on(operation: &Operation) -> bool {
 }
 
 /// The values of an evaluation that autograd keeps for the way back through an instruction.
-fn saved(instruction: &Instruction, device: Device) -> Vec<usize> {
+fn saved(instruction: &Instruction) -> Vec<usize> {
     let result = vec![instruction.result];
     let operands = || {
         let operands = instruction.operands.iter();
@@ -260,7 +239,6 @@ fn saved(instruction: &Instruction, device: Device) -> Vec<usize> {
         Op::Activation(Activation::Relu | Activation::Sigmoid | Activation::Tanh)
         | Op::Softmax(_)
         | Op::Unary(Unary::Sqrt | Unary::Exp | Unary::Reciprocal) => result,
-        Op::AveragePool(pool) if pool.strides == [1, 1] && device == Device::Cpu => Vec::new(),
         Op::Activation(Activation::Positive)
         | Op::Binary(Binary::Add | Binary::Sub)
         | Op::Cast(_)
@@ -283,7 +261,7 @@ fn saved(instruction: &Instruction, device: Device) -> Vec<usize> {
 mod tests {
     use ebm_export::graph::{Graph, Shape};
     use ebm_export::op::{Conv, KeepDims, Reduce};
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
 

@@ -98,14 +98,18 @@ fn average_pool(pool: &AveragePool, x: &Tensor) -> Result<Tensor> {
     let [top, left, bottom, right] = pool.pads.map(|pad| pad as i64);
     let kernel = pool.kernel.map(|size| size as i64);
     let strides = pool.strides.map(|stride| stride as i64);
-    if strides == [1, 1] && x.device() == Device::Cpu {
-        return sliding_mean(x, kernel, [left, right, top, bottom]);
-    }
     if top == bottom && left == right && 2 * top <= kernel[0] && 2 * left <= kernel[1] {
-        return Ok(x.f_avg_pool2d(kernel, strides, [top, left], false, true, None::<i64>)?);
+        return pooled(x, kernel, strides, [top, left]);
     }
     let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
-    Ok(padded.f_avg_pool2d(kernel, strides, [0, 0], false, true, None::<i64>)?)
+    pooled(&padded, kernel, strides, [0, 0])
+}
+
+fn pooled(x: &Tensor, kernel: [i64; 2], strides: [i64; 2], pads: [i64; 2]) -> Result<Tensor> {
+    if strides == [1, 1] && x.device() == Device::Cpu && !x.requires_grad() {
+        return sliding_mean(x, kernel, pads);
+    }
+    Ok(x.f_avg_pool2d(kernel, strides, pads, false, true, None::<i64>)?)
 }
 
 fn max_pool(pool: &MaxPool, x: &Tensor) -> Result<Tensor> {
@@ -136,35 +140,14 @@ fn sliced(slice: &Slice, x: &Tensor) -> Result<Tensor> {
     Ok(x.f_slice(axis, start, end, step)?)
 }
 
-/// Mean pooling with stride 1: means over rows, then over columns. On a CPU these take a third of the time of libtorch's pooling.
-fn sliding_mean(x: &Tensor, kernel: [i64; 2], pads: [i64; 4]) -> Result<Tensor> {
-    let mut mean = if pads == [0; 4] {
-        x.shallow_clone()
-    } else {
-        x.f_constant_pad_nd(pads)?
-    };
-    for (axis, taps) in [(2, kernel[0]), (3, kernel[1])] {
-        let extent = mean.size()[axis as usize] - taps + 1;
-        let windows = (0..taps)
-            .map(|tap| mean.f_narrow(axis, tap, extent))
-            .collect::<Result<Vec<Tensor>, _>>()?;
-        mean = mean_of(&windows)?;
-    }
-    Ok(mean)
-}
-
-/// The mean of tensors of one shape; of two in one pass over memory.
-fn mean_of(tensors: &[Tensor]) -> Result<Tensor> {
-    match tensors {
-        [one] => Ok(one.shallow_clone()),
-        [one, other] => Ok(one.f_lerp(other, 0.5)?),
-        [first, rest @ ..] => {
-            let begin = first.shallow_clone();
-            let sum = rest.iter().try_fold(begin, |sum, next| sum.f_add(next))?;
-            Ok(sum.f_mul_scalar(1.0 / tensors.len() as f64)?)
-        }
-        [] => bail!("a window without pixels"),
-    }
+/// Mean pooling with stride 1, as a convolution of each channel with the same weights. On a CPU it takes a third of the time of libtorch's
+/// pooling; the way back through it, for autograd, takes twice as long.
+fn sliding_mean(x: &Tensor, kernel: [i64; 2], pads: [i64; 2]) -> Result<Tensor> {
+    let channels = x.size()[1];
+    let window = [channels, 1, kernel[0], kernel[1]];
+    let share = 1.0 / (kernel[0] * kernel[1]) as f64;
+    let weight = Tensor::f_full(window, share, (x.kind(), x.device()))?;
+    Ok(x.f_conv2d(&weight, None::<&Tensor>, [1, 1], pads, [1, 1], channels)?)
 }
 
 /// Pointwise convolutions of so few weights are matrix products: for them a call of libtorch's convolution costs more than the sum.
