@@ -38,6 +38,7 @@ pub mod report;
 pub mod run_folder;
 pub mod saved;
 pub mod session;
+pub mod stage;
 
 pub mod attack;
 pub mod frechet;

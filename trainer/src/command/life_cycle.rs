@@ -13,37 +13,9 @@ use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
 use crate::run_folder::Existing;
 use crate::saved::Saved;
 use crate::session::{End, StopSignal};
-
-/// A stage of the life cycle; a later one takes what earlier ones learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Classifier,
-    Shortrun,
-    Midrun,
-    Prior,
-    Longrun,
-}
-
-const STAGES: [Stage; 5] = [
-    Stage::Classifier,
-    Stage::Shortrun,
-    Stage::Midrun,
-    Stage::Prior,
-    Stage::Longrun,
-];
+use crate::stage::{STAGES, Stage};
 
 impl Stage {
-    /// Of its folder, and of its preset behind that of the family.
-    fn name(self) -> &'static str {
-        match self {
-            Stage::Classifier => "classifier",
-            Stage::Shortrun => "shortrun",
-            Stage::Midrun => "midrun",
-            Stage::Prior => "prior",
-            Stage::Longrun => "longrun",
-        }
-    }
-
     fn takes_generator(self) -> bool {
         matches!(self, Stage::Midrun | Stage::Prior | Stage::Longrun)
     }

@@ -15,6 +15,7 @@ use crate::record::sessions::{self, Session};
 use crate::record::updates::Recent;
 use crate::run_folder::RunFolder;
 use crate::sampling::{PLOT, ROWS, SAMPLED};
+use crate::stage::STAGES;
 
 /// A run, as its folder shows it.
 #[derive(Debug)]
@@ -87,9 +88,6 @@ pub struct Checkpoint {
     pub groups: Vec<String>,
 }
 
-/// The stages of a life cycle in their order.
-const STAGES: [&str; 5] = ["classifier", "shortrun", "midrun", "prior", "longrun"];
-
 /// The run in a folder, or all runs in the folders within it, those of a life cycle in their order.
 ///
 /// # Errors
@@ -112,7 +110,7 @@ pub fn runs(path: &Path) -> Result<Vec<Run>> {
     }
     folders.sort_by_key(|folder| {
         let name = folder_name(folder.path());
-        let stage = STAGES.iter().position(|stage| *stage == name);
+        let stage = STAGES.iter().position(|stage| stage.name() == name);
         (stage.unwrap_or(STAGES.len()), name)
     });
     folders.iter().map(Run::read).collect()
