@@ -78,6 +78,20 @@ pub enum Error {
         /// A preset that has it.
         example: &'static str,
     },
+    /// A run is named for a generator that is learned.
+    #[error(
+        "{option} {run}: {place} learns its generator itself; leave {option} out, or use a preset with a fixed one, such as {example}"
+    )]
+    LearnsItsOwn {
+        /// As typed.
+        option: &'static str,
+        /// As typed.
+        run: String,
+        /// The preset or the file.
+        place: String,
+        /// A preset with a fixed one.
+        example: &'static str,
+    },
     /// The configuration describes something else.
     #[error(
         "this configuration describes {got}, but `{command}` expects {expected}: use another command or preset"
@@ -216,6 +230,15 @@ impl Layers {
                 run: run.display().to_string(),
                 place: self.last_place(),
                 section,
+                example,
+            });
+        }
+        let mode = self.table[section].get("mode").and_then(Value::as_str);
+        if mode == Some("learned") {
+            return Err(Error::LearnsItsOwn {
+                option,
+                run: run.display().to_string(),
+                place: self.last_place(),
                 example,
             });
         }

@@ -146,7 +146,10 @@ fn runs_that_nothing_is_taken_from_are_refused() {
     );
     refused(
         &mut trainer("fit digits-shortrun --generator runs/shortrun"),
-        &["unknown key `checkpoint` in [generator]"],
+        &[
+            "--generator runs/shortrun: preset digits-shortrun learns its generator itself",
+            "mnist-midrun-cooperative",
+        ],
     );
 }
 
