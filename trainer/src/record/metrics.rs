@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: a line of JSON per log point.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -24,13 +24,16 @@ impl Metrics {
     /// The file cannot be read or written.
     pub fn open(path: &Path, update: u64) -> Result<Metrics> {
         let writing = || format!("cannot write {}", path.display());
-        let kept: String = match fs::read_to_string(path) {
-            Ok(text) => text
+        let kept: String = match fs::read(path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes)
                 .lines()
                 .filter(|line| parse(line).is_some_and(|line| is_until(&line, update)))
                 .flat_map(|line| [line, "\n"])
                 .collect(),
-            Err(_) => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         write_whole(path, kept.as_bytes())?;
         let file = OpenOptions::new()
@@ -79,8 +82,8 @@ fn is_until(line: &Line, update: u64) -> bool {
 /// # Errors
 /// The file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
     Ok(text.lines().filter_map(parse).collect())
 }
 
@@ -96,6 +99,17 @@ pub fn curve(lines: &[Line], name: &str) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_line_costs_no_other_and_an_unreadable_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        fs::write(&path, b"{\"update\":1}\n{\"upd\xff\n{\"update\":3}\n").unwrap();
+        drop(Metrics::open(&path, 3).unwrap());
+        assert_eq!(read(&path).unwrap().len(), 2);
+        let error = Metrics::open(folder.path(), 3).unwrap_err().to_string();
+        assert!(error.contains("cannot read"), "{error}");
+    }
 
     #[test]
     fn lines_behind_the_update_and_broken_ones_are_dropped() {

@@ -72,8 +72,9 @@ impl Updates {
 /// The bytes of the header and of the whole rows up to `update`.
 fn kept_bytes(file: &File, update: u64) -> Result<u64> {
     let mut reader = BufReader::new(file);
-    let (mut kept, mut line) = (0, String::new());
-    while reader.read_line(&mut line)? > 0 {
+    let (mut kept, mut bytes) = (0, Vec::new());
+    while reader.read_until(b'\n', &mut bytes)? > 0 {
+        let line = String::from_utf8_lossy(&bytes);
         let is_whole = line.ends_with('\n');
         let is_header = kept == 0 && line.starts_with(UPDATE);
         let number = line.split(',').next().and_then(|text| text.parse().ok());
@@ -81,8 +82,8 @@ fn kept_bytes(file: &File, update: u64) -> Result<u64> {
         if !is_whole || !(is_header || is_until) {
             break;
         }
-        kept += line.len() as u64;
-        line.clear();
+        kept += bytes.len() as u64;
+        bytes.clear();
     }
     Ok(kept)
 }
@@ -175,7 +176,7 @@ mod tests {
     fn a_file_of_something_else_is_begun_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("updates.csv");
-        fs::write(&path, "something else\n1,2\n").unwrap();
+        fs::write(&path, b"something else\xff\n1,2\n").unwrap();
         let mut updates = Updates::open(&path, 7).unwrap();
         updates.write(8, &vec![("a", 1.0)]).unwrap();
         updates.flush().unwrap();
