@@ -49,6 +49,9 @@ impl Bank {
         if let Some(most) = restart.max_updates {
             restarted = restarted.f_logical_or(&stored.chains.updates().f_gt(most as f64)?)?;
         }
+        if restarted.f_any()?.int64_value(&[]) == 0 {
+            return Ok(stored);
+        }
         let fresh = source.draw(n, device)?;
         Ok(Drawn {
             chains: stored.chains.replaced_where(&restarted, &fresh)?,

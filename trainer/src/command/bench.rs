@@ -14,6 +14,7 @@ use crate::config::{EnergyConfig, Layers};
 use crate::examples::Examples;
 use crate::learner::{Inputs, Learner};
 use crate::network::tensor_to_host;
+use crate::record::IMAGE_STEPS;
 use crate::session::{End, Learning};
 
 /// Times updates and prints their median.
@@ -30,18 +31,24 @@ pub fn bench(args: &BenchArgs) -> Result<End> {
     }
     let first = first(&mut learner, args)?;
     eprintln!("first update {first:.3} s");
-    let seconds = (0..args.updates).map(|_| seconds(&mut learner));
-    let mut seconds = seconds.collect::<Result<Vec<f64>>>()?;
+    let mut seconds = Vec::new();
+    let mut image_steps = 0.0;
+    for _ in 0..args.updates {
+        let start = Instant::now();
+        let measured = learner.update()?;
+        seconds.push(start.elapsed().as_secs_f64());
+        let work = measured.iter().find(|(name, _)| *name == IMAGE_STEPS);
+        image_steps = work.map_or(0.0, |(_, work)| *work);
+    }
     seconds.sort_by(f64::total_cmp);
     let at = |share: usize| seconds[(seconds.len() - 1) * share / 4];
-    let image_steps = config.learning.batch * config.langevin.steps.at(0);
     println!(
         "update {:.4} s (quartiles {:.4} and {:.4}, n = {}), {:.0} images·steps/s",
         at(2),
         at(1),
         at(3),
         seconds.len(),
-        image_steps as f64 / at(2)
+        image_steps / at(2)
     );
     Ok(End::Complete)
 }
