@@ -11,6 +11,7 @@ use ebm_export::tensor::Tensors;
 
 use crate::guard::Watch;
 use crate::record::events;
+use crate::sampling::SAMPLED;
 use crate::saved::Saved;
 
 /// What to do with a run that is there already.
@@ -50,6 +51,8 @@ const NEXT_BEST: &str = ".unfinished-next-best";
 const LAST_BEST: &str = ".unfinished-last-best";
 /// What a checkpoint's state says of how good it is.
 const MERIT: &str = "merit";
+/// What it says where the user stopped the run at it.
+const INTERRUPTED: &str = "interrupted";
 /// How the temporary names of `ebm_export::file` begin.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -91,6 +94,12 @@ impl RunFolder {
         let folder = RunFolder {
             path: path.to_path_buf(),
         };
+        if checkpoint::read_header(path).is_ok() {
+            bail!(
+                "{} is a checkpoint, which later ones replace: give the folder of its run, which goes on from its newest checkpoint",
+                path.display()
+            );
+        }
         if checkpoint::resolve(path).is_err() {
             bail!(
                 "{} holds no run: expected a folder with checkpoints that `trainer fit` or `trainer classifier` made; \
@@ -151,7 +160,7 @@ impl RunFolder {
 
     fn clear(&self) -> Result<()> {
         let failed = || format!("cannot remove the old run in {}", self.path.display());
-        for folder in [CHECKPOINTS, BEST, SAMPLES] {
+        for folder in [CHECKPOINTS, BEST, SAMPLES, SAMPLED] {
             if self.path.join(folder).exists() {
                 fs::remove_dir_all(self.path.join(folder)).with_context(failed)?;
             }
@@ -255,7 +264,8 @@ impl RunFolder {
         }
     }
 
-    /// Writes the checkpoint of `header.update`, then removes all but the newest `keep` and the newest good one.
+    /// Writes the checkpoint of `header.update`, then removes all but the newest `keep` that were due, the newest good one of these, and what
+    /// an interruption left behind them.
     ///
     /// # Errors
     /// The disk is full, for example; earlier checkpoints stay.
@@ -283,12 +293,25 @@ impl RunFolder {
     }
 
     fn prune(&self, keep: usize) -> Result<()> {
-        let updates = self.updates()?;
-        let surplus = updates.len().saturating_sub(keep);
-        let good = updates.iter().rev().find(|update| self.is_good(**update));
-        let old = updates[..surplus].iter();
-        old.filter(|update| Some(*update) != good)
+        let (due, extra): (Vec<u64>, Vec<u64>) = self
+            .updates()?
+            .into_iter()
+            .partition(|update| self.was_due(*update));
+        let surplus = due.len().saturating_sub(keep);
+        let good = due.iter().rev().find(|update| self.is_good(**update));
+        let old = due[..surplus].iter().filter(|update| Some(*update) != good);
+        let passed = extra.iter().filter(|update| Some(*update) < due.last());
+        old.chain(passed)
             .try_for_each(|update| self.remove(*update))
+    }
+
+    /// Whether a checkpoint was written at its turn, and not because the user stopped the run: one that never stopped has it too.
+    fn was_due(&self, update: u64) -> bool {
+        let header = checkpoint::read_header(&self.checkpoint(update));
+        let interrupted = header
+            .ok()
+            .and_then(|header| header.state.get(INTERRUPTED)?.as_bool());
+        interrupted != Some(true)
     }
 
     /// The updates of all checkpoints, ascending.
@@ -325,7 +348,7 @@ impl RunFolder {
     /// There is none, or the system refused.
     pub fn target(&self, watch: &Watch) -> Result<u64> {
         let mut good = self.updates()?;
-        good.retain(|update| self.is_good(*update));
+        good.retain(|update| self.was_due(*update) && self.is_good(*update));
         watch.target(&good).with_context(|| {
             format!(
                 "no checkpoint in {} was written while all watched values were in their ranges",
@@ -414,10 +437,29 @@ mod tests {
 
     /// Writes a checkpoint after so many updates in a row out of range.
     fn write(folder: &RunFolder, update: u64, out_of_range: u64, merit: f64, keep: usize) {
+        let watch = json!({"out_of_range": out_of_range, "setbacks": []});
+        write_state(
+            folder,
+            update,
+            json!({"watch": watch, "merit": merit}),
+            keep,
+        );
+    }
+
+    fn interrupt(folder: &RunFolder, update: u64, keep: usize) {
+        let watch = json!({"out_of_range": 0, "setbacks": []});
+        write_state(
+            folder,
+            update,
+            json!({"watch": watch, "interrupted": true}),
+            keep,
+        );
+    }
+
+    fn write_state(folder: &RunFolder, update: u64, state: serde_json::Value, keep: usize) {
         let mut header = Header::new(Network::Sngan(Sngan::sngan32(2)));
         header.update = update;
-        let watch = json!({"out_of_range": out_of_range, "setbacks": []});
-        header.state = json!({"watch": watch, "merit": merit});
+        header.state = state;
         let weights = header.network.initial_weights(update).unwrap();
         folder
             .write_checkpoint(&header, &[(WEIGHTS, &weights)], keep)
@@ -440,6 +482,40 @@ mod tests {
         assert_eq!(folder.target(&Watch::default()).unwrap(), 2);
         folder.remove_after(2).unwrap();
         assert_eq!(folder.updates().unwrap(), [2]);
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_interruption_changes_nothing() {
+        let (_parent, folder) = run();
+        write(&folder, 10, 0, 0.0, 2);
+        write(&folder, 20, 0, 0.0, 2);
+        interrupt(&folder, 25, 2);
+        assert_eq!(folder.updates().unwrap(), [10, 20, 25]);
+        assert_eq!(folder.target(&Watch::default()).unwrap(), 20);
+        write(&folder, 30, 0, 0.0, 2);
+        assert_eq!(folder.updates().unwrap(), [20, 30]);
+    }
+
+    #[test]
+    fn a_checkpoint_is_no_run() {
+        let (_parent, folder) = run();
+        write(&folder, 1, 0, 0.5, 1);
+        folder.offer_best(1, 0.5).unwrap();
+        for checkpoint in [folder.checkpoint(1), folder.best()] {
+            let error = RunFolder::open(&checkpoint).unwrap_err().to_string();
+            assert!(error.contains("give the folder of its run"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_replaced_run_leaves_nothing_behind() {
+        let (_parent, folder) = run();
+        write(&folder, 1, 0, 0.5, 1);
+        fs::create_dir(folder.path().join(SAMPLED)).unwrap();
+        let folder = RunFolder::create(folder.path(), Existing::Replace).unwrap();
+        let left = fs::read_dir(folder.path()).unwrap().flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        assert_eq!(left, [SAMPLES]);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use ebm_export::checkpoint::Header;
+use anyhow::{Context, Result, bail, ensure};
+use ebm_export::checkpoint::{Header, sha256};
 use ebm_export::tensor::Tensors;
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -131,6 +132,9 @@ pub struct State {
     pub watch: Watch,
     /// How good the network of this checkpoint is, where that can be said.
     pub merit: Option<f64>,
+    /// Whether the user stopped the run at this checkpoint, which was not due.
+    #[serde(default)]
+    pub interrupted: bool,
 }
 
 /// How a session ended.
@@ -211,10 +215,13 @@ fn learn(
         eprintln!("{}", learning.memory());
         Session::now(learning.update_number(), learning.place()).append(&folder.sessions())?;
     }
+    check_agreement(learning)?;
     write_checkpoint(learning, folder, &state)?;
+    state.interrupted = false;
     // A process before may have been stopped between a checkpoint and this.
     keep_best(learning, folder, &mut state)?;
-    let mut record = open_record(learning, folder)?;
+    let began = Instant::now();
+    let mut record = open_record(learning, folder, began)?;
     while learning.update_number() < learning.n_updates() && !learning.ranks().any(stop.is_set())? {
         let update = learning.update_number() + 1;
         let measured = match guard.judge(learning.update(), &mut state.watch)? {
@@ -224,7 +231,7 @@ fn learn(
                     record.finish()?;
                 }
                 state = go_back(learning, folder, state, (update, reason))?;
-                record = open_record(learning, folder)?;
+                record = open_record(learning, folder, began)?;
                 continue;
             }
         };
@@ -253,6 +260,7 @@ fn learn(
     }
     let complete = learning.update_number() == learning.n_updates();
     if !complete {
+        state.interrupted = true;
         write_checkpoint(learning, folder, &state)?;
     }
     learning.ranks().farewell();
@@ -262,13 +270,36 @@ fn learn(
     })
 }
 
+/// That all processes begin with the same configuration after the same update: where one has read an older checkpoint, they would learn on
+/// without a sign of it.
+fn check_agreement(learning: &dyn Learning) -> Result<()> {
+    let mut header = learning.header()?;
+    header.update = learning.update_number();
+    let digest = sha256(&serde_json::to_vec(&(&header.config, header.update))?);
+    // Of so many digits sums over thousands of processes are exact in f64.
+    let digest = u64::from_str_radix(&digest[..10], 16)? as f64;
+    let ranks = learning.ranks();
+    let [sum] = ranks.sums([digest])?;
+    ensure!(
+        sum == digest * ranks.n_ranks() as f64,
+        "the processes do not agree on the configuration and on the update to go on from ({} here): \
+         start all of them with the same options, and with the same checkpoints in the folder of the run",
+        header.update
+    );
+    Ok(())
+}
+
 /// What the first process shows and writes of each update.
-fn open_record(learning: &dyn Learning, folder: &RunFolder) -> Result<Option<Record>> {
+fn open_record(
+    learning: &dyn Learning,
+    folder: &RunFolder,
+    began: Instant,
+) -> Result<Option<Record>> {
     if !learning.ranks().is_first() {
         return Ok(None);
     }
-    let record = Record::open(folder, learning.update_number(), learning.n_updates())?;
-    Ok(Some(record))
+    let updates = (learning.update_number(), learning.n_updates());
+    Ok(Some(Record::open(folder, updates, began)?))
 }
 
 /// Goes back from divergence at an update to the last good checkpoint, with other draws, lower rates, and new chains in place of lost ones.

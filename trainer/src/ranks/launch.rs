@@ -55,6 +55,10 @@ impl Launch {
         let n_local_ranks = variables
             .number("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE")?
             .unwrap_or(1);
+        ensure!(
+            n_local_ranks > 0,
+            "LOCAL_WORLD_SIZE or SLURM_NTASKS_PER_NODE is 0, expected the number of processes on this machine"
+        );
         let Some(host) = variable("MASTER_ADDR") else {
             bail!(
                 "MASTER_ADDR is not set: expected the name of the machine of rank 0, as torchrun sets it \
@@ -163,6 +167,14 @@ mod tests {
             (
                 &[("WORLD_SIZE", "2"), ("RANK", "2")],
                 "less than WORLD_SIZE",
+            ),
+            (
+                &[
+                    ("WORLD_SIZE", "2"),
+                    ("RANK", "1"),
+                    ("LOCAL_WORLD_SIZE", "0"),
+                ],
+                "LOCAL_WORLD_SIZE or SLURM_NTASKS_PER_NODE is 0",
             ),
             (
                 &[("WORLD_SIZE", "2"), ("RANK", "1")],

@@ -40,24 +40,27 @@ pub struct Record {
     updates: Updates,
     events: Events,
     progress: Progress,
-    start: Instant,
+    began: Instant,
     rate: Rate,
 }
 
 impl Record {
-    /// Goes on behind `update` of `n_updates`: what an earlier process wrote of later ones is dropped.
+    /// Goes on behind `update` of `n_updates`: what was written of later ones is dropped. Seconds count from the beginning of this process.
     ///
     /// # Errors
     /// A file cannot be read or written.
-    pub fn open(folder: &RunFolder, update: u64, n_updates: u64) -> Result<Record> {
-        let start = Instant::now();
+    pub fn open(
+        folder: &RunFolder,
+        (update, n_updates): (u64, u64),
+        began: Instant,
+    ) -> Result<Record> {
         Ok(Record {
             metrics: Metrics::open(&folder.metrics(), update)?,
             updates: Updates::open(&folder.updates_csv(), update)?,
             events: Events::create(folder.path(), update)?,
             progress: Progress::new("update", update, n_updates),
-            rate: Rate::from(start),
-            start,
+            rate: Rate::from(Instant::now()),
+            began,
         })
     }
 
@@ -83,7 +86,7 @@ impl Record {
     /// # Errors
     /// The disk is full, for example.
     pub fn log(&mut self, update: u64, means: &[(String, f64)], learning_rate: f64) -> Result<()> {
-        let seconds = self.start.elapsed().as_secs_f64();
+        let seconds = self.began.elapsed().as_secs_f64();
         self.metrics.write(update, means, learning_rate, seconds)?;
         let rate = self.rate.per_second();
         let scalars = means.iter().map(|(name, mean)| match unit(name) {

@@ -248,9 +248,14 @@ impl Run {
                 continue;
             };
             // The clock of each process begins at 0.
-            let passed = match new_seconds >= seconds {
-                true => new_seconds - seconds,
-                false => new_seconds,
+            let since = update as u64..new_update as u64;
+            let is_of_another = self
+                .sessions
+                .iter()
+                .any(|session| since.contains(&session.update));
+            let passed = match is_of_another || new_seconds < seconds {
+                true => new_seconds,
+                false => new_seconds - seconds,
             };
             stretches.push(Stretch {
                 line,
@@ -298,7 +303,10 @@ impl Checkpoint {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use tch::Device;
+
     use super::*;
+    use crate::session::Place;
 
     /// A run of two processes: 10 updates in 2 s, then 10 in 1 s.
     pub(crate) fn write_run(path: &Path) {
@@ -332,6 +340,28 @@ pub(super) mod tests {
         let updates = run.setting(&["learning", "updates"]).unwrap();
         assert_eq!(updates.as_integer(), Some(40));
         assert_eq!(run.setting(&["learning", "batch"]), None);
+    }
+
+    /// The second process logs later after its beginning than the first did.
+    #[test]
+    fn time_is_that_of_all_processes() {
+        let folder = tempfile::tempdir().unwrap();
+        write_run(folder.path());
+        let slower = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+        let slower = slower.replace("\"seconds\":1", "\"seconds\":5");
+        fs::write(folder.path().join("metrics.jsonl"), slower).unwrap();
+        let place = Place {
+            device: Device::Cpu,
+            n_threads: 1,
+        };
+        for update in [0, 10] {
+            let session = Session::now(update, place);
+            session
+                .append(&folder.path().join("sessions.jsonl"))
+                .unwrap();
+        }
+        let run = runs(folder.path()).unwrap().pop().unwrap();
+        assert_eq!(run.seconds(), 7.0);
     }
 
     #[test]
