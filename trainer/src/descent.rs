@@ -5,8 +5,9 @@ use ebm_export::arch::Network as Description;
 use ebm_export::pipeline::gradient_graph;
 use ebm_export::potential::{PRIOR_PREFIX, Potential};
 use ebm_export::rewrite::Rewrite;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
+use crate::config::Precision;
 use crate::network::{Footprint, ImagesAtOnce, Network, Program, Weights, bytes, from_host};
 
 /// Output `gradient [N, C, H, W]` is `T·∇U(x)`, with `U(x) = E(x)/T [+ E_prior(x)/T_prior] [+ ‖x‖²/(2τ²)]`.
@@ -17,6 +18,7 @@ pub struct Descent {
     beside: Weights,
     /// Whether the graph has T as an input, as it has with more terms than the energy.
     takes_temperature: bool,
+    precision: Precision,
     device: Device,
 }
 
@@ -25,19 +27,26 @@ impl Descent {
     ///
     /// # Errors
     /// The network makes no sense, or the potential does not suit it.
-    pub fn new(network: &Description, potential: &Potential, device: Device) -> Result<Descent> {
+    pub fn new(
+        network: &Description,
+        potential: &Potential,
+        precision: Precision,
+        device: Device,
+    ) -> Result<Descent> {
+        let kind = precision.kind();
         potential.check(network.image())?;
         let own = gradient_graph(&network.graph()?, &Rewrite::COMMON)?;
         let graph = potential.gradient_graph(&own, &Rewrite::COMMON)?;
         let prior = potential.prior.iter().flat_map(|prior| &prior.weights);
         let named = prior.map(|(name, tensor)| {
             let name = format!("{PRIOR_PREFIX}{name}");
-            (name, from_host(tensor, Kind::Float, device))
+            (name, from_host(tensor, kind, device))
         });
         Ok(Descent {
-            program: Program::new(&graph, Kind::Float, device),
+            program: Program::new(&graph, kind, device),
             beside: named.collect(),
             takes_temperature: !potential.is_plain(),
+            precision,
             device,
         })
     }
@@ -57,20 +66,23 @@ impl Descent {
         self.program.footprint()
     }
 
-    /// With the energy's own weights, at its temperature.
+    /// With the energy's own weights, at its temperature. Evaluations take and give numbers of the descent's precision.
     ///
     /// # Errors
     /// The weights are of another network.
     pub fn bind(&self, weights: &Weights, temperature: f64) -> Result<Network<'_>> {
+        let kind = self.precision.kind();
         let all = weights.iter().chain(&self.beside);
         let all: Weights = all
-            .map(|(name, weight)| (name.clone(), weight.shallow_clone()))
+            .map(|(name, weight)| (name.clone(), weight.to_kind(kind)))
             .collect();
         let network = self.program.bind(&all)?;
         if !self.takes_temperature {
             return Ok(network);
         }
-        let temperature = Tensor::from(temperature as f32).to_device(self.device);
+        let temperature = Tensor::from(temperature as f32)
+            .to_device(self.device)
+            .to_kind(kind);
         network.given("temperature", &temperature)
     }
 }
@@ -79,6 +91,7 @@ impl Descent {
 mod tests {
     use ebm_export::arch::{Activation, Sngan};
     use ebm_export::potential::Prior;
+    use tch::Kind;
 
     use super::*;
     use crate::network::to_device;
@@ -90,7 +103,7 @@ mod tests {
 
     fn gradient(potential: &Potential, temperature: f64, x: &Tensor) -> Tensor {
         let network = energy(3);
-        let descent = Descent::new(&network, potential, Device::Cpu).unwrap();
+        let descent = Descent::new(&network, potential, Precision::F32, Device::Cpu).unwrap();
         let weights = network.initial_weights(1).unwrap();
         let weights = to_device(&weights, Kind::Float, Device::Cpu);
         let bound = descent.bind(&weights, temperature).unwrap();
@@ -126,5 +139,43 @@ mod tests {
         let difference = gradient(&with_both, temperature, &x) - wanted;
         assert!(difference.abs().max().double_value(&[]) < 1e-5);
         assert!(plain.abs().max().double_value(&[]) > 1e-3);
+    }
+
+    /// The same gradient in both precisions, for networks with and without masks, with a prior and τ: bf16 rounds to one in 256.
+    #[test]
+    fn bf16_gradients_are_those_of_f32_rounded() {
+        let _draws = seeded(3);
+        let x = Tensor::randn([5, 1, 8, 8], (Kind::Float, Device::Cpu));
+        for activation in [
+            Activation::Relu,
+            Activation::LeakyRelu { slope: 0.2 },
+            Activation::Silu,
+            Activation::Gelu,
+        ] {
+            let pools = [true, true, false];
+            let network = Description::Sngan(Sngan::small(8, 1, &[5, 7, 7], &pools, activation));
+            let host = network.initial_weights(1).unwrap();
+            let potential = Potential {
+                prior: Some(Prior {
+                    network: network.clone(),
+                    weights: network.initial_weights(2).unwrap(),
+                    temperature: 0.5,
+                }),
+                tau: Some(2.0),
+            };
+            let weights = to_device(&host, Kind::Float, Device::Cpu);
+            let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
+                let descent = Descent::new(&network, &potential, precision, Device::Cpu).unwrap();
+                let bound = descent.bind(&weights, 0.25).unwrap();
+                let gradient = bound
+                    .output("gradient", &x.to_kind(precision.kind()))
+                    .unwrap();
+                assert_eq!(gradient.kind(), precision.kind());
+                gradient.to_kind(Kind::Double)
+            });
+            let error = (&rounded - &exact).norm() / exact.norm();
+            let error = error.double_value(&[]);
+            assert!(error > 1e-5 && error < 0.03, "{activation:?}: {error}");
+        }
     }
 }

@@ -52,6 +52,16 @@ pub fn step(
     Ok((next, drift))
 }
 
+/// ∇ of a network with the output `gradient [N, C, H, W]`, in the numbers of the images, in whatever numbers it is computed.
+///
+/// # Errors
+/// The images do not fit the network.
+pub fn gradient_at(gradient_network: &Network<'_>, images: &Tensor) -> Result<Tensor> {
+    let rounded = images.f_to_kind(gradient_network.kind())?;
+    let gradient = gradient_network.output("gradient", &rounded)?;
+    Ok(gradient.f_to_kind(images.kind())?)
+}
+
 /// L2 norm of each image of `[N, C, H, W]`: `[N]`.
 ///
 /// # Errors
@@ -110,7 +120,7 @@ pub fn run(
     for _ in 0..dynamics.steps {
         let noise = team.split(&ranks.own(&start.f_randn_like()?)?, most)?;
         let moved = team.map(parts.into_iter().zip(noise).collect(), |(images, noise)| {
-            let gradient = network.get().output("gradient", &images)?;
+            let gradient = gradient_at(network.get(), &images)?;
             let (next, drift) = step(&images, &gradient, &noise, dynamics)?;
             Ok((next, norms(&drift)?.f_sum(Kind::Double)?.double_value(&[])))
         })?;

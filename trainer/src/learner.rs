@@ -18,7 +18,7 @@ use crate::bank::{Bank, Restart};
 use crate::borrowed::Borrowed;
 use crate::burn_in::BurnIn;
 use crate::chains::Chains;
-use crate::config::{BurnInConfig, EnergyConfig, Output};
+use crate::config::{BurnInConfig, EnergyConfig, Output, Precision};
 use crate::data::Share;
 use crate::descent::Descent;
 use crate::examples::Examples;
@@ -117,7 +117,12 @@ impl Learner {
         });
         let mut learner = Learner {
             energy: Program::new(&energy, Kind::Float, device),
-            descent: Descent::new(&config.network, &potential, device)?,
+            descent: Descent::new(
+                &config.network,
+                &potential,
+                config.langevin.precision,
+                device,
+            )?,
             learned: Learned::new(
                 &config.network,
                 config.learning.recipe(),
@@ -170,6 +175,35 @@ impl Learner {
             starts: self.drawn()?.1.states().shallow_clone(),
             noise_seed: derive(self.seed, self.update, Purpose::Langevin) as i64,
         })
+    }
+
+    /// How far the gradient that chains descend is from that in f32, where it is computed in other numbers: relative L2 error at the starts
+    /// of the next update, at most [`N_SAMPLES`] of them.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn rounding(&mut self) -> Result<Option<f64>> {
+        let EnergyConfig {
+            network, langevin, ..
+        } = &self.config;
+        if langevin.precision == Precision::F32 {
+            return Ok(None);
+        }
+        let potential = Potential {
+            prior: self.prior.clone(),
+            tau: langevin.tau.value(),
+        };
+        let exact = Descent::new(network, &potential, Precision::F32, self.device)?;
+        let starts = self.drawn()?.1.states().shallow_clone();
+        let starts = starts.narrow(0, 0, starts.size()[0].min(N_SAMPLES as i64));
+        let weights = self.learned.detached();
+        let gradient = |descent: &Descent| {
+            let bound = descent.bind(&weights, self.config.langevin.temperature)?;
+            langevin::gradient_at(&bound, &starts)
+        };
+        let exact = gradient(&exact)?;
+        let error = (gradient(&self.descent)? - &exact).norm() / exact.norm();
+        Ok(Some(error.double_value(&[])))
     }
 
     /// The data images of this process in this update with noise σ, `[n, C, H, W]`.

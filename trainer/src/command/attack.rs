@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 use super::{load, saved_config};
 use crate::attack::{Defence, Outcome, Parameters, Report, Results, attack_bare, attack_defended};
 use crate::cli::AttackArgs;
-use crate::config::{ClassifierConfig, Dynamics, Setting};
+use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
 use crate::descent::Descent;
 use crate::network::{Program, to_device};
 use crate::saved::Saved;
@@ -36,7 +36,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     let (clean, labels) = test_images(args, &classifier, machine.team.n_threads())?;
     let (clean, labels) = (clean.to_device(device), labels.to_device(device));
     let potential = read_potential(&energy.folder, &energy.header)?;
-    let descent = Descent::new(&energy.header.network, &potential, device)?;
+    let descent = Descent::new(&energy.header.network, &potential, Precision::F32, device)?;
     let program = Program::new(&classifier.header.network.graph()?, Kind::Float, device);
     let defence = Defence {
         team: &machine.team,

@@ -16,7 +16,7 @@ use tch::{Device, Kind};
 use super::saved_config;
 use crate::cli::{PotentialChoice, SampleArgs, StartChoice, WeightsChoice};
 use crate::config::{
-    BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, GeneratorConfig, Start,
+    BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, GeneratorConfig, Precision, Start,
 };
 use crate::descent::Descent;
 use crate::examples::Examples;
@@ -99,7 +99,7 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         _ => None,
     };
     let source = source(start, &config, generator.as_ref(), examples.as_ref())?;
-    let descent = Descent::new(&config.network, &potential, machine.device)?;
+    let descent = Descent::new(&config.network, &potential, Precision::F32, machine.device)?;
     let weights = to_device(&weights, Kind::Float, machine.device);
     let network = descent.bind(&weights, dynamics.temperature)?;
     let descending = Descending {

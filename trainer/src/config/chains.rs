@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ebm_export::arch::Network;
 use serde::{Deserialize, Serialize};
+use tch::Kind;
 
 use super::{AdamConfig, OptimizerConfig, Setting};
 use crate::learned::Recipe;
@@ -24,6 +25,30 @@ pub struct LangevinConfig {
     pub clip: Setting,
     /// τ.
     pub tau: Setting,
+    /// Of the numbers in which `∇U` is computed; runs of before there was a choice have f32.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// In what numbers the gradient that chains descend is computed. States, noise and steps are f32, and so is what weights learn from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 24 bits of mantissa.
+    #[default]
+    F32,
+    /// 8 bits of mantissa and the exponents of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// As libtorch names it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        }
+    }
 }
 
 impl LangevinConfig {

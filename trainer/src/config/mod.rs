@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use chains::{
     BatchNormMode, BurnInConfig, ChainsConfig, Dynamics, FixedGenerator, GeneratorConfig,
-    LangevinConfig, LearnedGenerator, PriorConfig, Start,
+    LangevinConfig, LearnedGenerator, Precision, PriorConfig, Start,
 };
 pub use guard::{ClassifierGuard, EnergyGuard};
 pub use layers::{Error, Layers};

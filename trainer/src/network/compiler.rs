@@ -47,7 +47,9 @@ impl<'a> Compiler<'a> {
     pub(super) fn compile(&self, device: Device) -> Program {
         let mut program = Program {
             device,
-            channels_last: device == Device::Cpu && self.kind == Kind::Float,
+            kind: self.kind,
+            channels_last: device == Device::Cpu
+                && matches!(self.kind, Kind::Float | Kind::BFloat16),
             n_values: self.index.len(),
             sizes: self.graph.values().map(|value| self.size(value)).collect(),
             constants: Vec::new(),

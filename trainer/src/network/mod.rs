@@ -53,7 +53,8 @@ const MOST_IMAGES: usize = 64;
 #[derive(Debug)]
 pub struct Program {
     device: Device,
-    /// Whether images lie in memory with their channels innermost, which suits libtorch's f32 kernels for CPUs.
+    kind: Kind,
+    /// Whether images lie in memory with their channels innermost, which suits libtorch's f32 and bf16 kernels for CPUs.
     channels_last: bool,
     n_values: usize,
     /// Bytes of each value, for one image where it depends on images.
@@ -171,6 +172,11 @@ impl Network<'_> {
     /// Where inputs are expected.
     pub fn device(&self) -> Device {
         self.program.device
+    }
+
+    /// In what numbers inputs are expected and outputs given.
+    pub fn kind(&self) -> Kind {
+        self.program.kind
     }
 
     /// As [`Program::images_at_once`].

@@ -249,7 +249,7 @@ mod tests {
     use ebm_export::potential::Potential;
 
     use super::*;
-    use crate::config::Setting;
+    use crate::config::{Precision, Setting};
     use crate::descent::Descent;
     use crate::network::{Weights, to_device};
 
@@ -265,7 +265,8 @@ mod tests {
             prior: None,
             tau: Some(0.7),
         };
-        let descent = Descent::new(&description(), &potential, Device::Cpu).unwrap();
+        let descent =
+            Descent::new(&description(), &potential, Precision::F32, Device::Cpu).unwrap();
         let weights = description().initial_weights(3).unwrap();
         (descent, to_device(&weights, Kind::Float, Device::Cpu))
     }

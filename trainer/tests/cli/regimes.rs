@@ -36,6 +36,22 @@ fn groups(run: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_run_says_how_far_bf16_gradients_are_from_f32() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let output = trainer(&format!(
+        "fit digits-midrun {TINY_FIT} --set langevin.precision=bf16 -o {}",
+        run.display()
+    ))
+    .output()
+    .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let (_, rest) = text.split_once("differ from those in f32 by ").unwrap();
+    let percent: f64 = rest.split_once(" %").unwrap().0.parse().unwrap();
+    assert!(percent > 0.01 && percent < 3.0, "{text}");
+}
+
+#[test]
 fn every_regime_resumes_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -66,6 +82,11 @@ fn every_regime_resumes_to_the_same_bits() {
         (
             "midrun-data",
             "digits-midrun".to_string(),
+            "bank".to_string(),
+        ),
+        (
+            "midrun-bf16",
+            "digits-midrun --set langevin.precision=bf16".to_string(),
             "bank".to_string(),
         ),
         (
