@@ -35,6 +35,7 @@ PAUSE = 0.1
 PYTORCH_EAGER = "pytorch eager"
 CHANNELS_LAST = "pytorch channels-last, same algebra"
 TRAINER = "trainer"
+TRAINER_BF16 = "trainer, chains in bf16"
 
 
 def update_of(width):
@@ -64,9 +65,11 @@ def arguments():
 class Trainer:
     """The trainer, which does an update for each line that it gets."""
 
-    def __init__(self, options):
+    def __init__(self, options, folder, *sets):
+        update = [*update_of(options.width), *(word for text in sets for word in ("--set", text))]
+        self.folder = folder
         self.process = subprocess.Popen(
-            [options.trainer, "bench", *update_of(options.width), "--threads", str(options.threads), "--record", options.work, "--on-request"],
+            [options.trainer, "bench", *update, "--threads", str(options.threads), "--record", folder, "--on-request"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -79,6 +82,10 @@ class Trainer:
         if not answer:
             sys.exit("error: the trainer ended, see its message")
         return float(answer)
+
+    def weights(self):
+        """After the first update."""
+        return safetensors.torch.load_file(self.folder / "after.safetensors")
 
     def close(self):
         self.process.stdin.close()
@@ -142,12 +149,11 @@ class Rival:
         return time.perf_counter() - started
 
 
-def error_of(rival, folder):
+def error_of(weights, after, learning_rate):
     """Mean difference of the weights after an update, as a part of the learning rate."""
-    after = safetensors.torch.load_file(folder / "after.safetensors")
     with torch.no_grad():
-        differences = [(rival.weights[name] - weight).abs().flatten() for name, weight in after.items()]
-    return float(torch.cat(differences).mean()) / rival.learning_rate
+        differences = [(weights[name] - weight).abs().flatten() for name, weight in after.items()]
+    return float(torch.cat(differences).mean()) / learning_rate
 
 
 def rows_of(options, samples, errors):
@@ -167,7 +173,7 @@ def rows_of(options, samples, errors):
 def main():
     options = arguments()
     torch.set_num_threads(options.threads)
-    trainer = Trainer(options)
+    trainer = Trainer(options, options.work)
     trainer.seconds()  # The update that is compared, which also warms up.
     rivals = {
         PYTORCH_EAGER: Rival(options.work, "as described", torch.contiguous_format),
@@ -176,17 +182,22 @@ def main():
     errors = {}
     for name, rival in rivals.items():
         rival.update()
-        errors[name] = error_of(rival, options.work)
+        errors[name] = error_of(rival.weights, trainer.weights(), rival.learning_rate)
     wrong = {name: error for name, error in errors.items() if not error <= MAX_ERROR}
     if wrong:
         sys.exit(f"error: weights differ from the trainer's by more than {MAX_ERROR} of the learning rate, so nothing was timed: {wrong}")
-    forms = {**rivals, TRAINER: trainer}
+    # Another computation, which the error of its weights tells apart; it is timed beside the others and compared with none.
+    rounded = Trainer(options, options.work / "bf16", "langevin.precision=bf16")
+    rounded.seconds()
+    errors[TRAINER_BF16] = error_of(rounded.weights(), trainer.weights(), rivals[PYTORCH_EAGER].learning_rate)
+    forms = {**rivals, TRAINER: trainer, TRAINER_BF16: rounded}
     samples = {name: [] for name in forms}
     for _ in range(options.rounds):
         for name, form in forms.items():
             time.sleep(PAUSE)
             samples[name].append(form.seconds())
     trainer.close()
+    rounded.close()
     write_report(options, rows_of(options, samples, errors))
 
 
