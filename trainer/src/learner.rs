@@ -178,7 +178,7 @@ impl Learner {
     }
 
     /// How far the gradient that chains descend is from that in f32, where it is computed in other numbers: relative L2 error at the starts
-    /// of the next update, at most [`N_SAMPLES`] of them.
+    /// of the next update, at most 64 of them.
     ///
     /// # Errors
     /// libtorch fails.
