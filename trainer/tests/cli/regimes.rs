@@ -48,7 +48,7 @@ fn a_run_says_how_far_bf16_gradients_are_from_f32() {
     let text = String::from_utf8(output.stderr).unwrap();
     let (_, rest) = text.split_once("differ from those in f32 by ").unwrap();
     let percent: f64 = rest.split_once(" %").unwrap().0.parse().unwrap();
-    assert!(percent > 0.01 && percent < 3.0, "{text}");
+    assert!(percent > 0.01 && percent < 15.0, "{text}");
 }
 
 #[test]
