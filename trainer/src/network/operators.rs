@@ -1,6 +1,6 @@
 //! The operators of graphs, computed by libtorch.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ebm_export::graph::{Dim, Shape};
 use ebm_export::op::{
     Activation, AveragePool, Binary, Compare, Conv, ConvTranspose, KeepDims, MaxPool, Op, Pad,
@@ -206,8 +206,8 @@ fn convolve_transposed(
     let dilations = conv.dilations.map(|dilation| dilation as i64);
     let output_pads = conv.output_pads.map(|pad| pad as i64);
     let groups = conv.groups as i64;
-    if bias.is_none() && has_few_outputs(conv, x, weight) {
-        return in_blocks(x, weight, [top, left]);
+    if let (None, Some(block)) = (bias, block_of(conv, x, weight)) {
+        return in_blocks(x, weight, [top, left], block);
     }
     if top == bottom && left == right {
         return Ok(x.f_conv_transpose2d(
@@ -239,39 +239,32 @@ fn convolve_transposed(
 /// Channels that a register of a CPU holds, and that its convolutions compute even where fewer are asked for.
 const LANES: i64 = 16;
 
-/// The side of the blocks of pixels of so many channels that fill a register, or nearly so.
-fn block_of(channels: i64) -> Option<i64> {
-    [4, 2]
-        .into_iter()
-        .find(|side| side * side * channels <= LANES)
-}
-
-/// Whether [`in_blocks`] computes it, and faster.
-fn has_few_outputs(conv: &ConvTranspose, x: &Tensor, weight: &Tensor) -> bool {
+/// The side of the blocks of pixels that [`in_blocks`] computes at once, where it can and is faster: as large as a register holds.
+fn block_of(conv: &ConvTranspose, x: &Tensor, weight: &Tensor) -> Option<i64> {
     let [top, left, bottom, right] = conv.pads;
     let (input, weight) = (x.size(), weight.size());
-    let Some(block) = block_of(weight[1]) else {
-        return false;
-    };
+    let block = [4, 2]
+        .into_iter()
+        .find(|side| side * side * weight[1] <= LANES)?;
     let is_tiled = |axis: usize, pad: usize| {
         let reach = weight[axis] - 1 - pad as i64;
         reach >= 0 && (input[axis] + reach - pad as i64) % block == 0
     };
-    x.device() == Device::Cpu
+    let fits = x.device() == Device::Cpu
         && (top, left) == (bottom, right)
         && (conv.strides, conv.dilations) == ([1, 1], [1, 1])
         && (conv.output_pads, conv.groups) == ([0, 0], 1)
         && is_tiled(2, top)
-        && is_tiled(3, left)
+        && is_tiled(3, left);
+    fits.then_some(block)
 }
 
 /// A transposed convolution of stride 1 with few outputs `[I, O, H, W]` (the gradient of an image): one convolution gives all pixels of a
 /// block at once, as channels. Half of the time of libtorch's at three channels.
-fn in_blocks(x: &Tensor, weight: &Tensor, pads: [i64; 2]) -> Result<Tensor> {
+fn in_blocks(x: &Tensor, weight: &Tensor, pads: [i64; 2], block: i64) -> Result<Tensor> {
     let [inputs, outputs, height, width] = weight.size()[..] else {
         bail!("expected weights [I, O, H, W], got {:?}", weight.size())
     };
-    let block = block_of(outputs).context("too many outputs")?;
     let margin = block - 1;
     let [rows, columns] = [height + margin, width + margin];
     let weight = weight
@@ -357,7 +350,7 @@ mod tests {
             };
             let x = Tensor::randn([2, 5, size[0], size[1]], kind);
             let weight = Tensor::randn([5, outputs, kernel[0], kernel[1]], kind);
-            assert!(has_few_outputs(&conv, &x, &weight));
+            assert!(block_of(&conv, &x, &weight).is_some());
             let got = convolve_transposed(&conv, &x, &weight, None).unwrap();
             let pads = pads.map(|pad| pad as i64);
             let wanted =
@@ -395,7 +388,7 @@ mod tests {
             (conv([1, 1]), [1, 5, 8, 8], [5, 5, 3, 3]),
             (conv([2, 2]), [1, 5, 8, 8], [5, 3, 3, 3]),
         ] {
-            assert!(!has_few_outputs(&conv, &zeros(x), &zeros(weight)));
+            assert!(block_of(&conv, &zeros(x), &zeros(weight)).is_none());
         }
     }
 }
