@@ -182,7 +182,7 @@ impl Learner {
     ///
     /// # Errors
     /// libtorch fails.
-    pub fn rounding(&mut self) -> Result<Option<f64>> {
+    pub fn rounding(&self) -> Result<Option<f64>> {
         let EnergyConfig {
             network, langevin, ..
         } = &self.config;
@@ -299,8 +299,8 @@ impl Learner {
         langevin::run(&self.team, &network, states, &dynamics)
     }
 
-    /// Langevin steps of this update times the images that make them.
-    fn image_steps(&self) -> usize {
+    /// Langevin steps of the next update times the images that make them, those that burn in among them.
+    pub fn image_steps(&self) -> usize {
         let EnergyConfig {
             learning, langevin, ..
         } = &self.config;

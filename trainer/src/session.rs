@@ -273,18 +273,16 @@ fn learn(
 /// That all processes begin with the same configuration after the same update: where one has read an older checkpoint, they would learn on
 /// without a sign of it.
 fn check_agreement(learning: &dyn Learning) -> Result<()> {
-    let mut header = learning.header()?;
-    header.update = learning.update_number();
-    let digest = sha256(&serde_json::to_vec(&(&header.config, header.update))?);
+    let (config, update) = (learning.header()?.config, learning.update_number());
+    let digest = sha256(&serde_json::to_vec(&(config, update))?);
     // Of so many digits sums over thousands of processes are exact in f64.
     let digest = u64::from_str_radix(&digest[..10], 16)? as f64;
     let ranks = learning.ranks();
     let [sum] = ranks.sums([digest])?;
     ensure!(
         sum == digest * ranks.n_ranks() as f64,
-        "the processes do not agree on the configuration and on the update to go on from ({} here): \
-         start all of them with the same options, and with the same checkpoints in the folder of the run",
-        header.update
+        "the processes do not agree on the configuration and on the update to go on from ({update} here): \
+         start all of them with the same options, and with the same checkpoints in the folder of the run"
     );
     Ok(())
 }

@@ -14,7 +14,6 @@ use crate::config::{EnergyConfig, Layers};
 use crate::examples::Examples;
 use crate::learner::{Inputs, Learner};
 use crate::network::tensor_to_host;
-use crate::record::IMAGE_STEPS;
 use crate::session::{End, Learning};
 
 /// Times updates and prints their median.
@@ -31,15 +30,9 @@ pub fn bench(args: &BenchArgs) -> Result<End> {
     }
     let first = first(&mut learner, args)?;
     eprintln!("first update {first:.3} s");
-    let mut seconds = Vec::new();
-    let mut image_steps = 0.0;
-    for _ in 0..args.updates {
-        let start = Instant::now();
-        let measured = learner.update()?;
-        seconds.push(start.elapsed().as_secs_f64());
-        let work = measured.iter().find(|(name, _)| *name == IMAGE_STEPS);
-        image_steps = work.map_or(0.0, |(_, work)| *work);
-    }
+    let image_steps = learner.image_steps();
+    let seconds = (0..args.updates).map(|_| seconds(&mut learner));
+    let mut seconds = seconds.collect::<Result<Vec<f64>>>()?;
     seconds.sort_by(f64::total_cmp);
     let at = |share: usize| seconds[(seconds.len() - 1) * share / 4];
     println!(
@@ -48,7 +41,7 @@ pub fn bench(args: &BenchArgs) -> Result<End> {
         at(1),
         at(3),
         seconds.len(),
-        image_steps / at(2)
+        image_steps as f64 / at(2)
     );
     Ok(End::Complete)
 }

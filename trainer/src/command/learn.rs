@@ -116,13 +116,13 @@ pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Res
     let borrowed = Borrowed::from_earlier_runs(&config)?;
     let mut learner = Learner::new(config.clone(), examples, borrowed, machine)?;
     let folder = run.create(&config, &learner)?;
-    report_rounding(&mut learner)?;
+    report_rounding(&learner)?;
     let end = session::run(&mut learner, &folder, run.state(), stop)?;
     Ok(report_end(end, &learner, &folder))
 }
 
 /// Says how exact the gradients of the chains are, where they are not those of f32.
-fn report_rounding(learner: &mut Learner) -> Result<()> {
+fn report_rounding(learner: &Learner) -> Result<()> {
     if let Some(error) = learner.rounding()?
         && learner.ranks().is_first()
     {
@@ -190,7 +190,7 @@ fn go_on_with_fit(
     let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
     let mut learner = Learner::new(config, examples, borrowed, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
-    report_rounding(&mut learner)?;
+    report_rounding(&learner)?;
     let end = session::run(&mut learner, folder, state, stop)?;
     Ok(report_end(end, &learner, folder))
 }
