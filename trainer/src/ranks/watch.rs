@@ -1,17 +1,24 @@
 //! Watches over the other processes while this one computes, so that none goes on alone for hours.
 //!
-//! Each process has a connection to rank 0 on which nothing is sent but a farewell. The system closes it when a process ends, however it ends.
+//! Each process has a connection to rank 0, on which both say every second that they live, and at last that they leave. The system closes it when a
+//! process ends, however it ends; when a machine or its network is gone, nothing is heard any more.
 #![allow(unsafe_code)]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// What a process sends that ends in good order.
 const FAREWELL: u8 = b'.';
+/// What a process sends that lives.
+const SIGN_OF_LIFE: u8 = b'+';
+/// How often it does.
+const BETWEEN_SIGNS: Duration = Duration::from_secs(1);
+/// After how long without one a process counts as gone.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How long connecting to rank 0 may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,6 +47,27 @@ impl Door {
     pub fn port(&self) -> Result<u16> {
         Ok(self.0.local_addr()?.port())
     }
+
+    /// The next to come, until then.
+    fn next(&self, until: Instant) -> Result<TcpStream> {
+        self.0.set_nonblocking(true)?;
+        loop {
+            match self.0.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    return Ok(stream);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if Instant::now() > until {
+                        bail!("no other came within {} s", PATIENCE.as_secs());
+                    }
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 impl Watch {
@@ -48,16 +76,20 @@ impl Watch {
     /// # Errors
     /// A connection fails.
     pub fn over(door: &Door, n_others: usize) -> Result<Watch> {
-        let others = (0..n_others).map(|_| {
-            let (mut stream, _) = door.0.accept().context("a rank did not connect")?;
+        let until = Instant::now() + PATIENCE;
+        let others = (0..n_others).map(|n_there| {
+            let mut stream = door.next(until).with_context(|| {
+                format!("{n_there} of {n_others} other ranks have connected to rank 0")
+            })?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             let mut rank = [0; 4];
             stream
                 .read_exact(&mut rank)
                 .context("a rank did not say its number")?;
-            listen(stream.try_clone()?, u32::from_be_bytes(rank));
+            listen(stream.try_clone()?, u32::from_be_bytes(rank))?;
             Ok(stream)
         });
-        Ok(Watch(others.collect::<Result<_>>()?))
+        Watch::alive(others.collect::<Result<_>>()?)
     }
 
     /// Another rank: watches over rank 0, which watches over all.
@@ -68,8 +100,24 @@ impl Watch {
         let stream = connected(host, port)
             .with_context(|| format!("cannot reach rank 0 at {host}, port {port}"))?;
         (&stream).write_all(&rank.to_be_bytes())?;
-        listen(stream.try_clone()?, 0);
-        Ok(Watch(vec![stream]))
+        listen(stream.try_clone()?, 0)?;
+        Watch::alive(vec![stream])
+    }
+
+    /// Begins to give signs of life.
+    fn alive(streams: Vec<TcpStream>) -> Result<Watch> {
+        let own = streams.iter().map(TcpStream::try_clone);
+        let own: Vec<TcpStream> = own.collect::<std::io::Result<_>>()?;
+        thread::spawn(move || {
+            loop {
+                for mut stream in &own {
+                    // What has become of the other end is told by what is heard from it.
+                    let _ = stream.write_all(&[SIGN_OF_LIFE]);
+                }
+                thread::sleep(BETWEEN_SIGNS);
+            }
+        });
+        Ok(Watch(streams))
     }
 
     /// This process is about to end in good order.
@@ -82,7 +130,7 @@ impl Watch {
 }
 
 fn connected(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    let mut last = std::io::Error::from(ErrorKind::AddrNotAvailable);
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => return Ok(stream),
@@ -92,18 +140,107 @@ fn connected(host: &str, port: u16) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-/// Ends this process when the other end of the connection is closed without a farewell.
-fn listen(mut stream: TcpStream, rank: u32) {
-    thread::spawn(move || {
-        let mut byte = [0];
-        if !matches!(stream.read(&mut byte), Ok(1) if byte[0] == FAREWELL) {
-            eprintln!(
-                "error: rank {rank} has ended before the run was over, so this one stops: see what rank {rank} said. \
-                 The last checkpoint is as it was; go on with `trainer resume`, with as many ranks as you like"
-            );
-            // Safety: the process ends at once. Nothing is lost, since files are written whole or not at all, and destructors of libtorch must
-            // not run while other threads compute.
-            unsafe { libc::_exit(1) }
+/// How it goes out with another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parting {
+    /// It said that it leaves.
+    Farewell,
+    /// It has ended without a word.
+    Ended,
+    /// Nothing was heard from it for too long.
+    Silent,
+}
+
+/// Hears another process out.
+fn parting(mut stream: TcpStream) -> Parting {
+    let mut byte = [0];
+    loop {
+        match stream.read(&mut byte) {
+            Ok(1) if byte[0] == SIGN_OF_LIFE => {}
+            Ok(1) if byte[0] == FAREWELL => return Parting::Farewell,
+            Ok(_) => return Parting::Ended,
+            // A process that was stopped and goes on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => return Parting::Silent,
+                _ => return Parting::Ended,
+            },
         }
+    }
+}
+
+/// Ends this process when another has ended or is gone without a farewell.
+fn listen(stream: TcpStream, rank: u32) -> Result<()> {
+    stream.set_read_timeout(Some(SILENCE))?;
+    thread::spawn(move || {
+        let what = match parting(stream) {
+            Parting::Farewell => return,
+            Parting::Ended => format!(
+                "rank {rank} has ended before the run was over, so this one stops: see what rank {rank} said"
+            ),
+            Parting::Silent => format!(
+                "nothing was heard from rank {rank} for {} s, so this one stops: its machine or the network to it is gone, or it was suspended",
+                SILENCE.as_secs()
+            ),
+        };
+        eprintln!(
+            "error: {what}. The last checkpoint is as it was; go on with `trainer resume`, with as many ranks as you like"
+        );
+        // Safety: the process ends at once. Nothing is lost, since files are written whole or not at all, and destructors of libtorch must
+        // not run while other threads compute.
+        unsafe { libc::_exit(1) }
     });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ends of a connection.
+    fn connection() -> (TcpStream, TcpStream) {
+        let door = Door::open().unwrap();
+        let port = door.port().unwrap();
+        let there = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        (door.next(Instant::now() + PATIENCE).unwrap(), there)
+    }
+
+    #[test]
+    fn each_way_to_part_is_told_from_the_others() {
+        for (said, wanted) in [
+            (&b"++."[..], Parting::Farewell),
+            (b"++", Parting::Ended),
+            (b"", Parting::Ended),
+            (b"+?", Parting::Ended),
+        ] {
+            let (here, mut there) = connection();
+            there.write_all(said).unwrap();
+            drop(there);
+            assert_eq!(parting(here), wanted, "{said:?}");
+        }
+        let (here, mut there) = connection();
+        there.write_all(b"+").unwrap();
+        here.set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        assert_eq!(parting(here), Parting::Silent);
+        drop(there);
+    }
+
+    #[test]
+    fn who_does_not_come_is_not_waited_for_forever() {
+        let door = Door::open().unwrap();
+        let error = door.next(Instant::now()).unwrap_err();
+        assert!(error.to_string().contains("no other came"), "{error}");
+    }
+
+    #[test]
+    fn signs_of_life_come_until_the_farewell() {
+        let (here, there) = connection();
+        let watch = Watch::alive(vec![there]).unwrap();
+        here.set_read_timeout(Some(BETWEEN_SIGNS * 10)).unwrap();
+        let first = here.try_clone().unwrap().bytes().next().unwrap().unwrap();
+        assert_eq!(first, SIGN_OF_LIFE);
+        watch.farewell();
+        assert_eq!(parting(here), Parting::Farewell);
+    }
 }
