@@ -1,4 +1,5 @@
-//! Lets the built binaries find libtorch at run time without an environment variable, and compiles what calls c10d (see `c10d/README.md`).
+//! Lets the built binaries find libtorch at run time without an environment variable, and compiles what calls C++ of libtorch that `tch` does
+//! not reach: c10d (see `c10d/README.md`), and the settings of ATen.
 
 use std::env;
 use std::error::Error;
@@ -10,13 +11,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_err(|_| "torch-sys did not say where libtorch lies: run `cargo xtask setup`, or set LIBTORCH to a libtorch 2.11.0")?;
     println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     println!("cargo:libtorch_lib={folder}");
-    compile_c10d(&Path::new(&folder).with_file_name("include"));
+    compile_calls(&Path::new(&folder).with_file_name("include"));
     Ok(())
 }
 
 /// The C++ is glue only: optimising it costs time and buys nothing.
-fn compile_c10d(include: &Path) {
+fn compile_calls(include: &Path) {
     println!("cargo:rerun-if-changed=c10d");
+    println!("cargo:rerun-if-changed=aten");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
@@ -28,5 +30,6 @@ fn compile_c10d(include: &Path) {
         .include(include)
         .include(include.join("torch/csrc/api/include"))
         .file("c10d/group.cpp")
-        .compile("ebm_c10d");
+        .file("aten/context.cpp")
+        .compile("ebm_libtorch_calls");
 }

@@ -1,5 +1,7 @@
 //! What chains descend: the gradient of an energy, and of what stands beside it in the potential.
 
+use std::fmt;
+
 use anyhow::Result;
 use ebm_export::arch::Network as Description;
 use ebm_export::pipeline::gradient_graph;
@@ -43,7 +45,7 @@ impl Descent {
             (name, from_host(tensor, kind, device))
         });
         Ok(Descent {
-            program: Program::new(&graph, kind, device),
+            program: Program::new(&graph, kind, device).multiplying(precision.products()),
             beside: named.collect(),
             takes_temperature: !potential.is_plain(),
             precision,
@@ -84,6 +86,26 @@ impl Descent {
             .to_device(self.device)
             .to_kind(kind);
         network.given("temperature", &temperature)
+    }
+}
+
+/// How far a gradient is from that in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rounding {
+    /// What it is computed in.
+    pub precision: Precision,
+    /// Relative L2 error.
+    pub error: f64,
+}
+
+impl fmt::Display for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rounding { precision, error } = self;
+        let percent = 100.0 * error;
+        write!(
+            f,
+            "chains descend gradients in {precision}: at their starts these differ from those in f32 by {percent:.2} % (relative L2)"
+        )
     }
 }
 

@@ -20,7 +20,7 @@ use crate::burn_in::BurnIn;
 use crate::chains::Chains;
 use crate::config::{BurnInConfig, EnergyConfig, Output, Precision};
 use crate::data::Share;
-use crate::descent::Descent;
+use crate::descent::{Descent, Rounding};
 use crate::examples::Examples;
 use crate::generator::Generator;
 use crate::gradients::{of_loss, sum};
@@ -177,12 +177,12 @@ impl Learner {
         })
     }
 
-    /// How far the gradient that chains descend is from that in f32, where it is computed in other numbers: relative L2 error at the starts
-    /// of the next update, at most 64 of them.
+    /// How far the gradient that chains descend is from that in f32, where it is computed in other numbers: at the starts of the next update, at
+    /// most 64 of them.
     ///
     /// # Errors
     /// libtorch fails.
-    pub fn rounding(&self) -> Result<Option<f64>> {
+    pub fn rounding(&self) -> Result<Option<Rounding>> {
         let EnergyConfig {
             network, langevin, ..
         } = &self.config;
@@ -203,7 +203,10 @@ impl Learner {
         };
         let exact = gradient(&exact)?;
         let error = (gradient(&self.descent)? - &exact).norm() / exact.norm();
-        Ok(Some(error.double_value(&[])))
+        Ok(Some(Rounding {
+            precision: langevin.precision,
+            error: error.double_value(&[]),
+        }))
     }
 
     /// The data images of this process in this update with noise σ, `[n, C, H, W]`.

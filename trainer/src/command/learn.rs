@@ -123,13 +123,10 @@ pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Res
 
 /// Says how exact the gradients of the chains are, where they are not those of f32.
 fn report_rounding(learner: &Learner) -> Result<()> {
-    if let Some(error) = learner.rounding()?
+    if let Some(rounding) = learner.rounding()?
         && learner.ranks().is_first()
     {
-        eprintln!(
-            "chains descend gradients in bf16: at their starts these differ from those in f32 by {:.2} % (relative L2)",
-            100.0 * error
-        );
+        eprintln!("{rounding}");
     }
     Ok(())
 }

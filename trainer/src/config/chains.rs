@@ -1,5 +1,6 @@
 //! Where chains start, live on and what they descend.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use ebm_export::arch::Network;
@@ -8,7 +9,7 @@ use tch::Kind;
 
 use super::{AdamConfig, OptimizerConfig, Setting};
 use crate::learned::Recipe;
-use crate::network::Norms;
+use crate::network::{Norms, Products};
 use crate::schedule::Schedule;
 
 /// K Langevin steps `x ← x − (ε²/2)·∇U + ε·z` down `U(x) = E(x)/T [+ E_prior(x)/T_prior] [+ ‖x‖²/(2τ²)]`.
@@ -37,6 +38,8 @@ pub enum Precision {
     /// 24 bits of mantissa.
     #[default]
     F32,
+    /// f32, of which an NVIDIA GPU multiplies the first 11 bits of mantissa; elsewhere the same as f32.
+    Tf32,
     /// 8 bits of mantissa and the exponents of f32.
     Bf16,
 }
@@ -45,9 +48,28 @@ impl Precision {
     /// As libtorch names it.
     pub fn kind(self) -> Kind {
         match self {
-            Precision::F32 => Kind::Float,
+            Precision::F32 | Precision::Tf32 => Kind::Float,
             Precision::Bf16 => Kind::BFloat16,
         }
+    }
+
+    /// How a GPU multiplies numbers of f32.
+    pub fn products(self) -> Products {
+        match self {
+            Precision::F32 | Precision::Bf16 => Products::Exact,
+            Precision::Tf32 => Products::Tf32,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    /// As in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use super::instruction::{Instruction, Moment, Operand, Operation};
 use super::operators::as_i64;
 use super::statistics::Statistic;
 use super::weights::from_host;
-use super::{Norms, Program};
+use super::{Norms, Products, Program};
 
 /// Turns a graph into two lists of instructions.
 pub(super) struct Compiler<'a> {
@@ -48,6 +48,7 @@ impl<'a> Compiler<'a> {
         let mut program = Program {
             device,
             kind: self.kind,
+            products: Products::Exact,
             channels_last: device == Device::Cpu
                 && matches!(self.kind, Kind::Float | Kind::BFloat16),
             n_values: self.index.len(),

@@ -8,6 +8,7 @@ mod compiler;
 mod footprint;
 mod instruction;
 mod operators;
+mod products;
 mod statistics;
 mod weights;
 
@@ -16,6 +17,7 @@ use ebm_export::graph::{Dim, Graph, Shape};
 use tch::{Device, Kind, Tensor};
 
 pub use footprint::Footprint;
+pub use products::Products;
 pub use statistics::Statistics;
 pub use weights::{Weights, bytes, from_host, tensor_to_host, to_device, to_host};
 
@@ -54,6 +56,7 @@ const MOST_IMAGES: usize = 64;
 pub struct Program {
     device: Device,
     kind: Kind,
+    products: Products,
     /// Whether images lie in memory with their channels innermost, which suits libtorch's f32 and bf16 kernels for CPUs.
     channels_last: bool,
     n_values: usize,
@@ -77,6 +80,11 @@ impl Program {
     /// Makes a graph ready. For the statistics of batches it has to be that of a network, without rewrites.
     pub fn with_norms(graph: &Graph, kind: Kind, device: Device, norms: Norms) -> Program {
         Compiler::new(graph, kind, norms).compile(device)
+    }
+
+    /// The same, multiplying in that way where the device has a choice.
+    pub fn multiplying(self, products: Products) -> Program {
+        Program { products, ..self }
     }
 
     /// How many images to evaluate at once: on a CPU as many as keep the widest value in the caches, or, where even few do not, as many as
@@ -126,6 +134,7 @@ impl Program {
             tracked |= weight.requires_grad();
             fixed[*index] = Some(weight.shallow_clone());
         }
+        self.products.choose(self.device);
         let mut none = Vec::new();
         for instruction in &self.fixed {
             let value = instruction.run(&fixed, &mut none)?;
@@ -212,6 +221,7 @@ impl Network<'_> {
     pub fn evaluate_batch(&self, x: &Tensor) -> Result<Evaluation> {
         let mut values = self.inputs(x)?;
         let keep_operands = self.tracked || x.requires_grad();
+        self.program.products.choose(self.program.device);
         for instruction in &self.program.flowing {
             let value = if keep_operands {
                 instruction.run_tracked(&self.fixed, &values)?

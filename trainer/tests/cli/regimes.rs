@@ -35,20 +35,29 @@ fn groups(run: &Path) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn a_run_says_how_far_bf16_gradients_are_from_f32() {
+/// What a run says of how far the gradients of its chains are from those in f32, in percent.
+fn rounding(precision: &str) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let output = trainer(&format!(
-        "fit digits-midrun {TINY_FIT} --set langevin.precision=bf16 -o {}",
+        "fit digits-midrun {TINY_FIT} --set langevin.precision={precision} -o {}",
         run.display()
     ))
     .output()
     .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    let (_, rest) = text.split_once("differ from those in f32 by ").unwrap();
-    let percent: f64 = rest.split_once(" %").unwrap().0.parse().unwrap();
-    assert!(percent > 0.01 && percent < 15.0, "{text}");
+    let said =
+        format!("gradients in {precision}: at their starts these differ from those in f32 by ");
+    let (_, rest) = text.split_once(&said).unwrap();
+    rest.split_once(" %").unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn a_run_says_how_far_its_gradients_are_from_f32() {
+    let percent = rounding("bf16");
+    assert!(percent > 0.01 && percent < 15.0, "{percent}");
+    // Processors have no TF32.
+    assert_eq!(rounding("tf32"), 0.0);
 }
 
 #[test]
