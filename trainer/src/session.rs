@@ -433,9 +433,10 @@ impl Machine {
         let local_rank = launch.as_ref().map_or(0, |launch| launch.local_rank);
         let device = crate::cuda::device(device, local_rank)?;
         let n_threads = n_threads.or_else(|| launch.as_ref().map(threads_of_one));
-        let ranks = Ranks::join(launch.as_ref())?;
+        let ranks = Ranks::join(launch.as_ref(), device)?;
         if ranks.n_ranks() > 1 && ranks.is_first() {
-            eprintln!("learning in {} processes", ranks.n_ranks());
+            let (n_ranks, engine) = (ranks.n_ranks(), ranks.engine());
+            eprintln!("learning in {n_ranks} processes, which exchange by {engine}");
         }
         Ok(Machine {
             device,

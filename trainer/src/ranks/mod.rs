@@ -5,6 +5,7 @@
 
 mod group;
 mod launch;
+mod nccl;
 mod watch;
 
 use std::ops::Range;
@@ -16,6 +17,7 @@ pub use launch::Launch;
 
 use crate::network::Weights;
 use group::Group;
+use nccl::Nccl;
 use watch::{Door, Watch};
 
 /// This process among those that learn together.
@@ -30,6 +32,8 @@ pub struct Ranks {
 struct Together {
     group: Group,
     watch: Watch,
+    /// What adds up tensors on GPUs, where each process has one and NCCL; otherwise they go through the memory of the processor.
+    gpus: Option<Nccl>,
 }
 
 impl Ranks {
@@ -42,11 +46,11 @@ impl Ranks {
         }
     }
 
-    /// Meets the other processes, where there are some.
+    /// Meets the other processes, where there are some; this one computes on that device.
     ///
     /// # Errors
     /// They do not come together within five minutes.
-    pub fn join(launch: Option<&Launch>) -> Result<Ranks> {
+    pub fn join(launch: Option<&Launch>, device: Device) -> Result<Ranks> {
         let Some(launch) = launch else {
             return Ok(Ranks::alone());
         };
@@ -66,16 +70,25 @@ impl Ranks {
                 Watch::with_first(&launch.host, port, u32::try_from(rank)?)?
             }
         };
+        let gpus = Nccl::join(&group, rank, n_ranks, device)?;
         Ok(Ranks {
             rank,
             n_ranks,
-            together: Some(Together { group, watch }),
+            together: Some(Together { group, watch, gpus }),
         })
     }
 
     /// Whether this is the process that writes.
     pub fn is_first(&self) -> bool {
         self.rank == 0
+    }
+
+    /// By what the processes exchange tensors of the device that they compute on.
+    pub fn engine(&self) -> &'static str {
+        match &self.together {
+            Some(Together { gpus: Some(_), .. }) => "NCCL",
+            _ => "Gloo",
+        }
     }
 
     /// Processes in all.
@@ -127,12 +140,18 @@ impl Ranks {
         let Some(together) = &self.together else {
             return Ok(part);
         };
+        let device = part.device();
+        if let (Some(gpus), Device::Cuda(_)) = (&together.gpus, device) {
+            let mut sum = part.f_contiguous()?;
+            gpus.sum(&mut sum)?;
+            return Ok(sum);
+        }
         let mut sum = part.to_device(Device::Cpu).f_contiguous()?;
         together
             .group
             .sum(&mut sum)
             .context("another rank has ended")?;
-        Ok(sum.to_device(part.device()))
+        Ok(sum.to_device(device))
     }
 
     /// The sums over all processes of each number.

@@ -1,0 +1,242 @@
+//! GPUs that add up tensors without the memory of the processor, by NCCL, which comes with the CUDA parts of libtorch.
+//!
+//! The functions are those of NCCL's C interface: <https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/api.html>. They are looked up when
+//! a run begins, so that one binary serves machines with and without GPUs.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::transmute;
+use std::ptr::{self, NonNull};
+
+use anyhow::{Context, Result, bail, ensure};
+use tch::{Device, Kind, Tensor};
+
+use super::group::Group;
+
+/// `ncclUniqueId`: what those who belong together know of each other.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct UniqueId([u8; 128]);
+
+/// `ncclSum`.
+const SUM: c_int = 0;
+
+type GetUniqueId = unsafe extern "C" fn(*mut UniqueId) -> c_int;
+type CommInitRank = unsafe extern "C" fn(*mut *mut c_void, c_int, UniqueId, c_int) -> c_int;
+/// From where, to where, how many, of which type, by which operation, with whom, on which stream.
+type AllReduce = unsafe extern "C" fn(
+    *const c_void,
+    *mut c_void,
+    usize,
+    c_int,
+    c_int,
+    *mut c_void,
+    *mut c_void,
+) -> c_int;
+type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
+type SetDevice = unsafe extern "C" fn(c_int) -> c_int;
+
+/// The functions of NCCL, and one of CUDA's.
+#[derive(Clone, Copy, Debug)]
+struct Library {
+    get_unique_id: GetUniqueId,
+    comm_init_rank: CommInitRank,
+    all_reduce: AllReduce,
+    get_error_string: GetErrorString,
+    set_device: SetDevice,
+}
+
+/// The GPU of this process among those of the others.
+#[derive(Debug)]
+pub struct Nccl {
+    library: Library,
+    communicator: NonNull<c_void>,
+    gpu: usize,
+}
+
+impl Nccl {
+    /// Meets the others, where all of them have a GPU and NCCL.
+    ///
+    /// # Errors
+    /// A process has ended, or NCCL fails.
+    pub fn join(
+        group: &Group,
+        rank: usize,
+        n_ranks: usize,
+        device: Device,
+    ) -> Result<Option<Nccl>> {
+        let own = match device {
+            Device::Cuda(gpu) => Library::find().map(|library| (library, gpu)),
+            _ => None,
+        };
+        let mut n_able = Tensor::from_slice(&[i64::from(own.is_some())]);
+        group.sum(&mut n_able)?;
+        let Some((library, gpu)) = own.filter(|_| n_able.int64_value(&[0]) == n_ranks as i64)
+        else {
+            return Ok(None);
+        };
+        let id = if rank == 0 {
+            library.unique_id()?
+        } else {
+            UniqueId([0; 128])
+        };
+        let mut id = Tensor::from_slice(&id.0);
+        group.sum(&mut id)?;
+        let id = <[u8; 128]>::try_from(Vec::<u8>::try_from(id)?.as_slice())?;
+        let communicator = library.communicator(UniqueId(id), rank, n_ranks, gpu)?;
+        Ok(Some(Nccl {
+            library,
+            communicator,
+            gpu,
+        }))
+    }
+
+    /// Replaces a contiguous tensor on this process's GPU by its sum over all processes, in the order of the GPU's other work.
+    ///
+    /// # Errors
+    /// The tensor lies elsewhere or has numbers that NCCL does not know, or NCCL fails.
+    pub fn sum(&self, tensor: &mut Tensor) -> Result<()> {
+        let device = tensor.device();
+        ensure!(
+            device == Device::Cuda(self.gpu) && tensor.is_contiguous(),
+            "NCCL adds up contiguous tensors of GPU {}, and this one is on {device:?}",
+            self.gpu
+        );
+        let data = tensor.data_ptr();
+        self.library.choose(self.gpu)?;
+        // Safety: `data` has `numel` numbers of that kind, and is replaced in place. The null stream is libtorch's own for each device, so
+        // that the sum comes after what computes the tensor and before what reads it or reuses its memory.
+        let status = unsafe {
+            (self.library.all_reduce)(
+                data,
+                data,
+                tensor.numel(),
+                data_type(tensor.kind())?,
+                SUM,
+                self.communicator.as_ptr(),
+                ptr::null_mut(),
+            )
+        };
+        self.library.check(status, "add up a tensor")
+    }
+}
+
+// The communicator is not given back: that waits for the other processes, which may have ended, and the process ends when it would be.
+
+/// `ncclDataType_t`.
+fn data_type(kind: Kind) -> Result<c_int> {
+    Ok(match kind {
+        Kind::Uint8 => 1,
+        Kind::Int => 2,
+        Kind::Int64 => 4,
+        Kind::Float => 7,
+        Kind::Double => 8,
+        other => bail!("tensors of {other:?} are not exchanged between GPUs"),
+    })
+}
+
+impl Library {
+    /// Where the CUDA parts of libtorch are loaded and have brought NCCL with them.
+    fn find() -> Option<Library> {
+        let [
+            get_unique_id,
+            comm_init_rank,
+            all_reduce,
+            get_error_string,
+            set_device,
+        ] = [
+            c"ncclGetUniqueId",
+            c"ncclCommInitRank",
+            c"ncclAllReduce",
+            c"ncclGetErrorString",
+            c"cudaSetDevice",
+        ]
+        .map(symbol);
+        // Safety: the types are those that the headers of NCCL 2 and CUDA give to these names.
+        unsafe {
+            Some(Library {
+                get_unique_id: transmute::<*mut c_void, GetUniqueId>(get_unique_id?),
+                comm_init_rank: transmute::<*mut c_void, CommInitRank>(comm_init_rank?),
+                all_reduce: transmute::<*mut c_void, AllReduce>(all_reduce?),
+                get_error_string: transmute::<*mut c_void, GetErrorString>(get_error_string?),
+                set_device: transmute::<*mut c_void, SetDevice>(set_device?),
+            })
+        }
+    }
+
+    fn unique_id(&self) -> Result<UniqueId> {
+        let mut id = UniqueId([0; 128]);
+        // Safety: `id` is writable and of the size that NCCL writes.
+        let status = unsafe { (self.get_unique_id)(&mut id) };
+        self.check(status, "make an identifier")?;
+        Ok(id)
+    }
+
+    fn communicator(
+        &self,
+        id: UniqueId,
+        rank: usize,
+        n_ranks: usize,
+        gpu: usize,
+    ) -> Result<NonNull<c_void>> {
+        self.choose(gpu)?;
+        let mut communicator = ptr::null_mut();
+        let (rank, n_ranks) = (c_int::try_from(rank)?, c_int::try_from(n_ranks)?);
+        // Safety: `communicator` is writable.
+        let status = unsafe { (self.comm_init_rank)(&mut communicator, n_ranks, id, rank) };
+        self.check(status, "bring the GPUs together")?;
+        NonNull::new(communicator).context("NCCL gave no communicator")
+    }
+
+    /// Makes a GPU the one of this thread.
+    fn choose(&self, gpu: usize) -> Result<()> {
+        // Safety: it takes a number and refuses one that is no GPU's.
+        let status = unsafe { (self.set_device)(c_int::try_from(gpu)?) };
+        ensure!(
+            status == 0,
+            "CUDA cannot choose GPU {gpu}: cudaError {status}"
+        );
+        Ok(())
+    }
+
+    fn check(&self, status: c_int, what: &str) -> Result<()> {
+        if status == 0 {
+            return Ok(());
+        }
+        // Safety: NCCL gives a text of its own that ends with a zero, for any number.
+        let reason = unsafe { CStr::from_ptr((self.get_error_string)(status)) };
+        bail!(
+            "NCCL cannot {what}: {}; NCCL_DEBUG=INFO makes it say more",
+            reason.to_string_lossy()
+        );
+    }
+}
+
+/// A function of a library that is loaded.
+fn symbol(name: &CStr) -> Option<*mut c_void> {
+    // Safety: dlsym reads the loader's tables; `name` ends with a zero.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!address.is_null()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With NCCL and the CUDA runtime preloaded (`LD_PRELOAD`) this calls them; a machine without a GPU is refused in their words.
+    #[test]
+    fn a_machine_without_a_gpu_is_told_from_one_without_nccl() {
+        let Some(library) = Library::find() else {
+            eprintln!("skipped: NCCL is not loaded");
+            return;
+        };
+        if tch::Cuda::is_available() {
+            eprintln!("skipped: there is a GPU");
+            return;
+        }
+        let error = library.choose(0).unwrap_err().to_string();
+        assert!(error.contains("CUDA cannot choose GPU 0"), "{error}");
+        let error = library.check(5, "do that").unwrap_err().to_string();
+        assert!(error.starts_with("NCCL cannot do that: "), "{error}");
+    }
+}
