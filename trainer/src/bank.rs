@@ -49,10 +49,11 @@ impl Bank {
         if let Some(most) = restart.max_updates {
             restarted = restarted.f_logical_or(&stored.chains.updates().f_gt(most as f64)?)?;
         }
-        if restarted.f_any()?.int64_value(&[]) == 0 {
+        let wanted = Vec::<bool>::try_from(restarted.to_device(Device::Cpu))?;
+        if !wanted.contains(&true) {
             return Ok(stored);
         }
-        let fresh = source.draw(n, device)?;
+        let fresh = source.draw_where(&wanted, device)?;
         Ok(Drawn {
             chains: stored.chains.replaced_where(&restarted, &fresh)?,
             places: stored.places,

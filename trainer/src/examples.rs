@@ -75,20 +75,26 @@ impl Examples {
         }
     }
 
-    /// Draws `n` images, augmented, f32 `[n, C, H, W]`, from libtorch's generator of numbers, which the caller has seeded.
+    /// Draws an image for each that is wanted, augmented, f32 `[n, C, H, W]`, from libtorch's generator of numbers, which the caller has seeded.
+    /// An image is the same whatever else is wanted; the rows that are not are anything.
     ///
     /// # Errors
     /// As [`Examples::batch`].
     pub fn draw(
         &self,
-        n: usize,
+        wanted: &[bool],
         config: &DataConfig,
         generator: Option<&Generator>,
     ) -> Result<Tensor> {
+        let n = wanted.len();
         match self {
             Examples::Stored(stream) => {
                 let picks = drawn(n, stream.images().len())?;
-                Ok(augment(stream.images().batch(&picks)?.0, config))
+                let rows = (0..n).filter(|&row| wanted[row]);
+                let rows: Vec<usize> = rows.collect();
+                let picks: Vec<Pick> = rows.iter().map(|&row| picks[row]).collect();
+                let (images, _) = stream.images().batch(&picks)?;
+                Ok(augment(among(n, &rows, &images)?, config))
             }
             Examples::Generated => generated(n, generator),
         }
@@ -128,7 +134,49 @@ fn drawn(n: usize, n_images: usize) -> Result<Vec<Pick>> {
     Ok(picks.collect())
 }
 
+/// `n` rows of which some are given, and the others background.
+fn among(n: usize, rows: &[usize], given: &Tensor) -> Result<Tensor> {
+    if rows.len() == n {
+        return Ok(given.shallow_clone());
+    }
+    let mut size = given.size();
+    size[0] = n as i64;
+    let mut all = Tensor::f_full(&size, -1.0, (given.kind(), given.device()))?;
+    let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    let _ = all.f_index_copy_(0, &Tensor::from_slice(&rows), given)?;
+    Ok(all)
+}
+
 fn generated(n: usize, generator: Option<&Generator>) -> Result<Tensor> {
     let generator = generator.context("data.source = \"generator\" needs a section [generator]")?;
     generator.finished_images(&generator.draw_latents(n)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Layers, Mirror};
+    use crate::randomness::seeded;
+
+    /// Augmentation included.
+    #[test]
+    fn an_image_is_the_same_whatever_else_is_wanted() {
+        let layers = Layers::default().preset("digits-midrun").unwrap();
+        let mut config: EnergyConfig = layers.resolve().unwrap();
+        (config.data.shift, config.data.mirror) = (1, Mirror::Half);
+        let examples = Examples::random(&config);
+        let draw = |wanted: &[bool]| {
+            let _draws = seeded(4);
+            examples.draw(wanted, &config.data, None).unwrap()
+        };
+        let all = draw(&[true; 5]);
+        let wanted = [false, true, false, false, true];
+        let some = draw(&wanted);
+        assert_eq!(some.size(), all.size());
+        for (row, wanted) in wanted.into_iter().enumerate() {
+            let row = row as i64;
+            let (one, other) = (some.get(row), all.get(row));
+            assert_eq!(one == other, wanted, "row {row}");
+        }
+    }
 }

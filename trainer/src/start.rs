@@ -57,6 +57,15 @@ impl<'a> Source<'a> {
     /// # Errors
     /// libtorch fails.
     pub fn draw(&self, n: usize, device: Device) -> Result<Chains> {
+        self.draw_where(&vec![true; n], device)
+    }
+
+    /// As [`Source::draw`], for chains of which only some are wanted, so that no picture is decoded for the others.
+    ///
+    /// # Errors
+    /// As [`Source::draw`].
+    pub fn draw_where(&self, wanted: &[bool], device: Device) -> Result<Chains> {
+        let n = wanted.len();
         match self {
             Source::Noise([channels, height, width]) => {
                 let size = [n as i64, *channels, *height, *width];
@@ -68,7 +77,7 @@ impl<'a> Source<'a> {
                 config,
                 generator,
             } => {
-                let drawn = examples.draw(n, &config.data, *generator)?;
+                let drawn = examples.draw(wanted, &config.data, *generator)?;
                 let states = with_noise(drawn, config.learning.data_noise);
                 Ok(Chains::begin(states.to_device(device), None))
             }
