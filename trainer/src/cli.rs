@@ -303,7 +303,7 @@ pub struct AttackArgs {
     /// Folder of the data files, where it has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Folder of the results.
+    /// Folder of the results; the page of a run shows them where it is `attack` in the folder of that run.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Replace results that are in the folder already.
@@ -439,7 +439,7 @@ pub struct FidArgs {
     /// Folder of the data files, where the reference is a preset or has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Print JSON.
+    /// Print JSON; the page of a run shows what is in `fid.json` in its folder.
     #[arg(long)]
     pub json: bool,
     /// Where to compute.

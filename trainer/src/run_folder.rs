@@ -41,6 +41,10 @@ const SESSIONS: &str = "sessions.jsonl";
 const EVENTS: &str = "events.jsonl";
 const SAMPLES: &str = "samples";
 const DIAGNOSTICS: [&str; 2] = ["diagnostics.svg", "diagnostics.png"];
+/// The folder of an attack on what the run defends, where one is put into the run's folder.
+pub const ATTACK: &str = "attack";
+/// The Fréchet distances of what was sampled from the run, where they are put there.
+pub const DISTANCES: &str = "fid.json";
 /// The page of `trainer report`.
 pub const REPORT: &str = "report.html";
 const CHECKPOINTS: &str = "checkpoints";
@@ -160,7 +164,7 @@ impl RunFolder {
 
     fn clear(&self) -> Result<()> {
         let failed = || format!("cannot remove the old run in {}", self.path.display());
-        for folder in [CHECKPOINTS, BEST, SAMPLES, SAMPLED] {
+        for folder in [CHECKPOINTS, BEST, SAMPLES, SAMPLED, ATTACK] {
             if self.path.join(folder).exists() {
                 fs::remove_dir_all(self.path.join(folder)).with_context(failed)?;
             }
@@ -408,7 +412,9 @@ impl RunFolder {
 
 /// Whether a file of that name in the folder of a run is replaced with it.
 fn is_written_by_a_run(name: &str) -> bool {
-    let files = [CONFIG, METRICS, UPDATES, SESSIONS, EVENTS, REPORT];
+    let files = [
+        CONFIG, METRICS, UPDATES, SESSIONS, EVENTS, DISTANCES, REPORT,
+    ];
     files.iter().chain(&DIAGNOSTICS).any(|file| *file == name) || name.starts_with(events::PREFIX)
 }
 
@@ -511,7 +517,10 @@ mod tests {
     fn a_replaced_run_leaves_nothing_behind() {
         let (_parent, folder) = run();
         write(&folder, 1, 0, 0.5, 1);
-        fs::create_dir(folder.path().join(SAMPLED)).unwrap();
+        for sampled in [SAMPLED, ATTACK] {
+            fs::create_dir(folder.path().join(sampled)).unwrap();
+        }
+        fs::write(folder.path().join(DISTANCES), "[]").unwrap();
         let folder = RunFolder::create(folder.path(), Existing::Replace).unwrap();
         let left = fs::read_dir(folder.path()).unwrap().flatten();
         let left: Vec<_> = left.map(|entry| entry.file_name()).collect();

@@ -7,11 +7,14 @@ mod bpda;
 mod outcome;
 mod pgd;
 
+use std::fmt;
+
 use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 pub use bpda::attack_defended;
-pub use outcome::{Outcome, Report, Results};
+pub use outcome::{Outcome, RESULTS, Report, Results};
 pub use pgd::attack_bare;
 
 use crate::config::Dynamics;
@@ -19,7 +22,7 @@ use crate::network::Network;
 use crate::parallel::Team;
 
 /// A projected-gradient attack.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Parameters {
     /// ε∞: largest change of a pixel, of a range that is 2 wide.
     pub epsilon: f64,
@@ -37,6 +40,23 @@ pub struct Parameters {
     pub attack_seed: u64,
     /// Seed of the verification's purifications.
     pub verify_seed: u64,
+}
+
+impl fmt::Display for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parameters {
+            epsilon,
+            pgd_steps,
+            pgd_step_size,
+            replicas,
+            verify_replicas,
+            ..
+        } = self;
+        write!(
+            f,
+            "ε∞ {epsilon} of pixels in [-1, 1], {pgd_steps} steps of {pgd_step_size}, gradients over {replicas} purifications, breaks confirmed over {verify_replicas}"
+        )
+    }
 }
 
 impl Parameters {

@@ -7,12 +7,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ebm_export::file::write_whole;
 use safetensors::tensor::{Dtype, TensorView};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::Parameters;
 use crate::config::Dynamics;
 use crate::interval::Accuracy;
+
+/// The file of [`Results`].
+pub const RESULTS: &str = "attack.json";
 
 /// An attack on some images.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Outcome {
 }
 
 /// Accuracies of the bare and the defended classifier.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Bare, on clean images.
     pub clean: Accuracy,
@@ -54,10 +57,10 @@ pub struct Report {
 }
 
 /// `attack.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
     /// What was done.
-    pub attack: &'static str,
+    pub attack: String,
     /// How.
     pub parameters: Parameters,
     /// How images were purified.
@@ -70,7 +73,7 @@ pub struct Results {
     /// Duration of the attacks.
     pub seconds: f64,
     /// SHA-256 of the weights of the energy and of the classifier.
-    pub weights_sha256: BTreeMap<&'static str, String>,
+    pub weights_sha256: BTreeMap<String, String>,
 }
 
 impl Results {
@@ -102,18 +105,24 @@ impl Results {
             safetensors::serialize(views, None).context("cannot encode the attacked images")?;
         write_whole(&folder.join("attacked.safetensors"), &bytes)?;
         let json = serde_json::to_string_pretty(self).context("cannot encode the results")? + "\n";
-        Ok(write_whole(&folder.join("attack.json"), json.as_bytes())?)
+        Ok(write_whole(&folder.join(RESULTS), json.as_bytes())?)
+    }
+}
+
+impl Report {
+    /// Each accuracy and what it is of.
+    pub fn rows(&self) -> [(&'static str, Accuracy); 4] {
+        [
+            ("bare classifier, clean", self.clean),
+            ("bare classifier, attacked (PGD)", self.attacked),
+            ("defended, clean", self.defended_clean),
+            ("defended, attacked (BPDA+EOT)", self.defended_attacked),
+        ]
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = [
-            ("bare classifier, clean", self.clean),
-            ("bare classifier, attacked (PGD)", self.attacked),
-            ("defended, clean", self.defended_clean),
-            ("defended, attacked (BPDA+EOT)", self.defended_attacked),
-        ];
         writeln!(f, "{:<34} {:>8}  {:>5}  95 % interval", "", "accuracy", "n")?;
         for (
             name,
@@ -123,7 +132,7 @@ impl fmt::Display for Report {
                 interval: [low, high],
                 ..
             },
-        ) in rows
+        ) in self.rows()
         {
             writeln!(
                 f,

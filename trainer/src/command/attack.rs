@@ -11,7 +11,9 @@ use ebm_export::tensor::Tensors;
 use tch::{Kind, Tensor};
 
 use super::{load, saved_config};
-use crate::attack::{Defence, Outcome, Parameters, Report, Results, attack_bare, attack_defended};
+use crate::attack::{
+    Defence, Outcome, Parameters, RESULTS, Report, Results, attack_bare, attack_defended,
+};
 use crate::cli::AttackArgs;
 use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
 use crate::descent::Descent;
@@ -53,7 +55,8 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     let bare = attack_bare(defence.classifier, &clean, &labels, &parameters)?;
     let defended = attack_defended(&defence, &clean, &labels, &parameters)?;
     let results = Results {
-        attack: "PGD on the bare classifier; BPDA+EOT with confirmed breaks on the defended one",
+        attack: "PGD on the bare classifier; BPDA+EOT with confirmed breaks on the defended one"
+            .to_string(),
         parameters,
         purification: dynamics,
         n_images: clean.size()[0] as usize,
@@ -76,12 +79,10 @@ fn check_same_images(energy: &Saved, classifier: &Saved) -> Result<()> {
     Ok(())
 }
 
-fn hashes([energy, classifier]: &[Tensors; 2]) -> BTreeMap<&'static str, String> {
-    [
-        ("energy", tensors_sha256(energy)),
-        ("classifier", tensors_sha256(classifier)),
-    ]
-    .into()
+fn hashes([energy, classifier]: &[Tensors; 2]) -> BTreeMap<String, String> {
+    [("energy", energy), ("classifier", classifier)]
+        .map(|(name, weights)| (name.to_string(), tensors_sha256(weights)))
+        .into()
 }
 
 fn summary(bare: &Outcome, defended: &Outcome) -> Report {
@@ -141,7 +142,7 @@ fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
 }
 
 fn prepare_output(args: &AttackArgs) -> Result<()> {
-    let held = ["attack.json", "attacked.safetensors"]
+    let held = [RESULTS, "attacked.safetensors"]
         .iter()
         .any(|name| args.output.join(name).exists());
     if held && !args.force {

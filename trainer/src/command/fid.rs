@@ -22,7 +22,7 @@ use crate::frechet::{
 use crate::learner::BANK;
 use crate::network::from_host;
 use crate::npz::Npz;
-use crate::report::plot::{self, Panel};
+use crate::report::{distances, plot};
 use crate::sampling::{SAMPLED, SAMPLES, SNAPSHOTS, STEPS};
 use crate::saved::Saved;
 use crate::session::{End, Machine};
@@ -113,25 +113,8 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
 
 /// Draws distances over the steps of chains.
 fn draw(scores: &[Score], path: &Path) -> Result<()> {
-    let first = scores.first().context("there are no samples")?;
-    ensure!(
-        scores.iter().all(|score| score.label == first.label),
-        "--plot: distances of different numbers of samples cannot be compared: give -n"
-    );
-    let x_label = format!(
-        "steps of the chains; features of {} {:?}",
-        first.network, first.output
-    );
-    let mut names: Vec<&str> = scores.iter().map(|score| score.samples.as_str()).collect();
-    names.dedup();
-    let panel = names
-        .iter()
-        .fold(Panel::new(&first.label, &x_label), |panel, name| {
-            let of_name = scores.iter().filter(|score| score.samples == *name);
-            let points = of_name.filter_map(|score| Some((score.step? as f64, score.value)));
-            panel.line(name, points.collect())
-        });
-    let panels = [panel.logarithmic().by_decades()];
+    let panel = distances::panel(scores).context("--plot; give -n where numbers differ")?;
+    let panels = [panel];
     let bytes = match path.extension().is_some_and(|end| end == "png") {
         true => plot::png(&panels, 1)?,
         false => plot::svg(&panels, 1)?.into_bytes(),

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use cache::{Cache, holds_gaussian, read};
 pub use features::{Features, Preparation};
@@ -52,7 +52,7 @@ pub fn fitted(
 }
 
 /// A Fréchet distance with all that it means nothing without.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// `FID-50k` and the like.
     pub label: String,

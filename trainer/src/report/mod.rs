@@ -2,6 +2,7 @@
 
 pub mod correlation;
 pub mod diagnostics;
+pub mod distances;
 pub mod page;
 pub mod plot;
 pub mod quantity;

@@ -6,14 +6,17 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use ebm_export::checkpoint;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::diagnostics::N_UPDATES;
+use crate::attack;
+use crate::frechet::Score;
 use crate::record::WORK;
 use crate::record::metrics::{self, Line, curve};
 use crate::record::sessions::{self, Session};
 use crate::record::updates::Recent;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{ATTACK, DISTANCES, RunFolder};
 use crate::sampling::{PLOT, ROWS, SAMPLED};
 use crate::stage::STAGES;
 
@@ -42,6 +45,10 @@ pub struct Run {
     pub sessions: Vec<Session>,
     /// Long chains, where the run was sampled.
     pub sampled: Option<Sampled>,
+    /// What an attack came to, where its folder is in that of the run.
+    pub attack: Option<attack::Results>,
+    /// The Fréchet distances of `fid.json`.
+    pub distances: Vec<Score>,
     /// Lines of `events.jsonl`: what went wrong.
     pub events: Vec<Line>,
 }
@@ -116,6 +123,21 @@ pub fn runs(path: &Path) -> Result<Vec<Run>> {
     folders.iter().map(Run::read).collect()
 }
 
+/// What a file of JSON holds, where there is one.
+fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Ok(bytes) = fs::read(path) else {
+        return Ok(None);
+    };
+    let read = serde_json::from_slice(&bytes);
+    let of_another = || {
+        format!(
+            "{} is not what `trainer attack` or `trainer fid --json` writes: remove it, or write it anew",
+            path.display()
+        )
+    };
+    read.with_context(of_another)
+}
+
 /// The name of a folder, also where it is given as `.`.
 pub fn folder_name(path: &Path) -> String {
     let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -160,6 +182,8 @@ impl Run {
                 .map(|header| header.update),
             sessions: sessions::read(&folder.sessions()),
             sampled: Sampled::read(&path.join(SAMPLED)),
+            attack: json(&path.join(ATTACK).join(attack::RESULTS))?,
+            distances: json(&path.join(DISTANCES))?.unwrap_or_default(),
             events: metrics::read(&folder.events()).unwrap_or_default(),
             path: path.to_path_buf(),
         })

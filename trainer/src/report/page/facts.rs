@@ -5,6 +5,9 @@ use maud::{Markup, html};
 use super::super::quantity;
 use super::super::run::{Run, names};
 use super::words;
+use crate::attack::Results;
+use crate::config::Dynamics;
+use crate::interval::Accuracy;
 use crate::record::metrics::Line;
 
 /// Checkpoints shown of a run, the newest, and sessions as many.
@@ -115,6 +118,69 @@ fn value(of: &serde_json::Value) -> String {
             pairs.collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
+    }
+}
+
+/// What an attack came to.
+pub fn attack(attack: &Results) -> Markup {
+    let Dynamics {
+        steps,
+        step_size,
+        temperature,
+        ..
+    } = attack.purification;
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    html! {
+        p.note {
+            (attack.parameters) "; purified by " (steps) " steps of " (step_size) " at the temperature " (temperature) "."
+        }
+        div.wide {
+            table {
+                thead { tr { th { "" } th.number { "accuracy" } th.number { "images" } th { "95 % interval" } } }
+                tbody {
+                    @for (name, Accuracy { n, accuracy, interval: [low, high], .. }) in attack.report.rows() {
+                        tr {
+                            td { (name) }
+                            td.number { (percent(accuracy)) }
+                            td.number { (n) }
+                            td { (percent(low)) " to " (percent(high)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Fréchet distances, each with what it means nothing without.
+pub fn distances(run: &Run) -> Markup {
+    let or = |number: Option<u64>, none: &str| {
+        number.map_or(none.to_string(), |number| number.to_string())
+    };
+    html! {
+        div.wide {
+            table {
+                thead {
+                    tr {
+                        th { "samples" } th.number { "steps" } th.number { "distance" } th { "of" } th.number { "against" } th.number { "resize" }
+                        th { "features" }
+                    }
+                }
+                tbody {
+                    @for score in &run.distances {
+                        tr {
+                            td { (score.samples) }
+                            td.number { (or(score.step, "")) }
+                            td.number { (words::number(score.value)) }
+                            td { (score.label) }
+                            td.number { (or(score.n_reference.map(|n| n as u64), "unknown")) }
+                            td.number { (or(score.resize.map(|size| size as u64), "off")) }
+                            td { (score.network) " " (score.network_sha256.get(..8).unwrap_or_default()) " " (score.output) ", " (score.n_features) }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::{self, Panel};
 use super::run::Run;
-use super::{diagnostics, quantity};
+use super::{diagnostics, distances, quantity};
+use crate::frechet::Score;
 use crate::record::WORK;
 use crate::record::metrics::curve;
 
@@ -96,6 +97,15 @@ fn body(run: &Run) -> Result<Markup> {
             figure.chains role="img" aria-label="energy and saturation of long chains" { (PreEscaped(&sampled.plot)) }
             (facts::lines(&sampled.rows))
         }
+        @if !run.distances.is_empty() {
+            h3 { "Fréchet distance" }
+            (distances_over_steps(run)?)
+            (facts::distances(run))
+        }
+        @if let Some(attack) = &run.attack {
+            h3 { "Attack" }
+            (facts::attack(attack))
+        }
         h3 { "Checkpoints" }
         (facts::checkpoints(run))
         h3 { "Machine" }
@@ -148,6 +158,19 @@ fn plots(panels: &[Panel]) -> Result<Markup> {
     })
 }
 
+/// Where they are of chains of several lengths.
+fn distances_over_steps(run: &Run) -> Result<Markup> {
+    let moved = |score: &Score| score.step.is_some_and(|step| step > 0);
+    let comparable = run
+        .distances
+        .windows(2)
+        .all(|two| two[0].label == two[1].label);
+    match comparable && run.distances.iter().filter(|score| moved(score)).count() > 1 {
+        true => plots(&[distances::panel(&run.distances)?]),
+        false => Ok(html! {}),
+    }
+}
+
 /// The newest sheet, and earlier ones from the first on.
 fn sheets(run: &Run) -> Result<Markup> {
     let n = run.sheets.len();
@@ -187,8 +210,15 @@ fn sheets(run: &Run) -> Result<Markup> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
     use super::super::run::{runs, tests::write_run};
     use super::*;
+    use crate::attack;
+    use crate::config::{Dynamics, Setting};
+    use crate::interval::Accuracy;
+    use crate::run_folder::{ATTACK, DISTANCES};
 
     /// Tags that have no end.
     const VOID: [&str; 4] = ["!DOCTYPE", "meta", "img", "br"];
@@ -223,6 +253,85 @@ mod tests {
         ] {
             assert_eq!(unbalanced(html).as_deref(), wanted, "{html}");
         }
+    }
+
+    /// What `trainer attack` and `trainer fid --json` write.
+    fn write_results(run: &Path) {
+        let accuracies = [20, 0, 19, 12].map(|n_right| Accuracy::new(n_right, 20));
+        let [clean, attacked, defended_clean, defended_attacked] = accuracies;
+        let results = attack::Results {
+            attack: "PGD".to_string(),
+            parameters: attack::Parameters {
+                epsilon: 0.25,
+                pgd_steps: 20,
+                pgd_step_size: 0.05,
+                replicas: 8,
+                verify_replicas: 32,
+                batch: 400,
+                attack_seed: 1,
+                verify_seed: 1001,
+            },
+            purification: Dynamics {
+                steps: 60,
+                step_size: 0.04,
+                temperature: 0.002,
+                clip: Setting::OFF,
+            },
+            n_images: 20,
+            report: attack::Report {
+                clean,
+                attacked,
+                defended_clean,
+                defended_attacked,
+            },
+            seconds: 1.0,
+            weights_sha256: BTreeMap::new(),
+        };
+        fs::create_dir_all(run.join(ATTACK)).unwrap();
+        let bytes = serde_json::to_vec(&results).unwrap();
+        fs::write(run.join(ATTACK).join(attack::RESULTS), bytes).unwrap();
+        let scores = [10, 1000].map(|step| Score {
+            label: "FID-128".to_string(),
+            value: 0.25 * step as f64,
+            samples: "long".to_string(),
+            step: Some(step),
+            n: 128,
+            n_reference: None,
+            resize: Some(299),
+            network: "classifier".to_string(),
+            network_sha256: "0123456789".to_string(),
+            output: "head".to_string(),
+            n_features: 10,
+        });
+        fs::write(run.join(DISTANCES), serde_json::to_vec(&scores).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn results_of_later_commands_are_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        write_run(folder.path());
+        let before = page("run", &runs(folder.path()).unwrap()).unwrap();
+        write_results(folder.path());
+        let after = page("run", &runs(folder.path()).unwrap()).unwrap();
+        assert_eq!(unbalanced(&after), None);
+        for wanted in [
+            "defended, attacked (BPDA+EOT)",
+            "ε∞ 0.25 of pixels in [-1, 1]",
+            "60 steps of 0.04",
+            "60.0 %",
+            "38.7 % to 78.1 %",
+            "FID-128",
+            "250",
+            "unknown",
+            "classifier 01234567 head, 10",
+            "steps of the chains",
+        ] {
+            assert!(after.contains(wanted), "{wanted}");
+            assert!(!before.contains(wanted), "{wanted}");
+        }
+        fs::write(folder.path().join(DISTANCES), "{}").unwrap();
+        let error = runs(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("fid.json is not what"), "{error}");
     }
 
     #[test]

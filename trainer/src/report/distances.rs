@@ -1,0 +1,32 @@
+//! Fréchet distances over the steps of chains, as a plot.
+
+use anyhow::{Context, Result, ensure};
+
+use super::plot::Panel;
+use crate::frechet::Score;
+
+/// A curve for each of what was sampled; what is of no steps is on none.
+///
+/// # Errors
+/// There are no distances, or they are of different numbers of samples.
+pub fn panel(scores: &[Score]) -> Result<Panel> {
+    let first = scores.first().context("there are no distances")?;
+    ensure!(
+        scores.iter().all(|score| score.label == first.label),
+        "distances of different numbers of samples cannot be compared"
+    );
+    let x_label = format!(
+        "steps of the chains; features of {} {:?}",
+        first.network, first.output
+    );
+    let mut names: Vec<&str> = scores.iter().map(|score| score.samples.as_str()).collect();
+    names.dedup();
+    let panel = names
+        .iter()
+        .fold(Panel::new(&first.label, &x_label), |panel, name| {
+            let of_name = scores.iter().filter(|score| score.samples == *name);
+            let points = of_name.filter_map(|score| Some((score.step? as f64, score.value)));
+            panel.line(name, points.collect())
+        });
+    Ok(panel.logarithmic().by_decades())
+}
