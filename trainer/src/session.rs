@@ -108,14 +108,12 @@ pub struct Place {
     pub n_threads: usize,
 }
 
-impl Place {
-    /// As libtorch names it.
-    pub fn device(self) -> String {
-        match self.device {
-            Device::Cpu => "cpu".to_string(),
-            Device::Cuda(index) => format!("cuda:{index}"),
-            other => format!("{other:?}").to_lowercase(),
-        }
+/// As libtorch names it.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_string(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
     }
 }
 
@@ -263,7 +261,7 @@ fn learn(
         state.interrupted = true;
         write_checkpoint(learning, folder, &state)?;
     }
-    learning.ranks().farewell();
+    learning.ranks().farewell()?;
     Ok(match complete {
         true => End::Complete,
         false => End::Interrupted,
@@ -412,12 +410,7 @@ impl Machine {
     /// # Errors
     /// The device is not there, or a launcher started several processes.
     pub fn new(device: DeviceName, n_threads: Option<u16>) -> Result<Machine> {
-        if let Some(Launch { n_ranks, .. }) = Launch::from_environment()? {
-            bail!(
-                "this command runs in one process, and a launcher started {n_ranks} (WORLD_SIZE or SLURM_NTASKS): \
-                 start it alone; `trainer fit` and `trainer resume` of an energy network run in several"
-            );
-        }
+        expect_one_process()?;
         Ok(Machine {
             device: crate::cuda::device(device, 0)?,
             team: Team::new(n_threads)?,
@@ -442,6 +435,20 @@ impl Machine {
             device,
             team: Team::among(ranks, n_threads)?,
         })
+    }
+}
+
+/// Refuses several.
+///
+/// # Errors
+/// A launcher started several processes.
+pub fn expect_one_process() -> Result<()> {
+    match Launch::from_environment()? {
+        None => Ok(()),
+        Some(Launch { n_ranks, .. }) => bail!(
+            "this command runs in one process, and a launcher started {n_ranks} (WORLD_SIZE or SLURM_NTASKS): \
+             start it alone; `trainer fit` and `trainer resume` of an energy network run in several"
+        ),
     }
 }
 

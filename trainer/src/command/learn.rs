@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ebm_export::contract::Kind as NetworkKind;
+use tch::Device;
 
 use super::{load, saved_config};
 use crate::borrowed::Borrowed;
@@ -12,9 +13,10 @@ use crate::cli::{FitArgs, LearnArgs, MachineArgs, ResumeArgs};
 use crate::config::{ClassifierConfig, Configuration, EnergyConfig, Layers};
 use crate::examples::Examples;
 use crate::learner::Learner;
+use crate::record::sessions;
 use crate::run_folder::{Existing, RunFolder};
 use crate::saved::Saved;
-use crate::session::{self, End, Learning, Machine, State, StopSignal};
+use crate::session::{self, End, Learning, Machine, State, StopSignal, device_name};
 
 /// `trainer fit`.
 ///
@@ -167,10 +169,27 @@ pub(super) fn go_on(
     if machine.team.ranks().is_first() {
         let (run, update) = (run.display(), saved.header.update);
         eprintln!("resuming {run} after update {update}");
+        warn_of_another_device(&folder, machine.device);
     }
     match saved.header.kind {
         NetworkKind::Classifier => go_on_with_classifier(&saved, &folder, state, machine, stop),
         _ => go_on_with_fit(&saved, &folder, state, machine, stop),
+    }
+}
+
+/// Says so where a run goes on elsewhere than it was.
+fn warn_of_another_device(folder: &RunFolder, device: Device) {
+    let earlier = sessions::read(&folder.sessions());
+    let Some(last) = earlier.last() else {
+        return;
+    };
+    // Which of several GPUs it is makes no difference.
+    let kind = |name: &str| name.split(':').next().unwrap_or_default().to_string();
+    let (before, now) = (kind(&last.device), kind(&device_name(device)));
+    if before != now {
+        eprintln!(
+            "this run was on {before} and goes on on {now}, where results differ by rounding: stop it and give --device {before} where that is not meant"
+        );
     }
 }
 
@@ -240,7 +259,11 @@ fn report_end(end: End, learning: &dyn Learning, folder: &RunFolder) -> End {
             )
         }
         End::Interrupted => {
-            eprintln!("interrupted; nothing is lost: continue with `trainer resume {path}`")
+            let on = match learning.place().device {
+                Device::Cpu => "",
+                _ => " --device cuda",
+            };
+            eprintln!("interrupted; nothing is lost: continue with `trainer resume {path}{on}`")
         }
     }
     end

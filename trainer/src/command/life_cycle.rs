@@ -12,7 +12,7 @@ use crate::cli::LifeCycleArgs;
 use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
 use crate::run_folder::Existing;
 use crate::saved::Saved;
-use crate::session::{End, StopSignal};
+use crate::session::{End, StopSignal, expect_one_process};
 use crate::stage::{STAGES, Stage};
 
 impl Stage {
@@ -140,6 +140,7 @@ pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
             Ok((stage, layers))
         })
         .collect::<Result<Vec<_>>>()?;
+    expect_one_process()?;
     let stop = StopSignal::listen()?;
     for (stage, layers) in stages {
         eprintln!("{}", stage.name());

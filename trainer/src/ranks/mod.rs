@@ -49,7 +49,7 @@ impl Ranks {
     /// Meets the other processes, where there are some; this one computes on that device.
     ///
     /// # Errors
-    /// They do not come together within five minutes.
+    /// They do not come together within five minutes, or NCCL fails.
     pub fn join(launch: Option<&Launch>, device: Device) -> Result<Ranks> {
         let Some(launch) = launch else {
             return Ok(Ranks::alone());
@@ -208,10 +208,19 @@ impl Ranks {
         Ok(self.sums([f64::from(u8::from(holds))])?[0] > 0.0)
     }
 
-    /// This process is about to end in good order, and the others may go on without it.
-    pub fn farewell(&self) {
+    /// All processes are about to end in good order. Returns when each has come here, since what one still has to receive needs those that
+    /// sent it.
+    ///
+    /// # Errors
+    /// A process has ended.
+    pub fn farewell(&self) -> Result<()> {
         if let Some(together) = &self.together {
+            if let Some(gpus) = &together.gpus {
+                gpus.finish()?;
+            }
+            self.any(true)?;
             together.watch.farewell();
         }
+        Ok(())
     }
 }

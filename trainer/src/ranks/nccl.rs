@@ -4,11 +4,13 @@
 //! a run begins, so that one binary serves machines with and without GPUs.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::transmute;
 use std::ptr::{self, NonNull};
 
 use anyhow::{Context, Result, bail, ensure};
+use ebm_export::checkpoint::sha256;
 use tch::{Device, Kind, Tensor};
 
 use super::group::Group;
@@ -18,6 +20,8 @@ use super::group::Group;
 #[derive(Clone, Copy)]
 struct UniqueId([u8; 128]);
 
+/// `ncclFloat32`.
+const FLOAT: c_int = 7;
 /// `ncclSum`.
 const SUM: c_int = 0;
 
@@ -35,8 +39,10 @@ type AllReduce = unsafe extern "C" fn(
 ) -> c_int;
 type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
 type SetDevice = unsafe extern "C" fn(c_int) -> c_int;
+/// Into what, of how many bytes, of which GPU.
+type DeviceGetPciBusId = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
 
-/// The functions of NCCL, and one of CUDA's.
+/// The functions of NCCL, and two of CUDA's.
 #[derive(Clone, Copy, Debug)]
 struct Library {
     get_unique_id: GetUniqueId,
@@ -44,6 +50,7 @@ struct Library {
     all_reduce: AllReduce,
     get_error_string: GetErrorString,
     set_device: SetDevice,
+    device_get_pci_bus_id: DeviceGetPciBusId,
 }
 
 /// The GPU of this process among those of the others.
@@ -55,7 +62,7 @@ pub struct Nccl {
 }
 
 impl Nccl {
-    /// Meets the others, where all of them have a GPU and NCCL.
+    /// Meets the others, where all of them have a GPU of their own and NCCL.
     ///
     /// # Errors
     /// A process has ended, or NCCL fails.
@@ -69,10 +76,16 @@ impl Nccl {
             Device::Cuda(gpu) => Library::find().map(|library| (library, gpu)),
             _ => None,
         };
-        let mut n_able = Tensor::from_slice(&[i64::from(own.is_some())]);
-        group.sum(&mut n_able)?;
-        let Some((library, gpu)) = own.filter(|_| n_able.int64_value(&[0]) == n_ranks as i64)
-        else {
+        // What each computes on, or 0.
+        let mut places = vec![0; n_ranks];
+        if let Some((library, gpu)) = own {
+            places[rank] = library.place(gpu)?;
+        }
+        let mut places = Tensor::from_slice(&places);
+        group.sum(&mut places)?;
+        let places = Vec::<i64>::try_from(places)?;
+        let different: BTreeSet<i64> = places.into_iter().filter(|place| *place != 0).collect();
+        let Some((library, gpu)) = own.filter(|_| different.len() == n_ranks) else {
             return Ok(None);
         };
         let id = if rank == 0 {
@@ -96,10 +109,10 @@ impl Nccl {
     /// # Errors
     /// The tensor lies elsewhere or has numbers that NCCL does not know, or NCCL fails.
     pub fn sum(&self, tensor: &mut Tensor) -> Result<()> {
-        let device = tensor.device();
+        let (device, kind) = (tensor.device(), tensor.kind());
         ensure!(
-            device == Device::Cuda(self.gpu) && tensor.is_contiguous(),
-            "NCCL adds up contiguous tensors of GPU {}, and this one is on {device:?}",
+            device == Device::Cuda(self.gpu) && kind == Kind::Float && tensor.is_contiguous(),
+            "NCCL adds up contiguous tensors of f32 on GPU {}, and this one is of {kind:?} on {device:?}",
             self.gpu
         );
         let data = tensor.data_ptr();
@@ -111,7 +124,7 @@ impl Nccl {
                 data,
                 data,
                 tensor.numel(),
-                data_type(tensor.kind())?,
+                FLOAT,
                 SUM,
                 self.communicator.as_ptr(),
                 ptr::null_mut(),
@@ -119,21 +132,20 @@ impl Nccl {
         };
         self.library.check(status, "add up a tensor")
     }
+
+    /// Returns when all sums are done.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn finish(&self) -> Result<()> {
+        // What comes to the processor was computed after them.
+        let last = Tensor::f_zeros([1], (Kind::Float, Device::Cuda(self.gpu)))?;
+        let _ = last.f_double_value(&[0])?;
+        Ok(())
+    }
 }
 
 // The communicator is not given back: that waits for the other processes, which may have ended, and the process ends when it would be.
-
-/// `ncclDataType_t`.
-fn data_type(kind: Kind) -> Result<c_int> {
-    Ok(match kind {
-        Kind::Uint8 => 1,
-        Kind::Int => 2,
-        Kind::Int64 => 4,
-        Kind::Float => 7,
-        Kind::Double => 8,
-        other => bail!("tensors of {other:?} are not exchanged between GPUs"),
-    })
-}
 
 impl Library {
     /// Where the CUDA parts of libtorch are loaded and have brought NCCL with them.
@@ -144,12 +156,14 @@ impl Library {
             all_reduce,
             get_error_string,
             set_device,
+            device_get_pci_bus_id,
         ] = [
             c"ncclGetUniqueId",
             c"ncclCommInitRank",
             c"ncclAllReduce",
             c"ncclGetErrorString",
             c"cudaSetDevice",
+            c"cudaDeviceGetPCIBusId",
         ]
         .map(symbol);
         // Safety: the types are those that the headers of NCCL 2 and CUDA give to these names.
@@ -160,6 +174,9 @@ impl Library {
                 all_reduce: transmute::<*mut c_void, AllReduce>(all_reduce?),
                 get_error_string: transmute::<*mut c_void, GetErrorString>(get_error_string?),
                 set_device: transmute::<*mut c_void, SetDevice>(set_device?),
+                device_get_pci_bus_id: transmute::<*mut c_void, DeviceGetPciBusId>(
+                    device_get_pci_bus_id?,
+                ),
             })
         }
     }
@@ -188,6 +205,25 @@ impl Library {
         NonNull::new(communicator).context("NCCL gave no communicator")
     }
 
+    /// A number that a GPU has for itself among those of all machines; not 0.
+    fn place(&self, gpu: usize) -> Result<i64> {
+        let mut bus = [0 as c_char; 32];
+        let mut host = [0 as c_char; 256];
+        // Safety: both are writable over their lengths, and their last bytes stay 0.
+        let (status, named) = unsafe {
+            let status = (self.device_get_pci_bus_id)(bus.as_mut_ptr(), 31, c_int::try_from(gpu)?);
+            (status, libc::gethostname(host.as_mut_ptr(), 255))
+        };
+        ensure!(
+            status == 0 && named == 0,
+            "CUDA does not say where GPU {gpu} is: cudaError {status}"
+        );
+        // Safety: both end with a zero.
+        let [bus, host] = [bus.as_ptr(), host.as_ptr()].map(|text| unsafe { CStr::from_ptr(text) });
+        let digest = sha256(&[host.to_bytes(), b"/", bus.to_bytes()].concat());
+        Ok(i64::from_str_radix(&digest[..15], 16)?.max(1))
+    }
+
     /// Makes a GPU the one of this thread.
     fn choose(&self, gpu: usize) -> Result<()> {
         // Safety: it takes a number and refuses one that is no GPU's.
@@ -205,10 +241,7 @@ impl Library {
         }
         // Safety: NCCL gives a text of its own that ends with a zero, for any number.
         let reason = unsafe { CStr::from_ptr((self.get_error_string)(status)) };
-        bail!(
-            "NCCL cannot {what}: {}; NCCL_DEBUG=INFO makes it say more",
-            reason.to_string_lossy()
-        );
+        bail!("NCCL cannot {what}: {}", reason.to_string_lossy());
     }
 }
 
@@ -223,17 +256,15 @@ fn symbol(name: &CStr) -> Option<*mut c_void> {
 mod tests {
     use super::*;
 
-    /// With NCCL and the CUDA runtime preloaded (`LD_PRELOAD`) this calls them; a machine without a GPU is refused in their words.
     #[test]
-    fn a_machine_without_a_gpu_is_told_from_one_without_nccl() {
-        let Some(library) = Library::find() else {
-            eprintln!("skipped: NCCL is not loaded");
-            return;
-        };
-        if tch::Cuda::is_available() {
-            eprintln!("skipped: there is a GPU");
-            return;
-        }
+    #[ignore = "needs libnccl.so.2 and libcudart.so.13 in LD_PRELOAD, and a machine without a GPU"]
+    fn nccl_is_found_and_refusals_are_told() {
+        let library = Library::find().unwrap();
+        let error = library.place(0).unwrap_err().to_string();
+        assert!(
+            error.contains("CUDA does not say where GPU 0 is"),
+            "{error}"
+        );
         let error = library.choose(0).unwrap_err().to_string();
         assert!(error.contains("CUDA cannot choose GPU 0"), "{error}");
         let error = library.check(5, "do that").unwrap_err().to_string();

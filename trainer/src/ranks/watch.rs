@@ -4,8 +4,10 @@
 //! process ends, however it ends; when a machine or its network is gone, nothing is heard any more.
 #![allow(unsafe_code)]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,12 +21,18 @@ const SIGN_OF_LIFE: u8 = b'+';
 const BETWEEN_SIGNS: Duration = Duration::from_secs(1);
 /// After how long without one a process counts as gone.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long connecting to rank 0 may take.
+/// How long rank 0 waits until all others have come.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long each address of rank 0 is tried.
+const TO_CONNECT: Duration = Duration::from_secs(10);
 
 /// The connections of this process.
 #[derive(Debug)]
-pub struct Watch(Vec<TcpStream>);
+pub struct Watch {
+    streams: Vec<TcpStream>,
+    /// Whether this process has said farewell: from then on it does not matter how others part.
+    is_leaving: Arc<AtomicBool>,
+}
 
 /// Where rank 0 waits for the others.
 #[derive(Debug)]
@@ -81,15 +89,14 @@ impl Watch {
             let mut stream = door.next(until).with_context(|| {
                 format!("{n_there} of {n_others} other ranks have connected to rank 0")
             })?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TO_CONNECT))?;
             let mut rank = [0; 4];
             stream
                 .read_exact(&mut rank)
                 .context("a rank did not say its number")?;
-            listen(stream.try_clone()?, u32::from_be_bytes(rank))?;
-            Ok(stream)
+            Ok((stream, u32::from_be_bytes(rank)))
         });
-        Watch::alive(others.collect::<Result<_>>()?)
+        Watch::begin(others.collect::<Result<_>>()?)
     }
 
     /// Another rank: watches over rank 0, which watches over all.
@@ -100,16 +107,29 @@ impl Watch {
         let stream = connected(host, port)
             .with_context(|| format!("cannot reach rank 0 at {host}, port {port}"))?;
         (&stream).write_all(&rank.to_be_bytes())?;
-        listen(stream.try_clone()?, 0)?;
-        Watch::alive(vec![stream])
+        // Rank 0 gives its first sign when all have come.
+        stream.set_read_timeout(Some(2 * PATIENCE))?;
+        (&stream)
+            .read_exact(&mut [0])
+            .context("rank 0 did not say that all ranks have come")?;
+        Watch::begin(vec![(stream, 0)])
     }
 
-    /// Begins to give signs of life.
-    fn alive(streams: Vec<TcpStream>) -> Result<Watch> {
+    /// Begins to give signs of life to other ranks, and to listen for theirs.
+    fn begin(others: Vec<(TcpStream, u32)>) -> Result<Watch> {
+        let is_leaving = Arc::new(AtomicBool::new(false));
+        let mut streams = Vec::new();
+        for (stream, rank) in others {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(SILENCE))?;
+            listen(stream.try_clone()?, rank, Arc::clone(&is_leaving));
+            streams.push(stream);
+        }
         let own = streams.iter().map(TcpStream::try_clone);
-        let own: Vec<TcpStream> = own.collect::<std::io::Result<_>>()?;
+        let own: Vec<TcpStream> = own.collect::<io::Result<_>>()?;
+        let leaving = Arc::clone(&is_leaving);
         thread::spawn(move || {
-            loop {
+            while !leaving.load(Ordering::SeqCst) {
                 for mut stream in &own {
                     // What has become of the other end is told by what is heard from it.
                     let _ = stream.write_all(&[SIGN_OF_LIFE]);
@@ -117,22 +137,27 @@ impl Watch {
                 thread::sleep(BETWEEN_SIGNS);
             }
         });
-        Ok(Watch(streams))
+        Ok(Watch {
+            streams,
+            is_leaving,
+        })
     }
 
     /// This process is about to end in good order.
     pub fn farewell(&self) {
-        for mut stream in &self.0 {
+        self.is_leaving.store(true, Ordering::SeqCst);
+        for mut stream in &self.streams {
             // Another that has left already needs no farewell.
             let _ = stream.write_all(&[FAREWELL]);
+            let _ = stream.shutdown(Shutdown::Write);
         }
     }
 }
 
-fn connected(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::from(ErrorKind::AddrNotAvailable);
+fn connected(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, TO_CONNECT) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -151,29 +176,34 @@ enum Parting {
     Silent,
 }
 
-/// Hears another process out.
+/// Hears another process out. Nothing that it says is left unread, since closing the connection would then be an error at its end.
 fn parting(mut stream: TcpStream) -> Parting {
     let mut byte = [0];
-    loop {
+    let mut said_farewell = false;
+    let parting = loop {
         match stream.read(&mut byte) {
             Ok(1) if byte[0] == SIGN_OF_LIFE => {}
-            Ok(1) if byte[0] == FAREWELL => return Parting::Farewell,
-            Ok(_) => return Parting::Ended,
+            Ok(1) if byte[0] == FAREWELL => said_farewell = true,
+            Ok(_) => break Parting::Ended,
             // A process that was stopped and goes on.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut => return Parting::Silent,
-                _ => return Parting::Ended,
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => break Parting::Silent,
+                _ => break Parting::Ended,
             },
         }
+    };
+    match said_farewell {
+        true => Parting::Farewell,
+        false => parting,
     }
 }
 
 /// Ends this process when another has ended or is gone without a farewell.
-fn listen(stream: TcpStream, rank: u32) -> Result<()> {
-    stream.set_read_timeout(Some(SILENCE))?;
+fn listen(stream: TcpStream, rank: u32, is_leaving: Arc<AtomicBool>) {
     thread::spawn(move || {
         let what = match parting(stream) {
+            _ if is_leaving.load(Ordering::SeqCst) => return,
             Parting::Farewell => return,
             Parting::Ended => format!(
                 "rank {rank} has ended before the run was over, so this one stops: see what rank {rank} said"
@@ -183,14 +213,15 @@ fn listen(stream: TcpStream, rank: u32) -> Result<()> {
                 SILENCE.as_secs()
             ),
         };
-        eprintln!(
+        // Where standard error is gone too, there is nobody to tell.
+        let _ = writeln!(
+            io::stderr(),
             "error: {what}. The last checkpoint is as it was; go on with `trainer resume`, with as many ranks as you like"
         );
         // Safety: the process ends at once. Nothing is lost, since files are written whole or not at all, and destructors of libtorch must
         // not run while other threads compute.
         unsafe { libc::_exit(1) }
     });
-    Ok(())
 }
 
 #[cfg(test)]
@@ -236,7 +267,7 @@ mod tests {
     #[test]
     fn signs_of_life_come_until_the_farewell() {
         let (here, there) = connection();
-        let watch = Watch::alive(vec![there]).unwrap();
+        let watch = Watch::begin(vec![(there, 1)]).unwrap();
         here.set_read_timeout(Some(BETWEEN_SIGNS * 10)).unwrap();
         let first = here.try_clone().unwrap().bytes().next().unwrap().unwrap();
         assert_eq!(first, SIGN_OF_LIFE);

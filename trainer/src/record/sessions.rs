@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::session::Place;
+use crate::session::{Place, device_name};
 
 /// A process of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Session {
         Session {
             began: now.map_or(0, |time| time.as_secs()),
             update,
-            device: place.device(),
+            device: device_name(place.device),
             threads: place.n_threads,
             processor: processor().unwrap_or_else(|| "unknown processor".to_string()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
