@@ -186,7 +186,12 @@ impl Learner {
         let EnergyConfig {
             network, langevin, ..
         } = &self.config;
-        if langevin.precision == Precision::F32 {
+        let exact = match langevin.precision {
+            Precision::F32 => true,
+            Precision::Tf32 => !matches!(self.device, Device::Cuda(_)),
+            Precision::Bf16 => false,
+        };
+        if exact {
             return Ok(None);
         }
         let potential = Potential {
