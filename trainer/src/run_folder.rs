@@ -9,6 +9,7 @@ use ebm_export::checkpoint::{self, Header};
 use ebm_export::file::{NewFolder, write_whole};
 use ebm_export::tensor::Tensors;
 
+use crate::attack;
 use crate::guard::Watch;
 use crate::record::events;
 use crate::sampling::SAMPLED;
@@ -164,9 +165,12 @@ impl RunFolder {
 
     fn clear(&self) -> Result<()> {
         let failed = || format!("cannot remove the old run in {}", self.path.display());
-        for folder in [CHECKPOINTS, BEST, SAMPLES, SAMPLED, ATTACK] {
-            if self.path.join(folder).exists() {
-                fs::remove_dir_all(self.path.join(folder)).with_context(failed)?;
+        let own = [CHECKPOINTS, BEST, SAMPLES, SAMPLED].map(|folder| self.path.join(folder));
+        let attack = self.path.join(ATTACK);
+        let attack = Some(attack).filter(|folder| folder.join(attack::RESULTS).exists());
+        for folder in own.into_iter().chain(attack) {
+            if folder.exists() {
+                fs::remove_dir_all(folder).with_context(failed)?;
             }
         }
         for entry in fs::read_dir(&self.path).with_context(failed)? {
@@ -520,6 +524,7 @@ mod tests {
         for sampled in [SAMPLED, ATTACK] {
             fs::create_dir(folder.path().join(sampled)).unwrap();
         }
+        fs::write(folder.path().join(ATTACK).join(attack::RESULTS), "{}").unwrap();
         fs::write(folder.path().join(DISTANCES), "[]").unwrap();
         let folder = RunFolder::create(folder.path(), Existing::Replace).unwrap();
         let left = fs::read_dir(folder.path()).unwrap().flatten();

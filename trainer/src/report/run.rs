@@ -1,6 +1,7 @@
 //! What the folder of a run says about it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -123,19 +124,19 @@ pub fn runs(path: &Path) -> Result<Vec<Run>> {
     folders.iter().map(Run::read).collect()
 }
 
-/// What a file of JSON holds, where there is one.
-fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Ok(bytes) = fs::read(path) else {
-        return Ok(None);
+/// What a file of JSON holds, where there is one; a page is made without one that is damaged.
+fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        read => read.context("cannot be read"),
     };
-    let read = serde_json::from_slice(&bytes);
-    let of_another = || {
-        format!(
-            "{} is not what `trainer attack` or `trainer fid --json` writes: remove it, or write it anew",
-            path.display()
-        )
-    };
-    read.with_context(of_another)
+    let result = bytes.and_then(|bytes| {
+        serde_json::from_slice(&bytes)
+            .context("is not what `trainer attack` or `trainer fid --json` writes")
+    });
+    result
+        .inspect_err(|error| eprintln!("left out: {} {error:#}", path.display()))
+        .ok()
 }
 
 /// The name of a folder, also where it is given as `.`.
@@ -182,8 +183,8 @@ impl Run {
                 .map(|header| header.update),
             sessions: sessions::read(&folder.sessions()),
             sampled: Sampled::read(&path.join(SAMPLED)),
-            attack: json(&path.join(ATTACK).join(attack::RESULTS))?,
-            distances: json(&path.join(DISTANCES))?.unwrap_or_default(),
+            attack: json(&path.join(ATTACK).join(attack::RESULTS)),
+            distances: json(&path.join(DISTANCES)).unwrap_or_default(),
             events: metrics::read(&folder.events()).unwrap_or_default(),
             path: path.to_path_buf(),
         })
