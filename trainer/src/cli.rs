@@ -54,7 +54,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Attack a classifier, bare (PGD) and defended by purification (BPDA+EOT, breaks confirmed).
     #[command(after_help = "Example:\n  \
-        trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.25 -o runs/attack")]
+        trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.25 \\\n      \
+            -o runs/digits-midrun/attack")]
     Attack(AttackArgs),
     /// Sample what a run has learned: chains of any length, looked at on the way.
     #[command(after_help = "Examples:\n  \
@@ -71,7 +72,7 @@ pub enum Command {
         trainer fid --samples runs/digits-shortrun/sampled runs/digits-longrun/sampled --snapshot all --plot drift.png \\\n      \
             --reference runs/digits-longrun --features runs/digits-classifier\n  \
         trainer fid --samples samples.npz --reference cifar10-shortrun --data ~/cifar-10-batches-bin --features inception.onnx \\\n      \
-            --output pool --resize 299 --range 0,1\n\n\
+            --layer pool --resize 299 --range 0,1\n\n\
         Images are npz files (array `images`, or the only one of rank 4), folders of pictures, folders that `trainer sample` wrote, runs\n\
         (of --samples their bank, of --reference their training images), and for --reference presets (their training images) and npz\n\
         files with mu and sigma. Values on other features, of other numbers of images or other sizes cannot be compared.")]
@@ -303,7 +304,7 @@ pub struct AttackArgs {
     /// Folder of the data files, where it has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Folder of the results; the page of a run shows them where it is `attack` in the folder of that run.
+    /// Folder of the results; `trainer report RUN` shows them where this is RUN/attack.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Replace results that are in the folder already.
@@ -408,7 +409,7 @@ pub struct FidArgs {
     #[arg(long, value_name = "ONNX|RUN")]
     pub features: PathBuf,
     /// The value of that network that is taken, one of its outputs or any within [default: its only output; of a classifier what its last layer takes].
-    #[arg(long, visible_alias = "layer", value_name = "NAME")]
+    #[arg(long = "layer", visible_alias = "output", value_name = "NAME")]
     pub output: Option<String>,
     /// Samples to take, the first so many [default: all]; the reference is taken whole.
     #[arg(short, value_name = "N", value_parser = positive)]
@@ -439,7 +440,7 @@ pub struct FidArgs {
     /// Folder of the data files, where the reference is a preset or has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Print JSON; the page of a run shows what is in `fid.json` in its folder.
+    /// Print JSON; `trainer report RUN` shows it where it is in RUN/fid.json.
     #[arg(long)]
     pub json: bool,
     /// Where to compute.

@@ -154,8 +154,12 @@ fn generated(n: usize, generator: Option<&Generator>) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::config::{Layers, Mirror};
+    use crate::data::stream::tests::{made, stream};
     use crate::randomness::seeded;
 
     /// Augmentation included.
@@ -177,6 +181,21 @@ mod tests {
             let row = row as i64;
             let (one, other) = (some.get(row), all.get(row));
             assert_eq!(one == other, wanted, "row {row}");
+        }
+    }
+
+    #[test]
+    fn pictures_that_are_not_wanted_are_not_decoded() {
+        let layers = Layers::default().preset("digits-midrun").unwrap();
+        let config: EnergyConfig = layers.resolve().unwrap();
+        let files = made(40, &[]);
+        let examples = Examples::Stored(stream(Arc::clone(&files), 2, 8, 0.0));
+        for (wanted, n_wanted) in [(&[false, true, false, true][..], 2), (&[true; 5], 5)] {
+            let before = files.n_read.load(Ordering::SeqCst);
+            let _draws = seeded(4);
+            let images = examples.draw(wanted, &config.data, None).unwrap();
+            assert_eq!(images.size()[0], wanted.len() as i64);
+            assert_eq!(files.n_read.load(Ordering::SeqCst) - before, n_wanted);
         }
     }
 }

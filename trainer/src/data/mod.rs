@@ -16,7 +16,7 @@ mod order;
 mod pictures;
 mod shards;
 mod stored;
-mod stream;
+pub(crate) mod stream;
 mod table;
 
 use std::fs;

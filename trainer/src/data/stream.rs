@@ -160,7 +160,7 @@ impl Ahead {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
@@ -178,10 +178,10 @@ mod tests {
 
     /// Pictures of which each has a grey value and a size of its own; some are damaged. Counts how often it is read.
     #[derive(Debug)]
-    struct Made {
+    pub(crate) struct Made {
         n: usize,
         damaged: Vec<usize>,
-        n_read: AtomicUsize,
+        pub(crate) n_read: AtomicUsize,
     }
 
     impl Files for Made {
@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    fn made(n: usize, damaged: &[usize]) -> Arc<Made> {
+    pub(crate) fn made(n: usize, damaged: &[usize]) -> Arc<Made> {
         Arc::new(Made {
             n,
             damaged: damaged.to_vec(),
@@ -218,7 +218,12 @@ mod tests {
         })
     }
 
-    fn stream(files: Arc<Made>, n_threads: usize, buffer: usize, max_damaged: f64) -> Stream {
+    pub(crate) fn stream(
+        files: Arc<Made>,
+        n_threads: usize,
+        buffer: usize,
+        max_damaged: f64,
+    ) -> Stream {
         let n = files.len();
         let random = RandomCrop {
             area: [0.2, 1.0],

@@ -303,13 +303,13 @@ fn before_last_layer(graph: &Graph, logits: Value) -> Result<Value> {
     let sum = graph.operator(logits);
     let Some((Op::Binary(Binary::Add), &[product, _])) = sum else {
         bail!(
-            "the classifier does not end with an affine map: say which value to take with --output"
+            "the classifier does not end with an affine map: say which value to take with --layer"
         );
     };
     match graph.operator(product) {
         Some((Op::MatMul(_), &[features, _])) => Ok(features),
         _ => bail!(
-            "the classifier does not end with an affine map: say which value to take with --output"
+            "the classifier does not end with an affine map: say which value to take with --layer"
         ),
     }
 }
@@ -351,7 +351,7 @@ impl Read {
         let n_features = shape.elements_per_image();
         ensure!(
             n_features <= MAX_FEATURES,
-            "its value {:?} is {shape}: {n_features} features are more than {MAX_FEATURES}; take a layer behind a pooling with --output",
+            "its value {:?} is {shape}: {n_features} features are more than {MAX_FEATURES}; take a layer behind a pooling with --layer",
             self.output
         );
         Ok(n_features)

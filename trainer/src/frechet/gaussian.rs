@@ -126,7 +126,7 @@ impl Moments {
         let d = self.mean.size()[0] as usize;
         ensure!(
             self.n > d,
-            "{} images do not determine the covariance of {d} features: expected more than {d}; take more images, or a layer of fewer features with --output",
+            "{} images do not determine the covariance of {d} features: expected more than {d}; take more images, or a layer of fewer features with --layer",
             self.n
         );
         Ok(Gaussian {
