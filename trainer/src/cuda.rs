@@ -62,12 +62,11 @@ fn libtorch_cuda() -> Option<PathBuf> {
         dli_saddr: std::ptr::null_mut(),
     };
     // A method of at::Tensor, exported by libtorch_cpu.so.
-    let symbol = c"_ZN2at4_ops4relu4callERKNS_6TensorE";
-    // Safety: dlsym and dladdr read loader tables; `symbol` ends with a zero and `info` is writable for the whole call. The name
-    // that dladdr gives belongs to the loader and lives as long as the library, which is never unloaded.
+    let address = symbol(c"_ZN2at4_ops4relu4callERKNS_6TensorE")?;
+    // Safety: dladdr reads loader tables; `info` is writable for the whole call. The name that it gives belongs to the loader and lives as
+    // long as the library, which is never unloaded.
     let file = unsafe {
-        let address: *mut c_void = libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr());
-        if address.is_null() || libc::dladdr(address, &mut info) == 0 || info.dli_fname.is_null() {
+        if libc::dladdr(address, &mut info) == 0 || info.dli_fname.is_null() {
             return None;
         }
         CStr::from_ptr(info.dli_fname)
@@ -76,6 +75,13 @@ fn libtorch_cuda() -> Option<PathBuf> {
         .parent()?
         .to_path_buf();
     Some(folder.join("libtorch_cuda.so")).filter(|library| library.exists())
+}
+
+/// What a library that is loaded has under a name of C.
+pub(crate) fn symbol(name: &CStr) -> Option<*mut c_void> {
+    // Safety: dlsym reads loader tables; `name` ends with a zero.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!address.is_null()).then_some(address)
 }
 
 fn load(library: &std::path::Path) -> Result<()> {

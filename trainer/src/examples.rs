@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{DataConfig, EnergyConfig, Source};
-use crate::data::{self, Images, Pick, Share, Stream, View, augment};
+use crate::data::{self, Images, Pick, Share, Stream, View, among_others, augment};
 use crate::generator::Generator;
 use crate::randomness::{Purpose, seed_torch};
 
@@ -90,11 +90,10 @@ impl Examples {
         match self {
             Examples::Stored(stream) => {
                 let picks = drawn(n, stream.images().len())?;
-                let rows = (0..n).filter(|&row| wanted[row]);
-                let rows: Vec<usize> = rows.collect();
+                let rows: Vec<usize> = (0..n).filter(|&row| wanted[row]).collect();
                 let picks: Vec<Pick> = rows.iter().map(|&row| picks[row]).collect();
                 let (images, _) = stream.images().batch(&picks)?;
-                Ok(augment(among(n, &rows, &images)?, config))
+                Ok(augment(among_others(n, &rows, &images, -1.0), config))
             }
             Examples::Generated => generated(n, generator),
         }
@@ -132,19 +131,6 @@ fn drawn(n: usize, n_images: usize) -> Result<Vec<Pick>> {
         view: View::Drawn(view as u64),
     });
     Ok(picks.collect())
-}
-
-/// `n` rows of which some are given, and the others background.
-fn among(n: usize, rows: &[usize], given: &Tensor) -> Result<Tensor> {
-    if rows.len() == n {
-        return Ok(given.shallow_clone());
-    }
-    let mut size = given.size();
-    size[0] = n as i64;
-    let mut all = Tensor::f_full(&size, -1.0, (given.kind(), given.device()))?;
-    let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-    let _ = all.f_index_copy_(0, &Tensor::from_slice(&rows), given)?;
-    Ok(all)
 }
 
 fn generated(n: usize, generator: Option<&Generator>) -> Result<Tensor> {

@@ -113,8 +113,9 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
 
 /// Draws distances over the steps of chains.
 fn draw(scores: &[Score], path: &Path) -> Result<()> {
-    let panel = distances::panel(scores).context("--plot; give -n where numbers differ")?;
-    let panels = [panel];
+    let panels = [distances::panel(scores).context(
+        "--plot: distances of different numbers of samples cannot be compared: give -n",
+    )?];
     let bytes = match path.extension().is_some_and(|end| end == "png") {
         true => plot::png(&panels, 1)?,
         false => plot::svg(&panels, 1)?.into_bytes(),

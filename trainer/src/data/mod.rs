@@ -34,7 +34,7 @@ pub use error::Error;
 pub(crate) use files::ends_in;
 pub use images::Images;
 pub use order::{Pick, View};
-pub use stream::{Share, Stream};
+pub use stream::{Share, Stream, among_others};
 
 use self::decode::Form;
 use self::files::{Found, Parts};

@@ -93,9 +93,10 @@ impl Stream {
             .map(|_| ahead.next(share, pictures, order));
         let (images, labels) = pictures.joined(own)?;
         ahead.fill(share, pictures, order);
+        let rows: Vec<usize> = share.rows.clone().collect();
         Ok((
-            share.among_all(&images, -1.0),
-            share.among_all(&labels, 0.0),
+            among_others(share.n, &rows, &images, -1.0),
+            among_others(share.n, &rows, &labels, 0.0),
         ))
     }
 }
@@ -111,19 +112,19 @@ impl Share {
         let n_rows = self.rows.len().max(1) as u64;
         number / n_rows * self.n as u64 + self.rows.start as u64 + number % n_rows
     }
+}
 
-    /// A whole batch of which the other rows are filled with a value.
-    fn among_all(&self, own: &Tensor, value: f64) -> Tensor {
-        if self.rows.len() == self.n {
-            return own.shallow_clone();
-        }
-        let mut size = own.size();
-        size[0] = self.n as i64;
-        let all = Tensor::full(&size, value, (own.kind(), own.device()));
-        let (start, length) = (self.rows.start as i64, self.rows.len() as i64);
-        all.narrow(0, start, length).copy_(own);
-        all
+/// A batch of `n`, of which some rows are given and the others are filled with a value.
+pub fn among_others(n: usize, rows: &[usize], given: &Tensor, value: f64) -> Tensor {
+    if rows.len() == n {
+        return given.shallow_clone();
     }
+    let mut size = given.size();
+    size[0] = n as i64;
+    let mut all = Tensor::full(&size, value, (given.kind(), given.device()));
+    let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    let _ = all.index_copy_(0, &Tensor::from_slice(&rows), given);
+    all
 }
 
 impl Ahead {

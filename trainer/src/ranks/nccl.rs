@@ -14,6 +14,7 @@ use ebm_export::checkpoint::sha256;
 use tch::{Device, Kind, Tensor};
 
 use super::group::Group;
+use crate::cuda::symbol;
 
 /// `ncclUniqueId`: what those who belong together know of each other.
 #[repr(C)]
@@ -243,13 +244,6 @@ impl Library {
         let reason = unsafe { CStr::from_ptr((self.get_error_string)(status)) };
         bail!("NCCL cannot {what}: {}", reason.to_string_lossy());
     }
-}
-
-/// A function of a library that is loaded.
-fn symbol(name: &CStr) -> Option<*mut c_void> {
-    // Safety: dlsym reads the loader's tables; `name` ends with a zero.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    (!address.is_null()).then_some(address)
 }
 
 #[cfg(test)]

@@ -1,20 +1,15 @@
 //! Fréchet distances over the steps of chains, as a plot.
 
-use anyhow::{Context, Result, ensure};
-
 use super::plot::Panel;
 use crate::frechet::Score;
 
-/// A curve for each of what was sampled; what is of no steps is on none.
-///
-/// # Errors
-/// There are no distances, or they are of different numbers of samples.
-pub fn panel(scores: &[Score]) -> Result<Panel> {
-    let first = scores.first().context("there are no distances")?;
-    ensure!(
-        scores.iter().all(|score| score.label == first.label),
-        "distances of different numbers of samples cannot be compared"
-    );
+/// A curve for each of what was sampled; what is of no steps is on none. None where distances are of different numbers of samples, which cannot
+/// be compared.
+pub fn panel(scores: &[Score]) -> Option<Panel> {
+    let first = scores.first()?;
+    if scores.iter().any(|score| score.label != first.label) {
+        return None;
+    }
     let x_label = format!(
         "steps of the chains; features of {} {:?}",
         first.network, first.output
@@ -28,5 +23,5 @@ pub fn panel(scores: &[Score]) -> Result<Panel> {
             let points = of_name.filter_map(|score| Some((score.step? as f64, score.value)));
             panel.line(name, points.collect())
         });
-    Ok(panel.logarithmic().by_decades())
+    Some(panel.logarithmic().by_decades())
 }

@@ -42,7 +42,9 @@ fn a_run_says_how_far_its_gradients_are_from_f32() {
         let run = folder.path().join(precision);
         let fit = format!("fit digits-midrun {TINY_FIT} --set langevin.precision={precision}");
         let output = trainer(&format!("{fit} -o {}", run.display())).output();
-        let text = String::from_utf8(output.unwrap().stderr).unwrap();
+        let output = output.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
         let (_, rest) = text.split_once("differ from those in f32 by ")?;
         Some(rest.split_once(" %").unwrap().0.parse::<f64>().unwrap())
     };

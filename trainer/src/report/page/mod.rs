@@ -161,12 +161,11 @@ fn plots(panels: &[Panel]) -> Result<Markup> {
 /// Where they are of chains of several lengths.
 fn distances_over_steps(run: &Run) -> Result<Markup> {
     let moved = |score: &Score| score.step.is_some_and(|step| step > 0);
-    let pairs = || run.distances.windows(2);
-    let comparable = pairs().all(|two| two[0].label == two[1].label);
-    let several = pairs().any(|two| two[0].samples == two[1].samples && two.iter().all(moved));
-    match comparable && several {
-        true => plots(&[distances::panel(&run.distances)?]),
-        false => Ok(html! {}),
+    let mut pairs = run.distances.windows(2);
+    let several = pairs.any(|two| two[0].samples == two[1].samples && two.iter().all(moved));
+    match distances::panel(&run.distances).filter(|_| several) {
+        Some(panel) => plots(&[panel]),
+        None => Ok(html! {}),
     }
 }
 
