@@ -1,6 +1,6 @@
 """Times one gradient of an energy network: exported files on ONNX Runtime against PyTorch, one network, batch and number of threads.
 
-All forms compute the gradient of the same function: the network of a checkpoint that `export init` wrote, with its weights.
+All forms compute the gradient of the same function: the network of a checkpoint that `ebm-export init` wrote, with its weights.
 Correctness comes first: each form is compared with the gradient in f64 by PyTorch's autograd, and one that is off ends the program
 before anything is timed. Then the forms take turns, round by round, so that a disturbance of the machine meets all of them.
 
@@ -49,7 +49,7 @@ FORMS = {
 
 def arguments():
     parser = argparse.ArgumentParser(description="Times one gradient of an energy network.")
-    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="folder that `export init` wrote")
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="folder that `ebm-export init` wrote")
     parser.add_argument("--onnx", type=pathlib.Path, required=True, help="gradient.onnx with the default rewrites")
     parser.add_argument("--raw-onnx", type=pathlib.Path, required=True, help="gradient.onnx without rewrites")
     parser.add_argument("--plain-onnx", type=pathlib.Path, required=True, help="gradient.onnx without winograd")

@@ -41,8 +41,8 @@ RUNTIMES = {"ebm-runtime, ort": "ort", "ebm-runtime, tract": "tract"}
 
 def arguments():
     parser = argparse.ArgumentParser(description="Times one whole Langevin step.")
-    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="folder that `export init` wrote")
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="folder of `export onnx` with the default rewrites")
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="folder that `ebm-export init` wrote")
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="folder of `ebm-export onnx` with the default rewrites")
     parser.add_argument("--tract-model", type=pathlib.Path, required=True, help="the same for the target tract")
     parser.add_argument("--raw-model", type=pathlib.Path, required=True, help="the same without rewrites")
     parser.add_argument("--purify", type=pathlib.Path, required=True, help="the command `purify`")
@@ -56,7 +56,7 @@ def arguments():
 
 
 class Dynamics:
-    """Step size and temperature, which `export init` recommends, and how many steps."""
+    """Step size and temperature, which `ebm-export init` recommends, and how many steps."""
 
     def __init__(self, header, n_steps):
         purification = header["purification"]

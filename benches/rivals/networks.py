@@ -1,4 +1,4 @@
-"""The energy networks of `export init`, written in PyTorch from the same descriptions and weight names.
+"""The energy networks of `ebm-export init`, written in PyTorch from the same descriptions and weight names.
 
 `algebra` is "as described", or "rewritten": pooled convolutions in the form with fewest multiplications, which is the fair rival of a
 file with rewrites. `avgpool2(conv3x3(x))` becomes a 3×3 convolution of stride 2 of the 2×2 mean of stride 1 over the padded input,

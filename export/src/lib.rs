@@ -29,6 +29,8 @@ pub mod onnx;
 pub mod triton;
 pub mod verify;
 
+pub mod cli;
+
 pub use error::Error;
 pub use graph::Graph;
 pub use tensor::{Tensor, Tensors};

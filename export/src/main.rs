@@ -1,15 +1,7 @@
-//! The command `export`.
-
-mod cli;
+//! The command `ebm-export`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ebm_export::cli::main()
 }

@@ -1,4 +1,4 @@
-//! What fuzzing found goes the way of `export gradient` again, and ends with a file or an error.
+//! What fuzzing found goes the way of `ebm-export gradient` again, and ends with a file or an error.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../fuzz/src/way.rs"]

@@ -366,7 +366,7 @@ fn damaged_files_are_no_crash() {
 }
 
 fn export(folder: &std::path::Path, arguments: &[&str]) -> assert_cmd::assert::Assert {
-    Command::new(env!("CARGO_BIN_EXE_export"))
+    Command::new(env!("CARGO_BIN_EXE_ebm-export"))
         .current_dir(folder)
         .args(arguments)
         .assert()

@@ -1,4 +1,4 @@
-//! `export inspect` on the models of other exporters.
+//! `ebm-export inspect` on the models of other exporters.
 
 #![allow(clippy::unwrap_used)]
 

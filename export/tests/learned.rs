@@ -13,7 +13,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 
 fn export(folder: &Path, arguments: &str) -> assert_cmd::assert::Assert {
-    Command::new(env!("CARGO_BIN_EXE_export"))
+    Command::new(env!("CARGO_BIN_EXE_ebm-export"))
         .current_dir(folder)
         .args(arguments.split_whitespace())
         .assert()

@@ -19,7 +19,7 @@ pub const VALUE_RANGE: [f64; 2] = [-1.0, 1.0];
 const MAX_PIXELS: usize = 1 << 28;
 
 /// Advice on what cannot be used.
-pub(crate) const HOW_TO_EXPORT: &str = "export it again with `export onnx CHECKPOINT -o DIR`";
+pub(crate) const HOW_TO_EXPORT: &str = "export it again with `ebm-export onnx CHECKPOINT -o DIR`";
 
 /// What a model computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

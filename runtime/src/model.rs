@@ -143,7 +143,9 @@ impl Model {
                 .at_path(&self.path)
                 .expected(format!("a {kind} model"))
                 .but_got(format!("kind `{}`", self.contract.kind))
-                .advise(format!("give the `{kind}.onnx` that `export onnx` wrote")),
+                .advise(format!(
+                    "give the `{kind}.onnx` that `ebm-export onnx` wrote"
+                )),
         )
     }
 }
@@ -157,7 +159,7 @@ impl fmt::Debug for Model {
     }
 }
 
-/// A folder as `export onnx` writes it: `step.onnx`, and `classifier.onnx` where the model has a classifier.
+/// A folder as `ebm-export onnx` writes it: `step.onnx`, and `classifier.onnx` where the model has a classifier.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
     /// The Langevin step.
@@ -191,7 +193,7 @@ impl ModelFolder {
                 } else {
                     "no such folder"
                 })
-                .advise("write one with `export onnx CHECKPOINT -o DIR`"));
+                .advise("write one with `ebm-export onnx CHECKPOINT -o DIR`"));
         }
         let step = Model::open_with(step_path, verification)?;
         step.expect_kind(Kind::Step)?;

@@ -130,7 +130,7 @@ impl Prepared {
             Error::new(ErrorKind::WrongKind, "the model is of another kind")
                 .expected(names.join(" or "))
                 .but_got(format!("kind `{kind}`"))
-                .advise("give the file of that name that `export onnx` wrote"),
+                .advise("give the file of that name that `ebm-export onnx` wrote"),
         )
     }
 }

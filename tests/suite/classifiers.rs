@@ -1,4 +1,4 @@
-//! Classifiers of others, as `export classifier` writes them, give on every backend what they gave before.
+//! Classifiers of others, as `ebm-export classifier` writes them, give on every backend what they gave before.
 
 use std::fs;
 use std::path::Path;

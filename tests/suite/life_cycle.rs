@@ -46,7 +46,7 @@ fn learn(folder: &Path) {
         &format!("fit digits-midrun -o energy {chains} {tiny}"),
     );
     for run_folder in ["energy", "classifier"] {
-        run(folder, "export", &format!("onnx {run_folder} -o model"));
+        run(folder, "ebm-export", &format!("onnx {run_folder} -o model"));
     }
 }
 

@@ -46,12 +46,12 @@ const STAGES: &[(&str, &str, &str)] = &[
     ),
     (
         "export the energy and its gradient",
-        "export",
+        "ebm-export",
         "onnx demo/energy -o demo/model",
     ),
     (
         "export the classifier",
-        "export",
+        "ebm-export",
         "onnx demo/classifier -o demo/model",
     ),
     (

@@ -1,18 +1,18 @@
-//! `export classifier`.
+//! `ebm-export classifier`.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use ebm_export::classifier::{Pixels, classifier_file};
-use ebm_export::exported::Settings;
-use ebm_export::file::Staged;
-use ebm_export::onnx::Opset;
-use ebm_export::onnx::read::{Selection, read_file};
 
 use super::foreign::{batch, check_place, check_room, described};
 use super::target::TargetChoice;
 use super::{print, summary};
+use crate::classifier::{Pixels, classifier_file};
+use crate::exported::Settings;
+use crate::file::Staged;
+use crate::onnx::Opset;
+use crate::onnx::read::{Selection, read_file};
 
 /// Make any ONNX classifier one that the runtime defends.
 #[derive(Args)]
@@ -24,10 +24,10 @@ images of the same shape, and `purify classify` and the runtime's DefendedClassi
 --range, --mean and --std say which pixel values the model was trained on; what they do becomes a part of the written model.
 
 Examples:
-  export classifier resnet20.onnx -o model/classifier.onnx                     it takes [-1, 1] itself
-  export classifier net.onnx -o model/classifier.onnx --range 0,1
-  export classifier imagenet.onnx -o model/classifier.onnx --range 0,1 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
-  export classifier net.onnx -o model/classifier.onnx --shape 3,32,32 --output scores"
+  ebm-export classifier resnet20.onnx -o model/classifier.onnx                     it takes [-1, 1] itself
+  ebm-export classifier net.onnx -o model/classifier.onnx --range 0,1
+  ebm-export classifier imagenet.onnx -o model/classifier.onnx --range 0,1 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  ebm-export classifier net.onnx -o model/classifier.onnx --shape 3,32,32 --output scores"
 )]
 pub struct Arguments {
     /// An ONNX model

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::onnx::Batch;
-use ebm_export::onnx::read::Foreign;
+
+use crate::onnx::Batch;
+use crate::onnx::read::Foreign;
 
 /// Refuses what stands in the way of a file that replaces nothing, before any work starts.
 pub(super) fn check_room(file: &Path, model: &Path) -> Result<()> {

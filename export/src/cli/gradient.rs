@@ -1,21 +1,21 @@
-//! `export gradient`.
+//! `ebm-export gradient`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
-use ebm_export::exported::Settings;
-use ebm_export::file::Staged;
-use ebm_export::langevin::Steps;
-use ebm_export::onnx::read::{Selection, read_file};
-use ebm_export::rewrite::Rewrite;
 
 use super::foreign::{batch, check_place, check_room, described};
 use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
 use super::{print, summary};
+use crate::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
+use crate::exported::Settings;
+use crate::file::Staged;
+use crate::langevin::Steps;
+use crate::onnx::read::{Selection, read_file};
+use crate::rewrite::Rewrite;
 
 /// Write the gradient of any energy model as plain ONNX.
 #[derive(Args)]
@@ -29,11 +29,11 @@ With --steps 1: `x_next`, `energy [N]` and `gradient_norm [N]`, from `x`, `noise
 values of x are taken to be in [-1, 1]. With --steps K: the same of K steps, from `noise [K, ..]` to `energy [K, N]` and `gradient_norm [K, N]`.
 
 Examples:
-  export gradient model.onnx -o gradient.onnx
-  export gradient model.onnx -o gradient.onnx --input images --output score
-  export gradient model.onnx -o hvp.onnx --hvp --batch 8
-  export gradient model.onnx -o half.onnx --precision f16 --max-error 0.01
-  export gradient model.onnx -o model/step.onnx --steps 1"
+  ebm-export gradient model.onnx -o gradient.onnx
+  ebm-export gradient model.onnx -o gradient.onnx --input images --output score
+  ebm-export gradient model.onnx -o hvp.onnx --hvp --batch 8
+  ebm-export gradient model.onnx -o half.onnx --precision f16 --max-error 0.01
+  ebm-export gradient model.onnx -o model/step.onnx --steps 1"
 )]
 pub struct Arguments {
     /// An ONNX model

@@ -1,28 +1,28 @@
-//! `export import`.
+//! `ebm-export import`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
-use ebm_export::arch::Network;
-use ebm_export::checkpoint::{self, WEIGHTS};
-use ebm_export::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
 
 use super::network::{Dynamics, Parameters};
 use super::print;
+use crate::arch::Network;
+use crate::checkpoint::{self, WEIGHTS};
+use crate::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
 
 /// Make a checkpoint of weights that were learned elsewhere: safetensors, or what torch.save wrote. Nothing in the file is executed.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  export import netG_100000_steps.pth --network gen_sngan32 -o checkpoint           torch-mimicry
-  export import netD_100000_steps.pth --network mimicry_sngan32 --logit -o checkpoint
-  export import pytorch_model.bin --network gen_biggan_cond128 --truncation 0.4 -o checkpoint
-  export import own.safetensors --network sngan32 --map names.toml -o checkpoint    docs/importing-weights.md
-  export import netG_100000_steps.pth --network gen_sngan32 --show-map > names.toml")]
+  ebm-export import netG_100000_steps.pth --network gen_sngan32 -o checkpoint           torch-mimicry
+  ebm-export import netD_100000_steps.pth --network mimicry_sngan32 --logit -o checkpoint
+  ebm-export import pytorch_model.bin --network gen_biggan_cond128 --truncation 0.4 -o checkpoint
+  ebm-export import own.safetensors --network sngan32 --map names.toml -o checkpoint    docs/importing-weights.md
+  ebm-export import netG_100000_steps.pth --network gen_sngan32 --show-map > names.toml")]
 pub struct Arguments {
     /// A safetensors file, or a PyTorch checkpoint (.pt, .pth, .bin)
     file: PathBuf,
-    /// A published network (see `export init --help`), or a description as JSON
+    /// A published network (see `ebm-export init --help`), or a description as JSON
     #[arg(long)]
     network: String,
     /// Folder of the new checkpoint

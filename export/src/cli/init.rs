@@ -1,21 +1,21 @@
-//! `export init`.
+//! `ebm-export init`.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use ebm_export::checkpoint::{self, WEIGHTS};
 
 use super::network::{Dynamics, Parameters};
 use super::print;
+use crate::checkpoint::{self, WEIGHTS};
 
 /// Write a checkpoint of a network with random weights (Glorot uniform, zero biases), for benchmarks and tests.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  export init sngan32 -o checkpoint                the published network, width 256
-  export init sngan32 --width 64 -o checkpoint     a narrower one
-  export init biggan128 --activation silu -o checkpoint
-  export init '{\"name\":\"sngan\",\"image_size\":8,\"channels\":1,\"widths\":[16,16],\"pools\":[true,false],\"activation\":\"silu\"}' -o checkpoint")]
+  ebm-export init sngan32 -o checkpoint                the published network, width 256
+  ebm-export init sngan32 --width 64 -o checkpoint     a narrower one
+  ebm-export init biggan128 --activation silu -o checkpoint
+  ebm-export init '{\"name\":\"sngan\",\"image_size\":8,\"channels\":1,\"widths\":[16,16],\"pools\":[true,false],\"activation\":\"silu\"}' -o checkpoint")]
 pub struct Arguments {
     /// sngan32, sngan64, sngan128, biggan64, biggan128, biggan224, biggan256, gen_sngan32, gen_sngan64, gen_sngan128, gen_biggan64, gen_biggan128,
     /// gen_biggan_cond128, gen_biggan_cond256, wrn28_10, mimicry_sngan32, mimicry_sngan64, mimicry_sngan128, or a description as JSON

@@ -1,13 +1,13 @@
-//! `export inspect`.
+//! `ebm-export inspect`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ebm_export::contract::{Contract, FORMAT_VERSION};
-use ebm_export::onnx::{Inspection, Memory, OperatorCount, inspect};
 
 use super::print;
+use crate::contract::{Contract, FORMAT_VERSION};
+use crate::onnx::{Inspection, Memory, OperatorCount, inspect};
 
 /// Show what an ONNX file says and costs.
 #[derive(Args)]
@@ -16,8 +16,8 @@ use super::print;
 Live values are inputs, outputs, and results from the node that makes them to the last one that uses them, node by node in the order of the file.
 
 Examples:
-  export inspect model/gradient.onnx
-  export inspect model/gradient.onnx --json | jq .multiplications_per_image"
+  ebm-export inspect model/gradient.onnx
+  ebm-export inspect model/gradient.onnx --json | jq .multiplications_per_image"
 )]
 pub struct Arguments {
     /// An ONNX file

@@ -1,4 +1,4 @@
-//! Commands: what the user types, what is done, what is printed.
+//! The command `ebm-export`: what the user types, what is done, what is printed.
 
 mod classifier;
 mod foreign;
@@ -15,14 +15,16 @@ mod verify;
 
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ebm_export::onnx::Model;
+
+use crate::onnx::Model;
 
 /// Writes energy networks, and their gradients, as plain ONNX.
 #[derive(Parser)]
-#[command(name = "export", version)]
+#[command(name = "ebm-export", bin_name = "ebm-export", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,8 +41,19 @@ enum Command {
     Import(import::Arguments),
 }
 
-pub fn run() -> Result<()> {
-    match Cli::parse().command {
+/// Does what was typed, and says in one line what went wrong.
+pub fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Onnx(arguments) => onnx::run(&arguments),
         Command::Gradient(arguments) => gradient::run(&arguments),
         Command::Classifier(arguments) => classifier::run(&arguments),

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use ebm_export::arch::{Activation, Network};
-use ebm_export::checkpoint::Header;
-use ebm_export::contract::{Kind, Langevin, Purification};
+
+use crate::arch::{Activation, Network};
+use crate::checkpoint::Header;
+use crate::contract::{Kind, Langevin, Purification};
 
 /// What a published network is built with.
 #[derive(Args)]

@@ -1,38 +1,38 @@
-//! `export onnx`.
+//! `ebm-export onnx`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use ebm_export::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
-use ebm_export::exported::{
-    ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
-};
-use ebm_export::file::Staged;
-use ebm_export::onnx::Batch;
-use ebm_export::potential::{Potential, Prior};
-use ebm_export::rewrite::Rewrite;
-use ebm_export::tensor::Tensors;
-use ebm_export::triton::{Content, RepositoryFile, Served, repository};
 
 use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
 use super::triton::TritonArguments;
 use super::{print, summary};
+use crate::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
+use crate::exported::{
+    ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
+};
+use crate::file::Staged;
+use crate::onnx::Batch;
+use crate::potential::{Potential, Prior};
+use crate::rewrite::Rewrite;
+use crate::tensor::Tensors;
+use crate::triton::{Content, RepositoryFile, Served, repository};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, with the generator that made the starts of its chains, if one did; or the
 /// classifier or generator that it is.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  export onnx runs/digits -o model             the latest checkpoint of a run, any batch
-  export onnx runs/digits -o model --batch 1   for runtimes that want static shapes
-  export onnx runs/digits -o model --target tract           in the forms that are fast on tract
-  export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites
-  export onnx runs/digits -o half --precision f16 --max-error 0.01
-  export onnx runs/digits -o repository --layout triton --classifier runs/classifier    for Triton Inference Server
-  export onnx runs/longrun -o model            a step down what it was learned with, E/T + E_prior/T_prior + ‖x‖²/(2τ²)
-  export onnx runs/digits -o model --prior runs/prior --tau 0.15    the same of networks that were learned apart")]
+  ebm-export onnx runs/digits -o model             the latest checkpoint of a run, any batch
+  ebm-export onnx runs/digits -o model --batch 1   for runtimes that want static shapes
+  ebm-export onnx runs/digits -o model --target tract           in the forms that are fast on tract
+  ebm-export onnx runs/digits -o raw --raw         the gradient as differentiated, without rewrites
+  ebm-export onnx runs/digits -o half --precision f16 --max-error 0.01
+  ebm-export onnx runs/digits -o repository --layout triton --classifier runs/classifier    for Triton Inference Server
+  ebm-export onnx runs/longrun -o model            a step down what it was learned with, E/T + E_prior/T_prior + ‖x‖²/(2τ²)
+  ebm-export onnx runs/digits -o model --prior runs/prior --tau 0.15    the same of networks that were learned apart")]
 pub struct Arguments {
     /// A checkpoint folder, or a run folder (its latest checkpoint is taken)
     checkpoint: PathBuf,
@@ -203,7 +203,7 @@ fn model_files(
     header: &Header,
     weights: &Tensors,
     settings: &Settings,
-) -> Result<Vec<RepositoryFile>, ebm_export::Error> {
+) -> Result<Vec<RepositoryFile>, crate::Error> {
     let mut files = exported_files(header, weights, settings)?;
     if let Some(network) = &header.generator {
         let averaged = header.groups.contains_key(GENERATOR_EMA);

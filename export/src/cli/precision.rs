@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use ebm_export::images;
-use ebm_export::onnx::{Batch, Opset};
-use ebm_export::precision::{Comparison, Precision, random_images};
-use ebm_export::rewrite::{Rewrite, Target};
 use ndarray::{ArrayD, Axis, Slice};
+
+use crate::images;
+use crate::onnx::{Batch, Opset};
+use crate::precision::{Comparison, Precision, random_images};
+use crate::rewrite::{Rewrite, Target};
 
 /// Images of a run from which on they share the larger weights of `winograd_small`.
 const SEVERAL_IMAGES: usize = 4;

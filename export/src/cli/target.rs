@@ -1,7 +1,8 @@
 //! What files are written for.
 
 use clap::ValueEnum;
-use ebm_export::rewrite::Target;
+
+use crate::rewrite::Target;
 
 /// What `--target` takes.
 #[derive(Clone, Copy, ValueEnum)]

@@ -1,14 +1,15 @@
-//! What `export onnx --layout triton` is told besides.
+//! What `ebm-export onnx --layout triton` is told besides.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use ebm_export::checkpoint::{self, Header};
-use ebm_export::contract::{ImageShape, Kind, Purification};
-use ebm_export::exported::{Settings, exported_files};
-use ebm_export::onnx::Opset;
-use ebm_export::triton::{Batching, Served, ServedClassifier};
+
+use crate::checkpoint::{self, Header};
+use crate::contract::{ImageShape, Kind, Purification};
+use crate::exported::{Settings, exported_files};
+use crate::onnx::Opset;
+use crate::triton::{Batching, Served, ServedClassifier};
 
 /// Most steps of one call unless more are asked for: each is another copy of the network's operators.
 const USUAL_MOST_STEPS: usize = 100;

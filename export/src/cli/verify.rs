@@ -1,16 +1,16 @@
-//! `export verify`.
+//! `ebm-export verify`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use ebm_export::derived::Names;
-use ebm_export::images;
-use ebm_export::onnx::read::Selection;
-use ebm_export::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
 
 use super::gradient::NameArguments;
 use super::print;
+use crate::derived::Names;
+use crate::images;
+use crate::onnx::read::Selection;
+use crate::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
 
 /// Check that an ONNX file computes what it claims, in f64.
 #[derive(Args)]
@@ -29,9 +29,9 @@ Weights are rounded to f32, and so are products of them that the exporter comput
 are f16 or bf16 needs --max-error 1e-2.
 
 Examples:
-  export verify gradient.onnx
-  export verify gradient.onnx --against model.onnx --images images.safetensors --batch 8
-  export verify model/step.onnx --against runs/digits --json"
+  ebm-export verify gradient.onnx
+  ebm-export verify gradient.onnx --against model.onnx --images images.safetensors --batch 8
+  ebm-export verify model/step.onnx --against runs/digits --json"
 )]
 pub struct Arguments {
     /// An ONNX file: gradient, Hessian-vector product, Langevin steps, energy or classifier

@@ -110,7 +110,7 @@ fn inspect_in(bytes: &[u8], folder: Option<&Path>) -> Result<Inspection, String>
 
 fn not_onnx(reason: &str) -> String {
     format!(
-        "not an ONNX model: {reason}; expected a file that `export onnx` or another exporter wrote"
+        "not an ONNX model: {reason}; expected a file that `ebm-export onnx` or another exporter wrote"
     )
 }
 

@@ -1,4 +1,4 @@
-//! `export classifier`.
+//! `ebm-export classifier`.
 
 use std::path::Path;
 

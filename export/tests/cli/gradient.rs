@@ -1,4 +1,4 @@
-//! `export gradient`.
+//! `ebm-export gradient`.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn zoo(name: &str) -> String {
 }
 
 impl Workplace {
-    /// `export gradient` of a model of the zoo to `out.onnx`, and what `export inspect` says of it.
+    /// `ebm-export gradient` of a model of the zoo to `out.onnx`, and what `ebm-export inspect` says of it.
     fn gradient(&self, model: &str, arguments: &[&str]) -> serde_json::Value {
         let model = zoo(model);
         let arguments = [

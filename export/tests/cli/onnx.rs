@@ -1,4 +1,4 @@
-//! `export onnx` and the small commands around it.
+//! `ebm-export onnx` and the small commands around it.
 
 use std::fs;
 
@@ -282,7 +282,7 @@ fn a_full_disk_leaves_nothing_half_written() {
         eprintln!("SKIPPED: a full disk cannot be simulated without the right to mount");
         return;
     }
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_export"))
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ebm-export"))
         .current_dir(workplace.folder())
         .args(["onnx", "checkpoint", "-o", "full"])
         .output();
@@ -446,7 +446,7 @@ fn rewrites_are_chosen_by_name() {
             let inspection: serde_json::Value = serde_json::from_str(text).unwrap();
             inspection["contract"]["rewrites"] == serde_json::json!(["pool_conv", "fold_affine"])
         }));
-    Command::new(env!("CARGO_BIN_EXE_export"))
+    Command::new(env!("CARGO_BIN_EXE_ebm-export"))
         .current_dir(workplace.folder())
         .args(["onnx", "checkpoint", "-o", "other", "--rewrites", "magic"])
         .assert()

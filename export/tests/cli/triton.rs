@@ -1,4 +1,4 @@
-//! `export onnx --layout triton`: what is written is what its published schema says.
+//! `ebm-export onnx --layout triton`: what is written is what its published schema says.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! `export verify`.
+//! `ebm-export verify`.
 
 use std::fs;
 

@@ -17,7 +17,7 @@ impl Workplace {
         Workplace(tempfile::tempdir().unwrap())
     }
 
-    /// One with a checkpoint of random weights for each name and network; the options go to `export init`.
+    /// One with a checkpoint of random weights for each name and network; the options go to `ebm-export init`.
     pub fn with_checkpoints(checkpoints: &[(&str, &str)], options: &[&str]) -> Workplace {
         let workplace = Workplace::empty();
         for (name, network) in checkpoints {
@@ -37,13 +37,13 @@ impl Workplace {
     }
 
     pub fn export(&self, arguments: &[&str]) -> Assert {
-        Command::new(env!("CARGO_BIN_EXE_export"))
+        Command::new(env!("CARGO_BIN_EXE_ebm-export"))
             .current_dir(self.folder())
             .args(arguments)
             .assert()
     }
 
-    /// What `export inspect` says of a file.
+    /// What `ebm-export inspect` says of a file.
     pub fn inspection(&self, file: &str) -> serde_json::Value {
         let inspected = self.export(&["inspect", file, "--json"]).success();
         serde_json::from_slice(&inspected.get_output().stdout).unwrap()

@@ -494,7 +494,7 @@ ebm_status ebm_model_open_unverified(const char *path, ebm_model **model);
 ebm_status ebm_model_from_bytes(const uint8_t *bytes, size_t n_bytes, ebm_model **model);
 
 /**
- * Opens a folder as `export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
+ * Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
  *
  * `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null where the folder has
  * none. `classifier` may be null for callers that want none.
@@ -873,7 +873,7 @@ ebm_status ebm_model_open_unverified(const char *path, ebm_model **model);
 ebm_status ebm_model_from_bytes(const uint8_t *bytes, size_t n_bytes, ebm_model **model);
 
 /**
- * Opens a folder as `export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
+ * Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
  *
  * `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null where the folder has
  * none. `classifier` may be null for callers that want none.

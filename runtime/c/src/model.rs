@@ -139,7 +139,7 @@ pub unsafe extern "C" fn ebm_model_from_bytes(
     })
 }
 
-/// Opens a folder as `export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
+/// Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
 ///
 /// `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null where the folder has
 /// none. `classifier` may be null for callers that want none.

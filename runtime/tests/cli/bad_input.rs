@@ -146,7 +146,8 @@ fn no_model_folder() {
             .assert()
             .code(1)
             .stderr(
-                contains("expected a folder that holds `step.onnx`").and(contains("export onnx")),
+                contains("expected a folder that holds `step.onnx`")
+                    .and(contains("ebm-export onnx")),
             );
     }
 }

@@ -11,9 +11,9 @@ Softmax LogSoftmax BatchNormalization InstanceNormalization GroupNormalization L
 Reshape Flatten Transpose Concat Split Slice Squeeze Unsqueeze Expand Tile Gather Pad Identity Dropout Cast Constant ConstantOfShape
 Shape Range Resize Upsample DepthToSpace SpaceToDepth
 """.split()
-"""The operators that `export gradient` reads."""
+"""The operators that `ebm-export gradient` reads."""
 
-HEAD = """# Forward models that `export gradient` is proved with
+HEAD = """# Forward models that `ebm-export gradient` is proved with
 
 `make_zoo.py` writes everything here, this text included: {n_files} forward models of {n_models} networks, as exporters write them, with
 energy, gradient and Hessian-vector product by autograd in f64; and `bad/`, {n_bad} files that must be refused.
@@ -83,7 +83,7 @@ def coverage(operators, found):
     """Which operators the models have, and those beyond the list that exporters write all the same."""
     yield "## Operators"
     yield ""
-    yield f"All {len(ISSUE_LIST)} operators that `export gradient` promises occur; the number of files is in brackets:"
+    yield f"All {len(ISSUE_LIST)} operators that `ebm-export gradient` promises occur; the number of files is in brackets:"
     yield ""
     yield " ".join(f"{kind} ({operators[kind]})" for kind in ISSUE_LIST)
     yield ""

@@ -72,7 +72,7 @@ fn a_report_is_one_page_about_a_run() {
     let page = fs::read_to_string(page).unwrap();
     for wanted in [
         "complete after 6 updates",
-        "export onnx",
+        "ebm-export onnx",
         "cross-correlation",
         "data:image/png;base64,",
         "data-persistent",

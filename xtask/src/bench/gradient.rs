@@ -78,7 +78,7 @@ fn rounds(effort: Effort) -> usize {
 
 /// The build, four exports per network and one per batch, and one measurement per case.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step> {
-    let export = |name, line: String| super::program(surroundings, name, "export", &line);
+    let export = |name, line: String| super::program(surroundings, name, "ebm-export", &line);
     let mut steps = vec![Step::cargo("build", "build --release -p ebm-export")];
     let mut exported = BTreeSet::new();
     for case in cases(effort) {
@@ -143,7 +143,7 @@ mod tests {
             .map(|step| step.typed(surroundings.workspace()))
             .collect();
         let count = |pattern: &str| typed.iter().filter(|line| line.contains(pattern)).count();
-        assert_eq!(count("export init sngan32 "), 1);
+        assert_eq!(count("ebm-export init sngan32 "), 1);
         assert_eq!(count("--raw"), 4 + CASES.len());
         assert_eq!(count("--batch 8"), 1 + 2);
         assert_eq!(count("--fixed-onnx"), 2);

@@ -63,7 +63,7 @@ pub fn latency(surroundings: &Surroundings, effort: Effort, json: Option<&Path>)
 
 /// The build, the exports of each network, and one measurement per case, with the names of the files of rows.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step>, Vec<String>) {
-    let export = |name, line: String| super::program(surroundings, name, "export", &line);
+    let export = |name, line: String| super::program(surroundings, name, "ebm-export", &line);
     let purify = surroundings.target().join("release/purify");
     let mut steps = vec![
         Step::cargo("build of the exporter", "build --release -p ebm-export"),
@@ -122,7 +122,7 @@ mod tests {
             .map(|step| step.typed(surroundings.workspace()))
             .collect();
         let count = |pattern: &str| typed.iter().filter(|line| line.contains(pattern)).count();
-        assert_eq!(count("export init "), NETWORKS.len());
+        assert_eq!(count("ebm-export init "), NETWORKS.len());
         assert_eq!(count(RIVAL), 24);
         rows.sort();
         rows.dedup();

@@ -199,7 +199,7 @@ fn a_demo_runs_its_stages_and_may_be_repeated() {
     let (fixture, surroundings) = fixture_and_surroundings("");
     let target = surroundings.target().join("release");
     fs::create_dir_all(&target).unwrap();
-    for name in ["trainer", "export", "life_cycle_report"] {
+    for name in ["trainer", "ebm-export", "life_cycle_report"] {
         fixture.program(name, PROGRAM);
         fs::rename(fixture.folder().join("bin").join(name), target.join(name)).unwrap();
     }
@@ -215,8 +215,8 @@ fn a_demo_runs_its_stages_and_may_be_repeated() {
         "build",
         "trainer",
         "trainer",
-        "export",
-        "export",
+        "ebm-export",
+        "ebm-export",
         "trainer",
         "life_cycle_report",
     ];
@@ -276,8 +276,12 @@ fn bench_fixture(missing: &str) -> (Fixture, Surroundings) {
         fixture.surroundings(&[("CARGO", &cargo), ("MISSING", &PathBuf::from(missing))]);
     let target = surroundings.target().join("release");
     fs::create_dir_all(&target).unwrap();
-    fixture.program("export", PROGRAM);
-    fs::rename(fixture.folder().join("bin/export"), target.join("export")).unwrap();
+    fixture.program("ebm-export", PROGRAM);
+    fs::rename(
+        fixture.folder().join("bin/ebm-export"),
+        target.join("ebm-export"),
+    )
+    .unwrap();
     (fixture, surroundings)
 }
 
@@ -299,7 +303,8 @@ fn a_benchmark_keeps_table_chart_and_rows() {
     assert!(
         steps(&fixture)
             .iter()
-            .any(|step| step == "export init sngan64 -o target/bench-gradient/sngan64/checkpoint"),
+            .any(|step| step
+                == "ebm-export init sngan64 -o target/bench-gradient/sngan64/checkpoint"),
         "{:?}",
         steps(&fixture)
     );
@@ -321,7 +326,7 @@ fn the_latency_benchmark_measures_every_width_batch_and_number_of_threads() {
     assert!(results.join("latency.svg").is_file());
     let steps = steps(&fixture);
     let cases = [
-        "export init sngan32 --width 64 -o target/bench-latency/sngan32-64/checkpoint",
+        "ebm-export init sngan32 --width 64 -o target/bench-latency/sngan32-64/checkpoint",
         "build --release -p ebm-runtime --features ort",
     ];
     for case in cases {

@@ -285,7 +285,7 @@ pub struct PurificationArguments {
 
 #[derive(Args)]
 pub struct ModelArguments {
-    /// Folder with step.onnx, as `export onnx` writes it
+    /// Folder with step.onnx, as `ebm-export onnx` writes it
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
     /// Take files that were changed after they were exported

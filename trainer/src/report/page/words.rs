@@ -51,12 +51,12 @@ pub fn commands(run: &Run) -> String {
     let resume = (!run.is_complete()).then(|| format!("trainer resume {path}"));
     let use_it = match is_classifier(run) {
         true => format!(
-            "export onnx {path} -o model\n\
+            "ebm-export onnx {path} -o model\n\
              trainer attack --energy RUN --classifier {path} --epsilon 0.25 -o RUN/attack"
         ),
         false => format!(
             "trainer sample {path} -n 64\n\
-             export onnx {path} -o model\n\
+             ebm-export onnx {path} -o model\n\
              purify run PICTURES --model model -o purified"
         ),
     };

@@ -1,0 +1,7 @@
+//! The command `ebm-export` by its second name.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ebm_export::cli::main()
+}
