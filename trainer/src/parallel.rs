@@ -3,6 +3,7 @@
 //! A batch is cut into parts by its size and the network alone, so that results do not depend on the number of threads.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -10,22 +11,59 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::Tensor;
 
-use crate::network::ImagesAtOnce;
+use crate::network::{ImagesAtOnce, Network, Program};
 use crate::ranks::Ranks;
+
+/// Values that hold tensors, which keep them from being [`Sync`], and otherwise only what is.
+///
+/// # Safety
+/// Nothing but tensors and values that are `Sync` is reached through a shared reference.
+pub unsafe trait HoldsTensors {}
+
+// Safety: it is one.
+unsafe impl HoldsTensors for Tensor {}
+// Safety: names are strings.
+unsafe impl<T: HoldsTensors> HoldsTensors for BTreeMap<String, T> {}
+// Safety: beside constants that are tensors a program has numbers, names and descriptions of operators.
+unsafe impl HoldsTensors for Program {}
+// Safety: a program with tensors.
+unsafe impl HoldsTensors for Network<'_> {}
 
 /// A value whose tensors several threads read at the same time.
 ///
-/// `tch` tensors may be sent to another thread but not be shared. This wrapper shares them for reading.
+/// `tch` tensors may be sent to another thread but not be shared. This wrapper shares them for reading:
+///
+/// ```no_run
+/// use ebm_trainer::parallel::Shared;
+///
+/// let tensor = tch::Tensor::from(1.0);
+/// let shared = Shared::new(&tensor);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| shared.get().size());
+/// });
+/// ```
+///
+/// Nothing else that threads must not share can be wrapped:
+///
+/// ```compile_fail,E0277
+/// use ebm_trainer::parallel::Shared;
+///
+/// let count = std::cell::Cell::new(0);
+/// let shared = Shared::new(&count);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| shared.get().set(1));
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Shared<'a, T>(&'a T);
 
-// Safety: libtorch allows concurrent reads of a tensor and counts references atomically. The threads of a team only evaluate
-// graphs with shared values, which reads them; results and everything computed in place are owned by one thread.
-unsafe impl<T> Sync for Shared<'_, T> {}
+// Safety: libtorch allows concurrent reads of a tensor and counts references atomically; what else the value holds is `Sync`. The threads of
+// a team only evaluate graphs with shared values, which reads them; results and everything computed in place are owned by one thread.
+unsafe impl<T: HoldsTensors> Sync for Shared<'_, T> {}
 // Safety: as above; what is sent is a shared reference.
-unsafe impl<T> Send for Shared<'_, T> {}
+unsafe impl<T: HoldsTensors> Send for Shared<'_, T> {}
 
-impl<'a, T> Shared<'a, T> {
+impl<'a, T: HoldsTensors> Shared<'a, T> {
     /// Shares a value for reading.
     pub fn new(value: &'a T) -> Shared<'a, T> {
         Shared(value)

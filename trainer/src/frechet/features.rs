@@ -167,13 +167,13 @@ impl BoundFeatures<'_> {
         let images = self
             .features
             .prepared(&images.to_device(self.network.device()))?;
-        let bound = Shared::new(self);
+        let network = Shared::new(&self.network);
+        let Features {
+            output, n_features, ..
+        } = self.features;
         let parts = team.split(&images, self.network.images_at_once())?;
         let parts = team.map(parts, |images: Tensor| {
-            let Features {
-                output, n_features, ..
-            } = bound.get().features;
-            let features = bound.get().network.output(output, &images)?;
+            let features = network.get().output(output, &images)?;
             Ok(features.f_reshape([-1, *n_features as i64])?)
         })?;
         Ok(Tensor::f_cat(&parts, 0)?)

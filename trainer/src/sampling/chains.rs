@@ -164,7 +164,12 @@ impl<'a> SampledChains<'a> {
     /// Where the chains are after a step with such noise, and what they had before it.
     fn moved(&self, noise: &dyn Fn(usize) -> Result<Tensor>) -> Result<(Vec<Tensor>, Observed)> {
         let _guard = tch::no_grad_guard();
-        let descending = Shared::new(&self.descending);
+        let Descending {
+            network,
+            dynamics,
+            team,
+        } = &self.descending;
+        let network = Shared::new(*network);
         let mut moved = Vec::with_capacity(self.blocks.len());
         let numbers: Vec<usize> = (0..self.blocks.len()).collect();
         for numbers in numbers.chunks(AT_ONCE) {
@@ -172,8 +177,8 @@ impl<'a> SampledChains<'a> {
                 .iter()
                 .map(|&block| Ok((self.blocks[block].shallow_clone(), noise(block)?)))
                 .collect::<Result<Vec<(Tensor, Tensor)>>>()?;
-            let ends = self.descending.team.map(blocks, |(states, noise)| {
-                descending.get().step(&states, &noise)
+            let ends = team.map(blocks, |(states, noise)| {
+                step(network.get(), dynamics, &states, &noise)
             })?;
             moved.extend(ends);
         }
@@ -213,20 +218,23 @@ struct Part {
     n_beyond: f64,
 }
 
-impl Descending<'_> {
-    /// The next states, and what the chains have before it.
-    fn step(&self, states: &Tensor, noise: &Tensor) -> Result<(Tensor, Part)> {
-        let [energies, gradient] = <[Tensor; 2]>::try_from(self.network.evaluate(states)?)
-            .map_err(|outputs| anyhow!("expected energy and gradient, got {outputs:?}"))?;
-        let (next, drift) = langevin::step(states, &gradient, noise, &self.dynamics)?;
-        let beyond = langevin::saturated(states)?.f_sum(Kind::Double)?;
-        let part = Part {
-            energies: Vec::<f32>::try_from(energies.to_device(Device::Cpu))?,
-            gradient_strength: norms(&drift)?.f_sum(Kind::Double)?.double_value(&[]),
-            n_beyond: beyond.double_value(&[]),
-        };
-        Ok((next, part))
-    }
+/// The next states, and what the chains have before it.
+fn step(
+    network: &Network<'_>,
+    dynamics: &Dynamics,
+    states: &Tensor,
+    noise: &Tensor,
+) -> Result<(Tensor, Part)> {
+    let [energies, gradient] = <[Tensor; 2]>::try_from(network.evaluate(states)?)
+        .map_err(|outputs| anyhow!("expected energy and gradient, got {outputs:?}"))?;
+    let (next, drift) = langevin::step(states, &gradient, noise, dynamics)?;
+    let beyond = langevin::saturated(states)?.f_sum(Kind::Double)?;
+    let part = Part {
+        energies: Vec::<f32>::try_from(energies.to_device(Device::Cpu))?,
+        gradient_strength: norms(&drift)?.f_sum(Kind::Double)?.double_value(&[]),
+        n_beyond: beyond.double_value(&[]),
+    };
+    Ok((next, part))
 }
 
 impl Part {
