@@ -183,25 +183,4 @@ fn standing(broken: &[bool], device: Device) -> Tensor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_stays_in_the_ball_and_in_the_range() {
-        let clean = Tensor::from_slice(&[0.0f32, 0.95, -1.0]).view([1, 1, 1, 3]);
-        let gradient = Tensor::from_slice(&[5.0f32, 1.0, -1.0]).view([1, 1, 1, 3]);
-        let parameters = Parameters {
-            epsilon: 0.1,
-            pgd_steps: 1,
-            pgd_step_size: 0.5,
-            replicas: 1,
-            verify_replicas: 1,
-            batch: 1,
-            attack_seed: 0,
-            verify_seed: 1,
-        };
-        let moved = Vec::<f32>::try_from(ascend(&clean, &gradient, &clean, &parameters).view([-1]))
-            .unwrap();
-        assert_eq!(moved, [0.1, 1.0, -1.0]);
-    }
-}
+mod tests;
