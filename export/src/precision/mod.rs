@@ -10,6 +10,9 @@
 //!   and in f32 where one has not. With [`Precision::Mixed`] it works in f32 throughout.
 //!
 //! Weights and constants have the type that those who use them work in; one that is used in both is there twice.
+//!
+//! The mask [`Activation::Positive`] is a comparison in the low types. The slope that makes it exact as one operator is one of f32: in f16 it is
+//! infinite, and infinity times 0 is not a number.
 
 mod error;
 
@@ -21,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::graph::{DType, Graph, Mapping, Source, Value};
-use crate::op::{Arithmetic, Binary, Cast, Op, Operator};
+use crate::op::{Activation, Arithmetic, Binary, Cast, Compare, Op, Operator};
+use crate::tensor::Tensor;
 
 pub use error::{Comparison, random_images};
 
@@ -110,6 +114,9 @@ pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph, Error> {
                 let dtype = working_types[value.0];
                 let inputs = converted.all(target, mapping, inputs, dtype)?;
                 let op = match op {
+                    Op::Activation(Activation::Positive) if dtype.is_low() => {
+                        return compared(target, &node.name, inputs[0], dtype).map(Some);
+                    }
                     Op::Cast(_) => Op::Cast(Cast { to: dtype }),
                     _ => op.clone(),
                 };
@@ -123,6 +130,14 @@ pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph, Error> {
         lowered.set_output(&name, single);
     }
     lowered.rebuild(|_, _, _| Ok(None))
+}
+
+/// `[x > 0]` in that type.
+fn compared(target: &mut Graph, name: &str, x: Value, dtype: DType) -> Result<Value, Error> {
+    let zero = Tensor::new(&[], vec![0.0]);
+    let zero = target.constant_of_type(&format!("{name}.zero"), zero, dtype);
+    let positive = target.apply(&format!("{name}.positive"), Compare::Greater, &[x, zero])?;
+    target.apply(name, Cast { to: dtype }, &[positive])
 }
 
 fn check_is_single(graph: &Graph) -> Result<(), Error> {
@@ -413,6 +428,42 @@ mod tests {
             types["MatMul"], single,
             "the head gives one number per image"
         );
+    }
+
+    /// A mask is what it was, also of zero and of the least number of each type: 2⁻²⁴ in f16, 2⁻¹³³ in bf16.
+    #[test]
+    fn masks_are_exact_in_every_type() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[4, 1, 1])).unwrap();
+        let kernel = Tensor::new(&[4, 4, 1, 1], identity(4));
+        let kernel = graph.constant("kernel", kernel);
+        let moved = graph.apply("moved", Conv::padded(0), &[x, kernel]).unwrap();
+        let relu = graph.apply("relu", op::Activation::Relu, &[moved]).unwrap();
+        let mask = graph
+            .apply("mask", op::Activation::Positive, &[relu])
+            .unwrap();
+        graph.set_output("mask", mask);
+        for (precision, least) in [
+            (Precision::F16, 2f64.powi(-24)),
+            (Precision::Bf16, 2f64.powi(-133)),
+            (Precision::Mixed, 2f64.powi(-24)),
+        ] {
+            let low = lowered(&graph, precision).unwrap();
+            let types = operator_types(&low);
+            let in_low_type = types.get("HardSigmoid").is_some_and(|types| types != &BTreeSet::from([DType::F32]));
+            assert!(!in_low_type, "{precision}: {types:?}");
+            let pixels = [0.0, least, 1.0, -1.0];
+            let images = ndarray::Array::from_shape_vec(vec![1, 4, 1, 1], pixels.to_vec()).unwrap();
+            let inputs = BTreeMap::from([("x".to_string(), images)]);
+            let outputs = crate::reference::evaluate(&low, &inputs).unwrap();
+            let got: Vec<f64> = outputs["mask"].iter().copied().collect();
+            assert_eq!(got, [0.0, 1.0, 1.0, 0.0], "{precision}");
+        }
+    }
+
+    fn identity(n: usize) -> Vec<f32> {
+        let ones = (0..n * n).map(|place| place % (n + 1) == 0);
+        ones.map(|one| f32::from(u8::from(one))).collect()
     }
 
     #[test]
