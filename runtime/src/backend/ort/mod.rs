@@ -1,22 +1,22 @@
 //! ONNX Runtime, from a shared library, with its execution providers.
 
 mod library;
+mod planned;
 mod provider;
 mod recurrent;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::session::SessionInputValue;
 use ort::value::TensorRef;
 
 use super::{
-    Backend, Fallback, Input, Output, Provider, Recurrence, Recurrent, Session, check_image,
-    check_names, copy_output, how_to_run,
+    Backend, Input, Output, Provider, Recurrence, Recurrent, Session, check_image, check_names,
+    copy_output,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
+use planned::{Opener, PlannedSessions};
 use recurrent::BoundRuns;
 
 /// Nothing where the library can be loaded and has the provider.
@@ -33,15 +33,15 @@ pub(super) fn prepare(
 ) -> Result<Box<dyn Session>> {
     let environment = library::load(backend.library())?;
     provider::check(provider)?;
-    let session = open_session(
-        &environment,
-        model,
-        &model.bytes()?,
-        n_threads,
-        backend,
+    let sessions = PlannedSessions::new(Opener {
+        environment,
+        model: model.clone(),
+        backend: backend.clone(),
         provider,
-    )
-    .map_err(|e| cannot_load(model, backend, provider).caused_by(e))?;
+        n_threads,
+    })?;
+    let session = sessions.for_batch(1)?;
+    let session = session.lock().unwrap_or_else(PoisonError::into_inner);
     let x = session.inputs().iter().find(|outlet| outlet.name() == "x");
     if let Some(shape) = x.and_then(|outlet| outlet.dtype().tensor_shape()) {
         let declared: Vec<_> = shape
@@ -59,49 +59,15 @@ pub(super) fn prepare(
     Ok(Box::new(SharedSession {
         inputs: names(session.inputs()),
         outputs: names(session.outputs()),
-        session: Arc::new(Mutex::new(session)),
+        sessions: Arc::new(sessions),
         provider,
         device: backend.device,
     }))
 }
 
-fn cannot_load(model: &Model, backend: &Backend, provider: Provider) -> Error {
-    let error = Error::new(
-        ErrorKind::Backend,
-        format!("`{backend}` cannot run the model"),
-    )
-    .at_path(model.path());
-    match (provider, backend.fallback) {
-        (Provider::Cpu, _) => error.advise(how_to_run(model, "tract")),
-        (_, Fallback::Refused) => error.advise(format!(
-            "the cause below says whether {} is not usable here or would leave nodes to the CPU; the latter can be allowed (`--allow-fallback`, \
-             `Backend::allow_fallback`), or use the backend `ort`",
-            provider::title(provider)
-        )),
-        (_, Fallback::Allowed) => error.advise("use the backend `ort`"),
-    }
-}
-
-fn open_session(
-    environment: &Environment,
-    model: &Model,
-    file: &[u8],
-    n_threads: usize,
-    backend: &Backend,
-    provider: Provider,
-) -> ort::Result<OrtSession> {
-    let builder = OrtSession::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(n_threads)?
-        .with_parallel_execution(false)?
-        // Threads that wait by spinning would take the processor from the noise between two steps.
-        .with_config_entry("session.force_spinning_stop", "1")?;
-    provider::register(builder, backend, provider, model, n_threads)?.commit_from_memory(file)
-}
-
-/// One session with its own threads; forks take turns at it.
+/// Sessions with their own threads; forks take turns at them.
 struct SharedSession {
-    session: Arc<Mutex<OrtSession>>,
+    sessions: Arc<PlannedSessions>,
     inputs: Vec<String>,
     outputs: Vec<String>,
     provider: Provider,
@@ -109,25 +75,23 @@ struct SharedSession {
 }
 
 impl SharedSession {
-    fn run_checked(
-        &self,
-        inputs: &[Input<'_>],
-        outputs: &mut [Output<'_>],
-    ) -> ort::Result<Result<()>> {
+    fn run_checked(&self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
+        let x = inputs.iter().find(|input| input.name == "x");
+        let batch = x.and_then(|input| input.shape.first()).copied();
+        let session = self.sessions.for_batch(batch.unwrap_or(1))?;
+        let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
         let tensors = inputs.iter().map(|input| {
             let tensor = TensorRef::from_array_view((input.shape, input.values))?;
             Ok((input.name, SessionInputValue::from(tensor)))
         });
-        let tensors: Vec<_> = tensors.collect::<ort::Result<_>>()?;
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let results = session.run(tensors)?;
+        let tensors: Vec<_> = tensors.collect::<ort::Result<_>>().map_err(failed)?;
+        let results = session.run(tensors).map_err(failed)?;
         for output in outputs {
-            let (shape, values) = results[output.name].try_extract_tensor::<f32>()?;
-            if let Err(error) = copy_output(output, &from_shape(shape), values) {
-                return Ok(Err(error));
-            }
+            let tensor = results[output.name].try_extract_tensor::<f32>();
+            let (shape, values) = tensor.map_err(failed)?;
+            copy_output(output, &from_shape(shape), values)?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 }
 
@@ -138,20 +102,21 @@ impl Session for SharedSession {
         let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
         check_names("output", &names, &self.outputs)?;
         self.run_checked(inputs, outputs)
-            .unwrap_or_else(|e| Err(failed(e)))
     }
 
     fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>> {
         check_names("input", &[recurrence.input], &self.inputs)?;
         check_names("output", &[recurrence.output], &self.outputs)?;
-        let runs = BoundRuns::new(&self.session, recurrence, self.provider, self.device);
+        let batch = recurrence.shape.first().copied();
+        let session = self.sessions.for_batch(batch.unwrap_or(1))?;
+        let runs = BoundRuns::new(&session, recurrence, self.provider, self.device);
         Ok(Box::new(runs.map_err(failed)?))
     }
 
-    /// All sessions use the threads of the one that they share.
+    /// All use the threads of the sessions that they share.
     fn fork(&self, _n_threads: usize) -> Box<dyn Session> {
         Box::new(Self {
-            session: Arc::clone(&self.session),
+            sessions: Arc::clone(&self.sessions),
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
             ..*self

@@ -6,12 +6,23 @@ use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
-use super::super::{Arithmetic, Backend, Fallback, Provider};
+use super::super::{Arithmetic, Fallback, Provider};
+use super::planned::Opener;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
-/// The largest batch for which TensorRT lays out its engine; larger ones make it build another.
-const LARGEST_PLANNED_BATCH: usize = 64;
+/// The largest batch for which TensorRT lays out its first engine; larger ones have another.
+const SMALLEST_PLAN: usize = 64;
+
+/// Whether a session takes no larger batches than it was opened for.
+pub(super) fn plans_batches(provider: Provider, model: &Model) -> bool {
+    provider == Provider::TensorRt && model.contract().batch.is_none()
+}
+
+/// For batches up to which size a session is opened that has to take one of this size.
+pub(super) fn planned_batch(batch: usize) -> usize {
+    batch.next_power_of_two().max(SMALLEST_PLAN)
+}
 
 /// Nothing where the loaded library was built with this provider.
 pub(super) fn check(provider: Provider) -> Result<()> {
@@ -51,32 +62,25 @@ pub(super) fn memory(provider: Provider) -> Option<AllocationDevice<'static>> {
 /// Puts the provider before the CPU, and forbids the latter where that was not allowed.
 pub(super) fn register(
     builder: SessionBuilder,
-    backend: &Backend,
-    provider: Provider,
-    model: &Model,
-    n_threads: usize,
+    opener: &Opener,
+    largest_batch: usize,
 ) -> ort::Result<SessionBuilder> {
-    let Some(providers) = providers(backend, provider, model, n_threads) else {
+    let Some(providers) = providers(opener, largest_batch) else {
         return Ok(builder);
     };
     let strict = providers
         .into_iter()
         .map(ExecutionProviderDispatch::error_on_failure);
     let builder = builder.with_execution_providers(strict.collect::<Vec<_>>())?;
-    match backend.fallback {
+    match opener.backend.fallback {
         Fallback::Refused => Ok(builder.with_disable_cpu_fallback()?),
         Fallback::Allowed => Ok(builder),
     }
 }
 
-fn providers(
-    backend: &Backend,
-    provider: Provider,
-    model: &Model,
-    n_threads: usize,
-) -> Option<Vec<ExecutionProviderDispatch>> {
-    let device = i32::try_from(backend.device).unwrap_or(i32::MAX);
-    match provider {
+fn providers(opener: &Opener, largest_batch: usize) -> Option<Vec<ExecutionProviderDispatch>> {
+    let device = i32::try_from(opener.backend.device).unwrap_or(i32::MAX);
+    match opener.provider {
         Provider::Cpu => None,
         // TF32 would round the factors of every product to ten bits.
         Provider::Cuda => Some(vec![
@@ -85,9 +89,9 @@ fn providers(
                 .with_tf32(false)
                 .build(),
         ]),
-        Provider::TensorRt => Some(vec![tensorrt(backend, model, device).build()]),
+        Provider::TensorRt => Some(vec![tensorrt(opener, device, largest_batch).build()]),
         Provider::Xnnpack => {
-            let threads = std::num::NonZeroUsize::new(n_threads);
+            let threads = std::num::NonZeroUsize::new(opener.n_threads);
             let xnnpack = threads.map_or_else(ep::XNNPACK::default, |threads| {
                 ep::XNNPACK::default().with_intra_op_num_threads(threads)
             });
@@ -98,11 +102,11 @@ fn providers(
     }
 }
 
-fn tensorrt(backend: &Backend, model: &Model, device: i32) -> ep::TensorRT {
-    let contract = model.contract();
-    let (smallest, largest) = match contract.batch {
+fn tensorrt(opener: &Opener, device: i32, largest_batch: usize) -> ep::TensorRT {
+    let Opener { model, backend, .. } = opener;
+    let (smallest, largest) = match model.contract().batch {
         Some(batch) => (batch, batch),
-        None => (1, LARGEST_PLANNED_BATCH),
+        None => (1, largest_batch),
     };
     let mut provider = ep::TensorRT::default()
         .with_device_id(device)
@@ -111,15 +115,17 @@ fn tensorrt(backend: &Backend, model: &Model, device: i32) -> ep::TensorRT {
         .with_profile_opt_shapes(profile(model, largest.min(8)))
         .with_profile_max_shapes(profile(model, largest));
     if let Some(folder) = &backend.cache {
-        provider = with_cache(provider, folder);
+        provider = with_cache(provider, folder, largest);
     }
     provider
 }
 
-fn with_cache(provider: ep::TensorRT, folder: &Path) -> ep::TensorRT {
+/// Engines for other batches have other names, so that none takes the place of another.
+fn with_cache(provider: ep::TensorRT, folder: &Path, largest: usize) -> ep::TensorRT {
     let folder = folder.display();
     provider
         .with_engine_cache(true)
+        .with_engine_cache_prefix(format!("batch_{largest}"))
         .with_engine_cache_path(folder.to_string())
         .with_timing_cache(true)
         .with_timing_cache_path(folder.to_string())
@@ -162,5 +168,23 @@ fn source(provider: Provider) -> &'static str {
         Provider::Xnnpack => "a build with --use_xnnpack",
         Provider::CoreMl => "the package for macOS",
         Provider::DirectMl => "the package onnxruntime-directml, on Windows",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::tests::fixture;
+
+    #[test]
+    fn tensorrt_lays_out_for_the_batch_at_hand_and_others_for_any() {
+        let model = Model::open(fixture("digits/step.onnx")).unwrap();
+        assert!(plans_batches(Provider::TensorRt, &model));
+        assert!(!plans_batches(Provider::Cuda, &model));
+        for (batch, wanted) in [(1, 64), (64, 64), (65, 128), (128, 128), (1000, 1024)] {
+            assert_eq!(planned_batch(batch), wanted);
+        }
+        assert_eq!(profile(&model, 128), "x:128x1x8x8,noise:128x1x8x8");
     }
 }
