@@ -37,7 +37,7 @@ class Engine {
     return this.#ask("open", { bytes, name });
   }
 
-  /** Purifies `{bytes}` or `{values}` of an image; `settings` may have seed, steps, stepSize and temperature. */
+  /** Purifies `{bytes}` or `{values}` of an image; `settings` may have seed, steps, stepSize and temperature; without a seed there is a fresh one. */
   async purify(image, settings, onProgress = () => {}) {
     await this.ready;
     return this.#ask("purify", { ...image, settings }, onProgress);

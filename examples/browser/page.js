@@ -153,9 +153,10 @@ async function offerSamples() {
 const number = id => ($(id).value === "" ? undefined : Number($(id).value));
 
 function settings() {
-  const seed = $("seed").value || "0";
-  if (!/^\d+$/.test(seed)) throw new Error(`the seed is ${seed}: expected a whole number from 0`);
-  return { seed: BigInt(seed), steps: number("steps"), stepSize: number("step-size"), temperature: number("temperature") };
+  const seed = $("seed").value.trim();
+  if (!/^\d*$/.test(seed)) throw new Error(`the seed is ${seed}: expected a whole number from 0, or nothing for a fresh one`);
+  const chosen = seed ? { seed: BigInt(seed) } : {};
+  return { ...chosen, steps: number("steps"), stepSize: number("step-size"), temperature: number("temperature") };
 }
 
 async function purify() {
@@ -166,7 +167,7 @@ async function purify() {
     const purified = await engine.purify(image, settings(), showProgress);
     show("after", purified.canvas);
     drawPath(purified.energies);
-    $("status").textContent = `${purified.steps} steps, ${(purified.milliseconds / purified.steps).toFixed(2)} ms each`;
+    $("status").textContent = `${purified.steps} steps, ${(purified.milliseconds / purified.steps).toFixed(2)} ms each, seed ${purified.seed}`;
   } catch (error) {
     if (error.message !== "stopped") throw error;
     $("status").textContent = "Stopped.";

@@ -36,7 +36,7 @@ const tasks = {
     }
     const { steps, energies, bytes: purified, values: exact, canvas } = run;
     run.free();
-    return { steps, energies, bytes: purified, values: exact, canvas, milliseconds };
+    return { steps, energies, bytes: purified, values: exact, canvas, milliseconds, seed: given.seed };
   },
 };
 

@@ -95,6 +95,7 @@ int main(int argc, char **argv) {
     ebm_settings *settings = NULL;
     ebm_purifier *purifier = NULL;
     ebm_request request = ebm_request_default();
+    uint64_t seed = 0;
     picture p = {0, 0, 0, NULL};
     int all_fine;
 
@@ -109,8 +110,8 @@ int main(int argc, char **argv) {
     request.on_progress = show_progress;
     request.user_data = stderr;
     all_fine = fine(ebm_folder_open(argv[1], &step, &classifier)) && read_picture(argv[2], &p) && fits(step, &p) &&
-               fine(ebm_settings_new(&settings)) && fine(ebm_settings_seed(settings, 7)) &&
-               fine(ebm_purifier_new(step, settings, &purifier)) && (classifier == NULL || classify(purifier, classifier, &p)) &&
+               fine(ebm_settings_new(&settings)) && fine(ebm_seed_fresh(&seed)) &&
+               fine(ebm_purifier_new(step, settings, seed, &purifier)) && (classifier == NULL || classify(purifier, classifier, &p)) &&
                fine(ebm_purify_u8(purifier, &request, p.bytes, 1, n_bytes(&p), p.bytes, n_bytes(&p), NULL, 0)) &&
                write_picture(argv[3], &p);
     fputc('\n', stderr);

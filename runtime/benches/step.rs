@@ -62,7 +62,7 @@ fn purifier(model: &Model, backend: &Backend, threads: usize, n_steps: usize) ->
         .steps(n_steps)
         .step_size(f64::from(STEP_SIZE))
         .temperature(f64::from(TEMPERATURE))
-        .build()
+        .build(0)
         .unwrap()
 }
 

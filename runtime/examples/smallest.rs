@@ -10,7 +10,7 @@ fn main() -> ebm_runtime::Result<()> {
     let model = Model::open(path.unwrap_or_else(|| "step.onnx".into()))?;
     let shape = model.contract().image;
     let image = Images::from_vec(shape, vec![0.0; shape.n_values()])?;
-    let purifier = Purifier::builder(&model).threads(1).build()?;
+    let purifier = Purifier::builder(&model).threads(1).build(0)?;
     let ready = started.elapsed();
     let n_images = purifier.purify(&image)?.len();
     let done = started.elapsed();

@@ -67,7 +67,7 @@ impl Classifier {
     }
 
     /// The logits of states `[n, C, H, W]` of any number.
-    fn logits_of(&self, states: &[f32]) -> Result<Vec<f32>> {
+    pub(crate) fn logits_of(&self, states: &[f32]) -> Result<Vec<f32>> {
         let image = self.image();
         let x = Rows {
             name: "x",
@@ -106,14 +106,7 @@ impl DefendedClassifier {
     /// # Errors
     /// [`ErrorKind::Shape`] where purifier and classifier are for images of different shapes, [`ErrorKind::Argument`] for no replicas.
     pub fn new(purifier: Purifier, classifier: Classifier, n_replicas: usize) -> Result<Self> {
-        if purifier.contract().image != classifier.image() {
-            return Err(Error::new(
-                ErrorKind::Shape,
-                "purifier and classifier are for images of different shapes",
-            )
-            .expected(purifier.contract().image)
-            .but_got(classifier.image()));
-        }
+        expect_same_images(&purifier, &classifier)?;
         if n_replicas == 0 {
             return Err(out_of_range("n_replicas", "a number from 1", 0));
         }
@@ -246,6 +239,20 @@ impl Defended {
     }
 }
 
+/// Nothing if both are for images of one shape.
+pub(crate) fn expect_same_images(purifier: &Purifier, classifier: &Classifier) -> Result<()> {
+    let (expected, got) = (purifier.contract().image, classifier.image());
+    if expected == got {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Shape,
+        "purifier and classifier are for images of different shapes",
+    )
+    .expected(expected)
+    .but_got(got))
+}
+
 /// The class of the largest logit in each row of `[N, n_classes]`; the first one where several are equal.
 pub fn argmax(logits: &Array2<f32>) -> Vec<usize> {
     logits
@@ -255,7 +262,7 @@ pub fn argmax(logits: &Array2<f32>) -> Vec<usize> {
         .collect()
 }
 
-fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> usize {
+pub(crate) fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> usize {
     let first = (0, f32::NEG_INFINITY);
     let larger = |best: (usize, f32), (index, &value): (usize, &f32)| {
         if value > best.1 { (index, value) } else { best }
@@ -284,7 +291,7 @@ mod tests {
             .batch(batch)
             .threads(threads);
         let classifier = Classifier::new(models.classifier.as_ref().unwrap(), backend, threads)?;
-        DefendedClassifier::new(purifier.seed(3).build()?, classifier, n_replicas)
+        DefendedClassifier::new(purifier.build(3)?, classifier, n_replicas)
     }
 
     /// The upper half bright in even images, the lower half in odd ones.
@@ -382,7 +389,7 @@ mod tests {
             );
             let purifier = Purifier::builder(&digits.step)
                 .backend(backend.clone())
-                .build()
+                .build(0)
                 .unwrap();
             let error = DefendedClassifier::new(purifier, classifier, 1).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Shape);

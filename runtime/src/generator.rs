@@ -8,6 +8,7 @@ use crate::model::Model;
 use crate::noise::fill_normal;
 use crate::prepared::Prepared;
 use crate::rows::{Rows, RowsOut};
+use crate::seed::Seed;
 
 /// The number of a step that no chain takes, which the noise of what a chain starts from has.
 pub(crate) const START: u32 = u32::MAX;
@@ -78,7 +79,8 @@ impl Generator {
     }
 
     /// The latents `[N, latent]` of the samples `first`, `first + 1`, ….
-    pub fn latents(&self, seed: u64, first: u32, n: usize) -> Vec<f32> {
+    pub fn latents(&self, seed: impl Into<Seed>, first: u32, n: usize) -> Vec<f32> {
+        let seed = seed.into().number();
         let mut latents = vec![0.0; n * self.latent];
         for (index, latents) in (first..).zip(latents.chunks_exact_mut(self.latent.max(1))) {
             fill_normal(seed, index, 0, START, latents);

@@ -7,6 +7,7 @@ use crate::contract::ImageShape;
 use crate::error::Result;
 use crate::images::Images;
 use crate::noise::{NoiseCoordinates, NoiseOfRuns, NoiseThread};
+use crate::seed::Seed;
 
 /// The factor `ε²/(2T)` of the gradient in the drift of one Langevin step.
 pub fn drift_factor(step_size: f64, temperature: f64) -> f64 {
@@ -26,7 +27,15 @@ pub(crate) struct Dynamics {
     pub clip: Option<f64>,
     /// Chains whose energy leaves this range are stopped.
     pub energy_range: RangeInclusive<f32>,
-    pub seed: u64,
+    pub noise: StepNoise,
+    pub seed: Seed,
+}
+
+/// Whether the steps have noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StepNoise {
+    Drawn,
+    LeftOut,
 }
 
 /// One chain: the image that it starts from, and the coordinates of its noise.
@@ -93,11 +102,15 @@ impl<'a> Batch<'a> {
         runs.write(&states)?;
         let n_measured = n_rows * dynamics.steps_per_run as usize;
         let coordinates = NoiseCoordinates {
-            seed: dynamics.seed,
-            streams: chains
-                .iter()
-                .map(|chain| (chain.noise_index, chain.replica))
-                .collect(),
+            seed: dynamics.seed.number(),
+            streams: match dynamics.noise {
+                StepNoise::Drawn => chains
+                    .iter()
+                    .map(|chain| (chain.noise_index, chain.replica))
+                    .collect(),
+                // Rows without a stream have noise 0.
+                StepNoise::LeftOut => Vec::new(),
+            },
             n_values: image.n_values(),
             n_rows,
             first_step,

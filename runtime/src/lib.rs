@@ -19,10 +19,12 @@ mod model;
 pub mod noise;
 #[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
 mod picture;
+mod pixel_distance;
 mod prepared;
 mod purifier;
 mod rows;
 mod sampler;
+mod seed;
 
 pub use backend::{Backend, Input, Output, Parallelism, Recurrence, Recurrent, Session};
 pub use cancel::Cancel;
@@ -45,9 +47,11 @@ pub use picture::{
 };
 #[cfg(feature = "png")]
 pub use picture::{read_png, write_png};
+pub use pixel_distance::PixelDistance;
 pub use prepared::Prepared;
 pub use purifier::{
     ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request, Snapshot, State,
     Trajectory,
 };
 pub use sampler::{Sampler, Start};
+pub use seed::Seed;

@@ -20,6 +20,7 @@ use crate::images::Images;
 use crate::langevin::{Chain, Dynamics};
 use crate::model::Model;
 use crate::prepared::Prepared;
+use crate::seed::Seed;
 pub(crate) use work::Finished;
 
 /// How far a run has come, in steps of single images: images × replicas × steps.
@@ -36,6 +37,7 @@ type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 /// Purifies images by Langevin steps. One purifier can be used from many threads at once.
 ///
 /// Same seed, same image, same image index: the same result, whatever the batch, the order and the number of threads.
+#[derive(Clone)]
 pub struct Purifier {
     model: Prepared,
     dynamics: Dynamics,
@@ -110,8 +112,15 @@ impl Purifier {
     }
 
     /// Seed of the noise.
-    pub fn seed(&self) -> u64 {
+    pub fn seed(&self) -> Seed {
         self.dynamics.seed
+    }
+
+    /// The same purifier with other noise. It shares the prepared model, so that a seed for each request costs nothing.
+    pub fn with_seed(&self, seed: impl Into<Seed>) -> Self {
+        let mut other = self.clone();
+        other.dynamics.seed = seed.into();
+        other
     }
 
     /// Number of threads.

@@ -78,10 +78,10 @@ impl Sampler {
     /// As [`Purifier::run`].
     ///
     /// ```no_run
-    /// # use ebm_runtime::{ModelFolder, Purifier, Sampler, Start};
+    /// # use ebm_runtime::{ModelFolder, Purifier, Sampler, Seed, Start};
     /// # fn main() -> ebm_runtime::Result<()> {
     /// let models = ModelFolder::open("model")?;
-    /// let purifier = Purifier::builder(&models.step).as_learned().steps(10_000).build()?;
+    /// let purifier = Purifier::builder(&models.step).as_learned().steps(10_000).build(Seed::fresh()?)?;
     /// let sampler = Sampler::new(purifier, Start::Noise)?;
     /// let drawn = sampler.sample_with(0, 16, |request| request.snapshots([10, 100, 1000]))?;
     /// # let _ = drawn; Ok(())
@@ -115,9 +115,10 @@ impl Sampler {
                 Images::from_vec(image, values.collect())
             }
             Start::Noise => {
+                let seed = self.purifier.seed().number();
                 let mut values = vec![0.0; n * n_values];
                 for (index, values) in (first..).zip(values.chunks_exact_mut(n_values)) {
-                    fill_uniform(self.purifier.seed(), index, 0, START, values);
+                    fill_uniform(seed, index, 0, START, values);
                 }
                 Images::from_vec(image, values)
             }

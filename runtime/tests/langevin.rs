@@ -27,10 +27,9 @@ fn a_quadratic_energy_has_the_closed_form_mean_and_variance() {
                 .steps(steps)
                 .step_size(step_size)
                 .temperature(temperature)
-                .seed(5)
                 .backend(backend.clone())
                 .batch(100)
-                .build()
+                .build(5)
                 .unwrap();
             let purified = purifier
                 .purify(&constant(GREY, n_images, start as f32))
@@ -69,10 +68,9 @@ fn every_step_is_that_of_the_formula_with_the_documented_noise() {
             .steps(steps as usize)
             .step_size(step_size)
             .temperature(temperature)
-            .seed(seed)
             .replica(replica)
             .backend(backend.clone())
-            .build()
+            .build(seed)
             .unwrap();
         let purified = purifier
             .run(&Request::new(&images).first_index(first_index).n_replicas(2))
@@ -118,8 +116,13 @@ fn clipping_shortens_the_drift_and_nothing_else() {
             .step_size(step_size)
             .temperature(temperature)
             .backend(backend.clone());
-        let free = builder.clone().build().unwrap().purify(&images).unwrap();
-        let clipped = builder.clip(clip).build().unwrap().purify(&images).unwrap();
+        let free = builder.clone().build(0).unwrap().purify(&images).unwrap();
+        let clipped = builder
+            .clip(clip)
+            .build(0)
+            .unwrap()
+            .purify(&images)
+            .unwrap();
         assert_eq!(clipped.image(0), free.image(0), "{backend}");
         let mut z = vec![0.0; 64];
         fill_normal(0, 1, 0, 0, &mut z);
@@ -161,7 +164,7 @@ fn reports_tell_energy_and_gradient_before_and_after() {
             .step_size(0.05)
             .temperature(0.002)
             .backend(backend.clone())
-            .build()
+            .build(0)
             .unwrap();
         let images = constant(GREY, 3, -0.5);
         let purified = purifier
@@ -205,11 +208,10 @@ fn results_do_not_depend_on_batch_threads_order_or_split() {
         let build = |batch, threads| {
             Purifier::builder(&model)
                 .steps(5)
-                .seed(1)
                 .backend(backend.clone())
                 .batch(batch)
                 .threads(threads)
-                .build()
+                .build(1)
                 .unwrap()
         };
         let expected = build(1, 1).purify(&images).unwrap();
@@ -259,7 +261,7 @@ fn backends_agree() {
             Purifier::builder(&model)
                 .steps(20)
                 .backend(backend)
-                .build()
+                .build(0)
                 .unwrap()
                 .purify(&images)
                 .unwrap()
@@ -285,7 +287,7 @@ fn a_fixed_batch_is_padded() {
             Purifier::builder(model)
                 .backend(backend.clone())
                 .threads(1)
-                .build()
+                .build(0)
                 .unwrap()
                 .purify(&images)
                 .unwrap()
@@ -302,7 +304,7 @@ fn one_purifier_serves_many_threads() {
         let purifier = Purifier::builder(&model)
             .backend(backend)
             .threads(2)
-            .build()
+            .build(0)
             .unwrap();
         let expected = purifier.purify(&images).unwrap();
         std::thread::scope(|scope| {
@@ -330,7 +332,7 @@ fn progress_counts_every_step_of_every_image() {
                 calls_inside.fetch_add(1, Ordering::Relaxed);
                 last_inside.fetch_max(progress.n_done, Ordering::Relaxed);
             })
-            .build()
+            .build(0)
             .unwrap();
         purifier
             .run(&Request::new(&ramps(GREY, 5)).n_replicas(3))
@@ -352,7 +354,7 @@ fn chains_that_blow_up_are_named_and_their_images_returned_as_given() {
             .step_size(1e6)
             .temperature(1e-6)
             .backend(backend.clone())
-            .build()
+            .build(0)
             .unwrap();
         let error = purifier.purify(&images).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NonFinite);
@@ -394,7 +396,7 @@ fn settings_out_of_range_are_refused_by_name() {
         ("batch", builder().batch(0)),
     ];
     for (name, builder) in cases {
-        let error = builder.build().unwrap_err();
+        let error = builder.build(0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
         assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
     }
@@ -405,7 +407,7 @@ fn images_that_do_not_fit_are_refused_before_any_work() {
     let backend = backends().remove(0);
     let purifier = Purifier::builder(&model("digits/step.onnx"))
         .backend(backend)
-        .build()
+        .build(0)
         .unwrap();
     let wrong = constant(
         ImageShape {
@@ -440,7 +442,7 @@ fn no_images_are_no_work() {
     for backend in backends() {
         let purifier = Purifier::builder(&model("digits/step.onnx"))
             .backend(backend)
-            .build()
+            .build(0)
             .unwrap();
         assert!(purifier.purify(&constant(GREY, 0, 0.0)).unwrap().is_empty());
     }
@@ -452,6 +454,6 @@ fn only_step_models_purify() {
         .steps(1)
         .step_size(0.1)
         .temperature(1.0)
-        .build();
+        .build(0);
     assert_eq!(error.unwrap_err().kind(), ErrorKind::WrongKind);
 }

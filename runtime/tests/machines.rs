@@ -54,8 +54,7 @@ fn purified() -> (Vec<f32>, Vec<f32>) {
     let purifier = Purifier::builder(&Model::open(path).unwrap())
         .backend(Backend::tract())
         .threads(1)
-        .seed(3)
-        .build()
+        .build(3)
         .unwrap();
     let purified = purifier
         .run(&Request::new(&ramps(GREY, 2)).trace())

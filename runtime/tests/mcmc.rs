@@ -45,11 +45,8 @@ fn a_gaussian_keeps_its_mean_and_variance() {
             (TRANSITIONS[1], 0.7, 60),
             (TRANSITIONS[2], 0.35, 40),
         ] {
-            let chains = MarkovChains::new(&model, transition, step_size, temperature).unwrap();
-            let drawn = chains
-                .seed(4)
-                .run(&constant(GREY, 150, -0.5), n_steps)
-                .unwrap();
+            let chains = MarkovChains::new(&model, transition, step_size, temperature, 4).unwrap();
+            let drawn = chains.run(&constant(GREY, 150, -0.5), n_steps).unwrap();
             let (mean, variance, n) = moments(&drawn);
             let expected = temperature / STIFFNESS;
             let case = format!("{backend}, {transition:?}, {:?}", &drawn.acceptance[..3]);
@@ -85,7 +82,7 @@ fn acceptance_falls_with_the_step_size() {
         let starts = constant(GREY, 3, 0.25);
         for transition in [TRANSITIONS[0], TRANSITIONS[2]] {
             let run = |step_size| {
-                MarkovChains::new(&model, transition, step_size, 1.0)
+                MarkovChains::new(&model, transition, step_size, 1.0, 0)
                     .unwrap()
                     .run(&starts, 20)
                     .unwrap()
@@ -107,8 +104,8 @@ fn chains_do_not_depend_on_threads_or_company() {
         for transition in TRANSITIONS {
             let run = |n_threads, starts: &Images| {
                 let model = prepared("gradient.onnx", &backend, n_threads);
-                let chains = MarkovChains::new(&model, transition, 0.2, 0.5).unwrap();
-                chains.seed(9).run(starts, 15).unwrap()
+                let chains = MarkovChains::new(&model, transition, 0.2, 0.5, 9).unwrap();
+                chains.run(starts, 15).unwrap()
             };
             let all = run(1, &starts);
             assert_eq!(run(3, &starts), all, "{backend}");
@@ -130,7 +127,7 @@ fn a_chain_without_rejection_that_blows_up_is_named_and_returned_as_given() {
     for backend in backends() {
         let model = prepared("gradient.onnx", &backend, 1);
         let starts = constant(GREY, 2, 0.25);
-        let chains = MarkovChains::new(&model, TRANSITIONS[1], 1e6, 1.0).unwrap();
+        let chains = MarkovChains::new(&model, TRANSITIONS[1], 1e6, 1.0, 0).unwrap();
         let drawn = chains.run(&starts, 10).unwrap();
         assert!(
             drawn.failed_steps.iter().all(Option::is_some),
@@ -147,7 +144,7 @@ fn settings_and_models_that_do_not_fit_are_refused() {
     let backend = backends().remove(0);
     let model = prepared("gradient.onnx", &backend, 1);
     let new = |transition, step_size, temperature| {
-        MarkovChains::new(&model, transition, step_size, temperature).unwrap_err()
+        MarkovChains::new(&model, transition, step_size, temperature, 0).unwrap_err()
     };
     let metropolis = Transition::MetropolisLangevin;
     for (name, error) in [
@@ -167,10 +164,10 @@ fn settings_and_models_that_do_not_fit_are_refused() {
         assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
     }
     let step = prepared("step.onnx", &backend, 1);
-    let error = MarkovChains::new(&step, metropolis, 0.1, 1.0).unwrap_err();
+    let error = MarkovChains::new(&step, metropolis, 0.1, 1.0, 0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongKind);
     assert!(error.to_string().contains("gradient.onnx"), "{error}");
-    let chains = MarkovChains::new(&model, metropolis, 0.1, 1.0).unwrap();
+    let chains = MarkovChains::new(&model, metropolis, 0.1, 1.0, 0).unwrap();
     let wrong = Images::from_vec(
         ImageShape {
             channels: 3,

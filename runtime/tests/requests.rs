@@ -14,13 +14,12 @@ use common::{GREY, backends, model, ramps};
 fn builder(backend: &Backend, model_name: &str) -> PurifierBuilder {
     Purifier::builder(&model(&format!("{model_name}/step.onnx")))
         .backend(backend.clone())
-        .seed(3)
         .steps(12)
         .batch(2)
 }
 
 fn run(purifier: PurifierBuilder, request: Request<'_>) -> ebm_runtime::Purified {
-    purifier.build().unwrap().run(&request).unwrap()
+    purifier.build(3).unwrap().run(&request).unwrap()
 }
 
 #[test]
@@ -62,11 +61,11 @@ fn a_model_of_several_steps_takes_multiples_of_them_and_no_clip() {
         ("steps", builder(&backend, "digits-unrolled").steps(6)),
         ("clip", builder(&backend, "digits-unrolled").clip(1.0)),
     ] {
-        let error = builder.build().unwrap_err();
+        let error = builder.build(3).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Argument);
         assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
     }
-    let purifier = builder(&backend, "digits-unrolled").build().unwrap();
+    let purifier = builder(&backend, "digits-unrolled").build(3).unwrap();
     let error = purifier
         .run(&Request::new(&images).snapshots([3]))
         .unwrap_err();
@@ -148,7 +147,7 @@ fn steps_are_counted_from_the_start_of_the_chain() {
     let wild = builder(&backend, "digits").step_size(1e6).temperature(1e-6);
     let failed = run(wild, Request::new(&images).first_step(100));
     assert_eq!(failed.reports[0].failed_step, Some(102));
-    let purifier = builder(&backend, "digits").steps(2).build().unwrap();
+    let purifier = builder(&backend, "digits").steps(2).build(3).unwrap();
     let last = Request::new(&images).first_step(u32::MAX - 2);
     assert!(purifier.run(&last).is_ok());
     let error = purifier.run(&last.first_step(u32::MAX - 1)).unwrap_err();
@@ -180,7 +179,7 @@ fn a_deadline_returns_what_was_reached_with_all_images_equally_far() {
             let purifier = builder(&backend, "digits")
                 .steps(4_000_000)
                 .threads(threads)
-                .build()
+                .build(3)
                 .unwrap();
             let began = Instant::now();
             let request = Request::new(&images).within(Duration::from_millis(60));
@@ -199,7 +198,7 @@ fn a_deadline_returns_what_was_reached_with_all_images_equally_far() {
             // What was reached is what so many steps give.
             let image = Images::from_vec(GREY, images.image(2).to_vec()).unwrap();
             let steps = n_steps[2].max(1) as usize;
-            let short = builder(&backend, "digits").steps(steps).build().unwrap();
+            let short = builder(&backend, "digits").steps(steps).build(3).unwrap();
             let expected = short.run(&Request::new(&image).first_index(2)).unwrap();
             if n_steps[2] > 0 {
                 assert_eq!(purified.replicas[0].image(2), expected.replicas[0].image(0));
@@ -232,13 +231,9 @@ fn a_cancelled_run_ends_and_the_next_one_is_right() {
         let purifier = builder(&backend, "digits")
             .steps(3_000_000)
             .threads(2)
-            .build()
+            .build(3)
             .unwrap();
-        let short = Purifier::on(purifier.model())
-            .steps(12)
-            .seed(3)
-            .build()
-            .unwrap();
+        let short = Purifier::on(purifier.model()).steps(12).build(3).unwrap();
         let expected = short.purify(&images).unwrap();
         for delay in [0, 1, 5, 20] {
             let cancel = Cancel::new();
@@ -263,16 +258,10 @@ fn purifiers_share_one_prepared_model() {
     for backend in backends() {
         let prepared = Prepared::new(&model("digits/step.onnx"), &backend, 2).unwrap();
         let seeds: Vec<u64> = vec![1, 2, 3];
-        let own = |seed| builder(&backend, "digits").seed(seed).build().unwrap();
+        let own = |seed: u64| builder(&backend, "digits").build(seed).unwrap();
         let shared: Vec<Purifier> = seeds
             .iter()
-            .map(|&seed| {
-                Purifier::on(&prepared)
-                    .seed(seed)
-                    .steps(12)
-                    .build()
-                    .unwrap()
-            })
+            .map(|&seed| Purifier::on(&prepared).steps(12).build(seed).unwrap())
             .collect();
         std::thread::scope(|scope| {
             for (purifier, &seed) in shared.iter().zip(&seeds) {
@@ -287,7 +276,7 @@ fn purifiers_share_one_prepared_model() {
             ("threads", Purifier::on(&prepared).threads(2)),
             ("backend", Purifier::on(&prepared).backend(Backend::tract())),
         ] {
-            let error = builder.build().unwrap_err().to_string();
+            let error = builder.build(3).unwrap_err().to_string();
             assert!(
                 error.contains(&format!("`{name}`")) && error.contains("prepared"),
                 "{error}"
@@ -318,7 +307,7 @@ fn a_chain_whose_energy_leaves_its_range_is_stopped_and_named() {
     let backend = backends().remove(0);
     let error = builder(&backend, "digits")
         .energy_range(1.0..=0.0)
-        .build()
+        .build(3)
         .unwrap_err();
     assert!(error.to_string().contains("`energy_range`"), "{error}");
 }
@@ -354,7 +343,7 @@ fn a_trajectory_gives_every_state_of_a_run() {
     let images = ramps(GREY, 3);
     for backend in backends() {
         for (name, steps_per_run) in [("digits", 1), ("digits-unrolled", 4)] {
-            let purifier = builder(&backend, name).build().unwrap();
+            let purifier = builder(&backend, name).build(3).unwrap();
             let request = Request::new(&images).trace().snapshots(0..=12);
             let request = match steps_per_run {
                 1 => request,
@@ -385,7 +374,7 @@ fn a_trajectory_gives_every_state_of_a_run() {
 fn a_trajectory_that_is_left_leaves_the_model_ready_for_the_next() {
     let images = ramps(GREY, 2);
     for backend in backends() {
-        let purifier = builder(&backend, "digits").threads(2).build().unwrap();
+        let purifier = builder(&backend, "digits").threads(2).build(3).unwrap();
         let wanted = purifier.purify(&images).unwrap();
         let mut left = purifier.trajectory(&images).unwrap();
         assert_eq!(left.next().unwrap().unwrap().n_steps, 1);
@@ -400,7 +389,7 @@ fn a_trajectory_tells_of_chains_that_fail_and_refuses_what_does_not_fit() {
     for backend in backends() {
         let images = ramps(GREY, 2);
         let purifier = builder(&backend, "digits").energy_range(1e6..=2e6);
-        let purifier = purifier.build().unwrap();
+        let purifier = purifier.build(3).unwrap();
         for state in purifier.trajectory(&images).unwrap() {
             let state = state.unwrap();
             assert_eq!(state.failed_steps, [Some(0); 2]);
@@ -415,7 +404,7 @@ fn a_trajectory_tells_of_chains_that_fail_and_refuses_what_does_not_fit() {
             .steps(2)
             .step_size(0.1)
             .temperature(1.0)
-            .build()
+            .build(3)
             .unwrap();
         let shape = model.contract().image;
         let states = |n| -> ebm_runtime::Result<()> {

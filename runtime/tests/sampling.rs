@@ -12,10 +12,9 @@ fn sampler(backend: &Backend, start: Start, steps: usize) -> Sampler {
     let purifier = Purifier::builder(&model("digits/step.onnx"))
         .as_learned()
         .steps(steps)
-        .seed(8)
         .threads(2)
         .backend(backend.clone())
-        .build()
+        .build(8)
         .unwrap();
     Sampler::new(purifier, start).unwrap()
 }
@@ -28,7 +27,7 @@ fn generator(backend: &Backend) -> Generator {
 fn the_dynamics_as_learned_are_those_of_the_contract() {
     let purifier = Purifier::builder(&model("digits/step.onnx"))
         .as_learned()
-        .build()
+        .build(0)
         .unwrap();
     assert_eq!(
         (
@@ -116,7 +115,7 @@ fn starts_that_do_not_fit_are_refused() {
     let build = || {
         Purifier::builder(&model("colour/step.onnx"))
             .backend(backend.clone())
-            .build()
+            .build(0)
             .unwrap()
     };
     let error = Sampler::new(build(), Start::Generator(generator(&backend))).unwrap_err();

@@ -194,7 +194,7 @@ fn several_steps_of_one_run_are_those_of_several_runs() {
                 .steps(6)
                 .step_size(0.1)
                 .temperature(0.5);
-            let purifier = purifier.backend(backend.clone()).batch(2).build().unwrap();
+            let purifier = purifier.backend(backend.clone()).batch(2).build(0).unwrap();
             purifier.run(&Request::new(&images).trace()).unwrap()
         };
         let (one, other) = (purify(&single), purify(&several));

@@ -155,7 +155,7 @@ fn exported_networks_purify_pictures() {
     }
     program("purify")
         .current_dir(folder.path())
-        .args("run pictures --model model -o purified --steps 5".split(' '))
+        .args("run pictures --model model -o purified --steps 6".split(' '))
         .assert()
         .failure();
 }

@@ -35,11 +35,10 @@ fn purified(
         .steps(10)
         .step_size(0.05)
         .temperature(0.01)
-        .seed(3)
         .batch(batch)
         .threads(threads)
         .backend(backend.clone())
-        .build()
+        .build(3)
         .unwrap();
     let purified = purifier
         .run(&Request::new(images).indices(indices))

@@ -66,9 +66,8 @@ fn a_quadratic_energy_has_its_mean_and_variance() {
             .steps(n_steps as usize)
             .step_size(step_size)
             .temperature(temperature)
-            .seed(11)
             .backend(backend.clone())
-            .build()
+            .build(11)
             .unwrap();
         let ends = purifier.purify(&images).unwrap();
         let n = ends.array().len() as f64;

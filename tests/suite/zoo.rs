@@ -462,8 +462,7 @@ fn purified(backend: &Backend, bytes: &[u8], x: &ArrayD<f64>) -> ArrayD<f64> {
         .steps(N_STEPS)
         .step_size(STEP_SIZE.into())
         .temperature(TEMPERATURE.into())
-        .seed(SEED)
-        .build()
+        .build(SEED)
         .unwrap();
     let values = x.iter().map(|&value| value as f32).collect();
     let images = Images::from_vec(model.contract().image, values).unwrap();

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use ebm_runtime::{
-    Backend, Classifier, DefendedClassifier, Images, ModelFolder, Purifier, read_png,
+    Backend, Classifier, DefendedClassifier, Images, ModelFolder, Purifier, Seed, read_png,
 };
 
 const N_REPLICAS: usize = 16;
@@ -13,7 +13,7 @@ fn main() -> Result<()> {
         bail!("expected MODEL_DIR IMAGE.png…");
     };
     let models = ModelFolder::open(model)?;
-    let purifier = Purifier::builder(&models.step).build()?;
+    let purifier = Purifier::builder(&models.step).build(Seed::fresh()?)?;
     let classifier = Classifier::new(
         models.require_classifier()?,
         &Backend::default(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use ebm_runtime::{
-    Backend, Generator, Images, Model, ModelFolder, Purifier, Sampler, Start, write_png,
+    Backend, Generator, Images, Model, ModelFolder, Purifier, Sampler, Seed, Start, write_png,
 };
 
 const N_SAMPLES: usize = 8;
@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let purifier = Purifier::builder(&step)
         .as_learned()
         .steps(steps as usize)
-        .build()?;
+        .build(Seed::fresh()?)?;
     let generator = Path::new(folder).join("generator.onnx");
     let start = match generator.is_file() {
         true => Start::Generator(Generator::new(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{ModelFolder, Purifier, Request, read_png, write_png};
+use ebm_runtime::{ModelFolder, Purifier, Request, Seed, read_png, write_png};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,7 +14,7 @@ fn main() -> Result<()> {
     let time = time.with_context(|| format!("{arguments:?}: expected a number of milliseconds"))?;
     let model = ModelFolder::open(model)?.step;
     // Preparing the model takes longer than a few steps: an application does it once.
-    let purifier = Purifier::builder(&model).build()?;
+    let purifier = Purifier::builder(&model).build(Seed::fresh()?)?;
     let picture = read_png(input, model.contract().image)?;
     let purified = purifier.run(&Request::new(&picture).within(time))?;
     let n_steps = purified.reports[0].n_steps;

@@ -17,8 +17,9 @@ mod purifier;
 mod request;
 mod sampler;
 mod score;
+mod seed;
 mod settings;
 mod status;
 
 /// The version of this interface: it changes when a program that was compiled with an older header must be compiled again.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;

@@ -1,7 +1,7 @@
 //! Purifiers.
 #![allow(unsafe_code)]
 
-use runtime::{Cancel, Images, PurifierBuilder};
+use runtime::{Cancel, Images, PurifierBuilder, Seed};
 
 use crate::handle::{self, Named, Opaque};
 use crate::images::{Given, Pixel, Room, n_values, times};
@@ -24,24 +24,26 @@ pub(crate) struct Chains {
     /// On a model that is prepared, so that building a purifier from it costs next to nothing.
     builder: PurifierBuilder,
     model: runtime::Prepared,
+    seed: Seed,
 }
 
 impl Chains {
-    fn new(model: &runtime::Model, choices: &Choices) -> Result<Self> {
+    fn new(model: &runtime::Model, choices: &Choices, seed: Seed) -> Result<Self> {
         model.expect_kind(runtime::Kind::Step)?;
         // The settings are checked before the model is prepared, which may take long.
         let checked = runtime::Purifier::builder(model);
-        let purifier = choices.engine(choices.dynamics(checked)).build()?;
-        Self::on(purifier.model(), choices)
+        let purifier = choices.engine(choices.dynamics(checked)).build(seed)?;
+        Self::on(purifier.model(), choices, seed)
     }
 
     /// Chains on a prepared model, without a say in its engine.
-    fn on(model: &runtime::Prepared, choices: &Choices) -> Result<Self> {
+    fn on(model: &runtime::Prepared, choices: &Choices, seed: Seed) -> Result<Self> {
         let builder = choices.dynamics(runtime::Purifier::on(model));
-        builder.clone().build()?;
+        builder.clone().build(seed)?;
         Ok(Self {
             builder,
             model: model.clone(),
+            seed,
         })
     }
 
@@ -52,7 +54,7 @@ impl Chains {
 
     /// A purifier that takes the steps.
     pub fn purifier(&self) -> Result<runtime::Purifier> {
-        Ok(self.builder.clone().build()?)
+        Ok(self.builder.clone().build(self.seed)?)
     }
 
     /// A purifier that tells the caller of its progress.
@@ -62,7 +64,7 @@ impl Chains {
             None => builder,
             Some(watcher) => builder.on_progress(move |progress| watcher.report(progress)),
         };
-        Ok(builder.build()?)
+        Ok(builder.build(self.seed)?)
     }
 
     /// Runs chains from these images.
@@ -118,7 +120,8 @@ impl<P: Pixel> Ends<P> {
 
 /// Makes a purifier for a model of kind step.
 ///
-/// `settings` may be null: all is as the contract recommends. The caller owns `*purifier`, which is null after a failure, and gives it back with
+/// `settings` may be null: all is as the contract recommends. Whoever knows `seed` knows the noise, and can attack through it: `ebm_seed_fresh` draws one; a
+/// number of your own repeats a run. The caller owns `*purifier`, which is null after a failure, and gives it back with
 /// `ebm_purifier_free`.
 ///
 /// Fails with `EBM_STATUS_WRONG_KIND`, `EBM_STATUS_ARGUMENT` (a setting out of range, or set neither here nor in the contract),
@@ -127,6 +130,7 @@ impl<P: Pixel> Ends<P> {
 pub unsafe extern "C" fn ebm_purifier_new(
     model: *const Model,
     settings: *const Settings,
+    seed: u64,
     purifier: *mut *mut Purifier,
 ) -> Status {
     guard(|| {
@@ -134,7 +138,7 @@ pub unsafe extern "C" fn ebm_purifier_new(
         unsafe {
             handle::give_at("purifier", purifier, || {
                 let choices = Choices::of(settings)?;
-                Chains::new(&*handle::get("model", model)?, &choices)
+                Chains::new(&*handle::get("model", model)?, &choices, seed.into())
             })
         }
     })
@@ -148,6 +152,7 @@ pub unsafe extern "C" fn ebm_purifier_new(
 pub unsafe extern "C" fn ebm_purifier_share(
     other: *const Purifier,
     settings: *const Settings,
+    seed: u64,
     purifier: *mut *mut Purifier,
 ) -> Status {
     guard(|| {
@@ -158,8 +163,8 @@ pub unsafe extern "C" fn ebm_purifier_share(
                 let other = handle::get("other", other)?;
                 choices
                     .engine(runtime::Purifier::on(other.model()))
-                    .build()?;
-                Chains::on(other.model(), &choices)
+                    .build(seed)?;
+                Chains::on(other.model(), &choices, seed.into())
             })
         }
     })

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use runtime::{Backend, Model, Prepared, PurifierBuilder};
+use runtime::{Backend, Model, PixelDistance, Prepared, PurifierBuilder};
 
 use crate::handle::{self, Named, Opaque};
 use crate::pointer;
@@ -19,12 +19,21 @@ impl Named for Settings {
     const NAME: &'static str = "ebm_settings";
 }
 
-/// Which dynamics of the contract hold where nothing is set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Which dynamics hold where nothing is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum Stated {
     #[default]
     Recommended,
     Learned,
+    Denoiser(PixelDistance),
+}
+
+/// Whether the steps have noise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Noise {
+    #[default]
+    Drawn,
+    LeftOut,
 }
 
 /// Whether something is wanted that has to be asked for.
@@ -44,7 +53,7 @@ pub(crate) struct Choices {
     temperature: Option<f64>,
     clip: Option<f64>,
     energy_range: Option<(f32, f32)>,
-    seed: u64,
+    noise: Noise,
     replica: u32,
     batch: Option<usize>,
     threads: Option<usize>,
@@ -78,6 +87,7 @@ impl Choices {
         let on = match self.stated {
             Stated::Recommended => on,
             Stated::Learned => on.as_learned(),
+            Stated::Denoiser(sigma) => on.denoiser(sigma),
         };
         let on = set(on, self.steps, PurifierBuilder::steps);
         let on = set(on, self.step_size, PurifierBuilder::step_size);
@@ -86,7 +96,11 @@ impl Choices {
         let on = set(on, self.batch, PurifierBuilder::batch);
         let range = |on: PurifierBuilder, (low, high)| on.energy_range(low..=high);
         let on = set(on, self.energy_range, range);
-        on.seed(self.seed).replica(self.replica)
+        let on = match self.noise {
+            Noise::Drawn => on,
+            Noise::LeftOut => on.without_noise(),
+        };
+        on.replica(self.replica)
     }
 
     /// What is set of the engine, for a builder on a model that has one already, which then refuses it.
@@ -204,11 +218,21 @@ pub extern "C" fn ebm_settings_energy_range(
     })
 }
 
-/// Sets the seed of the noise; 0 by default.
+/// Leaves out the noise of the steps: plain gradient descent down the potential.
 #[unsafe(no_mangle)]
-pub extern "C" fn ebm_settings_seed(settings: *mut Settings, seed: u64) -> Status {
+pub extern "C" fn ebm_settings_without_noise(settings: *mut Settings) -> Status {
     change(settings, |choices| {
-        choices.seed = seed;
+        choices.noise = Noise::LeftOut;
+        Ok(())
+    })
+}
+
+/// Takes the one step without noise that denoises images with Gaussian noise of deviation `sigma`, of pixels in [0, 1]: x - sigma^2*grad U(x), which is
+/// x - grad E(x) for an energy learned by denoise matching. It sets steps, step size and temperature.
+#[unsafe(no_mangle)]
+pub extern "C" fn ebm_settings_denoiser(settings: *mut Settings, sigma: f64) -> Status {
+    change(settings, |choices| {
+        choices.stated = Stated::Denoiser(PixelDistance::of_unit_range(sigma));
         Ok(())
     })
 }

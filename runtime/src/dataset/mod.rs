@@ -285,6 +285,8 @@ pub fn decode_data_set(
 pub struct Record {
     /// The bytes that stand for its pixels.
     pub pixels: Vec<u8>,
+    /// Its class in formats that state one beside the pixels: CIFAR-10's label, CIFAR-100's fine one.
+    pub label: Option<u8>,
     /// The image `[1, C, H, W]`, or why these bytes are none: a value that is no number, or outside the file's range.
     pub image: Result<Images>,
 }
@@ -318,11 +320,16 @@ impl Records<'_> {
         let mut record = vec![0; stack.n_label_bytes + stack.layout.n_bytes()];
         self.stream.read_exact(&mut record).map_err(unreadable)?;
         let pixels = record.split_off(stack.n_label_bytes);
+        let label = record.last().copied();
         let image = stack
             .layout
             .decode(&pixels)
             .and_then(|values| Images::from_vec(stack.layout.shape, values));
-        Ok(Record { pixels, image })
+        Ok(Record {
+            pixels,
+            label,
+            image,
+        })
     }
 }
 

@@ -5,14 +5,15 @@
 //!
 //! ```no_run
 //! use ebm_runtime::mcmc::{MarkovChains, Transition};
-//! use ebm_runtime::{Backend, Images, Model, Prepared};
+//! use ebm_runtime::{Backend, Images, Model, Prepared, Seed};
 //!
 //! # fn main() -> ebm_runtime::Result<()> {
 //! let model = Prepared::new(&Model::open("model/gradient.onnx")?, &Backend::tract(), 2)?;
-//! let chains = MarkovChains::new(&model, Transition::Hamiltonian { n_leapfrog: 10 }, 0.01, 1.0)?;
+//! let transition = Transition::Hamiltonian { n_leapfrog: 10 };
+//! let chains = MarkovChains::new(&model, transition, 0.01, 1.0, Seed::fresh()?)?;
 //! let shape = model.contract().image;
 //! let starts = Images::from_vec(shape, vec![0.0; 4 * shape.n_values()])?;
-//! let drawn = chains.seed(1).run(&starts, 500)?;
+//! let drawn = chains.run(&starts, 500)?;
 //! println!("accepted {:?}", drawn.acceptance);
 //! # Ok(())
 //! # }
@@ -27,6 +28,7 @@ use crate::contract::Kind;
 use crate::error::{Result, out_of_range};
 use crate::images::Images;
 use crate::prepared::Prepared;
+use crate::seed::Seed;
 use state::State;
 pub use transition::Transition;
 
@@ -40,7 +42,7 @@ pub struct MarkovChains {
     transition: Transition,
     step_size: f64,
     temperature: f64,
-    seed: u64,
+    seed: Seed,
 }
 
 /// The ends of Markov chains.
@@ -58,7 +60,7 @@ pub struct Drawn {
 }
 
 impl MarkovChains {
-    /// Chains on a prepared model of kind `gradient`, with step size ε > 0 and temperature T > 0.
+    /// Chains on a prepared model of kind `gradient`, with step size ε > 0 and temperature T > 0. All random numbers follow from the seed.
     ///
     /// # Errors
     /// [`ErrorKind::WrongKind`](crate::ErrorKind::WrongKind) for a model of another kind, [`ErrorKind::Argument`](crate::ErrorKind::Argument) for numbers out
@@ -68,6 +70,7 @@ impl MarkovChains {
         transition: Transition,
         step_size: f64,
         temperature: f64,
+        seed: impl Into<Seed>,
     ) -> Result<Self> {
         model.expect_kind(&[Kind::Gradient])?;
         transition.check()?;
@@ -81,14 +84,8 @@ impl MarkovChains {
             transition,
             step_size,
             temperature,
-            seed: 0,
+            seed: seed.into(),
         })
-    }
-
-    /// Seed of all random numbers; 0 by default.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
     }
 
     /// Takes `n_steps` from each of the images `[N, C, H, W]`. Chain `i` depends on nothing but its image, the seed and `i`.

@@ -115,7 +115,13 @@ impl<'a> State<'a> {
         let n = self.n_values();
         let mut normals = vec![0.0; self.n_chains() * n];
         for (chain, normals) in normals.chunks_exact_mut(n).enumerate() {
-            fill_normal(self.settings.seed, self.number(chain), 0, step, normals);
+            fill_normal(
+                self.settings.seed.number(),
+                self.number(chain),
+                0,
+                step,
+                normals,
+            );
         }
         normals
     }
@@ -126,7 +132,13 @@ impl<'a> State<'a> {
         for (chain, &log_ratio) in log_ratios.iter().enumerate() {
             let mut decision = [0.0];
             let number = self.number(chain);
-            fill_uniform(self.settings.seed, number, DECISIONS, step, &mut decision);
+            fill_uniform(
+                self.settings.seed.number(),
+                number,
+                DECISIONS,
+                step,
+                &mut decision,
+            );
             let uniform = (f64::from(decision[0]) + 1.0) / 2.0;
             // A ratio that is not a number, from a proposal outside the finite numbers, compares as false.
             if log_ratio >= uniform.ln() {

@@ -9,7 +9,7 @@ use super::fill_normal;
 #[derive(Debug, Clone)]
 pub(crate) struct NoiseCoordinates {
     pub seed: u64,
-    /// Image index and replica of each chain.
+    /// Image index and replica of each chain; empty for chains without noise.
     pub streams: Vec<(u32, u32)>,
     /// Values of one image.
     pub n_values: usize,

@@ -8,9 +8,11 @@ use super::{OnProgress, Progress, Purifier};
 use crate::backend::Backend;
 use crate::contract::{Contract, Kind};
 use crate::error::{Error, ErrorKind, Result, out_of_range};
-use crate::langevin::Dynamics;
+use crate::langevin::{Dynamics, StepNoise};
 use crate::model::Model;
+use crate::pixel_distance::PixelDistance;
 use crate::prepared::Prepared;
+use crate::seed::Seed;
 
 /// The largest number of chains that run as one batch, where nothing else is asked for.
 const DEFAULT_BATCH: usize = 8;
@@ -24,7 +26,7 @@ pub struct PurifierBuilder {
     temperature: Option<f64>,
     clip: Option<f64>,
     energy_range: RangeInclusive<f32>,
-    seed: u64,
+    noise: StepNoise,
     replica: u32,
     threads: Option<usize>,
     batch: Option<usize>,
@@ -67,7 +69,7 @@ impl PurifierBuilder {
             temperature: recommended.map(|p| p.temperature),
             clip: None,
             energy_range: f32::NEG_INFINITY..=f32::INFINITY,
-            seed: 0,
+            noise: StepNoise::Drawn,
             replica: 0,
             threads: None,
             batch: None,
@@ -116,10 +118,20 @@ impl PurifierBuilder {
         self
     }
 
-    /// Seed of the noise; 0 by default.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
+    /// Leaves out the noise of the steps: plain gradient descent down the potential.
+    pub fn without_noise(mut self) -> Self {
+        self.noise = StepNoise::LeftOut;
         self
+    }
+
+    /// Takes the one step without noise that denoises images with Gaussian noise of deviation `sigma`: Tweedie's `x − σ²·∇U(x)`, which is `x − ∇E(x)` for an energy learned by *denoise*
+    /// matching, since its potential is E/σ². Step size `√2·σ` and temperature `σ²` make that of a Langevin step.
+    pub fn denoiser(self, sigma: PixelDistance) -> Self {
+        let sigma = sigma.in_signed_range();
+        self.steps(1)
+            .step_size(std::f64::consts::SQRT_2 * sigma)
+            .temperature(sigma * sigma)
+            .without_noise()
     }
 
     /// Number of the first replica in the noise; 0 by default.
@@ -152,16 +164,16 @@ impl PurifierBuilder {
         self
     }
 
-    /// Checks the settings and prepares the model.
+    /// Checks the settings and prepares the model. The seed of the noise has to be chosen: [`Seed::fresh`], or a number that repeats a run.
     ///
     /// # Errors
     /// [`ErrorKind::WrongKind`] for a model that is no step, [`ErrorKind::Argument`] for settings out of range, set neither here nor in the contract, or
     /// of a model that is prepared already, and the errors of [`Backend::prepare`].
-    pub fn build(self) -> Result<Purifier> {
+    pub fn build(self, seed: impl Into<Seed>) -> Result<Purifier> {
         if let Source::Model(model) = &self.model {
             model.expect_kind(Kind::Step)?;
         }
-        let dynamics = self.dynamics()?;
+        let dynamics = self.dynamics(seed.into())?;
         let batch = from_one("batch", self.batch.unwrap_or(DEFAULT_BATCH))?;
         let model = self.prepared()?;
         model.expect_kind(&[Kind::Step])?;
@@ -200,7 +212,7 @@ impl PurifierBuilder {
         }
     }
 
-    fn dynamics(&self) -> Result<Dynamics> {
+    fn dynamics(&self, seed: Seed) -> Result<Dynamics> {
         let contract = self.model.contract();
         let steps_per_run = contract.n_steps.unwrap_or(1);
         let steps = from_one("steps", set("steps", self.steps)?)?;
@@ -234,7 +246,8 @@ impl PurifierBuilder {
             temperature: positive("temperature", set("temperature", self.temperature)?)?,
             clip: self.clip.map(|clip| positive("clip", clip)).transpose()?,
             energy_range: self.energy_range.clone(),
-            seed: self.seed,
+            noise: self.noise,
+            seed,
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::langevin::{Batch, Measurement};
 ///
 /// ```no_run
 /// # fn main() -> ebm_runtime::Result<()> {
-/// # let purifier = ebm_runtime::Purifier::builder(&ebm_runtime::Model::open("step.onnx")?).build()?;
+/// # let purifier = ebm_runtime::Purifier::builder(&ebm_runtime::Model::open("step.onnx")?).build(1)?;
 /// # let images = ebm_runtime::Images::from_vec(purifier.contract().image, vec![])?;
 /// for state in purifier.trajectory(&images)? {
 ///     let state = state?;

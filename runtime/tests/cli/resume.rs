@@ -47,6 +47,17 @@ fn start(bench: &Workbench, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
+/// The seed of a run, as its journal has it.
+fn seed(bench: &Workbench, folder: &str) -> String {
+    let journal = bench.bytes(&format!("{folder}/.purify.jsonl"));
+    let first = String::from_utf8_lossy(&journal)
+        .lines()
+        .next()
+        .map(String::from);
+    let settings: serde_json::Value = serde_json::from_str(&first.unwrap()).unwrap();
+    settings["settings"]["seed"].to_string()
+}
+
 /// Lines of the journal.
 fn n_lines(bench: &Workbench) -> usize {
     let journal = std::fs::read(bench.path("out/.purify.jsonl")).unwrap_or_default();
@@ -81,7 +92,15 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_files_and_lines() {
             .args(arguments)
             .assert()
             .success();
+        // The first part is told its seed, the others keep it.
+        let chosen = ["--seed".to_owned(), seed(&bench, "whole")];
+        let mut first: Vec<&str> = arguments.to_vec();
+        first.extend(chosen.iter().map(String::as_str));
         for n in [2, 6, 11, 15, 20, 27, 31] {
+            let arguments = match n {
+                2 => &first[..],
+                _ => arguments,
+            };
             kill_when_there_are(&bench, start(&bench, arguments), n);
             for (name, bytes) in contents(&bench, "out") {
                 if !name.contains("/.") && !name.starts_with('.') {
@@ -173,8 +192,49 @@ fn what_was_removed_or_mended_is_made_again() {
         .assert()
         .success()
         .stderr(contains("purified 36 of 36").and(contains("22 done by an earlier run")));
-    bench.run(&["in", "-o", "whole"]).assert().success();
+    bench
+        .run(&["in", "-o", "whole", "--seed", &seed(&bench, "out")])
+        .assert()
+        .success();
     assert!(contents(&bench, "out") == contents(&bench, "whole"));
+}
+
+/// A fixed seed would be known noise.
+#[test]
+fn every_run_draws_a_seed_and_prints_it_and_one_that_goes_on_keeps_it() {
+    let bench = Workbench::new();
+    bench.image("a.png", GREY, 90);
+    let run = |arguments: &[&str]| {
+        let output = bench
+            .run(&["a.png", "-o"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = run(&["one"]);
+    let drawn = seed(&bench, "one");
+    assert!(
+        said.contains(&format!("seed {drawn}; --seed {drawn} repeats this run")),
+        "{said}"
+    );
+    run(&["two"]);
+    assert_ne!(seed(&bench, "two"), drawn);
+    assert_ne!(bench.bytes("two/a.png"), bench.bytes("one/a.png"));
+    run(&["three", "--seed", &drawn]);
+    assert_eq!(bench.bytes("three/a.png"), bench.bytes("one/a.png"));
+    let said = run(&["one"]);
+    assert!(
+        said.contains(&format!("seed {drawn};")) && said.contains("1 done by an earlier run"),
+        "{said}"
+    );
+    run(&["one", "--force"]);
+    assert_ne!(seed(&bench, "one"), drawn);
+    // What is not noise has no seed.
+    let said = run(&["four", "--jpeg", "50"]);
+    assert!(!said.contains("seed"), "{said}");
+    assert_eq!(seed(&bench, "four"), "null");
 }
 
 #[test]
@@ -248,10 +308,9 @@ fn pictures_can_be_purified_into_one_folder_one_after_another() {
     bench.image("a.png", GREY, 9);
     bench.image("b.png", GREY, 9);
     bench.run(&["a.png", "-o", "out"]).assert().success();
-    bench
-        .run(&["b.png", "-o", "out", "--seed", "3"])
-        .assert()
-        .success();
+    let first = seed(&bench, "out");
+    bench.run(&["b.png", "-o", "out"]).assert().success();
+    assert_ne!(seed(&bench, "out"), first, "other pictures, other noise");
     assert_eq!(bench.list("out"), ["a.png", "b.png"]);
     bench
         .run(&["a.png", "-o", "out"])
@@ -282,13 +341,14 @@ fn two_runs_do_not_meet_in_one_folder() {
 fn a_journal_that_is_torn_or_foreign() {
     let bench = Workbench::new();
     fill(&bench);
-    bench.run(&["in", "-o", "whole"]).assert().success();
-    bench.run(&["in", "-o", "out"]).assert().success();
+    let run = |output| bench.run(&["in", "-o", output, "--seed", "6"]);
+    run("whole").assert().success();
+    run("out").assert().success();
     let journal = bench.bytes("out/.purify.jsonl");
     for n in [0, 1, 100, journal.len() / 2, journal.len() - 1] {
         bench.file("out/.purify.jsonl", &journal[..n]);
         let has_settings = journal[..n].contains(&b'\n');
-        let assertion = bench.run(&["in", "-o", "out"]).assert();
+        let assertion = run("out").assert();
         match has_settings {
             true => drop(assertion.success()),
             false => drop(assertion.code(1).stderr(contains("exists; give --force"))),
@@ -306,10 +366,7 @@ fn a_journal_that_is_torn_or_foreign() {
         .stderr(contains(
             "expected what an earlier run has left, got something else",
         ));
-    bench
-        .run(&["in", "-o", "out", "--force"])
-        .assert()
-        .success();
+    run("out").arg("--force").assert().success();
     assert!(contents(&bench, "out") == contents(&bench, "whole"));
 }
 

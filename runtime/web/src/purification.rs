@@ -1,6 +1,6 @@
 //! A purification that goes on only when it is told to.
 
-use ebm_runtime::{Images, Prepared, Purifier, Request};
+use ebm_runtime::{Images, Prepared, Purifier, Request, Seed};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::failure::Failure;
@@ -8,9 +8,9 @@ use crate::pixels;
 
 /// How to purify. What is left undefined is as the model's contract recommends.
 #[wasm_bindgen]
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
-    /// Seed of the noise; 0 by default.
+    /// Seed of the noise: one that nobody knows, unless it is set to repeat a purification.
     pub seed: u64,
     /// Number of Langevin steps, from 1.
     pub steps: Option<u32>,
@@ -23,10 +23,18 @@ pub struct Settings {
 
 #[wasm_bindgen]
 impl Settings {
-    /// What the contract recommends.
+    /// What the contract recommends, with a fresh seed.
+    ///
+    /// # Errors
+    /// Where the browser gives no random numbers.
     #[wasm_bindgen(constructor)]
-    pub fn new() -> Settings {
-        Self::default()
+    pub fn new() -> Result<Settings, Failure> {
+        Ok(Self {
+            seed: Seed::fresh()?.number(),
+            steps: None,
+            step_size: None,
+            temperature: None,
+        })
     }
 }
 
@@ -48,7 +56,7 @@ impl Purification {
         image: Images,
         settings: &Settings,
     ) -> Result<Self, Failure> {
-        let mut whole = Purifier::on(model).seed(settings.seed);
+        let mut whole = Purifier::on(model);
         if let Some(steps) = settings.steps {
             whole = whole.steps(steps as usize);
         }
@@ -59,8 +67,10 @@ impl Purification {
             whole = whole.temperature(temperature);
         }
         // Built as a whole once, since then everything has been checked in the words of the runtime.
-        let n_steps = whole.clone().build()?.n_steps();
-        let purifier = whole.steps(model.contract().n_steps.unwrap_or(1)).build()?;
+        let n_steps = whole.clone().build(settings.seed)?.n_steps();
+        let purifier = whole
+            .steps(model.contract().n_steps.unwrap_or(1))
+            .build(settings.seed)?;
         Ok(Self {
             purifier,
             image,

@@ -225,13 +225,12 @@ fn defended_classifier(
         move |progress: ebm_runtime::Progress| bar.set_position(progress.n_done)
     };
     let mut builder = Purifier::builder(&models.step)
-        .seed(arguments.seed)
         .backend(arguments.backend.clone())
         .on_progress(on_progress);
     if let Some(threads) = arguments.threads {
         builder = builder.threads(threads);
     }
-    let purifier = builder.build()?;
+    let purifier = builder.build(arguments.seed)?;
     let classifier = Classifier::new(
         models.require_classifier()?,
         &arguments.backend,

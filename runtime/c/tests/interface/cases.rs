@@ -83,7 +83,7 @@ impl<'a> Case<'a> {
             _ => {}
         }
         model.expect_kind(Kind::Step)?;
-        let purifier = self.purifier(&model, &backend).build()?;
+        let purifier = self.purifier(&model, &backend).build(self.seed.unwrap_or(0))?;
         let request = |images| {
             Request::new(images)
                 .first_index(self.first_index)
@@ -147,9 +147,6 @@ impl<'a> Case<'a> {
         }
         if let Some(high) = self.energy_high {
             builder = builder.energy_range(-1e30..=high);
-        }
-        if let Some(seed) = self.seed {
-            builder = builder.seed(seed);
         }
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);

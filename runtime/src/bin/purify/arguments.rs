@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ebm_runtime::{
-    Backend, FloatRange, Model, ModelFolder, Purifier, PurifierBuilder, Verification,
+    Backend, FloatRange, Model, ModelFolder, Purifier, PurifierBuilder, Seed, Verification,
 };
 
 /// Purifies images with an energy-based model.
@@ -50,7 +50,8 @@ pub enum Command {
 #[derive(Args)]
 #[command(after_help = "Examples:
   purify run photo.png --model model -o cleaned
-  purify run training-set/ --model model -o cleaned --seed 7 --batch 32
+  purify run training-set/ --model model -o cleaned --batch 32
+  purify run training-set/ --model model -o again --seed 7   the noise of a run that printed `seed 7`
   purify run training-set/ --model model -o cleaned --filter-top 10%   only the tenth of highest energy
   purify run 'photos/**/*.webp' --model model -o cleaned --sheet sheet.png
   purify run data_batch_1.bin x.npz train-images-idx3-ubyte.gz --model model -o cleaned
@@ -64,7 +65,7 @@ JPEG would blur what was purified (--format same keeps them). Values of f32 are 
 
 Folders are searched for *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx3-ubyte (plain or .gz) and CIFAR's *.bin, \
 sorted by name, and keep their tree below OUT. The noise of an image depends on its place in that list and on the seed, not \
-on batch, threads or backend. A file of many images that cannot be read has one place.
+on batch, threads or backend. Whoever knows the seed knows the noise, and can attack through it: each run draws a fresh one. A file of many images that cannot be read has one place.
 
 An interrupted run goes on where it stopped when the same command is given again, and ends with the same files. \
 OUT/.purify.jsonl keeps the settings and what was done; other settings, another list or another model are refused. A folder \
@@ -270,9 +271,9 @@ pub struct PurificationArguments {
     /// Largest L2 norm of an image's drift (ε²/2T)·∇E
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip: Option<f64>,
-    /// Seed of the noise
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
-    pub seed: u64,
+    /// Seed of the noise, to repeat a run; by default one that nobody knows, which is printed
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
     /// Number of threads; all of the machine's by default
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
@@ -296,11 +297,15 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// The models of the folder.
     pub fn open(&self) -> ebm_runtime::Result<ModelFolder> {
-        let verification = match self.no_verify {
+        ModelFolder::open_with(&self.model, self.verification())
+    }
+
+    /// Whether files must be as they were exported.
+    pub fn verification(&self) -> Verification {
+        match self.no_verify {
             true => Verification::None,
             false => Verification::Hash,
-        };
-        ModelFolder::open_with(&self.model, verification)
+        }
     }
 }
 
@@ -348,11 +353,19 @@ impl BackendArguments {
 }
 
 impl PurificationArguments {
+    /// The seed that was given, or a fresh one.
+    pub fn seed(&self) -> ebm_runtime::Result<Seed> {
+        self.seed.map_or_else(Seed::fresh, |seed| Ok(seed.into()))
+    }
+
     /// The purifier of the model with these settings.
     pub fn purifier(&self, model: &Model) -> PurifierBuilder {
-        let mut builder = Purifier::builder(model)
-            .seed(self.seed)
-            .backend(self.backend.backend());
+        self.adjust(Purifier::builder(model))
+    }
+
+    /// A purifier with these settings, as far as they are given.
+    pub fn adjust(&self, builder: PurifierBuilder) -> PurifierBuilder {
+        let mut builder = builder.backend(self.backend.backend());
         if let Some(steps) = self.steps {
             builder = builder.steps(steps);
         }

@@ -117,7 +117,8 @@ impl Case {
             .step_size(recommended.map_or(0.01, |p| p.step_size))
             .temperature(recommended.map_or(1.0, |p| p.temperature))
             .batch(batch)
-            .build()?;
+            // What is measured does not depend on the noise.
+            .build(0)?;
         let mut values = vec![0.0; batch * contract.image.n_values()];
         fill_uniform(0, 0, 0, 0, &mut values);
         Ok(Self {

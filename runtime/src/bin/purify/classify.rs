@@ -5,13 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, argmax};
+use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, Seed, argmax};
 use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
 use crate::exit_code;
 use crate::inputs::{Item, Reading, find_inputs, for_each_image};
 use crate::progress::Bar;
+use crate::run::seed_line;
 use crate::treatment::group_size;
 
 pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
@@ -26,16 +27,18 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
         .purification
         .purifier(&models.step)
         .on_progress(bar.on_progress())
-        .build()?;
+        .build(arguments.purification.seed()?)?;
     let n_steps = u64::from(purifier.n_steps()) * arguments.replicas as u64;
     let (backend, n_threads) = (
         arguments.purification.backend.backend(),
         purifier.n_threads(),
     );
     let classifier = Classifier::new(models.require_classifier()?, &backend, n_threads)?;
+    let seed = purifier.seed();
     let defended = DefendedClassifier::new(purifier, classifier, arguments.replicas)?;
+    bar.say(&seed_line(seed));
     let mut answers = match &arguments.json {
-        Some(path) => Some(Answers::create(path, arguments)?),
+        Some(path) => Some(Answers::create(path, arguments.replicas, seed)?),
         None => None,
     };
 
@@ -133,9 +136,8 @@ struct Answers<'a> {
 }
 
 impl<'a> Answers<'a> {
-    fn create(path: &'a Path, arguments: &ClassifyArguments) -> Result<Self> {
+    fn create(path: &'a Path, replicas: usize, seed: Seed) -> Result<Self> {
         let mut file = AtomicFile::create(path).with_context(|| unwritable(path))?;
-        let (replicas, seed) = (arguments.replicas, arguments.purification.seed);
         write!(
             file,
             "{{\"replicas\": {replicas}, \"seed\": {seed}, \"images\": ["

@@ -73,6 +73,8 @@ pub struct Item<'a> {
     /// Its number in its file.
     pub number: u32,
     pub image: Result<Images, String>,
+    /// Its class, where its file of many states that.
+    pub label: Option<u8>,
     /// Its file of many images, and the bytes of its pixels there.
     pub record: Option<(Rc<DataSet>, Vec<u8>)>,
 }
@@ -281,12 +283,14 @@ pub fn for_each_image<'a>(
                 input,
                 number: 0,
                 image: read_picture(&path, reading.shape).map_err(sentence),
+                label: None,
                 record: None,
             })?,
             Content::Unreadable(error) => visit(Item {
                 input,
                 number: 0,
                 image: Err(error.clone()),
+                label: None,
                 record: None,
             })?,
             Content::DataSet { n_images } => {
@@ -306,6 +310,7 @@ pub fn for_each_image<'a>(
                         image: record.image.map_err(|error| {
                             format!("`{}#{number}`: {}", path.display(), sentence(error))
                         }),
+                        label: record.label,
                         record: Some((data_set.clone(), record.pixels)),
                     })?;
                 }

@@ -3,15 +3,12 @@
 //! Lines of JSON: the settings, one record for each image in the order of their places, a summary when all is done. The same lines are
 //! printed under `--json`.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::inputs::{Input, Reading};
+use crate::ledger::{self, Earlier, Ledger, differences};
 use crate::outputs::Outputs;
 
 /// Its name in the output folder.
@@ -55,10 +52,7 @@ struct Known {
     status: Status,
 }
 
-pub struct Journal {
-    path: PathBuf,
-    file: File,
-}
+pub struct Journal(Ledger);
 
 /// How to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,57 +67,52 @@ impl Journal {
     /// Opens the journal of the output folder for a run with these settings, and locks it.
     ///
     /// Files of other origin are not replaced unless the run begins afresh, and neither are those of a run with other settings. Returns how
-    /// the run really begins.
+    /// the run really begins, and the settings with their seed: that of the run that goes on, or a fresh one where none was given.
     pub fn open(
         outputs: &Outputs,
         inputs: &[Input],
-        settings: &Value,
+        mut settings: Value,
         beginning: Beginning,
-    ) -> Result<(Self, Beginning)> {
+    ) -> Result<(Self, Beginning, Value)> {
         let path = outputs.folder.join(FILE_NAME);
         if !path.exists() {
             refuse_existing(outputs, inputs, beginning)?;
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| unwritable(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "`{}`: another run works in this folder; wait for it, or take another folder with -o",
-                outputs.folder.display()
-            ),
-            // A file system without locks is no reason to stop.
-            Err(TryLockError::Error(_)) => {}
-        }
-        let mut journal = Self { path, file };
-        let earlier = journal.earlier()?;
+        let in_use = format!(
+            "`{}`: another run works in this folder; wait for it, or take another folder with -o",
+            outputs.folder.display()
+        );
+        let mut ledger = Ledger::open(path, &in_use)?;
+        let earlier = ledger.earlier()?;
+        let draws_seed = ledger::lacks_seed(&settings);
+        ledger::take_over_seed(&mut settings, &earlier);
         match earlier {
-            Earlier::None => refuse_existing(outputs, inputs, beginning)?,
+            Earlier::Nothing => refuse_existing(outputs, inputs, beginning)?,
             Earlier::Run {
                 settings: ref old, ..
-            } if old == settings && beginning == Beginning::GoOn => {
-                return Ok((journal, beginning));
+            } if *old == settings && beginning == Beginning::GoOn => {
+                return Ok((Self(ledger), beginning, settings));
             }
-            Earlier::Run { complete: true, .. } if outputs.existing(inputs).is_none() => {}
+            Earlier::Run {
+                is_complete: true, ..
+            } if outputs.existing(inputs).is_none() => {}
             Earlier::Run { settings: old, .. } if beginning == Beginning::GoOn => bail!(
                 "`{}` holds a run with other settings: {}; give the same ones to go on with it, --force to start afresh, or another folder \
                  with -o",
                 outputs.folder.display(),
-                differences(&old, settings)
+                differences(&old, &settings)
             ),
             Earlier::Foreign if beginning == Beginning::GoOn => bail!(
                 "`{}`: expected what an earlier run has left, got something else; remove it, or give --force to start afresh",
-                journal.path.display()
+                ledger.path().display()
             ),
             _ => {}
         }
-        journal.restart(settings)?;
-        Ok((journal, Beginning::Afresh))
+        if draws_seed {
+            ledger::draw_seed(&mut settings)?;
+        }
+        ledger.restart(&settings)?;
+        Ok((Self(ledger), Beginning::Afresh, settings))
     }
 
     /// Which images are done, by their places. `report` gets the line of each.
@@ -161,82 +150,21 @@ impl Journal {
             }
             Ok(())
         })?;
-        self.file.seek(SeekFrom::End(0))?;
         Ok(done)
     }
 
     /// Adds lines, all of them or, in an accident, some that the next run passes over.
     pub fn append(&mut self, lines: &str) -> Result<()> {
-        self.file
-            .write_all(lines.as_bytes())
-            .and_then(|()| self.file.sync_data())
-            .with_context(|| unwritable(&self.path))
-    }
-
-    fn restart(&mut self, settings: &Value) -> Result<()> {
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.rewind())
-            .with_context(|| unwritable(&self.path))?;
-        self.append(&format!("{}\n", json!({ "settings": settings })))
-    }
-
-    /// What the file holds. A last line that is cut off is removed.
-    fn earlier(&mut self) -> Result<Earlier> {
-        let (mut n_whole, mut first, mut complete) = (0, None, false);
-        self.each_line(|line| {
-            n_whole += line.len() as u64;
-            let value = || serde_json::from_str::<Value>(line).unwrap_or_default();
-            complete = line.starts_with("{\"summary\"");
-            if first.is_none() {
-                first = Some(value());
-            }
-            Ok(())
-        })?;
-        self.file
-            .set_len(n_whole)
-            .with_context(|| unwritable(&self.path))?;
-        Ok(match first {
-            None => Earlier::None,
-            Some(line) => match line.get("settings") {
-                Some(settings) => Earlier::Run {
-                    settings: settings.clone(),
-                    complete,
-                },
-                None => Earlier::Foreign,
-            },
-        })
+        self.0.append(lines)
     }
 
     fn each_record(&mut self, mut visit: impl FnMut(Known, &str) -> Result<()>) -> Result<()> {
-        self.each_line(|line| match serde_json::from_str::<Known>(line) {
-            Ok(known) => visit(known, line),
-            Err(_) => Ok(()),
-        })
+        self.0
+            .each_line(|line| match serde_json::from_str::<Known>(line) {
+                Ok(known) => visit(known, line),
+                Err(_) => Ok(()),
+            })
     }
-
-    /// The whole lines of the file, with their ends.
-    fn each_line(&mut self, mut visit: impl FnMut(&str) -> Result<()>) -> Result<()> {
-        self.file.rewind()?;
-        let mut reader = BufReader::new(&self.file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            reader
-                .read_until(b'\n', &mut line)
-                .with_context(|| format!("`{}`: cannot be read", self.path.display()))?;
-            if line.last() != Some(&b'\n') {
-                return Ok(());
-            }
-            visit(&String::from_utf8_lossy(&line))?;
-        }
-    }
-}
-
-enum Earlier {
-    None,
-    Run { settings: Value, complete: bool },
-    Foreign,
 }
 
 fn input_of(inputs: &[Input], place: u32) -> &Input {
@@ -252,33 +180,4 @@ fn refuse_existing(outputs: &Outputs, inputs: &[Input], beginning: Beginning) ->
         ),
         _ => Ok(()),
     }
-}
-
-/// `seed was 1 and is 2, steps was 20 and is 30`.
-fn differences(old: &Value, new: &Value) -> String {
-    let keys = |value: &Value| -> Vec<String> {
-        let object = value.as_object();
-        object.map_or(Vec::new(), |object| object.keys().cloned().collect())
-    };
-    let mut all = keys(new);
-    all.extend(keys(old));
-    all.sort();
-    all.dedup();
-    let different = all.into_iter().filter(|key| old.get(key) != new.get(key));
-    let absent = Value::Null;
-    let described = different.map(|key| {
-        let (was, is) = (
-            old.get(&key).unwrap_or(&absent),
-            new.get(&key).unwrap_or(&absent),
-        );
-        format!("{key} was {was} and is {is}")
-    });
-    described.collect::<Vec<_>>().join(", ")
-}
-
-fn unwritable(path: &Path) -> String {
-    format!(
-        "`{}`: the file cannot be written; check the folder's permissions and the free space",
-        path.display()
-    )
 }

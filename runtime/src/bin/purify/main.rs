@@ -6,6 +6,7 @@ mod classify;
 mod info;
 mod inputs;
 mod journal;
+mod ledger;
 mod outputs;
 mod progress;
 mod report;

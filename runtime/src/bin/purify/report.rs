@@ -10,6 +10,27 @@ use serde_json::{Value, json};
 use crate::arguments::RunArguments;
 use crate::journal::Status;
 
+/// Standard output, until its reader has gone. The work goes on then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Lines {
+    Printed,
+    Silent,
+}
+
+impl Lines {
+    pub fn print(&mut self, lines: &str) -> Result<()> {
+        if *self == Self::Silent {
+            return Ok(());
+        }
+        match std::io::stdout().lock().write_all(lines.as_bytes()) {
+            // As with `| head`.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => *self = Self::Silent,
+            result => result.context("standard output cannot be written")?,
+        }
+        Ok(())
+    }
+}
+
 /// Where lines go, and how many images came to which end.
 pub struct Report {
     lines: Lines,
@@ -17,12 +38,6 @@ pub struct Report {
     n_reencoded: usize,
     n_unchanged: usize,
     n_failed: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Lines {
-    Printed,
-    Silent,
 }
 
 impl Report {
@@ -66,15 +81,7 @@ impl Report {
     }
 
     pub fn print(&mut self, lines: &str) -> Result<()> {
-        if self.lines == Lines::Silent {
-            return Ok(());
-        }
-        match std::io::stdout().lock().write_all(lines.as_bytes()) {
-            // The reader has gone, as with `| head`. The work goes on.
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => self.lines = Lines::Silent,
-            result => result.context("standard output cannot be written")?,
-        }
-        Ok(())
+        self.lines.print(lines)
     }
 
     pub fn n_failed(&self) -> usize {

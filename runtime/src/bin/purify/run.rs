@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::ModelFolder;
+use ebm_runtime::{ModelFolder, Seed};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::RunArguments;
 use crate::inputs::{Input, Item, Reading, find_inputs, for_each_image};
 use crate::journal::{Beginning, Journal, Record, Status};
+use crate::ledger::SEED;
 use crate::outputs::Outputs;
 use crate::progress::Bar;
 use crate::report::Report;
@@ -40,7 +41,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     plan.outputs.check(&plan.inputs)?;
     let treatment = Treatment::new(arguments, &plan.models, &plan.bar)?;
     plan.make_folder()?;
-    plan.carry_out(&treatment)
+    plan.carry_out(treatment)
 }
 
 /// What a run is to do.
@@ -60,14 +61,21 @@ impl Plan<'_> {
             .with_context(|| format!("`{}`: the output folder cannot be made", folder.display()))
     }
 
-    fn carry_out(&self, treatment: &Treatment) -> Result<ExitCode> {
+    fn carry_out(&self, treatment: Treatment) -> Result<ExitCode> {
         let (inputs, outputs) = (&self.inputs, &self.outputs);
-        let settings = settings(self.arguments, &self.models, treatment, inputs)?;
+        let settings = settings(self.arguments, &self.models, &treatment, inputs)?;
         let wanted = match self.arguments.force {
             true => Beginning::Afresh,
             false => Beginning::GoOn,
         };
-        let (mut journal, beginning) = Journal::open(outputs, inputs, &settings, wanted)?;
+        let (mut journal, beginning, settings) = Journal::open(outputs, inputs, settings, wanted)?;
+        let treatment = match settings[SEED].as_u64() {
+            Some(seed) => {
+                self.bar.say(&seed_line(seed.into()));
+                treatment.with_seed(seed.into())
+            }
+            None => treatment,
+        };
         outputs.remove_leftovers(inputs);
         if beginning == Beginning::Afresh {
             remove(&self.energies_file());
@@ -83,7 +91,7 @@ impl Plan<'_> {
         let selection = self.selection(n_left)?;
         let started = Instant::now();
         let mut work = Work {
-            treatment,
+            treatment: &treatment,
             selection: &selection,
             outputs,
             journal: &mut journal,
@@ -112,7 +120,8 @@ impl Plan<'_> {
             let model = &self.models.step;
             let n_steps = model.contract().n_steps.unwrap_or(1);
             let purifier = self.arguments.purification.purifier(model);
-            Ok(purifier.steps(n_steps).build()?)
+            // Energies are measured before the first step has added noise.
+            Ok(purifier.steps(n_steps).build(0)?)
         };
         let energies = energies(
             &self.energies_file(),
@@ -141,7 +150,12 @@ fn check(arguments: &RunArguments) -> Result<()> {
     Ok(())
 }
 
-/// All that decides about the bytes of the result.
+/// What a person has to know to repeat a run.
+pub fn seed_line(seed: Seed) -> String {
+    format!("seed {seed}; --seed {seed} repeats this run")
+}
+
+/// All that decides about the bytes of the result; the seed is null if it is to be chosen yet.
 fn settings(
     arguments: &RunArguments,
     models: &ModelFolder,
@@ -174,12 +188,12 @@ fn settings(
         settings["step_size"] = json!(purifier.step_size());
         settings["temperature"] = json!(purifier.temperature());
         settings["clip"] = json!(arguments.purification.clip);
-        settings["seed"] = json!(purifier.seed());
+        settings[SEED] = json!(arguments.purification.seed);
     }
     Ok(settings)
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

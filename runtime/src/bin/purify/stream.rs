@@ -17,6 +17,7 @@ use crate::exit_code;
 use crate::inputs::{Content, Input, Item, Reading, sentence};
 use crate::outputs::JPEG_QUALITY;
 use crate::progress::Bar;
+use crate::run::seed_line;
 use crate::selection::Selection;
 use crate::treatment::{Outcome, Treatment};
 
@@ -35,7 +36,12 @@ pub fn is_wanted(arguments: &RunArguments) -> bool {
 pub fn run(arguments: &RunArguments, models: &ModelFolder, reading: Reading) -> Result<ExitCode> {
     let path = check(arguments)?;
     let bar = Bar::new();
-    let treatment = Treatment::new(arguments, models, &bar)?;
+    let mut treatment = Treatment::new(arguments, models, &bar)?;
+    if matches!(treatment, Treatment::Purify { .. }) {
+        let seed = arguments.purification.seed()?;
+        bar.say(&seed_line(seed));
+        treatment = treatment.with_seed(seed);
+    }
     let bytes = read(path)?;
     let mut stream = Stream {
         path,
@@ -73,6 +79,7 @@ impl Stream<'_> {
             input: &input,
             number: 0,
             image,
+            label: None,
             record: None,
         };
         let outcomes = self.treat(&[item])?;
@@ -114,6 +121,7 @@ impl Stream<'_> {
                 image: record
                     .image
                     .map_err(|e| format!("`{name}#{number}`: {}", sentence(e))),
+                label: record.label,
                 record: Some((data_set.clone(), record.pixels)),
             })
         };

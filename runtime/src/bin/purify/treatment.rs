@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use ebm_runtime::{
-    Images, ModelFolder, PictureEncoding, Purifier, Request, decode_picture, encode_picture,
+    Images, ModelFolder, PictureEncoding, Purifier, Request, Seed, decode_picture, encode_picture,
 };
 
 use crate::arguments::RunArguments;
@@ -77,7 +77,8 @@ impl Treatment {
             .purification
             .purifier(&models.step)
             .on_progress(bar.on_progress())
-            .build()?;
+            // The seed is chosen when it is known whether an earlier run goes on.
+            .build(0)?;
         Ok(Self::Purify {
             purifier: Box::new(purifier),
             n_replicas: arguments.replicas,
@@ -87,6 +88,22 @@ impl Treatment {
                 Ends::Unknown
             },
         })
+    }
+
+    /// The same treatment with noise of this seed.
+    pub fn with_seed(self, seed: Seed) -> Self {
+        match self {
+            Self::Purify {
+                purifier,
+                n_replicas,
+                ends,
+            } => Self::Purify {
+                purifier: Box::new(purifier.with_seed(seed)),
+                n_replicas,
+                ends,
+            },
+            Self::Jpeg(quality) => Self::Jpeg(quality),
+        }
     }
 
     /// Model steps of each image.

@@ -30,6 +30,8 @@ pub struct Seen {
     /// The error of a purification that was stopped, and the image of the next one.
     pub stopped: Option<String>,
     pub after_stop: Vec<f32>,
+    /// The seeds of two purifications that were given none.
+    pub fresh_seeds: [String; 2],
 }
 
 /// The page that was built.

@@ -94,6 +94,11 @@ fn the_page_shows_it(seen: &Seen) {
     assert_eq!(Some(&seen.said), truncated.as_ref());
     assert_eq!(seen.stopped.as_deref(), Some("stopped"));
     assert_eq!(seen.after_stop, seen.outcomes[0].values);
+    let [one, other] = seen
+        .fresh_seeds
+        .each_ref()
+        .map(|seed| seed.parse::<u64>().unwrap());
+    assert_ne!(one, other);
 }
 
 #[test]

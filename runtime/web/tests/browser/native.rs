@@ -73,8 +73,7 @@ fn purifier(case: &Case, model: &Model) -> Result<Purifier, ebm_runtime::Error> 
     let settings = case.settings;
     let mut builder = Purifier::builder(model)
         .backend(Backend::tract())
-        .threads(1)
-        .seed(settings.seed);
+        .threads(1);
     if let Some(steps) = settings.steps {
         builder = builder.steps(steps as usize);
     }
@@ -84,7 +83,7 @@ fn purifier(case: &Case, model: &Model) -> Result<Purifier, ebm_runtime::Error> 
     if let Some(temperature) = settings.temperature {
         builder = builder.temperature(temperature);
     }
-    builder.build()
+    builder.build(settings.seed)
 }
 
 /// The time of a step on one thread, best of several runs.

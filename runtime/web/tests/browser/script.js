@@ -45,6 +45,13 @@ async function stops() {
   return { stopped, afterStop: [...next.values] };
 }
 
+/** The seeds of two purifications that were given none. */
+async function seedsOfTwo() {
+  const image = { bytes: Uint8Array.from(cases[0].image.bytes) };
+  const purified = [await engine.purify(image, {}), await engine.purify(image, {})];
+  return purified.map(({ seed }) => `${seed}`);
+}
+
 async function all() {
   const millisecondsToStart = await engine.ready;
   await started;
@@ -55,8 +62,9 @@ async function all() {
   const outcomes = [];
   for (const each of cases) outcomes.push(await outcome(each));
   const stopping = await stops();
+  const freshSeeds = await seedsOfTwo();
   await attempt(() => openModel(decoded(truncated.model), truncated.name));
-  return { millisecondsToStart, millisecondsToOpen, ...clicked, outcomes, ...stopping, said: $("error").textContent };
+  return { millisecondsToStart, millisecondsToOpen, ...clicked, outcomes, ...stopping, freshSeeds, said: $("error").textContent };
 }
 
 const tell = body => fetch("http://{{address}}/", { method: "POST", mode: "no-cors", body });

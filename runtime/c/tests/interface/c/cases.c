@@ -79,7 +79,6 @@ static ebm_status set_up(const test_case *c, const char *fixtures, work *w) {
     if (is_set(c->temperature)) TRY(ebm_settings_temperature(w->settings, strtod(c->temperature, NULL)));
     if (is_set(c->clip)) TRY(ebm_settings_clip(w->settings, strtod(c->clip, NULL)));
     if (is_set(c->energy_high)) TRY(ebm_settings_energy_range(w->settings, -1e30f, (float)strtod(c->energy_high, NULL)));
-    if (is_set(c->seed)) TRY(ebm_settings_seed(w->settings, strtoull(c->seed, NULL, 10)));
     if (is_set(c->threads)) TRY(ebm_settings_threads(w->settings, strtoul(c->threads, NULL, 10)));
     if (is_set(c->batch)) TRY(ebm_settings_batch(w->settings, strtoul(c->batch, NULL, 10)));
     return EBM_STATUS_OK;
@@ -178,7 +177,7 @@ static ebm_status run(const test_case *c, const char *fixtures, work *w) {
         return classify(w, n_classes);
     }
     if (strcmp(c->what, "learned") == 0) TRY(ebm_settings_as_learned(w->settings));
-    TRY(ebm_purifier_new(w->model, w->settings, &w->purifier));
+    TRY(ebm_purifier_new(w->model, w->settings, is_set(c->seed) ? strtoull(c->seed, NULL, 10) : 0, &w->purifier));
     if (strcmp(c->what, "purify") == 0 || strcmp(c->what, "learned") == 0) return purify(w);
     if (strcmp(c->what, "purify_u8") == 0) return purify_bytes(w);
     if (strcmp(c->what, "defended") == 0) {

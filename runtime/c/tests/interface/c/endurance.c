@@ -29,7 +29,7 @@ static ebm_purifier *make(const ebm_model *step, size_t n_steps, size_t n_thread
     EXPECT(EBM_STATUS_OK, ebm_settings_steps(settings, n_steps));
     EXPECT(EBM_STATUS_OK, ebm_settings_threads(settings, n_threads));
     EXPECT(EBM_STATUS_OK, ebm_settings_batch(settings, 1));
-    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, settings, &purifier));
+    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, settings, 1, &purifier));
     EXPECT(EBM_STATUS_OK, ebm_settings_free(settings));
     return purifier;
 }

@@ -52,7 +52,7 @@ static void open_good_models(const char *fixtures) {
     EXPECT(EBM_STATUS_OK, ebm_settings_new(&settings));
     EXPECT(EBM_STATUS_OK, ebm_settings_steps(settings, 3));
     EXPECT(EBM_STATUS_OK, ebm_settings_threads(settings, 2));
-    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, settings, &purifier));
+    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, settings, 1, &purifier));
     EXPECT(EBM_STATUS_OK, ebm_classifier_new(classifier_model, settings, &classifier));
     EXPECT(EBM_STATUS_OK, ebm_score_new(step, settings, &score));
 }
@@ -106,7 +106,8 @@ static void give_bad_handle(const void *bad) {
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_temperature((ebm_settings *)bad, 1));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_clip((ebm_settings *)bad, 1));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_energy_range((ebm_settings *)bad, 0, 1));
-    EXPECT(EBM_STATUS_HANDLE, ebm_settings_seed((ebm_settings *)bad, 1));
+    EXPECT(EBM_STATUS_HANDLE, ebm_settings_without_noise((ebm_settings *)bad));
+    EXPECT(EBM_STATUS_HANDLE, ebm_settings_denoiser((ebm_settings *)bad, 0.25));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_replica((ebm_settings *)bad, 1));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_batch((ebm_settings *)bad, 1));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_threads((ebm_settings *)bad, 1));
@@ -116,9 +117,9 @@ static void give_bad_handle(const void *bad) {
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_device((ebm_settings *)bad, 1));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_cache((ebm_settings *)bad, NULL));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_f16((ebm_settings *)bad));
-    EXPECT(EBM_STATUS_HANDLE, ebm_purifier_new(bad, NULL, &made));
+    EXPECT(EBM_STATUS_HANDLE, ebm_purifier_new(bad, NULL, 1, &made));
     CHECK(made == NULL);
-    EXPECT(EBM_STATUS_HANDLE, ebm_purifier_share(bad, NULL, &made));
+    EXPECT(EBM_STATUS_HANDLE, ebm_purifier_share(bad, NULL, 1, &made));
     EXPECT(EBM_STATUS_HANDLE, ebm_purify(bad, NULL, images, 2, 128, ends, 128, NULL, 0));
     EXPECT(EBM_STATUS_HANDLE, ebm_purify_u8(bad, NULL, bytes, 2, 128, bytes, 128, NULL, 0));
     EXPECT(EBM_STATUS_HANDLE, ebm_sampler_from_noise(bad, &sampler));
@@ -138,7 +139,7 @@ static void give_bad_handle(const void *bad) {
     EXPECT(EBM_STATUS_HANDLE, ebm_classify_defended(bad, bad, NULL, images, 2, 128, answers));
     EXPECT(EBM_STATUS_HANDLE, ebm_classify_defended_u8(purifier, bad, NULL, bytes, 2, 128, answers));
     if (bad != NULL) {
-        EXPECT(EBM_STATUS_HANDLE, ebm_purifier_new(step, bad, &made));
+        EXPECT(EBM_STATUS_HANDLE, ebm_purifier_new(step, bad, 1, &made));
         EXPECT(EBM_STATUS_HANDLE, ebm_model_free((ebm_model *)bad));
         EXPECT(EBM_STATUS_HANDLE, ebm_settings_free((ebm_settings *)bad));
         EXPECT(EBM_STATUS_HANDLE, ebm_purifier_free((ebm_purifier *)bad));
@@ -177,7 +178,7 @@ static void give_bad_settings(void) {
 #define REFUSED(wanted, change)                                 \
     EXPECT(EBM_STATUS_OK, ebm_settings_new(&bad));              \
     EXPECT(EBM_STATUS_OK, change);                              \
-    EXPECT(wanted, ebm_purifier_new(step, bad, &made));         \
+    EXPECT(wanted, ebm_purifier_new(step, bad, 1, &made));         \
     EXPECT(EBM_STATUS_OK, ebm_settings_free(bad))
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_steps(bad, 0));
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_steps(bad, (size_t)-1));
@@ -185,6 +186,9 @@ static void give_bad_settings(void) {
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_step_size(bad, NAN));
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_temperature(bad, -1));
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_clip(bad, 0));
+    REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_denoiser(bad, 0));
+    REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_denoiser(bad, NAN));
+    EXPECT(EBM_STATUS_POINTER, ebm_seed_fresh(NULL));
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_energy_range(bad, 1, 0));
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_energy_range(bad, NAN, 0));
     REFUSED(EBM_STATUS_ARGUMENT, ebm_settings_threads(bad, 0));
@@ -194,9 +198,9 @@ static void give_bad_settings(void) {
     EXPECT(EBM_STATUS_POINTER, ebm_settings_backend(bad, NULL));
     EXPECT(EBM_STATUS_POINTER, ebm_settings_backend(bad, "\xff"));
     EXPECT(EBM_STATUS_OK, ebm_settings_threads(bad, 1));
-    EXPECT(EBM_STATUS_ARGUMENT, ebm_purifier_share(purifier, bad, &made));
-    EXPECT(EBM_STATUS_POINTER, ebm_purifier_new(step, NULL, NULL));
-    EXPECT(EBM_STATUS_WRONG_KIND, ebm_purifier_new(classifier_model, NULL, &made));
+    EXPECT(EBM_STATUS_ARGUMENT, ebm_purifier_share(purifier, bad, 1, &made));
+    EXPECT(EBM_STATUS_POINTER, ebm_purifier_new(step, NULL, 1, NULL));
+    EXPECT(EBM_STATUS_WRONG_KIND, ebm_purifier_new(classifier_model, NULL, 1, &made));
     EXPECT(EBM_STATUS_WRONG_KIND, ebm_classifier_new(step, NULL, &other_classifier));
     EXPECT(EBM_STATUS_WRONG_KIND, ebm_score_new(classifier_model, NULL, &other_score));
     CHECK(made == NULL && other_classifier == NULL && other_score == NULL);
@@ -248,7 +252,7 @@ static void blow_up(void) {
     ebm_purifier *made;
     EXPECT(EBM_STATUS_OK, ebm_settings_new(&wild));
     EXPECT(EBM_STATUS_OK, ebm_settings_step_size(wild, 1e18));
-    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, wild, &made));
+    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, wild, 1, &made));
     EXPECT(EBM_STATUS_NON_FINITE, ebm_purify(made, NULL, images, 1, 64, ends, 64, NULL, 0));
     EXPECT(EBM_STATUS_OK, ebm_purify(made, NULL, images, 1, 64, ends, 64, reports, 1));
     CHECK(reports[0].failed_step >= 0 && memcmp(ends, images, 64 * sizeof *ends) == 0);
@@ -308,7 +312,7 @@ static void cancel_late(void) {
 static void free_in_any_order(void) {
     ebm_sampler *sampler = NULL;
     ebm_purifier *shared = NULL;
-    EXPECT(EBM_STATUS_OK, ebm_purifier_share(purifier, NULL, &shared));
+    EXPECT(EBM_STATUS_OK, ebm_purifier_share(purifier, NULL, 1, &shared));
     EXPECT(EBM_STATUS_OK, ebm_sampler_from_generator(purifier, generator, -1, &sampler));
     EXPECT(EBM_STATUS_OK, ebm_model_free(step));
     EXPECT(EBM_STATUS_OK, ebm_model_free(classifier_model));

@@ -38,7 +38,7 @@ int main(int argc, char **argv) {
     CHECK(argc == 2);
     snprintf(path, sizeof path, "%s/digits/step.onnx", argv[1]);
     EXPECT(EBM_STATUS_OK, ebm_model_open(path, &step));
-    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, NULL, &purifier));
+    EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, NULL, 1, &purifier));
     EXPECT(EBM_STATUS_OK, ebm_model_free(step));
     EXPECT(EBM_STATUS_OK, ebm_settings_new(&wrong));
     EXPECT(EBM_STATUS_OK, ebm_settings_free(wrong));
