@@ -163,6 +163,14 @@ fn describe(text: &mut String, part: &Part) -> Result<()> {
         .iter()
         .map(|class| format!("{}: {}", class.name, class.n_images));
     list(text, "classes", classes)?;
+    for (n, what) in [
+        (part.n_deep, "16 bits a channel, of which 8 are kept"),
+        (part.n_transparent, "transparent pixels, which show white"),
+    ] {
+        if n > 0 {
+            writeln!(text, "  {what}: {n}")?;
+        }
+    }
     if part.n_unlabelled > 0 {
         writeln!(text, "  without a label: {}", part.n_unlabelled)?;
     }

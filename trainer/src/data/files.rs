@@ -1,9 +1,11 @@
 //! Encoded pictures wherever they lie, and the parts of a data set.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use ebm_common::folder::{Listing, files_below};
+use ebm_common::name::has_extension;
 
 use super::Error;
 
@@ -39,12 +41,6 @@ impl Problem {
             source,
         })
     }
-}
-
-/// Does work on a picture; a decoder that panics is taken as damage of that picture.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    done.unwrap_or_else(|_| Err(Problem::Damage("makes its decoder fail".to_string())))
 }
 
 /// Pictures that were found, and their labels where they have some.
@@ -138,43 +134,21 @@ pub(super) fn by_folder(directory: &Path) -> Parts<PathBuf> {
     }
 }
 
-/// All files below a folder that end in one of those ways, in the order of their paths; what is hidden is left out.
+/// All files below a folder that end in one of those ways, in the order of their paths. What else was met there is told.
 pub(super) fn below(directory: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
-    let entries = walkdir::WalkDir::new(directory)
-        .follow_links(true)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name()));
-    for entry in entries {
-        let entry = entry.map_err(|error| {
-            let file = error.path().unwrap_or(directory).to_path_buf();
-            Error::Unreadable {
-                file,
-                source: error.into(),
-            }
-        })?;
-        if entry.file_type().is_file() && ends_in(entry.path(), extensions) {
-            files.push(entry.into_path());
-        }
+    let listing = listed(directory, |path| has_extension(path, extensions))?;
+    for line in listing.left_out {
+        eprintln!("{line}");
     }
-    Ok(files)
+    Ok(listing.files)
 }
 
-/// Names that operating systems put beside data.
-pub(super) fn is_hidden(name: &std::ffi::OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.starts_with('.') || name == "__MACOSX"
-}
-
-pub(crate) fn ends_in(path: &Path, extensions: &[&str]) -> bool {
-    path.extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| {
-            extensions
-                .iter()
-                .any(|wanted| extension.eq_ignore_ascii_case(wanted))
-        })
+/// The files below a folder that are wanted, and what else was met there.
+pub(super) fn listed(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Listing, Error> {
+    files_below(directory, |_| true, wanted).map_err(|unlisted| Error::Unreadable {
+        file: unlisted.path,
+        source: unlisted.source,
+    })
 }
 
 #[cfg(test)]
@@ -228,26 +202,5 @@ mod tests {
             assert_eq!(parts.train, paths(train), "{names:?}");
             assert_eq!(parts.test.unwrap_or_default(), paths(test), "{names:?}");
         }
-    }
-
-    #[test]
-    fn files_below_a_folder_are_in_the_order_of_their_paths_and_none_is_hidden() {
-        let folder = tempfile::tempdir().unwrap();
-        let names = [
-            "b/2.PNG",
-            "b/1.png",
-            "a.jpg",
-            "c.txt",
-            ".hidden/3.png",
-            ".4.png",
-        ];
-        for name in names {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, b"").unwrap();
-        }
-        let found = below(folder.path(), &["png", "jpg"]).unwrap();
-        let wanted = ["a.jpg", "b/1.png", "b/2.PNG"].map(|name| folder.path().join(name));
-        assert_eq!(found, wanted);
     }
 }

@@ -4,9 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ebm_common::folder::folders_in;
+use ebm_common::name::EXTENSIONS;
+use ebm_common::picture;
+
 use super::Error;
-use super::decode::EXTENSIONS;
-use super::files::{Files, Found, Parts, Problem, below, by_folder, is_hidden};
+use super::files::{Files, Found, Parts, Problem, below, by_folder};
 
 /// Pictures, each in a file of its own.
 #[derive(Debug)]
@@ -36,11 +39,11 @@ impl Files for Folder {
     }
 
     fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
-        fs::read(self.directory.join(&self.paths[index])).map_err(|source| {
-            match fs::read_dir(&self.directory) {
-                Ok(_) => Problem::Damage(format!("cannot be read: {source}")),
-                Err(source) => Problem::lost(&self.directory, source),
-            }
+        picture::read(&self.directory.join(&self.paths[index])).map_err(|fault| match fs::read_dir(
+            &self.directory,
+        ) {
+            Ok(_) => Problem::Damage(fault.to_string()),
+            Err(source) => Problem::lost(&self.directory, source),
         })
     }
 }
@@ -54,25 +57,26 @@ pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
 
 /// The folders in a folder.
 fn classes(directory: &Path) -> Result<Vec<String>, Error> {
-    let unreadable = |source| Error::Unreadable {
+    let names = folders_in(directory).map_err(|source| Error::Unreadable {
         file: directory.to_path_buf(),
         source,
-    };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if entry.path().is_dir() && !is_hidden(&entry.file_name()) {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
+    })?;
+    let names = names.iter().map(|name| name.to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    // What is not text may sort otherwise as text.
     names.sort();
     Ok(names)
+}
+
+/// All pictures below a folder, in the order of their paths.
+pub(crate) fn pictures_below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    below(directory, EXTENSIONS)
 }
 
 /// The pictures of a part of a set with those classes.
 fn part(directory: PathBuf, classes: &[String]) -> Result<Found, Error> {
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
-    for path in below(&directory, EXTENSIONS)? {
+    for path in pictures_below(&directory)? {
         let path = path.strip_prefix(&directory).unwrap_or(&path);
         labels.push(label(&directory, path, classes)?);
         paths.push(path.into());
@@ -120,7 +124,7 @@ mod tests {
     use image::ImageFormat;
 
     use super::*;
-    use crate::data::decode::tests::{encoded, plain};
+    use crate::data::form::tests::{encoded, plain};
 
     fn folder(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ebm_common::name::{EXTENSIONS, has_extension};
+use ebm_common::picture::{Change, Fault, Size, decode};
 use ebm_export::contract::ImageShape;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-use super::crop::Size;
-use super::decode::{EXTENSIONS, Form, Looks, decoded};
-use super::files::{Found, Problem, ends_in, guarded, is_hidden};
+use super::files::{Found, Problem, listed};
+use super::form::Form;
 use super::pictures::{Decoders, Pictures, Reading};
 use super::stored::Stored;
 use super::{Error, Opened, Pick, open};
@@ -46,6 +47,10 @@ pub struct Part {
     pub sizes: Vec<SizeCount>,
     /// Images in colour; the others are grey.
     pub n_coloured: usize,
+    /// Images of more than 8 bits a channel, of which 8 are kept.
+    pub n_deep: usize,
+    /// Images with transparent pixels, which show white.
+    pub n_transparent: usize,
     /// Images of each class, in the order of their numbers.
     pub classes: Vec<ClassCount>,
     /// Images without a label.
@@ -155,6 +160,14 @@ impl Part {
     }
 }
 
+/// What an image is like.
+#[derive(Clone, Debug)]
+struct Looks {
+    size: Size,
+    is_coloured: bool,
+    changes: Vec<Change>,
+}
+
 /// What a look at one image brings.
 #[derive(Debug)]
 struct Seen {
@@ -182,19 +195,23 @@ impl Seen {
             .take(8)
             .fold(0, |digest, byte| digest << 8 | u64::from(*byte));
         Seen {
-            looks,
             n_pixels: u64::from(looks.size.0) * u64::from(looks.size.1),
+            looks,
             sums,
             squares,
             digest,
         }
     }
 
-    fn of_picture(bytes: &[u8]) -> Result<Seen, String> {
-        let picture = decoded(bytes)?;
-        let looks = Looks::of(&picture);
-        let pixels = picture.into_rgb8();
-        let channel = |channel| pixels.as_raw().iter().skip(channel).step_by(3);
+    fn of_picture(bytes: &[u8]) -> Result<Seen, Fault> {
+        let picture = decode(bytes)?;
+        let looks = Looks {
+            size: picture.size(),
+            is_coloured: !picture.is_grey(),
+            changes: picture.changes().to_vec(),
+        };
+        let pixels = picture.into_rgb();
+        let channel = |channel| pixels.iter().skip(channel).step_by(3);
         Ok(Seen::new(looks, [0, 1, 2].map(channel), bytes))
     }
 }
@@ -205,6 +222,8 @@ struct Tally {
     n_images: usize,
     sizes: BTreeMap<Size, usize>,
     n_coloured: usize,
+    n_deep: usize,
+    n_transparent: usize,
     n_pixels: u128,
     sums: [u128; 3],
     squares: [u128; 3],
@@ -228,6 +247,9 @@ impl Tally {
         self.n_images += 1;
         *self.sizes.entry(seen.looks.size).or_default() += 1;
         self.n_coloured += usize::from(seen.looks.is_coloured);
+        let changes = &seen.looks.changes;
+        self.n_deep += usize::from(changes.contains(&Change::Depth));
+        self.n_transparent += usize::from(changes.contains(&Change::Transparency));
         self.n_pixels += u128::from(seen.n_pixels);
         for channel in 0..3 {
             self.sums[channel] += u128::from(seen.sums[channel]);
@@ -273,6 +295,8 @@ impl Tally {
             n_images: self.n_images,
             sizes: sizes(&self.sizes),
             n_coloured: self.n_coloured,
+            n_deep: self.n_deep,
+            n_transparent: self.n_transparent,
             classes: (0..n_classes.max(classes.len())).map(class).collect(),
             n_unlabelled: self.n_unlabelled,
             mean: (0..n_channels).map(mean).collect(),
@@ -316,6 +340,7 @@ fn part_of_stored(name: &'static str, images: &Stored) -> Part {
     let looks = Looks {
         size: (shape.width as u32, shape.height as u32),
         is_coloured: shape.channels > 1,
+        changes: Vec::new(),
     };
     let plane = shape.width * shape.height;
     let mut tally = Tally::default();
@@ -328,7 +353,7 @@ fn part_of_stored(name: &'static str, images: &Stored) -> Part {
                 .unwrap_or_default()
                 .iter()
         };
-        tally.add(&Seen::new(looks, [0, 1, 2].map(channel), &pixels));
+        tally.add(&Seen::new(looks.clone(), [0, 1, 2].map(channel), &pixels));
         tally.label(u32::try_from(label).ok());
     }
     tally.part(name, images.brightest(), &[], |index| {
@@ -347,7 +372,8 @@ fn part_of_pictures(
     for first in (0..n_images).step_by(CHUNK) {
         let indices = first..n_images.min(first + CHUNK);
         let seen = decoders.map(indices.clone().collect(), |index| {
-            guarded(|| Seen::of_picture(&found.files.read(index)?).map_err(Problem::Damage))
+            let seen = Seen::of_picture(&found.files.read(index)?);
+            seen.map_err(|fault| Problem::Damage(fault.to_string()))
         });
         count(indices.len());
         for (index, seen) in indices.zip(seen) {
@@ -421,21 +447,8 @@ fn shown_of_pictures(
 /// # Errors
 /// The folder cannot be read, or they speak for none.
 pub fn detected(directory: &Path) -> Result<Source, Error> {
-    let mut sources = Vec::new();
-    let files = walkdir::WalkDir::new(directory)
-        .follow_links(true)
-        .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name()));
-    for entry in files {
-        let entry = entry.map_err(|error| Error::Unreadable {
-            file: directory.to_path_buf(),
-            source: error.into(),
-        })?;
-        let source = source_of(entry.path()).filter(|source| !sources.contains(source));
-        if entry.file_type().is_file() {
-            sources.extend(source);
-        }
-    }
+    let listing = listed(directory, |file| source_of(file).is_some())?;
+    let sources: Vec<Source> = listing.files.iter().filter_map(|f| source_of(f)).collect();
     let order = [
         Source::Idx,
         Source::Cifar10,
@@ -459,9 +472,9 @@ fn source_of(file: &Path) -> Option<Source> {
         "data_batch_1.bin" => Some(Source::Cifar10),
         "train.bin" => Some(Source::Cifar100),
         _ if name.starts_with("train-images") => Some(Source::Idx),
-        _ if ends_in(file, &["parquet"]) => Some(Source::Parquet),
-        _ if ends_in(file, &["tar"]) => Some(Source::Tar),
-        _ if ends_in(file, EXTENSIONS) => Some(Source::Images),
+        _ if has_extension(file, &["parquet"]) => Some(Source::Parquet),
+        _ if has_extension(file, &["tar"]) => Some(Source::Tar),
+        _ if has_extension(file, EXTENSIONS) => Some(Source::Images),
         _ => None,
     }
 }
@@ -473,7 +486,7 @@ mod tests {
     use image::ImageFormat;
 
     use super::*;
-    use crate::data::decode::tests::{encoded, plain};
+    use crate::data::form::tests::{encoded, plain};
 
     fn inspected(directory: &Path) -> Inspection {
         let config = DataConfig {
@@ -538,7 +551,7 @@ mod tests {
         assert_eq!(part.damaged.len(), 1);
         assert!(
             part.damaged[0].name.ends_with("dog/2.jpg")
-                && part.damaged[0].reason.contains("is no PNG")
+                && part.damaged[0].reason.contains("is not a PNG")
         );
         assert_eq!(part.damaged_share(), 0.25);
         let [same] = &part.duplicates[..] else {

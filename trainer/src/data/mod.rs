@@ -2,13 +2,12 @@
 
 mod augment;
 mod cifar;
-mod crop;
 mod damage;
-mod decode;
 mod digits;
 mod error;
 mod files;
 mod folder;
+mod form;
 mod idx;
 mod images;
 pub mod inspection;
@@ -29,15 +28,14 @@ use flate2::read::MultiGzDecoder;
 use tch::{Kind, Tensor};
 
 pub use augment::augment;
-pub(crate) use decode::{EXTENSIONS, decoded};
 pub use error::Error;
-pub(crate) use files::ends_in;
+pub(crate) use folder::pictures_below;
 pub use images::Images;
 pub use order::{Pick, View};
 pub use stream::{Share, Stream, among_others};
 
-use self::decode::Form;
 use self::files::{Found, Parts};
+use self::form::Form;
 use self::images::Held;
 use self::pictures::{Decoders, Pictures, Reading};
 use self::stored::{Split, Stored};
@@ -300,7 +298,7 @@ mod tests {
 
     use super::*;
     use crate::config::Crop;
-    use crate::data::decode::tests::{encoded, plain};
+    use crate::data::form::tests::{encoded, plain};
 
     #[test]
     fn bytes_become_values_between_minus_one_and_one_and_padding_is_background() {
@@ -421,7 +419,7 @@ mod tests {
                 &same,
                 config(),
                 network(1, 8),
-                "is in colour, expected grey",
+                "is in colour, expected a grey picture",
             ),
             (&same, config(), network(2, 8), "network.channels = 2"),
             (&same, padded, NETWORK, "data.padding = 4 leaves nothing"),

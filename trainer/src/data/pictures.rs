@@ -4,18 +4,19 @@ use std::fmt;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ebm_common::picture::{Change, Fault, Image};
 use ebm_export::contract::ImageShape;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::{Kind, Tensor};
 
 use super::damage::{Damage, Damaged};
-use super::decode::{Form, Looks};
-use super::files::{Files, Found, Problem, guarded};
+use super::files::{Files, Found, Problem};
+use super::form::Form;
 use super::order::{Pick, View};
 use super::{Error, values};
 
-/// So many headers are looked at before a run begins.
+/// So many pictures are looked at before a run begins.
 const N_PROBED: usize = 64;
 
 /// Threads that decode.
@@ -135,19 +136,36 @@ impl Pictures {
         }
     }
 
-    /// Looks at some headers from the first picture to the last, so that a set of another kind is refused before a run begins. Damaged
-    /// ones do not count here.
+    /// Looks at some pictures from the first to the last, so that a set of another kind is refused before a run begins, and tells what is
+    /// done to them beside what is configured. Damaged ones do not count here.
     pub(super) fn probe(&self) -> Result<(), Error> {
         let n = self.len();
-        let indices = (0..n).step_by(n.div_ceil(N_PROBED).max(1));
-        for index in indices {
-            match guarded(|| Looks::read(&self.read(index)?).map_err(Problem::Damage)) {
-                Ok(looks) => self.form.check(looks).map_err(|reason| Error::Unfit {
-                    name: self.name(index),
-                    reason,
-                })?,
-                Err(Problem::Damage(_)) => {}
-                Err(Problem::Lost(error)) => return Err(error),
+        let indices: Vec<usize> = (0..n).step_by(n.div_ceil(N_PROBED).max(1)).collect();
+        let probed = self
+            .decoders
+            .map(indices.clone(), |index| self.image(index, View::Centre));
+        let mut told: Vec<Change> = Vec::new();
+        for (index, image) in indices.into_iter().zip(probed) {
+            match image? {
+                Ok(image) => {
+                    for change in image.changes {
+                        let is_silent = !matches!(change, Change::Depth | Change::Transparency);
+                        if !is_silent && !told.contains(&change) {
+                            eprintln!(
+                                "note: {} {change}; others like it are not named",
+                                self.name(index)
+                            );
+                            told.push(change);
+                        }
+                    }
+                }
+                Err(fault @ Fault::Unfit(_)) => {
+                    return Err(Error::Unfit {
+                        name: self.name(index),
+                        reason: fault.to_string(),
+                    });
+                }
+                Err(_) => {}
             }
         }
         Ok(())
@@ -208,20 +226,18 @@ impl Pictures {
         let mut damaged = Vec::new();
         loop {
             let index = (pick.index + damaged.len()) % self.len();
-            match self.pixels(index, pick.view) {
-                Ok(pixels) => {
-                    let label = self.labels[index];
+            match self.image(index, pick.view)? {
+                Ok(image) => {
                     return Ok(Decoded {
-                        pixels,
-                        label,
+                        pixels: image.pixels,
+                        label: self.labels[index],
                         damaged,
                     });
                 }
-                Err(Problem::Lost(error)) => return Err(error),
-                Err(Problem::Damage(reason)) => damaged.push(Damaged {
+                Err(fault) => damaged.push(Damaged {
                     index,
                     name: self.name(index),
-                    reason,
+                    reason: fault.to_string(),
                 }),
             }
             let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -231,18 +247,16 @@ impl Pictures {
         }
     }
 
-    fn pixels(&self, index: usize, view: View) -> Result<Vec<u8>, Problem> {
-        guarded(|| {
-            let bytes = self.read(index)?;
-            self.form.pixels(&bytes, view).map_err(Problem::Damage)
-        })
+    /// The image that a picture becomes, or what is wrong with the picture.
+    fn image(&self, index: usize, view: View) -> Result<Result<Image, Fault>, Error> {
+        match self.files.read(self.rows[index] as usize) {
+            Ok(bytes) => Ok(self.form.image(&bytes, view)),
+            Err(Problem::Damage(reason)) => Ok(Err(Fault::Damaged(reason))),
+            Err(Problem::Lost(error)) => Err(error),
+        }
     }
 
     fn name(&self, index: usize) -> String {
         self.files.name(self.rows[index] as usize)
-    }
-
-    fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
-        self.files.read(self.rows[index] as usize)
     }
 }

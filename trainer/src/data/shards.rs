@@ -5,8 +5,9 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ebm_common::name::EXTENSIONS;
+
 use super::Error;
-use super::decode::EXTENSIONS;
 use super::files::{Files, Found, Parts, Problem, below, by_name};
 
 /// Pictures in tar files, of which only the places are in memory.

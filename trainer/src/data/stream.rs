@@ -171,9 +171,9 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::config::{Crop, RandomCrop};
-    use crate::data::decode::Form;
-    use crate::data::decode::tests::{encoded, plain};
     use crate::data::files::{Files, Found, Problem};
+    use crate::data::form::Form;
+    use crate::data::form::tests::{encoded, plain};
     use crate::data::order::Pick;
     use crate::data::pictures::{Decoders, Reading};
 

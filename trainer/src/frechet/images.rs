@@ -1,10 +1,11 @@
 //! Images to compare, wherever they lie.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use ebm_common::picture::{Colours, Fault, Fit, Form, Size, decode, read};
 use ebm_export::contract::ImageShape;
+use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
 use crate::data;
@@ -71,32 +72,55 @@ impl ImageSet {
         Ok(ImageSet::Array(array.f_to_kind(Kind::Float)?))
     }
 
-    /// The pictures of a folder (PNG, JPEG, WebP), by their names.
+    /// The pictures below a folder (PNG, JPEG, WebP), by their paths. Damaged ones are named and left out.
     ///
     /// # Errors
     /// There are none, or they are of different sizes.
     pub fn of_folder(path: &Path) -> Result<ImageSet> {
-        let entries =
-            fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut files: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|file| data::ends_in(file, data::EXTENSIONS))
-            .collect();
-        files.sort();
-        let Some(first) = files.first() else {
-            bail!(
-                "{}: expected a run, what `trainer sample` wrote, or pictures (PNG, JPEG, WebP), found none of these",
-                path.display()
+        let files = data::pictures_below(path)?;
+        ensure!(
+            !files.is_empty(),
+            "{}: expected a run, what `trainer sample` wrote, or pictures (PNG, JPEG, WebP), found none of these",
+            path.display()
+        );
+        let looks: Vec<Result<Looks, Fault>> = files.par_iter().map(|file| look(file)).collect();
+        let n_files = files.len();
+        let (mut whole, mut first) = (Vec::new(), None);
+        let (mut n_damaged, mut is_coloured) = (0, false);
+        for (file, looks) in files.into_iter().zip(looks) {
+            let looks = match looks {
+                Ok(looks) => looks,
+                Err(fault) => {
+                    n_damaged += 1;
+                    eprintln!(
+                        "damaged: {} {fault}; it is left out ({n_damaged} of {n_files} so far)",
+                        file.display()
+                    );
+                    continue;
+                }
+            };
+            let (width, height) = *first.get_or_insert(looks.size);
+            ensure!(
+                looks.size == (width, height),
+                "{}: expected a picture like the first, {width}×{height}, got {}×{}: bring them to one size, or name a preset or a run \
+                 whose data.crop does it",
+                file.display(),
+                looks.size.0,
+                looks.size.1
             );
+            is_coloured |= looks.is_coloured;
+            whole.push(file);
+        }
+        let Some((width, height)) = first else {
+            bail!("{}: all {n_files} pictures are damaged", path.display());
         };
-        let shape = picture(first)?.size();
         Ok(ImageSet::Pictures {
             shape: ImageShape {
-                channels: shape[0] as usize,
-                height: shape[1] as usize,
-                width: shape[2] as usize,
+                channels: if is_coloured { 3 } else { 1 },
+                height: height as usize,
+                width: width as usize,
             },
-            files,
+            files: whole,
         })
     }
 
@@ -145,17 +169,8 @@ impl ImageSet {
             }
             ImageSet::Data(images) => Ok(images.range(first..first + n)?.0),
             ImageSet::Pictures { files, shape } => {
-                let pictures = files[first..first + n].iter().map(|file| {
-                    let picture = picture(file)?;
-                    let size = picture.size();
-                    let wanted = [shape.channels, shape.height, shape.width];
-                    ensure!(
-                        size == wanted.map(|size| size as i64),
-                        "{}: expected a picture like the first, {wanted:?}, got {size:?}",
-                        file.display()
-                    );
-                    Ok(picture)
-                });
+                let pictures = files[first..first + n].iter();
+                let pictures = pictures.map(|file| picture(file, *shape));
                 let pictures = pictures.collect::<Result<Vec<Tensor>>>()?;
                 Ok(data::values(&Tensor::f_stack(&pictures, 0)?, u8::MAX))
             }
@@ -182,21 +197,41 @@ fn array_of_images(npz: &mut Npz, path: &Path) -> Result<Tensor> {
     }
 }
 
-/// A picture as bytes, uint8 `[C, H, W]`; grey ones have one channel.
-fn picture(file: &Path) -> Result<Tensor> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let picture = data::decoded(&bytes).map_err(|why| anyhow!("{} {why}", file.display()))?;
-    let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
-    let (bytes, channels) = match picture.color().has_color() {
-        true => (picture.into_rgb8().into_raw(), 3),
-        false => (picture.into_luma8().into_raw(), 1),
+/// What has to be known of a picture.
+struct Looks {
+    size: Size,
+    is_coloured: bool,
+}
+
+fn look(file: &Path) -> Result<Looks, Fault> {
+    let picture = decode(&read(file)?)?;
+    Ok(Looks {
+        size: picture.size(),
+        is_coloured: !picture.is_grey(),
+    })
+}
+
+/// A picture as bytes, uint8 `[C, H, W]`.
+fn picture(file: &Path, shape: ImageShape) -> Result<Tensor> {
+    let form = Form {
+        channels: shape.channels,
+        size: (shape.width as u32, shape.height as u32),
+        fit: Fit {
+            colours: Colours::FromGrey,
+            ..Fit::default()
+        },
     };
-    let picture = Tensor::from_slice(&bytes).f_view([height, width, channels])?;
+    let image = read(file).and_then(|bytes| form.image(&bytes));
+    let image = image.map_err(|fault| anyhow!("{} {fault}", file.display()))?;
+    let extents = [shape.height, shape.width, shape.channels].map(|length| length as i64);
+    let picture = Tensor::from_slice(&image.pixels).f_view(extents)?;
     Ok(picture.f_permute([2i64, 0, 1])?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tch::Device;
 
     use super::*;
@@ -282,19 +317,30 @@ mod tests {
         assert_eq!((set.len(), set.shape().channels), (2, 3));
         assert_eq!(set.batch(1, 1).unwrap().max().double_value(&[]), 1.0);
         write("c.png", 9);
-        let set = ImageSet::of_folder(folder.path()).unwrap();
-        let error = set.batch(0, 3).unwrap_err().to_string();
-        assert!(error.contains("c.png: expected a picture like the first"));
-        let white = image::GrayImage::from_pixel(48, 48, image::Luma([255]));
-        white.save(folder.path().join("0.jpeg")).unwrap();
-        let set = ImageSet::of_folder(folder.path()).unwrap();
-        assert_eq!((set.len(), set.shape().channels), (4, 1));
-        assert!(set.batch(0, 1).unwrap().min().double_value(&[]) > 0.95);
-        fs::write(folder.path().join("0.jpeg"), "nothing").unwrap();
         let error = ImageSet::of_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("c.png: expected a picture like the first"));
+        fs::remove_file(folder.path().join("c.png")).unwrap();
+        let size = (set.shape().width as u32, set.shape().height as u32);
+        let red = image::RgbImage::from_pixel(size.0, size.1, image::Rgb([255, 0, 0]));
+        fs::create_dir_all(folder.path().join("class/deep")).unwrap();
+        red.save(folder.path().join("class/deep/0.webp")).unwrap();
+        red.save(folder.path().join("._0.png")).unwrap();
+        fs::write(folder.path().join("0.jpeg"), "nothing").unwrap();
+        let set = ImageSet::of_folder(folder.path()).unwrap();
+        assert_eq!((set.len(), set.shape().channels), (3, 3));
+        let means = set
+            .batch(0, 3)
+            .unwrap()
+            .mean_dim([2i64, 3].as_slice(), false, Kind::Float);
         assert!(
-            error.contains("0.jpeg is no PNG, JPEG or WebP picture"),
-            "{error}"
+            means
+                .get(2)
+                .equal(&Tensor::from_slice(&[1.0f32, -1.0, -1.0]))
         );
+        for name in ["a.PNG", "b.png", "class/deep/0.webp"] {
+            fs::write(folder.path().join(name), "nothing").unwrap();
+        }
+        let error = ImageSet::of_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("all 4 pictures are damaged"), "{error}");
     }
 }
