@@ -159,6 +159,8 @@ impl fmt::Debug for Model {
     }
 }
 
+const HOW_TO_WRITE: &str = "write one with `ebm-export onnx CHECKPOINT -o DIR`";
+
 /// A folder as `ebm-export onnx` writes it: `step.onnx`, and `classifier.onnx` where the model has a classifier.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
@@ -185,15 +187,24 @@ impl ModelFolder {
         let folder = folder.as_ref();
         let step_path = folder.join("step.onnx");
         if !step_path.is_file() {
+            let parent = folder.parent().filter(|parent| *parent != Path::new(""));
+            let parent = parent.unwrap_or(Path::new("."));
+            let (got, advice) = match (folder.is_dir(), folder.exists()) {
+                (true, _) => ("a folder without it", HOW_TO_WRITE.to_string()),
+                (false, false) => ("no such folder", HOW_TO_WRITE.to_string()),
+                (false, true) => (
+                    "a file",
+                    format!(
+                        "give the folder of `step.onnx`, such as `{}`",
+                        parent.display()
+                    ),
+                ),
+            };
             return Err(Error::new(ErrorKind::Io, "the model folder is not usable")
                 .at_path(folder)
                 .expected("a folder that holds `step.onnx`")
-                .but_got(if folder.is_dir() {
-                    "a folder without it"
-                } else {
-                    "no such folder"
-                })
-                .advise("write one with `ebm-export onnx CHECKPOINT -o DIR`"));
+                .but_got(got)
+                .advise(advice));
         }
         let step = Model::open_with(step_path, verification)?;
         step.expect_kind(Kind::Step)?;

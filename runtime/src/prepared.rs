@@ -27,10 +27,16 @@ impl Prepared {
     /// Prepares a model on a backend that may use `n_threads`.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] for no threads, or several where the platform has none, and the errors of [`Backend::prepare`].
+    /// [`ErrorKind::Argument`] for no threads, more than [`Prepared::most_threads`], or several where the platform has none, and the errors of
+    /// [`Backend::prepare`].
     pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
-        if n_threads == 0 {
-            return Err(out_of_range("threads", "a number from 1", 0));
+        let most = Self::most_threads();
+        if !(1..=most).contains(&n_threads) {
+            return Err(out_of_range(
+                "threads",
+                &format!("a number from 1 to {most}"),
+                n_threads,
+            ));
         }
         if n_threads > 1 && !HAS_THREADS {
             return Err(out_of_range(
@@ -45,6 +51,13 @@ impl Prepared {
             n_threads,
             session: Mutex::new(backend.prepare(model, n_threads)?),
         })))
+    }
+
+    /// The most threads that are started: four for each that the machine runs at once, and at least 64. More would only take memory and time.
+    pub fn most_threads() -> usize {
+        4 * std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .max(16)
     }
 
     /// What the model says about itself.

@@ -203,10 +203,8 @@ impl PurifierBuilder {
             }
             Source::Model(model) => {
                 let backend = self.backend.clone().unwrap_or_default();
-                let n_threads = match self.threads {
-                    Some(threads) => from_one("threads", threads)?,
-                    None => std::thread::available_parallelism().map_or(1, usize::from),
-                };
+                let all = || std::thread::available_parallelism().map_or(1, usize::from);
+                let n_threads = self.threads.unwrap_or_else(all);
                 Prepared::new(model, &backend, n_threads)
             }
         }
