@@ -1,7 +1,10 @@
 //! Any bytes are images of the runtime or give an error: the first byte chooses the format, the rest is the file.
 #![no_main]
 
-use ebm_runtime::{DataSetFormat, FloatRange, ImageShape, decode_data_set, decode_picture};
+use ebm_runtime::{
+    DataSetFormat, FloatRange, ImageShape, PictureColours, PictureCrop, PictureFit,
+    decode_data_set, decode_picture_fitted,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Small shapes, of which the last is that of CIFAR.
@@ -26,7 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
         2 => DataSetFormat::Idx,
         3 => DataSetFormat::Cifar,
         _ => {
-            let _ = decode_picture(file, shape);
+            let fit = PictureFit {
+                crop: PictureCrop::Centre,
+                colours: PictureColours::Converted,
+            };
+            let _ = decode_picture_fitted(file, shape, fit);
             return;
         }
     };

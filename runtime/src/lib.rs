@@ -43,7 +43,9 @@ pub use langevin::{Measurement, drift_factor};
 pub use model::{Model, ModelFolder, Verification};
 #[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
 pub use picture::{
-    PictureEncoding, PictureFormat, decode_picture, encode_picture, read_picture, write_picture,
+    FittedPicture, PictureChange, PictureColours, PictureCrop, PictureEncoding, PictureFit,
+    PictureFormat, decode_picture, decode_picture_fitted, encode_picture, read_picture,
+    read_picture_fitted, write_picture,
 };
 #[cfg(feature = "png")]
 pub use picture::{read_png, write_png};

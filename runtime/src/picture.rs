@@ -1,56 +1,18 @@
 //! Picture files of one image: PNG, JPEG and WebP.
 
-use std::fs::File;
-use std::io::{Cursor, Read};
 use std::path::Path;
 
-use ::image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageError};
+use ::image::ExtendedColorType;
+pub use ebm_common::name::PictureFormat;
+pub use ebm_common::picture::{
+    Change as PictureChange, Colours as PictureColours, Crop as PictureCrop, Fit as PictureFit,
+};
+use ebm_common::picture::{Fault, Form, Unfit, read};
 
 use crate::contract::ImageShape;
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::file::write_atomically;
 use crate::images::Images;
-
-/// A picture file is no longer than its pixels and this, which leaves room for notes and colour profiles.
-const MAX_EXTRA_BYTES: u64 = 64 << 20;
-
-/// A format of picture files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum PictureFormat {
-    /// PNG: without loss.
-    Png,
-    /// JPEG: with loss.
-    Jpeg,
-    /// WebP: read with and without loss, written without.
-    WebP,
-}
-
-impl PictureFormat {
-    /// The format that a file's first bytes tell.
-    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        if bytes.starts_with(b"\x89PNG") {
-            Some(Self::Png)
-        } else if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-            Some(Self::Jpeg)
-        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-            Some(Self::WebP)
-        } else {
-            None
-        }
-    }
-
-    /// The format that a file's name tells: `.png`, `.jpg`, `.jpeg`, `.webp`, in letters of any case.
-    pub fn of_name(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        match extension.as_str() {
-            "png" => Some(Self::Png),
-            "jpg" | "jpeg" => Some(Self::Jpeg),
-            "webp" => Some(Self::WebP),
-            _ => None,
-        }
-    }
-}
 
 /// How pixels become a picture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,19 +29,41 @@ pub enum PictureEncoding {
     },
 }
 
-/// Reads one picture of exactly this shape: grey for one channel, RGB for three, 8 bits a channel (palettes and fewer bits are expanded).
-/// The format is told by the first bytes.
+/// A picture as an image.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct FittedPicture {
+    /// One image.
+    pub image: Images,
+    /// What was done to the picture.
+    pub changes: Vec<PictureChange>,
+}
+
+/// Reads one picture of exactly this shape: grey for one channel, RGB for three. The format is told by the first bytes.
 ///
-/// An alpha channel is dropped where it is opaque everywhere. WebP knows no grey, so that a grey model takes one whose pixels are all grey.
+/// A picture is what a viewer shows on a white page: turned upright as its Exif note says, 8 bits a channel. A file that is not whole is
+/// refused, and so is an animation. WebP knows no grey, so that a grey model takes a picture in colour whose pixels are all grey.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] and [`ErrorKind::Image`] where the file cannot be read or decoded, is of a format that is unknown or not compiled in,
-/// or has transparent pixels; [`ErrorKind::Shape`] where it has another size, number or depth of channels.
+/// [`ErrorKind::Io`] and [`ErrorKind::Image`] where the file cannot be read or decoded, or is of a format that is unknown or not compiled
+/// in; [`ErrorKind::Shape`] where it has another size or other colours.
 pub fn read_picture(path: impl AsRef<Path>, shape: ImageShape) -> Result<Images> {
+    Ok(read_picture_fitted(path, shape, PictureFit::default())?.image)
+}
+
+/// Like [`read_picture`], with a say in what becomes of pictures of other sizes and colours.
+///
+/// # Errors
+/// As [`read_picture`].
+pub fn read_picture_fitted(
+    path: impl AsRef<Path>,
+    shape: ImageShape,
+    fit: PictureFit,
+) -> Result<FittedPicture> {
     let path = path.as_ref();
-    read_bytes(path, shape)
-        .and_then(|bytes| decode_picture(&bytes, shape))
-        .map_err(|error| error.at_path(path))
+    let picture = read(path).map_err(refusal);
+    let picture = picture.and_then(|bytes| decode_picture_fitted(&bytes, shape, fit));
+    picture.map_err(|error| error.at_path(path))
 }
 
 /// Like [`read_picture`] for the bytes of a file.
@@ -87,19 +71,30 @@ pub fn read_picture(path: impl AsRef<Path>, shape: ImageShape) -> Result<Images>
 /// # Errors
 /// As [`read_picture`], without [`ErrorKind::Io`].
 pub fn decode_picture(bytes: &[u8], shape: ImageShape) -> Result<Images> {
-    match PictureFormat::of_bytes(bytes) {
-        Some(format) => decode(bytes, format, shape),
-        None => Err(Error::new(ErrorKind::Image, "the image cannot be decoded")
-            .expected("a PNG, JPEG or WebP file")
-            .but_got(match bytes {
-                [] => "an empty file".into(),
-                _ => format!(
-                    "a file that begins with {:02x?}",
-                    &bytes[..bytes.len().min(4)]
-                ),
-            })
-            .advise("convert it to PNG or leave it out")),
-    }
+    Ok(decode_picture_fitted(bytes, shape, PictureFit::default())?.image)
+}
+
+/// Like [`read_picture_fitted`] for the bytes of a file.
+///
+/// # Errors
+/// As [`read_picture`], without [`ErrorKind::Io`].
+pub fn decode_picture_fitted(
+    bytes: &[u8],
+    shape: ImageShape,
+    fit: PictureFit,
+) -> Result<FittedPicture> {
+    // A picture file holds images of one channel or three.
+    color_of(shape)?;
+    let form = Form {
+        channels: shape.channels,
+        size: (shape.width as u32, shape.height as u32),
+        fit,
+    };
+    let image = form.image(bytes).map_err(refusal)?;
+    Ok(FittedPicture {
+        image: Images::from_bytes(shape, &image.pixels)?,
+        changes: image.changes,
+    })
 }
 
 /// Like [`read_picture`], for PNG files only.
@@ -109,9 +104,19 @@ pub fn decode_picture(bytes: &[u8], shape: ImageShape) -> Result<Images> {
 #[cfg(feature = "png")]
 pub fn read_png(path: impl AsRef<Path>, shape: ImageShape) -> Result<Images> {
     let path = path.as_ref();
-    read_bytes(path, shape)
-        .and_then(|bytes| decode(&bytes, PictureFormat::Png, shape))
-        .map_err(|error| error.at_path(path))
+    let image = || {
+        let bytes = read(path).map_err(refusal)?;
+        match PictureFormat::of_bytes(&bytes) {
+            None | Some(PictureFormat::Png) => decode_picture(&bytes, shape),
+            Some(format) => Err(
+                Error::new(ErrorKind::Image, "the image is of another format")
+                    .expected("a PNG file")
+                    .but_got(format)
+                    .advise("read it with `read_picture`"),
+            ),
+        }
+    };
+    image().map_err(|error| error.at_path(path))
 }
 
 /// Writes one image as an 8-bit PNG file, under a temporary name that becomes `path` when all is on the disk. An existing file is replaced.
@@ -169,85 +174,39 @@ pub fn encode_picture(images: &Images, index: usize, encoding: PictureEncoding) 
     encode(&images.to_bytes(index), shape, color, encoding)
 }
 
-fn read_bytes(path: &Path, shape: ImageShape) -> Result<Vec<u8>> {
-    let unreadable =
-        |e: std::io::Error| Error::new(ErrorKind::Io, "the image cannot be read").caused_by(e);
-    let limit = MAX_EXTRA_BYTES + 8 * shape.n_values() as u64;
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::new(
-            ErrorKind::Image,
-            "the file is too long for a picture of this size",
-        )
-        .expected(format!("at most {limit} bytes for an image {shape}")));
-    }
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8], format: PictureFormat, shape: ImageShape) -> Result<Images> {
-    use PictureFormat::{Jpeg, Png, WebP};
-    let undecodable = |e: ImageError| {
-        Error::new(ErrorKind::Image, "the image cannot be decoded")
-            .expected(format!("a whole {format:?} file"))
-            .advise("convert it to PNG or leave it out")
-            .caused_by(e)
-    };
-    let file = Cursor::new(bytes);
-    match format {
-        #[cfg(feature = "png")]
-        Png => {
-            let decoder = ::image::codecs::png::PngDecoder::new(file).map_err(undecodable)?;
-            pixels(decoder, format, shape, undecodable)
-        }
-        #[cfg(feature = "jpeg")]
-        Jpeg => {
-            let decoder = ::image::codecs::jpeg::JpegDecoder::new(file).map_err(undecodable)?;
-            pixels(decoder, format, shape, undecodable)
-        }
-        #[cfg(feature = "webp")]
-        WebP => {
-            let decoder = ::image::codecs::webp::WebPDecoder::new(file).map_err(undecodable)?;
-            pixels(decoder, format, shape, undecodable)
-        }
-        #[cfg(not(feature = "png"))]
-        Png => Err(not_compiled_in(format)),
-        #[cfg(not(feature = "jpeg"))]
-        Jpeg => Err(not_compiled_in(format)),
-        #[cfg(not(feature = "webp"))]
-        WebP => Err(not_compiled_in(format)),
-    }
-}
-
-/// The header is checked before the pixels are decoded, so that a huge image costs nothing.
-fn pixels(
-    decoder: impl ImageDecoder,
-    format: PictureFormat,
-    shape: ImageShape,
-    undecodable: impl Fn(ImageError) -> Error,
-) -> Result<Images> {
-    let expected = color_of(shape)?;
-    let (width, height) = decoder.dimensions();
-    if (width as usize, height as usize) != (shape.width, shape.height) {
-        return Err(Error::new(
+/// The error of a picture that is not as it is wanted.
+fn refusal(fault: Fault) -> Error {
+    match fault {
+        Fault::Unreadable(reason) => Error::new(ErrorKind::Io, format!("the image {reason}")),
+        Fault::Damaged(reason) => Error::new(ErrorKind::Image, format!("the image {reason}"))
+            .advise("fetch or convert it again, or leave it out"),
+        Fault::Unfit(Unfit::Size { got, expected }) => Error::new(
             ErrorKind::Shape,
             "the image has another size than the model's",
         )
-        .expected(format!("{}×{} (width×height)", shape.width, shape.height))
-        .but_got(format!("{width}×{height}"))
-        .advise("resize it, or use a model for its size"));
+        .expected(format!("{}×{} (width×height)", expected.0, expected.1))
+        .but_got(format!("{}×{}", got.0, got.1))
+        .advise("cut or resize it (`PictureFit`, --crop or --resize), or use a model for its size"),
+        Fault::Unfit(unfit) => {
+            let (expected, got, advice) = match unfit {
+                Unfit::Grey => (
+                    "a picture in colour",
+                    "a grey one",
+                    "convert the image to RGB (`PictureFit`, --colour), or use a model for grey images",
+                ),
+                _ => (
+                    "a grey picture",
+                    "one in colour",
+                    "convert the image to grey (`PictureFit`, --colour), or use a model for images in colour",
+                ),
+            };
+            let problem = "the image has other colours than the model's";
+            Error::new(ErrorKind::Shape, problem)
+                .expected(expected)
+                .but_got(got)
+                .advise(advice)
+        }
     }
-    let color = decoder.color_type();
-    if format == PictureFormat::WebP && expected == ExtendedColorType::L8 {
-        let image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
-        return Images::from_bytes(shape, &grey_of_rgb(&drop_opaque_alpha(image)?)?);
-    }
-    check_channels(color, expected)?;
-    let image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
-    Images::from_bytes(shape, &drop_opaque_alpha(image)?)
 }
 
 fn encode(
@@ -308,84 +267,13 @@ fn color_of(shape: ImageShape) -> Result<ExtendedColorType> {
     }
 }
 
-fn check_channels(color: ColorType, expected: ExtendedColorType) -> Result<()> {
-    let wrong = |advice: &str| {
-        let (kind, problem) = (
-            ErrorKind::Shape,
-            "the image has another colour format than the model's",
-        );
-        let name = if expected == ExtendedColorType::L8 {
-            "8-bit grey"
-        } else {
-            "8-bit RGB"
-        };
-        Err(Error::new(kind, problem)
-            .expected(name)
-            .but_got(format!("{color:?}"))
-            .advise(advice))
-    };
-    match (color, expected) {
-        (ColorType::L8 | ColorType::La8, ExtendedColorType::L8)
-        | (ColorType::Rgb8 | ColorType::Rgba8, ExtendedColorType::Rgb8) => Ok(()),
-        (ColorType::L8 | ColorType::La8, _) => wrong(
-            "the model is for colour images: convert the image to RGB, or use a model for grey images",
-        ),
-        (ColorType::Rgb8 | ColorType::Rgba8, _) => wrong(
-            "the model is for grey images: convert the image to grey, or use a model for colour images",
-        ),
-        _ => wrong("convert it to 8 bits a channel"),
-    }
-}
-
-fn drop_opaque_alpha(image: DynamicImage) -> Result<Vec<u8>> {
-    let (bytes, n_channels) = match image {
-        DynamicImage::ImageLumaA8(image) => (image.into_raw(), 2),
-        DynamicImage::ImageRgba8(image) => (image.into_raw(), 4),
-        other => return Ok(other.into_bytes()),
-    };
-    if bytes
-        .iter()
-        .skip(n_channels - 1)
-        .step_by(n_channels)
-        .any(|&alpha| alpha != u8::MAX)
-    {
-        return Err(
-            Error::new(ErrorKind::Image, "the image has transparent pixels")
-                .expected("no alpha channel, or an opaque one")
-                .advise("flatten it onto a background"),
-        );
-    }
-    Ok(bytes
-        .chunks_exact(n_channels)
-        .flat_map(|pixel| &pixel[..n_channels - 1])
-        .copied()
-        .collect())
-}
-
-/// The grey values of RGB pixels that are all grey.
-fn grey_of_rgb(bytes: &[u8]) -> Result<Vec<u8>> {
-    let grey = bytes.chunks_exact(3).map(|pixel| match *pixel {
-        [r, g, b] if r == g && g == b => Ok(r),
-        _ => Err(Error::new(
-            ErrorKind::Shape,
-            "the image has another colour format than the model's",
-        )
-        .expected("grey pixels")
-        .but_got(format!("a pixel {pixel:?}"))
-        .advise("the model is for grey images: convert the image to grey, or use a model for colour images")),
-    });
-    grey.collect()
-}
-
 #[cfg(all(test, feature = "png", feature = "jpeg", feature = "webp"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 
-    use ::image::{
-        GrayAlphaImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
-    };
+    use ::image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 
     const GREY: ImageShape = ImageShape {
         channels: 1,
@@ -415,48 +303,57 @@ mod tests {
     }
 
     #[test]
-    fn opaque_alpha_is_dropped_and_everything_else_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("picture.png");
+    fn other_sizes_and_colours_are_taken_only_if_that_is_asked_for() {
         let grey: DynamicImage = GrayImage::from_pixel(3, 2, Luma([9])).into();
         let colour: DynamicImage = RgbImage::from_pixel(3, 2, Rgb([1, 2, 3])).into();
-        let rgba = |alpha| RgbaImage::from_pixel(3, 2, Rgba([1, 2, 3, alpha])).into();
-        let grey_alpha = |alpha| GrayAlphaImage::from_pixel(3, 2, LumaA([9, alpha])).into();
-        let deep: DynamicImage = ImageBuffer::from_pixel(3, 2, Luma([7_u16])).into();
+        let clear: DynamicImage = RgbaImage::from_pixel(3, 2, Rgba([1, 2, 3, 0])).into();
         let large: DynamicImage = GrayImage::new(4, 2).into();
-        let cases: [(&str, DynamicImage, ImageShape, Option<&str>); 10] = [
+        let asked = PictureFit {
+            crop: PictureCrop::Centre,
+            colours: PictureColours::Converted,
+        };
+        let cases: [(&str, DynamicImage, ImageShape, Option<&str>); 6] = [
             ("grey", grey.clone(), GREY, None),
             ("colour", colour.clone(), COLOUR, None),
-            ("opaque RGBA", rgba(255), COLOUR, None),
-            ("opaque grey and alpha", grey_alpha(255), GREY, None),
-            ("transparent RGBA", rgba(254), COLOUR, Some("transparent")),
-            ("transparent grey", grey_alpha(0), GREY, Some("transparent")),
+            ("transparent", clear, COLOUR, None),
             (
                 "grey for a colour model",
                 grey,
                 COLOUR,
-                Some("convert the image to RGB"),
+                Some(
+                    "expected a picture in colour, got a grey one; convert the image to RGB (`PictureFit`, --colour)",
+                ),
             ),
             (
                 "colour for a grey model",
                 colour,
                 GREY,
-                Some("convert the image to grey"),
+                Some("expected a grey picture, got one in colour; convert the image to grey"),
             ),
-            ("16 bits", deep, GREY, Some("8 bits a channel")),
             (
                 "another size",
                 large,
                 GREY,
-                Some("expected 3×2 (width×height), got 4×2"),
+                Some(
+                    "expected 3×2 (width×height), got 4×2; cut or resize it (`PictureFit`, --crop or --resize)",
+                ),
             ),
         ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture.png");
         for (name, image, shape, problem) in cases {
             image.save(&path).unwrap();
+            let fitted = read_picture_fitted(&path, shape, asked).unwrap();
+            assert_eq!(
+                (fitted.image.len(), fitted.image.shape()),
+                (1, shape),
+                "{name}"
+            );
             match (read_png(&path, shape), problem) {
-                (Ok(images), None) => assert_eq!(images.len(), 1, "{name}"),
+                (Ok(image), None) => assert_eq!(image, fitted.image, "{name}"),
                 (Err(error), Some(part)) => {
                     let message = error.to_string();
+                    assert_eq!(error.kind(), ErrorKind::Shape, "{name}");
                     assert!(
                         message.contains(part) && message.contains("picture.png"),
                         "{name}: {message}"
@@ -538,20 +435,20 @@ mod tests {
         let bytes = encode_picture(&colour, 0, PictureEncoding::WebP).unwrap();
         let error = decode_picture(&bytes, GREY).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
-        assert!(
-            error.to_string().contains("got a pixel [0, 1, 2]"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("got one in colour"), "{error}");
     }
 
     #[test]
     fn foreign_bytes_and_qualities_out_of_range_are_refused() {
         for (bytes, part) in [
-            (b"".as_slice(), "got an empty file"),
+            (b"".as_slice(), "the image is an empty file"),
             (b"GIF89a", "begins with [47, 49, 46, 38]"),
-            (b"\x89PNG", "expected a whole Png file"),
-            (b"\xff\xd8\xff\xe0", "expected a whole Jpeg file"),
-            (b"RIFF\0\0\0\0WEBP", "expected a whole WebP file"),
+            (
+                b"\x89PNG",
+                "the image is truncated: the end of its PNG data",
+            ),
+            (b"\xff\xd8\xff\xe0", "the end of its JPEG data"),
+            (b"RIFF\0\0\0\0WEBP", "the end of its WebP data"),
         ] {
             let error = decode_picture(bytes, GREY).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -140,15 +140,27 @@ fn a_model_without_recommendation_needs_settings() {
 fn no_model_folder() {
     let bench = Workbench::new();
     bench.image("a.png", GREY, 9);
-    for model in ["nowhere", "."] {
+    let step = fixture("digits/step.onnx");
+    for (model, wanted) in [
+        (
+            "nowhere",
+            "got no such folder; write one with `ebm-export onnx",
+        ),
+        (
+            ".",
+            "got a folder without it; write one with `ebm-export onnx",
+        ),
+        (
+            "a.png",
+            "got a file; give the folder of `step.onnx`, such as `.`",
+        ),
+        (step.to_str().unwrap(), "digits`"),
+    ] {
         bench
             .purify(&["run", "a.png", "--model", model, "-o", "out"])
             .assert()
             .code(1)
-            .stderr(
-                contains("expected a folder that holds `step.onnx`")
-                    .and(contains("ebm-export onnx")),
-            );
+            .stderr(contains("expected a folder that holds `step.onnx`").and(contains(wanted)));
     }
 }
 
@@ -214,7 +226,7 @@ fn images_of_another_size_or_colour() {
 fn settings_out_of_range() {
     let bench = Workbench::new();
     bench.image("a.png", GREY, 9);
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 11] = [
         (
             &["--steps", "0"],
             1,
@@ -235,6 +247,11 @@ fn settings_out_of_range() {
         (&["--temperature", "-1"], 1, "`temperature` is out of range"),
         (&["--clip", "0"], 1, "`clip` is out of range"),
         (&["--threads", "0"], 1, "`threads` is out of range"),
+        (
+            &["--threads", "100000"],
+            1,
+            "`threads` is out of range: expected a number from 1 to ",
+        ),
         (&["--batch", "0"], 1, "`batch` is out of range"),
         (
             &["--replicas", "0"],
@@ -431,7 +448,7 @@ fn endless_files_and_folders_with_the_names_of_images() {
     std::os::unix::fs::symlink("/dev/zero", bench.path("in/zero.npy")).unwrap();
     std::os::unix::fs::symlink("nowhere", bench.path("in/broken.png")).unwrap();
     bench.run(&["in", "-o", "out"]).assert().code(3).stderr(
-        contains("`in/zero.png`: the file is too long for a picture of this size")
+        contains("`in/zero.png`: the image is too long for a picture")
             .and(contains(
                 "`in/zero.npy`: the file cannot be read: expected a regular file",
             ))

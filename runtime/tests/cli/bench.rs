@@ -54,6 +54,25 @@ fn bench_checks_before_it_measures_and_prints_a_line_per_case() {
 }
 
 #[test]
+fn bench_refuses_threads_and_files_before_it_measures() {
+    let bench = Workbench::new();
+    bench.file("rows.json", b"precious");
+    for (arguments, wanted) in [
+        (
+            ["--threads", "1,100000"],
+            "--threads: expected numbers from 1 to",
+        ),
+        (["--json", "rows.json"], "`rows.json` exists; give --force"),
+        (["--json", "nowhere/rows.json"], "cannot be written"),
+    ] {
+        let mut command = bench.purify(&["bench", "--seconds", "100", "--model"]);
+        command.arg(fixture("digits")).args(arguments);
+        command.assert().code(1).stdout("").stderr(contains(wanted));
+    }
+    assert_eq!(bench.bytes("rows.json"), b"precious");
+}
+
+#[test]
 fn bench_answers_requests_until_there_are_no_more() {
     let bench = Workbench::new();
     let mut command = bench.purify(&["bench", "--on-request", "--steps", "2", "--model"]);

@@ -162,7 +162,7 @@ fn json_tells_settings_every_image_and_a_summary() {
         (&"failed".into(), &serde_json::json!([]))
     );
     assert!(
-        b["error"].as_str().unwrap().contains("got an empty file"),
+        b["error"].as_str().unwrap().contains("is an empty file"),
         "{b}"
     );
     assert_eq!(

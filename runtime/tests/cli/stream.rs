@@ -100,7 +100,7 @@ fn what_cannot_go_through_is_refused() {
     refused(
         &["-", "-o", "-"],
         b"",
-        "failed: `-`: the image cannot be decoded",
+        "failed: `-`: the image is an empty file",
     );
     refused(&["-", "-o", "-"], b"\x93NUM", "`-`: ");
     refused(

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ebm_runtime::{
-    Backend, FloatRange, Model, ModelFolder, Purifier, PurifierBuilder, Seed, Verification,
+    Backend, FloatRange, Model, ModelFolder, PictureColours, PictureCrop, PictureFit, Purifier,
+    PurifierBuilder, Seed, Verification,
 };
 
 /// Purifies images with an energy-based model.
@@ -54,6 +55,7 @@ pub enum Command {
   purify run training-set/ --model model -o again --seed 7   the noise of a run that printed `seed 7`
   purify run training-set/ --model model -o cleaned --filter-top 10%   only the tenth of highest energy
   purify run 'photos/**/*.webp' --model model -o cleaned --sheet sheet.png
+  purify run photos/ --model model -o cleaned --crop centre --colour     pictures of any size and colour
   purify run data_batch_1.bin x.npz train-images-idx3-ubyte.gz --model model -o cleaned
   purify run photo.png --model model -o cleaned --replicas 8     writes photo-r0.png … photo-r7.png
   purify run - --model model -o - < photo.png > cleaned.png
@@ -63,9 +65,15 @@ IDX (MNIST), plain or gzip; CIFAR's binary batches. A file of many images is wri
 its labels and other arrays as they were. PNG and WebP stay what they are, without loss; JPEG pictures become NAME.png, since \
 JPEG would blur what was purified (--format same keeps them). Values of f32 are clamped to their range.
 
+Pictures are seen as viewers show them: upright as their Exif notes say, on white, with 8 bits a channel. Those of another \
+size or colour than the model's are refused unless --crop, --resize or --colour is given. Truncated files and animations \
+are refused.
+
 Folders are searched for *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx3-ubyte (plain or .gz) and CIFAR's *.bin, \
-sorted by name, and keep their tree below OUT. The noise of an image depends on its place in that list and on the seed, not \
-on batch, threads or backend. Whoever knows the seed knows the noise, and can attack through it: each run draws a fresh one. A file of many images that cannot be read has one place.
+sorted by name, and keep their tree below OUT. Links are followed; hidden files and what systems put beside data are passed over. \
+The noise of an image depends on its place in that list and on the seed, not \
+on batch, threads or backend. Whoever knows the seed knows the noise, and can attack through it: each run draws a fresh one. \
+A file of many images that cannot be read has one place.
 
 An interrupted run goes on where it stopped when the same command is given again, and ends with the same files. \
 OUT/.purify.jsonl keeps the settings and what was done; other settings, another list or another model are refused. A folder \
@@ -102,7 +110,7 @@ pub struct RunArguments {
     #[arg(long, value_enum, default_value_t = OutputFormat::Lossless, conflicts_with = "jpeg")]
     pub format: OutputFormat,
     /// Write a sheet of the first images to this PNG file: before, after, difference
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE.png", value_parser = png)]
     pub sheet: Option<PathBuf>,
     /// Images of the sheet
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256), requires = "sheet")]
@@ -119,7 +127,7 @@ pub struct RunArguments {
     /// Print one line of JSON for the settings, each image and the summary, with energies before and after
     #[arg(long)]
     pub json: bool,
-    /// Start afresh and replace files that exist in OUT
+    /// Start afresh and replace files that exist in OUT, and the sheet
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -146,6 +154,9 @@ pub struct ClassifyArguments {
     /// Write the answers, with logits, to this file too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Replace the file of answers if it exists
+    #[arg(long, requires = "json")]
+    pub force: bool,
     #[command(flatten)]
     pub purification: PurificationArguments,
 }
@@ -158,6 +169,9 @@ pub struct ManArguments {
     /// Folder for one page each for `purify` and its commands, instead of all on standard output
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+    /// Replace pages that exist
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 /// What a JPEG picture becomes.
@@ -221,6 +235,9 @@ pub struct BenchArguments {
     /// Write the figures to this file too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Replace the file of figures if it exists
+    #[arg(long, requires = "json")]
+    pub force: bool,
     /// Answer lines on standard input with single samples of the first batch and number of threads
     #[arg(long, hide = true)]
     pub on_request: bool,
@@ -245,6 +262,48 @@ pub struct ImageArguments {
     /// Values of the darkest and the brightest pixel in f32 arrays, as in 0,1
     #[arg(long, value_name = "LOW,HIGH", default_value = "-1,1", value_parser = float_range, allow_hyphen_values = true)]
     pub range: FloatRange,
+    /// Pictures of another size: cut the largest part of the model's aspect, and resize it
+    #[arg(long, value_name = "PART", value_enum, num_args = 0..=1, default_missing_value = "centre")]
+    pub crop: Option<Part>,
+    /// Pictures of another size: resize the whole picture, whatever its aspect, or the part that --crop cuts
+    #[arg(long)]
+    pub resize: bool,
+    /// Make grey pictures coloured for a model of coloured images, and coloured ones grey for a model of grey images
+    #[arg(long, visible_alias = "color")]
+    pub colour: bool,
+}
+
+/// Which part of a picture is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The largest one in the middle, as `data.crop = "centre"` of the trainer
+    #[value(alias = "center")]
+    Centre,
+}
+
+impl ImageArguments {
+    /// What becomes of pictures of other sizes and colours.
+    pub fn fit(&self) -> PictureFit {
+        let crop = match (self.crop, self.resize) {
+            (Some(Part::Centre), _) => PictureCrop::Centre,
+            (None, true) => PictureCrop::Resize,
+            (None, false) => PictureCrop::Off,
+        };
+        let colours = match self.colour {
+            true => PictureColours::Converted,
+            false => PictureColours::Kept,
+        };
+        PictureFit { crop, colours }
+    }
+}
+
+/// A name that says what is written under it.
+fn png(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("png") => Ok(path),
+        _ => Err("expected a name that ends in .png".into()),
+    }
 }
 
 fn float_range(text: &str) -> Result<FloatRange, String> {
@@ -295,6 +354,11 @@ pub struct ModelArguments {
 }
 
 impl ModelArguments {
+    /// The files that the models are read from.
+    pub fn files(&self) -> [PathBuf; 2] {
+        ["step.onnx", "classifier.onnx"].map(|name| self.model.join(name))
+    }
+
     /// The models of the folder.
     pub fn open(&self) -> ebm_runtime::Result<ModelFolder> {
         ModelFolder::open_with(&self.model, self.verification())

@@ -14,6 +14,7 @@ use ebm_runtime::{
 use serde_json::json;
 
 use crate::arguments::BenchArguments;
+use crate::target::{Existing, Target};
 
 /// Largest difference of a pixel, after a sample's steps, between a batch and its images one by one.
 const AGREEMENT: f32 = 1e-3;
@@ -32,10 +33,25 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
             "{name}: expected numbers from 1, got 0"
         );
     }
+    let most = Prepared::most_threads();
+    for threads in &arguments.threads {
+        ensure!(
+            *threads <= most,
+            "--threads: expected numbers from 1 to {most}, got {threads}"
+        );
+    }
     ensure!(
         arguments.steps > 0,
         "--steps: expected a number from 1, got 0"
     );
+    if let Some(path) = &arguments.json {
+        let target = Target {
+            option: "--json",
+            path,
+            existing: Existing::of(arguments.force),
+        };
+        target.check(arguments.model.files(), None)?;
+    }
     let began = Instant::now();
     let models = arguments.model.open()?;
     let first_result = first_result(&models.step, arguments, began)?;

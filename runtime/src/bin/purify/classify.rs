@@ -10,18 +10,26 @@ use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
 use crate::exit_code;
-use crate::inputs::{Item, Reading, find_inputs, for_each_image};
+use crate::inputs::{Input, Item, Reading, find_inputs, for_each_image};
+use crate::notes::Notes;
 use crate::progress::Bar;
 use crate::run::seed_line;
+use crate::target::{Existing, Target};
 use crate::treatment::group_size;
 
 pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
-    let reading = Reading {
-        shape: models.step.contract().image,
-        range: arguments.images.range,
-    };
+    let reading = Reading::new(models.step.contract().image, &arguments.images);
     let inputs = find_inputs(&arguments.images, None, reading)?;
+    if let Some(path) = &arguments.json {
+        let target = Target {
+            option: "--json",
+            path,
+            existing: Existing::of(arguments.force),
+        };
+        let read = arguments.images.model.files().into_iter();
+        target.check(read.chain(inputs.iter().map(Input::path)), None)?;
+    }
     let bar = Bar::new();
     let purifier = arguments
         .purification
@@ -44,7 +52,7 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
 
     let n_images: u64 = inputs.iter().map(|input| u64::from(input.n_images())).sum();
     bar.start("", n_images, n_steps);
-    let mut n_failed = 0;
+    let (mut n_failed, mut notes) = (0, Notes::default());
     let mut group: Vec<Item<'_>> = Vec::new();
     let mut answer = |group: &mut Vec<Item<'_>>| -> Result<()> {
         let n = group.len() as u64;
@@ -69,6 +77,7 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
         reading,
         |_| 0,
         |item| {
+            notes.add(&item);
             group.push(item);
             if group.len() == size {
                 answer(&mut group)?;
@@ -78,6 +87,7 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
     )?;
     answer(&mut group)?;
     bar.finish();
+    notes.tell();
     if let Some(answers) = answers {
         answers.finish()?;
     }

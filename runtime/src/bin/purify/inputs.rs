@@ -8,18 +8,27 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
+use ebm_common::folder::files_below;
+use ebm_common::name::is_hidden;
 use ebm_runtime::{
-    DataSet, DataSetFormat, FloatRange, ImageShape, Images, PictureFormat, read_picture,
+    DataSet, DataSetFormat, FittedPicture, FloatRange, ImageShape, Images, PictureChange,
+    PictureFit, PictureFormat, decode_picture_fitted, read_picture_fitted,
 };
-use walkdir::WalkDir;
 
 use crate::arguments::ImageArguments;
+
+/// The name of standard input and output.
+pub const STANDARD: &str = "-";
+/// A file that goes through memory is no longer than this.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// A file of images, and where its images stand in the list.
 #[derive(Debug)]
 pub struct Input {
     /// The folder that it was found in.
     root: Rc<Path>,
+    /// What came from standard input.
+    standard: Option<Vec<u8>>,
     /// Its name below that folder, and below the output folder.
     pub name: PathBuf,
     pub content: Content,
@@ -40,14 +49,14 @@ pub enum Content {
 }
 
 impl Input {
-    /// The first file of a list.
-    pub fn new(root: PathBuf, name: PathBuf, content: Content) -> Self {
-        Self {
-            root: Rc::from(root),
-            name,
-            content,
-            first: 0,
-        }
+    /// The only file of a list, whose bytes are in memory.
+    pub fn alone(name: &Path, bytes: Vec<u8>, reading: Reading) -> Self {
+        let found = Found {
+            root: Rc::from(Path::new("")),
+            name: name.to_path_buf(),
+            standard: Some(bytes),
+        };
+        found.input(0, reading)
     }
 
     pub fn path(&self) -> PathBuf {
@@ -65,6 +74,24 @@ impl Input {
     pub fn is_data_set(&self) -> bool {
         matches!(self.content, Content::DataSet { .. })
     }
+
+    pub fn picture(&self, reading: Reading) -> Result<FittedPicture, String> {
+        let Reading { shape, fit, .. } = reading;
+        match &self.standard {
+            Some(bytes) => decode_picture_fitted(bytes, shape, fit)
+                .map_err(|error| format!("`{}`: {}", self.name.display(), sentence(error))),
+            None => read_picture_fitted(self.path(), shape, fit).map_err(sentence),
+        }
+    }
+
+    pub fn data_set(&self, reading: Reading) -> Result<DataSet> {
+        let path = self.path();
+        Ok(match &self.standard {
+            Some(bytes) => open_in_memory(bytes, reading)
+                .with_context(|| format!("`{}`", self.name.display()))?,
+            None => DataSet::open(path, reading.shape, reading.range)?,
+        })
+    }
 }
 
 /// An image of the list, or why it cannot be read.
@@ -75,6 +102,8 @@ pub struct Item<'a> {
     pub image: Result<Images, String>,
     /// Its class, where its file of many states that.
     pub label: Option<u8>,
+    /// What was done to its picture to make an image of it.
+    pub changes: Vec<PictureChange>,
     /// Its file of many images, and the bytes of its pixels there.
     pub record: Option<(Rc<DataSet>, Vec<u8>)>,
 }
@@ -103,6 +132,25 @@ pub struct Reading {
     pub shape: ImageShape,
     /// Of f32 arrays.
     pub range: FloatRange,
+    /// Of pictures.
+    pub fit: PictureFit,
+}
+
+impl Reading {
+    pub fn new(shape: ImageShape, arguments: &ImageArguments) -> Self {
+        Self {
+            shape,
+            range: arguments.range,
+            fit: arguments.fit(),
+        }
+    }
+}
+
+/// A file that is to be looked at.
+struct Found {
+    root: Rc<Path>,
+    name: PathBuf,
+    standard: Option<Vec<u8>>,
 }
 
 /// All images of the given files, folders and patterns: files as they are given, folders and patterns in the order of their names.
@@ -112,15 +160,24 @@ pub fn find_inputs(
     output: Option<&Path>,
     reading: Reading,
 ) -> Result<Vec<Input>> {
-    let mut found = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     for path in &arguments.paths {
-        if path.is_dir() {
-            files_below(&Rc::from(path.as_path()), path, output, &mut found)?;
+        if path == Path::new(STANDARD) {
+            if found.iter().any(|found| found.standard.is_some()) {
+                bail!("`-`: standard input can be read only once");
+            }
+            found.push(Found {
+                root: Rc::from(Path::new("")),
+                name: path.clone(),
+                standard: Some(read_whole(std::io::stdin(), path)?),
+            });
+        } else if path.is_dir() {
+            files_in(&Rc::from(path.as_path()), path, output, &mut found)?;
         } else if !path.exists() && is_pattern(path) {
             matches_of(path, output, &mut found)?;
         } else if let Some(name) = path.file_name() {
             let folder = path.parent().unwrap_or(Path::new(""));
-            found.push((Rc::from(folder), PathBuf::from(name)));
+            found.push(Found::file(&Rc::from(folder), PathBuf::from(name)));
         } else {
             bail!(
                 "`{}`: expected an image or a folder of images",
@@ -143,18 +200,28 @@ pub fn find_inputs(
     number(found, reading)
 }
 
+/// All bytes of a file that goes through memory.
+pub fn read_whole(source: impl Read, path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("`{}`: the file cannot be read", path.display()))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!(
+            "`{}`: expected at most {MAX_BYTES} bytes on standard input or for standard output, got more; purify it as a file into a folder",
+            path.display()
+        );
+    }
+    Ok(bytes)
+}
+
 /// Gives each image its place in the list.
-fn number(found: Vec<(Rc<Path>, PathBuf)>, reading: Reading) -> Result<Vec<Input>> {
+fn number(found: Vec<Found>, reading: Reading) -> Result<Vec<Input>> {
     let mut first = 0_u32;
     let mut inputs = Vec::with_capacity(found.len());
-    for (root, name) in found {
-        let content = content_of(&root.join(&name), reading);
-        let input = Input {
-            root,
-            name,
-            content,
-            first,
-        };
+    for found in found {
+        let input = found.input(first, reading);
         first = first
             .checked_add(input.n_images())
             .context("expected fewer than 2³² images, got more; run them in parts")?;
@@ -163,19 +230,50 @@ fn number(found: Vec<(Rc<Path>, PathBuf)>, reading: Reading) -> Result<Vec<Input
     Ok(inputs)
 }
 
-fn content_of(path: &Path, reading: Reading) -> Content {
-    if PictureFormat::of_name(path).is_some() {
-        return Content::Picture;
+impl Found {
+    fn file(root: &Rc<Path>, name: PathBuf) -> Self {
+        Self {
+            root: root.clone(),
+            name,
+            standard: None,
+        }
     }
-    if DataSetFormat::of_name(path).is_none() && !starts_as_data_set(path) {
-        return Content::Picture;
+
+    /// With its first image at this place of the list.
+    fn input(self, first: u32, reading: Reading) -> Input {
+        let data_set = match &self.standard {
+            Some(bytes) => DataSetFormat::of_bytes(bytes).map(|_| open_in_memory(bytes, reading)),
+            None => {
+                let path = self.root.join(&self.name);
+                is_data_set(&path).then(|| DataSet::open(path, reading.shape, reading.range))
+            }
+        };
+        let content = match data_set {
+            None => Content::Picture,
+            Some(Ok(data_set)) => Content::DataSet {
+                n_images: u32::try_from(data_set.len()).unwrap_or(u32::MAX),
+            },
+            Some(Err(error)) => Content::Unreadable(sentence(error)),
+        };
+        Input {
+            root: self.root,
+            standard: self.standard,
+            name: self.name,
+            content,
+            first,
+        }
     }
-    match DataSet::open(path, reading.shape, reading.range) {
-        Ok(data_set) => Content::DataSet {
-            n_images: u32::try_from(data_set.len()).unwrap_or(u32::MAX),
-        },
-        Err(error) => Content::Unreadable(sentence(error)),
-    }
+}
+
+fn open_in_memory(bytes: &[u8], reading: Reading) -> ebm_runtime::Result<DataSet> {
+    // The format has been told by these bytes; without one there is an error about the first of them.
+    let format = DataSetFormat::of_bytes(bytes).unwrap_or(DataSetFormat::Npy);
+    DataSet::from_bytes(bytes.to_vec(), format, reading.shape, reading.range)
+}
+
+fn is_data_set(path: &Path) -> bool {
+    let is_picture = PictureFormat::of_name(path).is_some();
+    !is_picture && (DataSetFormat::of_name(path).is_some() || starts_as_data_set(path))
 }
 
 fn starts_as_data_set(path: &Path) -> bool {
@@ -199,25 +297,28 @@ fn is_image_name(path: &Path) -> bool {
     }
 }
 
-fn files_below(
+fn files_in(
     root: &Rc<Path>,
     folder: &Path,
     output: Option<&Path>,
-    found: &mut Vec<(Rc<Path>, PathBuf)>,
+    found: &mut Vec<Found>,
 ) -> Result<()> {
     // The output of an earlier run is no input, even where it lies inside the folder.
     let output = output.and_then(|output| output.canonicalize().ok());
-    let is_output = |path: &Path| output.is_some() && path.canonicalize().ok() == output;
-    let entries = WalkDir::new(folder).sort_by_file_name().into_iter();
-    for entry in entries.filter_entry(|entry| {
-        !(entry.depth() > 0 && entry.file_type().is_dir() && is_output(entry.path()))
-    }) {
-        let path = entry?.into_path();
-        if is_image_name(&path) && !path.is_dir() {
-            let name = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
-            found.push((root.clone(), name));
-        }
+    let is_other = |path: &Path| output.is_none() || path.canonicalize().ok() != output;
+    let listing = files_below(folder, is_other, is_image_name).map_err(|unlisted| {
+        anyhow::Error::new(unlisted.source).context(format!(
+            "`{}`: the folder cannot be read",
+            unlisted.path.display()
+        ))
+    })?;
+    for line in &listing.left_out {
+        eprintln!("{line}");
     }
+    found.extend(listing.files.into_iter().map(|path| {
+        let name = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
+        Found::file(root, name)
+    }));
     Ok(())
 }
 
@@ -227,11 +328,7 @@ fn is_pattern(path: &Path) -> bool {
 }
 
 /// What a pattern matches, for shells that do not expand it. Names are below its last folder without wildcards.
-fn matches_of(
-    pattern: &Path,
-    output: Option<&Path>,
-    found: &mut Vec<(Rc<Path>, PathBuf)>,
-) -> Result<()> {
+fn matches_of(pattern: &Path, output: Option<&Path>, found: &mut Vec<Found>) -> Result<()> {
     const LIKE_SHELLS: glob::MatchOptions = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
@@ -249,17 +346,20 @@ fn matches_of(
     let mut seen = HashSet::new();
     for path in paths {
         let path = path?;
+        let name = path.strip_prefix(&root).unwrap_or(&path).to_path_buf();
+        if name.iter().any(is_hidden) {
+            continue;
+        }
         let mut matched = Vec::new();
         if path.is_dir() {
-            files_below(&root, &path, output, &mut matched)?;
+            files_in(&root, &path, output, &mut matched)?;
         } else {
-            let name = path.strip_prefix(&root).unwrap_or(&path).to_path_buf();
-            matched.push((root.clone(), name));
+            matched.push(Found::file(&root, name));
         }
         found.extend(
             matched
                 .into_iter()
-                .filter(|(_, name)| seen.insert(name.clone())),
+                .filter(|found| seen.insert(found.name.clone())),
         );
     }
     Ok(())
@@ -279,22 +379,30 @@ pub fn for_each_image<'a>(
         }
         let path = input.path();
         match &input.content {
-            Content::Picture => visit(Item {
-                input,
-                number: 0,
-                image: read_picture(&path, reading.shape).map_err(sentence),
-                label: None,
-                record: None,
-            })?,
+            Content::Picture => {
+                let (image, changes) = match input.picture(reading) {
+                    Ok(picture) => (Ok(picture.image), picture.changes),
+                    Err(error) => (Err(error), Vec::new()),
+                };
+                visit(Item {
+                    input,
+                    number: 0,
+                    image,
+                    changes,
+                    label: None,
+                    record: None,
+                })?;
+            }
             Content::Unreadable(error) => visit(Item {
                 input,
                 number: 0,
                 image: Err(error.clone()),
                 label: None,
+                changes: Vec::new(),
                 record: None,
             })?,
             Content::DataSet { n_images } => {
-                let data_set = Rc::new(DataSet::open(&path, reading.shape, reading.range)?);
+                let data_set = Rc::new(input.data_set(reading)?);
                 if data_set.len() != *n_images as usize {
                     bail!(
                         "`{}`: the file was changed while it was worked on: expected {n_images} images, got {}",
@@ -311,6 +419,7 @@ pub fn for_each_image<'a>(
                             format!("`{}#{number}`: {}", path.display(), sentence(error))
                         }),
                         label: record.label,
+                        changes: Vec::new(),
                         record: Some((data_set.clone(), record.pixels)),
                     })?;
                 }
@@ -338,6 +447,7 @@ mod tests {
             width: 3,
         },
         range: FloatRange::default(),
+        fit: PictureFit::default(),
     };
 
     fn names(folder: &Path, paths: &[&str], output: Option<&Path>) -> Vec<(String, u32)> {
@@ -348,6 +458,9 @@ mod tests {
                 no_verify: false,
             },
             range: FloatRange::default(),
+            crop: None,
+            resize: false,
+            colour: false,
         };
         let inputs = find_inputs(&arguments, output, READING()).unwrap();
         inputs

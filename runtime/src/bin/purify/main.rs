@@ -7,6 +7,7 @@ mod info;
 mod inputs;
 mod journal;
 mod ledger;
+mod notes;
 mod outputs;
 mod progress;
 mod report;
@@ -15,6 +16,7 @@ mod selection;
 mod sheet;
 mod shell;
 mod stream;
+mod target;
 mod treatment;
 
 use std::process::ExitCode;

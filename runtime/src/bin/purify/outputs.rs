@@ -1,16 +1,19 @@
 //! The files that a run writes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{AtomicFile, DataSet, PictureEncoding, PictureFormat, write_picture};
+use ebm_runtime::{
+    AtomicFile, DataSet, PictureChange, PictureEncoding, PictureFormat, write_picture,
+};
 use walkdir::WalkDir;
 
 use crate::arguments::{OutputFormat, RunArguments};
 use crate::inputs::{Content, Input, Item, Reading};
+use crate::target::{is_there, resolved};
 use crate::treatment::Outcome;
 
 /// The quality of JPEG pictures where they are asked for.
@@ -100,22 +103,57 @@ impl Outputs {
         for input in inputs {
             for path in self.paths(input) {
                 if let Some(other) = taken.insert(path.clone(), input) {
+                    let is_by_format = [other, input]
+                        .map(|input| PictureFormat::of_name(&input.name))
+                        .contains(&Some(PictureFormat::Jpeg));
                     bail!(
-                        "`{}` and `{}` would both be written to `{}`; run them into different folders",
+                        "`{}` and `{}` would both be written to `{}`; {}run them into different folders",
                         other.path().display(),
                         input.path().display(),
-                        path.display()
+                        path.display(),
+                        match (self.format, is_by_format) {
+                            (OutputFormat::Lossless, true) =>
+                                "give --format same, so that JPEG pictures keep their names, or ",
+                            _ => "",
+                        }
                     );
                 }
             }
         }
-        Ok(())
+        // What is not there yet is no input.
+        let there: Vec<&PathBuf> = taken.keys().filter(|path| path.exists()).collect();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let read: HashSet<PathBuf> = inputs.iter().map(|i| resolved(&i.path())).collect();
+        match there
+            .into_iter()
+            .find(|path| read.contains(&resolved(path)))
+        {
+            Some(path) => bail!(
+                "`{}` is read and would be replaced by the same run; give another folder with -o",
+                path.display()
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a purified image is written to a path.
+    pub fn holds(&self, path: &Path, inputs: &[Input]) -> bool {
+        let path = resolved(path);
+        let Ok(name) = path.strip_prefix(resolved(&self.folder)) else {
+            return false;
+        };
+        let place = self.folder.join(name);
+        inputs
+            .iter()
+            .any(|input| self.paths(input).any(|path| path == place))
     }
 
     /// An output that exists already, if there is one.
     pub fn existing(&self, inputs: &[Input]) -> Option<PathBuf> {
         let mut paths = inputs.iter().flat_map(|input| self.paths(input));
-        paths.find(|path| path.exists())
+        paths.find(|path| is_there(path))
     }
 
     /// Writes what became of an image: a picture's files, or its part of a file of many, which gets its name with its last image.
@@ -137,6 +175,10 @@ impl Outputs {
             return Ok(());
         };
         let source = item.input.path();
+        let is_as_it_was = !item
+            .changes
+            .iter()
+            .any(|change| matches!(change, PictureChange::Size | PictureChange::Colours));
         for (replica, path) in self.purified(item.input).enumerate() {
             make_parent(&path)?;
             let encoding = match PictureFormat::of_name(&path) {
@@ -148,7 +190,9 @@ impl Outputs {
             };
             match outcome.image(replica) {
                 Some(image) => write_picture(&path, image, 0, encoding)?,
-                None if path.extension() == source.extension() => copy(&source, &path)?,
+                None if is_as_it_was && path.extension() == source.extension() => {
+                    copy(&source, &path)?;
+                }
                 None => write_picture(&path, image, 0, encoding)?,
             }
         }
@@ -237,7 +281,7 @@ impl Outputs {
         }
         // The file has yet to be put together, which comes with its last image.
         let n_done = n_done.min(input.n_images() - 1);
-        let data_set = DataSet::open(input.path(), reading.shape, reading.range)?;
+        let data_set = input.data_set(reading)?;
         let n_bytes = |n: u32| data_set.n_pixel_bytes(n as usize);
         let lengths = self.purified(input).map(|path| {
             let metadata = std::fs::metadata(spool(&path));
@@ -277,7 +321,15 @@ fn target_of(path: &Path) -> Option<PathBuf> {
 
 /// A name with something added where its format can still be told.
 fn suffixed(name: &Path, suffix: &str) -> PathBuf {
-    let text = name.file_name().unwrap_or_default().to_string_lossy();
+    let Some(text) = name.file_name().unwrap_or_default().to_str() else {
+        let mut suffixed = name.file_stem().unwrap_or_default().to_os_string();
+        suffixed.push(suffix);
+        if let Some(extension) = name.extension() {
+            suffixed.push(".");
+            suffixed.push(extension);
+        }
+        return name.with_file_name(suffixed);
+    };
     let format_of_idx = ["-idx3-ubyte", ".idx3-ubyte", "-idx4-ubyte", ".idx4-ubyte"]
         .iter()
         .find_map(|part| text.find(part));

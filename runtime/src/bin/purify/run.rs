@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{ModelFolder, Seed};
+use ebm_runtime::{ModelFolder, PictureFit, Seed};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,20 +13,19 @@ use crate::arguments::RunArguments;
 use crate::inputs::{Input, Item, Reading, find_inputs, for_each_image};
 use crate::journal::{Beginning, Journal, Record, Status};
 use crate::ledger::SEED;
+use crate::notes::Notes;
 use crate::outputs::Outputs;
 use crate::progress::Bar;
 use crate::report::Report;
 use crate::selection::{Selection, energies};
+use crate::target::{Existing, Target};
 use crate::treatment::{Outcome, Treatment};
 use crate::{exit_code, sheet, stream};
 
 pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
     check(arguments)?;
-    let reading = Reading {
-        shape: models.step.contract().image,
-        range: arguments.images.range,
-    };
+    let reading = Reading::new(models.step.contract().image, &arguments.images);
     if stream::is_wanted(arguments) {
         return stream::run(arguments, &models, reading);
     }
@@ -39,6 +38,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
         bar: Bar::new(),
     };
     plan.outputs.check(&plan.inputs)?;
+    plan.check_sheet()?;
     let treatment = Treatment::new(arguments, &plan.models, &plan.bar)?;
     plan.make_folder()?;
     plan.carry_out(treatment)
@@ -55,6 +55,25 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    fn check_sheet(&self) -> Result<()> {
+        let Some(path) = &self.arguments.sheet else {
+            return Ok(());
+        };
+        if self.outputs.holds(path, &self.inputs) {
+            bail!(
+                "--sheet `{}`: a purified image is written under this name; give another one",
+                path.display()
+            );
+        }
+        let target = Target {
+            option: "--sheet",
+            path,
+            existing: Existing::of(self.arguments.force),
+        };
+        let read = self.inputs.iter().map(Input::path);
+        target.check(read, Some(&self.arguments.output))
+    }
+
     fn make_folder(&self) -> Result<()> {
         let folder = &self.arguments.output;
         std::fs::create_dir_all(folder)
@@ -96,6 +115,7 @@ impl Plan<'_> {
             outputs,
             journal: &mut journal,
             report: &mut report,
+            notes: Notes::default(),
             bar: &self.bar,
         };
         work.all(inputs, self.reading, &done)?;
@@ -181,6 +201,10 @@ fn settings(
         "format": format!("{:?}", arguments.format).to_lowercase(),
         "range": arguments.images.range.to_string(),
     });
+    let fit = arguments.images.fit();
+    if fit != PictureFit::default() {
+        settings["fit"] = json!(format!("{fit:?}"));
+    }
     if let Treatment::Purify { purifier, .. } = treatment {
         settings["backend"] = json!(arguments.purification.backend.backend.to_string());
         settings["f16"] = json!(arguments.purification.backend.f16);
@@ -209,6 +233,7 @@ struct Work<'a> {
     outputs: &'a Outputs,
     journal: &'a mut Journal,
     report: &'a mut Report,
+    notes: Notes,
     bar: &'a Bar,
 }
 
@@ -234,6 +259,7 @@ impl Work<'_> {
         })?;
         self.group(group)?;
         self.bar.finish();
+        self.notes.tell();
         Ok(())
     }
 
@@ -241,6 +267,7 @@ impl Work<'_> {
         let outcomes = self.treatment.treat(&group, self.selection)?;
         let mut lines = String::new();
         for (item, outcome) in group.iter().zip(outcomes) {
+            self.notes.add(item);
             self.outputs.deliver(item, &outcome)?;
             let record = self.record(item, outcome);
             if let Some(error) = &record.error {

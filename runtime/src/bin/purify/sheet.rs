@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use ebm_runtime::{DataSet, ImageShape, Images, read_picture, write_png};
+use ebm_runtime::{DataSet, ImageShape, Images, read_picture_fitted, write_png};
 use font8x8::legacy::BASIC_LEGACY;
 
 use crate::arguments::RunArguments;
@@ -56,8 +56,8 @@ fn images(
         return Ok(Vec::new());
     }
     if let Content::Picture = input.content {
-        let before = read_picture(before, reading.shape)?;
-        return Ok(vec![(before, read_picture(after, reading.shape)?)]);
+        let read = |path| read_picture_fitted(path, reading.shape, reading.fit);
+        return Ok(vec![(read(before)?.image, read(after)?.image)]);
     }
     let before = DataSet::open(before, reading.shape, reading.range)?;
     let after = DataSet::open(after, reading.shape, reading.range)?;

@@ -1,14 +1,17 @@
 //! `purify completions` and `purify man`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
+use ebm_runtime::write_atomically;
 
 use crate::arguments::{Arguments, ManArguments};
+use crate::target::{Existing, Target};
 
 pub fn completions(shell: Shell) -> Result<ExitCode> {
     let mut script = Vec::new();
@@ -18,22 +21,34 @@ pub fn completions(shell: Shell) -> Result<ExitCode> {
 }
 
 pub fn man(arguments: &ManArguments) -> Result<ExitCode> {
-    match &arguments.output {
-        Some(folder) => {
-            std::fs::create_dir_all(folder)
-                .and_then(|()| clap_mangen::generate_to(Arguments::command(), folder))
-                .with_context(|| format!("`{}`: the pages cannot be written", folder.display()))?;
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    let commands = std::iter::once(&command).chain(command.get_subcommands());
+    let pages: Vec<Man> = commands.map(|command| Man::new(command.clone())).collect();
+    let Some(folder) = &arguments.output else {
+        let mut text = Vec::new();
+        for page in &pages {
+            page.render(&mut text)?;
         }
-        None => {
-            let mut command = Arguments::command().disable_help_subcommand(true);
-            command.build();
-            let mut pages = Vec::new();
-            Man::new(command.clone()).render(&mut pages)?;
-            for command in command.get_subcommands() {
-                Man::new(command.clone()).render(&mut pages)?;
-            }
-            std::io::stdout().lock().write_all(&pages)?;
-        }
+        std::io::stdout().lock().write_all(&text)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let unwritable = || format!("`{}`: the pages cannot be written", folder.display());
+    std::fs::create_dir_all(folder).with_context(unwritable)?;
+    let paths = pages.iter().map(|page| folder.join(page.get_filename()));
+    let paths: Vec<PathBuf> = paths.collect();
+    for path in &paths {
+        let target = Target {
+            option: "-o",
+            path,
+            existing: Existing::of(arguments.force),
+        };
+        target.check([], None)?;
+    }
+    for (page, path) in pages.iter().zip(&paths) {
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        write_atomically(path, &text).with_context(unwritable)?;
     }
     Ok(ExitCode::SUCCESS)
 }

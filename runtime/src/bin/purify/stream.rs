@@ -1,31 +1,23 @@
 //! One file from standard input or to standard output.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, StdoutLock, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{
-    DataSet, DataSetFormat, ModelFolder, PictureEncoding, PictureFormat, Record, decode_picture,
-    encode_picture,
-};
+use ebm_runtime::{DataSet, ModelFolder, PictureEncoding, PictureFormat, encode_picture};
 
 use crate::arguments::{OutputFormat, RunArguments};
 use crate::exit_code;
-use crate::inputs::{Content, Input, Item, Reading, sentence};
+use crate::inputs::{Content, Input, Item, Reading, STANDARD, for_each_image, read_whole};
+use crate::notes::Notes;
 use crate::outputs::JPEG_QUALITY;
 use crate::progress::Bar;
 use crate::run::seed_line;
 use crate::selection::Selection;
 use crate::treatment::{Outcome, Treatment};
-
-/// The name of standard input and output.
-const STANDARD: &str = "-";
-const UNWRITABLE: &str = "standard output cannot be written";
-/// A file that goes through memory is no longer than this.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// Whether a run reads standard input or writes to standard output.
 pub fn is_wanted(arguments: &RunArguments) -> bool {
@@ -44,118 +36,96 @@ pub fn run(arguments: &RunArguments, models: &ModelFolder, reading: Reading) -> 
     }
     let bytes = read(path)?;
     let mut stream = Stream {
-        path,
-        reading,
+        encoding: encoding(&bytes, arguments.format),
         treatment,
         bar,
-        out: BufWriter::new(std::io::stdout().lock()),
+        picture: Vec::new(),
+        data_set: None,
+        pixels: Vec::new(),
+        notes: Notes::default(),
         n_failed: 0,
     };
-    let n_images = match DataSetFormat::of_bytes(&bytes) {
-        Some(format) => stream.data_set(bytes, format)?,
-        None => stream.picture(&bytes, arguments.format)?,
-    };
-    stream.out.flush().context(UNWRITABLE)?;
-    Ok(exit_code(stream.n_failed, n_images))
+    let inputs = [Input::alone(path, bytes, reading)];
+    if let Content::Unreadable(error) = &inputs[0].content {
+        bail!("`{}`: {error}", path.display());
+    }
+    let n_images = inputs[0].n_images();
+    let n_steps = stream.treatment.n_steps();
+    stream.bar.start("", u64::from(n_images), n_steps);
+    let size = stream.treatment.group_size(reading.shape.n_values());
+    let mut group = Vec::new();
+    let all = |_: &Input| 0;
+    for_each_image(&inputs, reading, all, |item| {
+        group.push(item);
+        match group.len() == size {
+            true => stream.treat(std::mem::take(&mut group)),
+            false => Ok(()),
+        }
+    })?;
+    stream.treat(group)?;
+    stream.bar.finish();
+    stream.notes.tell();
+    stream.write()?;
+    Ok(exit_code(stream.n_failed, n_images as usize))
 }
 
-struct Stream<'a> {
-    path: &'a Path,
-    reading: Reading,
+struct Stream {
     treatment: Treatment,
     bar: Bar,
-    out: BufWriter<StdoutLock<'static>>,
+    encoding: PictureEncoding,
+    /// A purified picture as a file.
+    picture: Vec<u8>,
+    /// A file of many images, and the purified pixels of it.
+    data_set: Option<Rc<DataSet>>,
+    pixels: Vec<u8>,
+    notes: Notes,
     n_failed: usize,
 }
 
-impl Stream<'_> {
-    /// Purifies a picture. Returns the number of images, 1.
-    fn picture(&mut self, bytes: &[u8], format: OutputFormat) -> Result<usize> {
-        let image = decode_picture(bytes, self.reading.shape)
-            .map_err(|error| format!("`{}`: {}", self.path.display(), sentence(error)));
-        self.bar.start("", 1, self.treatment.n_steps());
-        let input = Input::new(PathBuf::new(), self.path.into(), Content::Picture);
-        let item = Item {
-            input: &input,
-            number: 0,
-            image,
-            label: None,
-            record: None,
-        };
-        let outcomes = self.treat(&[item])?;
-        self.bar.finish();
-        let encoding = match (PictureFormat::of_bytes(bytes), format) {
-            (Some(PictureFormat::WebP), _) => PictureEncoding::WebP,
-            (Some(PictureFormat::Jpeg), OutputFormat::Same) => PictureEncoding::Jpeg {
-                quality: JPEG_QUALITY,
-            },
-            _ => PictureEncoding::Png,
-        };
-        if let Some(image) = outcomes[0].image(0) {
-            let encoded = encode_picture(image, 0, encoding)?;
-            self.out.write_all(&encoded).context(UNWRITABLE)?;
-        }
-        Ok(1)
-    }
-
-    /// Purifies a file of many images. Returns their number.
-    fn data_set(&mut self, bytes: Vec<u8>, format: DataSetFormat) -> Result<usize> {
-        let Reading { shape, range } = self.reading;
-        let name = self.path.display();
-        let data_set = DataSet::from_bytes(bytes, format, shape, range)
-            .with_context(|| format!("`{name}`"))?;
-        let data_set = Rc::new(data_set);
-        let n_images = u32::try_from(data_set.len()).context("expected fewer than 2³² images")?;
-        let input = Input::new(
-            PathBuf::new(),
-            self.path.into(),
-            Content::DataSet { n_images },
-        );
-        self.bar
-            .start("", u64::from(n_images), self.treatment.n_steps());
-        let item = |(number, record): (u32, ebm_runtime::Result<Record>)| -> Result<Item<'_>> {
-            let record = record?;
-            Ok(Item {
-                input: &input,
-                number,
-                image: record
-                    .image
-                    .map_err(|e| format!("`{name}#{number}`: {}", sentence(e))),
-                label: record.label,
-                record: Some((data_set.clone(), record.pixels)),
-            })
-        };
-        let mut items = (0..).zip(data_set.records(0)?).map(item);
-        let size = self.treatment.group_size(shape.n_values());
-        let mut pixels = Vec::new();
-        loop {
-            let group: Vec<Item<'_>> = items.by_ref().take(size).collect::<Result<_>>()?;
-            if group.is_empty() {
-                break;
-            }
-            let outcomes = self.treat(&group)?;
-            for (item, outcome) in group.iter().zip(&outcomes) {
-                pixels.extend(outcome.pixels(item, 0).unwrap_or_default());
-            }
-        }
-        self.bar.finish();
-        data_set
-            .write(&mut self.out, &mut pixels.as_slice())
-            .context(UNWRITABLE)?;
-        Ok(n_images as usize)
-    }
-
-    fn treat(&mut self, items: &[Item<'_>]) -> Result<Vec<Outcome>> {
-        let outcomes = self.treatment.treat(items, &Selection::All)?;
-        for outcome in &outcomes {
+impl Stream {
+    fn treat(&mut self, group: Vec<Item<'_>>) -> Result<()> {
+        let outcomes = self.treatment.treat(&group, &Selection::All)?;
+        for (item, outcome) in group.iter().zip(&outcomes) {
+            self.notes.add(item);
             if let Outcome::Failed { error, .. } = outcome {
                 self.n_failed += 1;
                 self.bar.say(&format!("failed: {error}"));
             }
+            match (&item.record, outcome.image(0)) {
+                (Some((data_set, _)), _) => {
+                    self.data_set = Some(data_set.clone());
+                    self.pixels
+                        .extend(outcome.pixels(item, 0).unwrap_or_default());
+                }
+                (None, Some(image)) => self.picture = encode_picture(image, 0, self.encoding)?,
+                (None, None) => {}
+            }
         }
         self.bar
-            .advance(items.len() as u64 * self.treatment.n_steps());
-        Ok(outcomes)
+            .advance(group.len() as u64 * self.treatment.n_steps());
+        Ok(())
+    }
+
+    fn write(&self) -> Result<()> {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        let written = match &self.data_set {
+            Some(data_set) => data_set.write(&mut out, &mut self.pixels.as_slice()),
+            None => out.write_all(&self.picture),
+        };
+        written
+            .and_then(|()| out.flush())
+            .context("standard output cannot be written")
+    }
+}
+
+/// What a picture is written as.
+fn encoding(bytes: &[u8], format: OutputFormat) -> PictureEncoding {
+    match (PictureFormat::of_bytes(bytes), format) {
+        (Some(PictureFormat::WebP), _) => PictureEncoding::WebP,
+        (Some(PictureFormat::Jpeg), OutputFormat::Same) => PictureEncoding::Jpeg {
+            quality: JPEG_QUALITY,
+        },
+        _ => PictureEncoding::Png,
     }
 }
 
@@ -192,23 +162,10 @@ fn check(arguments: &RunArguments) -> Result<&Path> {
 }
 
 fn read(input: &Path) -> Result<Vec<u8>> {
-    let source: Box<dyn Read> = match input == Path::new(STANDARD) {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(
-            File::open(input)
-                .with_context(|| format!("`{}`: the file cannot be read", input.display()))?,
-        ),
-    };
-    let mut bytes = Vec::new();
-    source
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("`{}`: the file cannot be read", input.display()))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        bail!(
-            "`{}`: expected at most {MAX_BYTES} bytes for standard output, got more; purify it as a file into a folder",
-            input.display()
-        );
+    if input == Path::new(STANDARD) {
+        return read_whole(std::io::stdin(), input);
     }
-    Ok(bytes)
+    let file = File::open(input)
+        .with_context(|| format!("`{}`: the file cannot be read", input.display()))?;
+    read_whole(file, input)
 }
