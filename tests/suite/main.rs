@@ -12,6 +12,7 @@ mod memory;
 mod networks;
 mod noise;
 mod operators;
+mod pictures;
 mod precision;
 mod programs;
 mod serving;
