@@ -584,3 +584,6 @@ impl Learning for Learner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
