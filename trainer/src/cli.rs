@@ -95,6 +95,26 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// What it computes on.
+    pub fn device(&self) -> DeviceName {
+        let machine = match self {
+            Command::Fit(args) => &args.learn.machine,
+            Command::Classifier(args) => &args.machine,
+            Command::LifeCycle(args) => &args.machine,
+            Command::Resume(args) => &args.machine,
+            Command::Bench(args) => &args.machine,
+            Command::Attack(args) => &args.machine,
+            Command::Sample(args) => &args.machine,
+            Command::Fid(args) => &args.machine,
+            Command::Data(_) | Command::Report(_) | Command::Presets { .. } => {
+                return DeviceName::Cpu;
+            }
+        };
+        machine.device
+    }
+}
+
 /// What to do with data.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {

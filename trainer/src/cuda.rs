@@ -19,18 +19,28 @@ pub enum DeviceName {
     Cuda,
 }
 
-/// The device of that name, of which a machine may have several.
+/// The device of that name, for the process of that number on its machine.
 ///
 /// # Errors
-/// CUDA is asked for and not there, or not so often; nothing falls back in silence.
-pub fn device(name: DeviceName, number: usize) -> Result<Device> {
+/// CUDA is asked for and not there; nothing falls back in silence.
+pub fn device(name: DeviceName, local_rank: usize) -> Result<Device> {
+    prepare(name)?;
     match name {
         DeviceName::Cpu => Ok(Device::Cpu),
-        DeviceName::Cuda => cuda(number),
+        // A process may see all GPUs of its machine, or only some that are its own. If two come to the same one, they find out when they meet.
+        DeviceName::Cuda => Ok(Device::Cuda(local_rank % Cuda::device_count() as usize)),
     }
 }
 
-fn cuda(number: usize) -> Result<Device> {
+/// Makes a device usable: loads the CUDA parts of libtorch if it is one of theirs. To be called before libtorch draws a random number, since
+/// what it then knows of CUDA is all that it ever will.
+///
+/// # Errors
+/// CUDA is asked for and not there.
+pub fn prepare(name: DeviceName) -> Result<()> {
+    if name == DeviceName::Cpu {
+        return Ok(());
+    }
     let Some(library) = libtorch_cuda() else {
         bail!(
             "--device cuda needs the CUDA parts of libtorch 2.11.0, and there is no libtorch_cuda.so beside the libtorch_cpu.so in use: \
@@ -44,13 +54,7 @@ fn cuda(number: usize) -> Result<Device> {
             library.display()
         );
     }
-    let n_devices = Cuda::device_count();
-    if number as i64 >= n_devices {
-        bail!(
-            "--device cuda: process {number} of this machine needs a GPU of its own, and there are {n_devices}: start at most {n_devices} a machine"
-        );
-    }
-    Ok(Device::Cuda(number))
+    Ok(())
 }
 
 /// `libtorch_cuda.so` beside the `libtorch_cpu.so` of this process.

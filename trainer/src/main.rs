@@ -2,18 +2,30 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 use ebm_trainer::cli::{Cli, Command, DataCommand};
-use ebm_trainer::command;
 use ebm_trainer::session::{End, INTERRUPTED};
+use ebm_trainer::{command, cuda};
 
 /// Also for libtorch, which asks for large tensors and gives them back all the time: the system's allocator keeps far more than is in use.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match &cli.command {
+    match run(&Cli::parse().command) {
+        Ok(End::Complete) => ExitCode::SUCCESS,
+        Ok(End::Interrupted) => ExitCode::from(INTERRUPTED as u8),
+        Err(error) => {
+            eprintln!("error: {}", one_sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<End> {
+    cuda::prepare(command.device())?;
+    match command {
         Command::Fit(args) => command::fit(args),
         Command::Classifier(args) => command::classifier(args),
         Command::LifeCycle(args) => command::life_cycle(args),
@@ -25,14 +37,6 @@ fn main() -> ExitCode {
         Command::Data(DataCommand::Check(args)) => command::check(args),
         Command::Report(args) => command::report(args),
         Command::Presets { name } => command::presets(name.as_deref()),
-    };
-    match result {
-        Ok(End::Complete) => ExitCode::SUCCESS,
-        Ok(End::Interrupted) => ExitCode::from(INTERRUPTED as u8),
-        Err(error) => {
-            eprintln!("error: {}", one_sentence(&error));
-            ExitCode::FAILURE
-        }
     }
 }
 
