@@ -427,8 +427,8 @@ impl Machine {
         let device = crate::cuda::device(device, local_rank)?;
         let n_threads = n_threads.or_else(|| launch.as_ref().map(threads_of_one));
         let ranks = Ranks::join(launch.as_ref(), device)?;
-        if ranks.n_ranks() > 1 && ranks.is_first() {
-            let (n_ranks, engine) = (ranks.n_ranks(), ranks.engine());
+        if let Some(engine) = ranks.engine().filter(|_| ranks.is_first()) {
+            let n_ranks = ranks.n_ranks();
             eprintln!("learning in {n_ranks} processes, which exchange by {engine}");
         }
         Ok(Machine {

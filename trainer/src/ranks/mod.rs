@@ -34,6 +34,7 @@ struct Together {
     watch: Watch,
     /// What adds up tensors on GPUs, where each process has one and NCCL; otherwise they go through the memory of the processor.
     gpus: Option<Nccl>,
+    engine: &'static str,
 }
 
 impl Ranks {
@@ -49,7 +50,7 @@ impl Ranks {
     /// Meets the other processes, where there are some; this one computes on that device.
     ///
     /// # Errors
-    /// They do not come together within five minutes, or NCCL fails.
+    /// They do not come together within five minutes, two have the same GPU, or NCCL fails.
     pub fn join(launch: Option<&Launch>, device: Device) -> Result<Ranks> {
         let Some(launch) = launch else {
             return Ok(Ranks::alone());
@@ -71,10 +72,22 @@ impl Ranks {
             }
         };
         let gpus = Nccl::join(&group, rank, n_ranks, device)?;
+        let engine = match (&gpus, device) {
+            (Some(_), _) => "NCCL",
+            (None, Device::Cpu) => "Gloo",
+            (None, _) => {
+                "Gloo, through the memory of the processor: not every rank has a GPU and NCCL"
+            }
+        };
         Ok(Ranks {
             rank,
             n_ranks,
-            together: Some(Together { group, watch, gpus }),
+            together: Some(Together {
+                group,
+                watch,
+                gpus,
+                engine,
+            }),
         })
     }
 
@@ -83,12 +96,9 @@ impl Ranks {
         self.rank == 0
     }
 
-    /// By what the processes exchange tensors of the device that they compute on.
-    pub fn engine(&self) -> &'static str {
-        match &self.together {
-            Some(Together { gpus: Some(_), .. }) => "NCCL",
-            _ => "Gloo",
-        }
+    /// By what several processes exchange tensors of the device that they compute on.
+    pub fn engine(&self) -> Option<&'static str> {
+        Some(self.together.as_ref()?.engine)
     }
 
     /// Processes in all.

@@ -4,8 +4,8 @@
 //! a run begins, so that one binary serves machines with and without GPUs.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs;
 use std::mem::transmute;
 use std::ptr::{self, NonNull};
 
@@ -43,6 +43,30 @@ type SetDevice = unsafe extern "C" fn(c_int) -> c_int;
 /// Into what, of how many bytes, of which GPU.
 type DeviceGetPciBusId = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
 
+/// Two ranks that compute on the same GPU, if there are such; 0 is no GPU.
+fn together_on_one(places: &[i64]) -> Option<(usize, usize)> {
+    let mut ranks = places.iter().enumerate();
+    ranks.find_map(|(other, place)| {
+        let one = places[..other].iter().position(|before| before == place)?;
+        (*place != 0).then_some((one, other))
+    })
+}
+
+/// What no other machine has that runs at the same time, be it virtual; containers of a machine have the same.
+fn machine() -> Result<String> {
+    let files = [
+        "/proc/sys/kernel/random/boot_id",
+        "/proc/sys/kernel/hostname",
+    ];
+    let found = files.iter().find_map(|file| fs::read_to_string(file).ok());
+    found.with_context(|| {
+        format!(
+            "cannot tell machines apart: cannot read {}",
+            files.join(" or ")
+        )
+    })
+}
+
 /// The functions of NCCL, and two of CUDA's.
 #[derive(Clone, Copy, Debug)]
 struct Library {
@@ -66,7 +90,7 @@ impl Nccl {
     /// Meets the others, where all of them have a GPU of their own and NCCL.
     ///
     /// # Errors
-    /// A process has ended, or NCCL fails.
+    /// A process has ended, two have the same GPU, or NCCL fails.
     pub fn join(
         group: &Group,
         rank: usize,
@@ -85,8 +109,13 @@ impl Nccl {
         let mut places = Tensor::from_slice(&places);
         group.sum(&mut places)?;
         let places = Vec::<i64>::try_from(places)?;
-        let different: BTreeSet<i64> = places.into_iter().filter(|place| *place != 0).collect();
-        let Some((library, gpu)) = own.filter(|_| different.len() == n_ranks) else {
+        if let Some((one, other)) = together_on_one(&places) {
+            bail!(
+                "ranks {one} and {other} have the same GPU, which would take longer than one rank alone: start at most one rank per GPU, and \
+                 let each see all GPUs of its machine or one of its own (CUDA_VISIBLE_DEVICES, or srun --gpus-per-task=1)"
+            );
+        }
+        let Some((library, gpu)) = own.filter(|_| !places.contains(&0)) else {
             return Ok(None);
         };
         let id = if rank == 0 {
@@ -209,19 +238,16 @@ impl Library {
     /// A number that a GPU has for itself among those of all machines; not 0.
     fn place(&self, gpu: usize) -> Result<i64> {
         let mut bus = [0 as c_char; 32];
-        let mut host = [0 as c_char; 256];
-        // Safety: both are writable over their lengths, and their last bytes stay 0.
-        let (status, named) = unsafe {
-            let status = (self.device_get_pci_bus_id)(bus.as_mut_ptr(), 31, c_int::try_from(gpu)?);
-            (status, libc::gethostname(host.as_mut_ptr(), 255))
-        };
+        let number = c_int::try_from(gpu)?;
+        // Safety: `bus` is writable over its length, and its last byte stays 0.
+        let status = unsafe { (self.device_get_pci_bus_id)(bus.as_mut_ptr(), 31, number) };
         ensure!(
-            status == 0 && named == 0,
+            status == 0,
             "CUDA does not say where GPU {gpu} is: cudaError {status}"
         );
-        // Safety: both end with a zero.
-        let [bus, host] = [bus.as_ptr(), host.as_ptr()].map(|text| unsafe { CStr::from_ptr(text) });
-        let digest = sha256(&[host.to_bytes(), b"/", bus.to_bytes()].concat());
+        // Safety: it ends with a zero.
+        let bus = unsafe { CStr::from_ptr(bus.as_ptr()) };
+        let digest = sha256(&[machine()?.as_bytes(), b"/", bus.to_bytes()].concat());
         Ok(i64::from_str_radix(&digest[..15], 16)?.max(1))
     }
 
@@ -249,6 +275,19 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranks_on_one_gpu_are_found() {
+        for (places, wanted) in [
+            (&[3, 5, 7][..], None),
+            (&[3, 5, 3], Some((0, 2))),
+            (&[3, 5, 5, 3], Some((1, 2))),
+            (&[0, 0, 3], None),
+            (&[], None),
+        ] {
+            assert_eq!(together_on_one(places), wanted, "{places:?}");
+        }
+    }
 
     #[test]
     #[ignore = "needs libnccl.so.2 and libcudart.so.13 in LD_PRELOAD, and a machine without a GPU"]
