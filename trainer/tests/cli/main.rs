@@ -5,6 +5,7 @@ mod attack;
 mod common;
 mod configuration;
 mod data;
+mod fake_cuda;
 mod guard;
 mod kill;
 mod learning;

@@ -21,11 +21,21 @@ const SHORTRUN: &str = "--set generator.network.widths=[3,2] --set generator.net
 const COLOURED: &str = "--set network.channels=3 --set network.activation=silu";
 
 /// Starts a command in several processes of this machine, as a launcher does.
-fn start(n_ranks: usize, arguments: &str) -> Vec<Child> {
+pub fn start(n_ranks: usize, arguments: &str) -> Vec<Child> {
+    start_each(n_ranks, arguments, |_, _| {})
+}
+
+/// The same; each process is prepared by its number.
+pub fn start_each(
+    n_ranks: usize,
+    arguments: &str,
+    prepare: impl Fn(usize, &mut Command),
+) -> Vec<Child> {
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = port.local_addr().unwrap().port().to_string();
     let rank = |rank: usize| {
-        Command::new(env!("CARGO_BIN_EXE_trainer"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
+        command
             .args(arguments.split_whitespace())
             .env("OMP_NUM_THREADS", "1")
             .env("MASTER_ADDR", "127.0.0.1")
@@ -34,14 +44,14 @@ fn start(n_ranks: usize, arguments: &str) -> Vec<Child> {
             .env("RANK", rank.to_string())
             .env("GLOO_SOCKET_IFNAME", "lo")
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::piped());
+        prepare(rank, &mut command);
+        command.spawn().unwrap()
     };
     (0..n_ranks).map(rank).collect()
 }
 
-fn finished(ranks: Vec<Child>) -> Vec<Output> {
+pub fn finished(ranks: Vec<Child>) -> Vec<Output> {
     let wait = |rank: Child| rank.wait_with_output().unwrap();
     ranks.into_iter().map(wait).collect()
 }
@@ -65,7 +75,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// Expects all groups of two checkpoints to be equal up to rounding.
-fn assert_close(one: &Path, other: &Path, update: u64) {
+pub fn assert_close(one: &Path, other: &Path, update: u64) {
     let files = |run: &Path| {
         let files = checkpoint_files(run, update);
         let groups = files

@@ -244,12 +244,9 @@ fn networks_of_earlier_runs_have_to_suit() {
     }
 }
 
-/// Every stage is a run of its own; an interrupted one goes on, and a finished one is as it was.
-#[test]
-fn a_life_cycle_learns_what_is_not_learned_yet() {
-    let folder = tempfile::tempdir().unwrap();
-    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
-    let mut sets = String::new();
+/// Makes `life-cycle digits` a matter of moments.
+pub fn tiny_stages() -> String {
+    let mut sets = "--threads 1".to_string();
     for stage in ["shortrun", "midrun", "prior", "longrun"] {
         for set in format!("{TINY_FIT} {TINY_GENERATOR}")
             .split(" --set ")
@@ -264,12 +261,17 @@ fn a_life_cycle_learns_what_is_not_learned_yet() {
     {
         sets += &format!(" --set longrun.{}", set.trim());
     }
-    sets += " --set classifier.network.widths=[2,2] --set classifier.learning.updates=6 --set classifier.output.checkpoint_every=3";
+    sets + " --set classifier.network.widths=[2,2] --set classifier.learning.updates=6 --set classifier.output.checkpoint_every=3"
+}
+
+/// Every stage is a run of its own; an interrupted one goes on, and a finished one is as it was.
+#[test]
+fn a_life_cycle_learns_what_is_not_learned_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
     let life_cycle = |run: &Path| {
-        trainer(&format!(
-            "life-cycle digits -o {} --threads 1{sets}",
-            run.display()
-        ))
+        let (run, tiny) = (run.display(), tiny_stages());
+        trainer(&format!("life-cycle digits -o {run} {tiny}"))
     };
     life_cycle(&whole)
         .assert()
