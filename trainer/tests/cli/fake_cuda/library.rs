@@ -27,26 +27,25 @@ const EVERYWHERE: &str = "EBM_TEST_EVERYWHERE";
 #[derive(Clone, Copy, Debug)]
 pub struct FakeCuda(&'static Path);
 
-/// The fake device, or where it cannot be built a word about it that no test runner keeps for itself.
+/// The fake device, unless it cannot be built here.
 pub fn fake_cuda() -> Option<FakeCuda> {
     static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(built);
     match &*BUILT {
         Ok(folder) => Some(FakeCuda(folder)),
         Err(reason) => {
-            skipped(&format!(
-                "nothing was run on the fake CUDA device, since {reason}"
-            ));
+            let what = format!("nothing was run on the fake CUDA device, since {reason}");
+            assert!(
+                std::env::var_os(EVERYWHERE).is_none(),
+                "{EVERYWHERE} is set, and {what}"
+            );
+            tell_skipped(&what);
             None
         }
     }
 }
 
-/// Says what was not tested.
-pub fn skipped(what: &str) {
-    assert!(
-        std::env::var_os(EVERYWHERE).is_none(),
-        "{EVERYWHERE} is set, and {what}"
-    );
+/// Says what was not tested, in a word that no test runner keeps for itself.
+pub fn tell_skipped(what: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {what}");
 }
 
@@ -66,19 +65,27 @@ fn built() -> Result<PathBuf, String> {
     if !libtorch.join("include/ATen/ATen.h").is_file() {
         return Err(format!("{} has no headers", libtorch.display()));
     }
-    let compiler = std::env::var("CXX").unwrap_or("c++".to_string());
-    if Command::new(&compiler).arg("--version").output().is_err() {
-        return Err(format!("there is no C++ compiler {compiler:?}"));
+    if compiler().arg("--version").output().is_err() {
+        return Err(format!("there is no C++ compiler {:?}", compiler()));
     }
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let folder = kept.join(format!("fake_cuda-{}", digest(libtorch)));
     if !folder.is_dir() {
         // Two processes may build at the same time; one is the first to be done.
         let fresh = tempfile::tempdir_in(kept).unwrap();
-        build(&compiler, libtorch, fresh.path());
+        build(libtorch, fresh.path());
         let _ = fs::rename(fresh.path(), &folder);
     }
     Ok(folder)
+}
+
+/// `c++`, or what `CXX` names, be it behind a launcher.
+fn compiler() -> Command {
+    let named = std::env::var("CXX").unwrap_or_default();
+    let mut words = named.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or("c++"));
+    command.args(words);
+    command
 }
 
 /// Of all that the libraries are made of.
@@ -93,7 +100,7 @@ fn digest(libtorch: &Path) -> String {
     sha256(format!("{libtorch:?} {sources:?}").as_bytes())[..16].to_string()
 }
 
-fn build(compiler: &str, libtorch: &Path, folder: &Path) {
+fn build(libtorch: &Path, folder: &Path) {
     for entry in fs::read_dir(libtorch.join("lib")).unwrap() {
         let (path, name) = entry
             .map(|entry| (entry.path(), entry.file_name()))
@@ -105,7 +112,7 @@ fn build(compiler: &str, libtorch: &Path, folder: &Path) {
     }
     let include = libtorch.join("include");
     let compile = |source: &&str| {
-        Command::new(compiler)
+        compiler()
             .args(["-std=c++17", "-O1", "-fPIC", "-pthread", "-c"])
             .arg("-isystem")
             .arg(&include)
@@ -127,7 +134,7 @@ fn build(compiler: &str, libtorch: &Path, folder: &Path) {
         let objects = sources
             .iter()
             .map(|source| folder.join(format!("{source}.o")));
-        let mut link = Command::new(compiler);
+        let mut link = compiler();
         link.args(["-shared", "-pthread", "-o"])
             .arg(folder.join(library))
             .args(objects);

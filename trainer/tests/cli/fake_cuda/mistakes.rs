@@ -8,7 +8,7 @@ use ebm_trainer::cuda::{self, DeviceName};
 use ebm_trainer::network::{Program, to_device};
 use tch::{Device, Kind, Tensor};
 
-use super::library::{FakeCuda, fake_cuda, skipped};
+use super::library::{FakeCuda, fake_cuda, tell_skipped};
 
 /// A mistake by its name, what the device says to it, and how to make it with images `[2, 1, 8, 8]`.
 type Mistake = (&'static str, &'static str, fn(&Tensor));
@@ -94,7 +94,7 @@ fn mistakes_that_pass_on_a_cpu_are_caught() {
         assert!(lives, "{mistake} on the CPU: {said}");
         let (lives, said) = made(fake, mistake, "cuda");
         if said.contains("NOT CHECKED") && mistake == "reads-on-the-host" {
-            skipped(
+            tell_skipped(
                 "that the host leaves the device's memory alone, since this machine has no memory-protection keys",
             );
             continue;
