@@ -348,6 +348,14 @@ mod tests {
     }
 
     #[test]
+    fn the_runtime_looks_for_onnx_runtime_where_it_is_fetched_to() {
+        let source = include_str!("../../runtime/src/backend/ort/library.rs");
+        let constant = format!("FOLDER_OF_SETUP: &str = {:?};", ONNXRUNTIME.folder);
+        assert!(source.contains(&constant), "expected {constant}");
+        assert_eq!(ONNXRUNTIME.links[0].0, "libonnxruntime.so");
+    }
+
+    #[test]
     fn every_pin_is_a_sha256() {
         for part in [LIBTORCH_CPU, LIBTORCH_CUDA, ONNXRUNTIME] {
             for wheel in part.wheels {

@@ -846,7 +846,8 @@ uint32_t ebm_abi(void);
  * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
  *
  * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
- * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, and where the system looks.
+ * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
+ * looks.
  */
 ebm_status ebm_backend_check(const char *name,
                              const char *library);
@@ -1225,7 +1226,8 @@ uint32_t ebm_abi(void);
  * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
  *
  * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
- * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, and where the system looks.
+ * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
+ * looks.
  */
 ebm_status ebm_backend_check(const char *name,
                              const char *library);

@@ -136,8 +136,8 @@ enum Arithmetic {
 /// | `ort-xnnpack`, `ort-coreml`, `ort-directml` | ONNX Runtime with these providers, where its library has them |
 ///
 /// ONNX Runtime is a shared library that is loaded at run time. It is looked for at the path given with [`Backend::with_library`], then the one in the
-/// environment variable `ORT_DYLIB_PATH`, then beside the executable, then where the system looks for libraries. One process loads it once: a later
-/// other path is an error.
+/// environment variable `ORT_DYLIB_PATH`, then beside the executable, then in the cache of `cargo xtask setup`, then where the system looks for
+/// libraries. One process loads it once: a later other path is an error.
 ///
 /// A provider that is asked for and cannot be used is an error, and so is a model of which it would leave nodes to the CPU, unless that is allowed with
 /// [`Backend::allow_fallback`].

@@ -7,6 +7,8 @@ mod bench;
 mod classify;
 mod formats;
 mod info;
+#[cfg(all(target_os = "linux", feature = "ort"))]
+mod library;
 mod options;
 mod pictures;
 mod resume;

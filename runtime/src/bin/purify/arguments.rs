@@ -247,7 +247,7 @@ pub struct BenchArguments {
 
 #[derive(Args)]
 pub struct BackendsArguments {
-    /// Shared library of ONNX Runtime, before ORT_DYLIB_PATH and the system's
+    /// Shared library of ONNX Runtime [default: ORT_DYLIB_PATH, beside this program, the cache of `cargo xtask setup`, the system's]
     #[arg(long, value_name = "FILE")]
     pub onnxruntime: Option<PathBuf>,
 }
@@ -379,7 +379,7 @@ pub struct BackendArguments {
     /// What runs the model: tract, ort, ort-cuda, ort-tensorrt, ort-xnnpack, ort-coreml or ort-directml
     #[arg(long, value_name = "NAME", default_value_t)]
     pub backend: Backend,
-    /// Shared library of ONNX Runtime for the backends ort…, before ORT_DYLIB_PATH and the system's
+    /// Shared library of ONNX Runtime for the backends ort… [default: ORT_DYLIB_PATH, beside this program, the cache of `cargo xtask setup`, the system's]
     #[arg(long, value_name = "FILE")]
     pub onnxruntime: Option<PathBuf>,
     /// Let parts of the model that a backend ort-… does not know run on the CPU
