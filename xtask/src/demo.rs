@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::programs;
 use crate::setup::{self, Libtorch};
 use crate::step::{self, Step};
 use crate::surroundings::Surroundings;
@@ -28,9 +29,6 @@ const WRITTEN: &[&str] = &[
 
 /// Bound of the attack, as the largest change of a pixel in [-1, 1].
 const EPSILON: &str = "0.25";
-
-/// What is built before the clock starts. `ort` is not used here, but with it `cargo xtask test` shares what is built.
-const BUILD: &str = "build --release -p ebm-trainer -p ebm-export -p ebm-runtime -p ebm-examples --features ebm-runtime/ort";
 
 /// The stages: name, program, and what it is told. `{epsilon}` stands for [`EPSILON`].
 const STAGES: &[(&str, &str, &str)] = &[
@@ -86,7 +84,7 @@ pub fn demo(surroundings: &Surroundings, existing: Existing) -> Result<()> {
     let folder = surroundings.workspace().join(FOLDER);
     check(&folder, existing)?;
     setup::setup(surroundings, Libtorch::AsLinked)?;
-    step::run_all(surroundings, &[Step::cargo("build", BUILD)])?;
+    step::run_all(surroundings, &[programs::build()])?;
     prepare(&folder)?;
     let started = Instant::now();
     step::run_all(surroundings, &stages(surroundings))?;
@@ -99,7 +97,7 @@ pub fn demo(surroundings: &Surroundings, existing: Existing) -> Result<()> {
         "The attack (BPDA+EOT) is the one that the reference evaluates itself with. It is not the strongest known: \
          the accuracy under attack is no guarantee."
     );
-    let next = built(surroundings, "next", NEXT.0, NEXT.1);
+    let next = programs::run(surroundings, "next", NEXT.0, NEXT.1);
     println!(
         "Next, on images of your own:\n  {}",
         next.typed(surroundings.workspace())
@@ -146,20 +144,10 @@ fn prepare(folder: &Path) -> Result<()> {
 
 fn stages(surroundings: &Surroundings) -> Vec<Step> {
     let stage = |&(name, program, line): &(&'static str, &str, &str)| {
-        built(
-            surroundings,
-            name,
-            program,
-            &line.replace("{epsilon}", EPSILON),
-        )
+        let line = line.replace("{epsilon}", EPSILON);
+        programs::run(surroundings, name, program, &line)
     };
     STAGES.iter().map(stage).collect()
-}
-
-/// A step that runs a program of this workspace.
-fn built(surroundings: &Surroundings, name: &'static str, program: &str, line: &str) -> Step {
-    let program = surroundings.target().join("release").join(program);
-    Step::new(name, program.display().to_string(), line)
 }
 
 #[cfg(test)]

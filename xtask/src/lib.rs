@@ -1,4 +1,4 @@
-//! The tasks of this workspace: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask browser` and `cargo xtask bench`.
+//! The tasks of this workspace: `cargo xtask setup`, `test`, `demo`, `install`, `browser` and `bench`.
 //!
 //! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
 
@@ -6,11 +6,14 @@ pub mod bench;
 pub mod browser;
 pub mod cache;
 pub mod demo;
+pub mod install;
 pub mod link;
 pub mod lock;
 pub mod own_library;
 pub mod part;
 pub mod platform;
+pub mod programs;
+pub mod rivals;
 pub mod setup;
 pub mod step;
 pub mod surroundings;

@@ -1,6 +1,6 @@
 //! `cargo xtask`: reads what was typed, runs the task, says in one sentence what went wrong.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use xtask::bench::{self, Effort};
 use xtask::browser;
 use xtask::demo::{self, Existing};
+use xtask::install;
 use xtask::setup::{self, Flavour, Libtorch};
 use xtask::surroundings::Surroundings;
 use xtask::test;
@@ -16,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask setup          libraries for learning on the CPU (0.6 GB to fetch), once per user
   cargo xtask setup --cuda   libraries for an NVIDIA GPU (2.5 GB to fetch)
   cargo xtask demo           learn, export, attack and purify on real digits
+  cargo xtask install        the programs trainer, purify and ebm-export on your PATH
   cargo xtask test           everything that a change has to pass
   cargo xtask browser        a page that purifies pictures without a server
   cargo xtask bench gradient one gradient on ONNX Runtime against PyTorch
@@ -36,6 +38,13 @@ const TEST_VARIABLES: &str = "Variables:
 The runtime is also tested in a browser (wants the target wasm32-unknown-unknown, and chromium) and on aarch64 (wants the target
 aarch64-unknown-linux-gnu, a cross compiler, and qemu-user).";
 
+const INSTALL_EXAMPLES: &str = "Examples:
+  cargo xtask install                  where cargo installs: $CARGO_INSTALL_ROOT, $CARGO_HOME or ~/.cargo
+  cargo xtask install --root ~/.local
+
+DIR/lib/ebm-life-cycle gets the programs and the libraries that they need, DIR/bin links to the programs. What you brought yourself with
+LIBTORCH or ORT_DYLIB_PATH stays where it is.";
+
 const BROWSER_EXAMPLES: &str = "Examples:
   cargo xtask browser                                a page with the model of digits that comes with the clone
   cargo xtask browser --model demo/model/step.onnx   a page with yours; others can still be chosen in it
@@ -54,7 +63,7 @@ fn bench_help(name: &str, minutes: u32, variables: &str) -> String {
     format!(
         "Examples:\n{}{}{}\n\
          Variables:\n  \
-         EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: python3]\n\
+         EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: an environment that is made in the cache]\n\
          {variables}\n\
          Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.",
         line("", &all),
@@ -91,7 +100,18 @@ enum Task {
     /// Everything is built in the release profile, so that the C++ part of the libtorch bindings is compiled once. The
     /// first step that fails ends the run and prints the command that repeats it.
     #[command(after_help = TEST_VARIABLES)]
-    Test,
+    Test {
+        /// Run every benchmark with --quick in place of the tests, to see that each runs
+        #[arg(long)]
+        benches: bool,
+    },
+    /// Build the programs and install them with the libraries that they need, so that they can be typed anywhere
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install {
+        /// Folder that gets `bin` and `lib` [default: where cargo installs]
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
     /// Write a page that purifies pictures in a browser, whole in one file that opens by a double click
     #[command(after_help = BROWSER_EXAMPLES)]
     Browser {
@@ -160,14 +180,16 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup { cuda: false } => setup::setup(&surroundings, Libtorch::Fetched(Flavour::Cpu)),
         Task::Setup { cuda: true } => setup::setup(&surroundings, Libtorch::Fetched(Flavour::Cuda)),
-        Task::Test => test::test(&surroundings),
+        Task::Test { benches: false } => test::test(&surroundings),
+        Task::Test { benches: true } => test::benches(&surroundings),
+        Task::Install { root } => install::install(&surroundings, root.as_deref()),
         Task::Browser { model, output } => {
             browser::browser(&surroundings, model.as_deref(), output.as_deref())
         }
         Task::Demo { force: false } => demo::demo(&surroundings, Existing::OfDemo),
         Task::Demo { force: true } => demo::demo(&surroundings, Existing::Any),
         Task::Bench(benchmark) => {
-            let (bench, measurement): (Bench, _) = match benchmark {
+            let (bench, measurement): (bench::Benchmark, _) = match benchmark {
                 Benchmark::Gradient(measurement) => (bench::gradient, measurement),
                 Benchmark::Latency(measurement) => (bench::latency, measurement),
                 Benchmark::Learning(measurement) => (bench::learning, measurement),
@@ -180,6 +202,3 @@ fn run(task: Task) -> Result<()> {
         }
     }
 }
-
-/// A benchmark, with how thoroughly to measure and where to write the rows as well.
-type Bench = fn(&Surroundings, Effort, Option<&Path>) -> Result<()>;

@@ -1,5 +1,8 @@
 //! Platforms other than this machine's, for which the runtime is built and on which its tests run.
 
+use std::path::Path;
+
+use crate::programs::EVERYTHING;
 use crate::step::Step;
 use crate::surroundings::Surroundings;
 use crate::{browser, tool};
@@ -14,6 +17,8 @@ pub struct Platform {
     /// Programs, each by the names that it has, and the package of Debian that brings it.
     programs: &'static [(&'static [&'static str], &'static str)],
     steps: fn(&Surroundings) -> Vec<Step>,
+    /// What is done on this machine if the platform cannot be tested here.
+    stand_ins: fn(&Surroundings) -> Vec<Step>,
 }
 
 /// All of them.
@@ -23,6 +28,7 @@ pub const PLATFORMS: [Platform; 2] = [
         target: browser::TARGET,
         programs: &[(CHROMIUM, "chromium")],
         steps: browser_steps,
+        stand_ins: |_| Vec::new(),
     },
     Platform {
         title: "aarch64",
@@ -35,6 +41,7 @@ pub const PLATFORMS: [Platform; 2] = [
             (&[EMULATOR], "qemu-user"),
         ],
         steps: aarch64_steps,
+        stand_ins: smallest_program_here,
     },
 ];
 
@@ -47,7 +54,10 @@ const CHROMIUM: &[&str] = &[
 
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
 const CROSS_COMPILER: &str = "aarch64-linux-gnu-gcc";
+const CROSS_STRIP: &str = "aarch64-linux-gnu-strip";
 const EMULATOR: &str = "qemu-aarch64";
+/// The program that is weighed, below a folder of what is built.
+const SMALLEST: &str = "release/examples/smallest";
 /// Where the emulator finds the libraries of the platform.
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 
@@ -75,6 +85,13 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// The steps in place of those of the platform.
+    pub fn stand_ins(&self, surroundings: &Surroundings) -> Vec<Step> {
+        (self.stand_ins)(surroundings)
+    }
+}
+
 /// The page, and the same purifications in it as in this machine's own program.
 fn browser_steps(surroundings: &Surroundings) -> Vec<Step> {
     let page = surroundings.target().join(browser::PAGE);
@@ -83,28 +100,48 @@ fn browser_steps(surroundings: &Surroundings) -> Vec<Step> {
         // With the features of the tests before, since then nothing has to be built again.
         Step::cargo(
             "tests in a browser",
-            "test --release --workspace --features ebm-runtime/ort --test browser -- --ignored --nocapture",
+            &format!("test {EVERYTHING} --test browser -- --ignored --nocapture"),
         )
         .with("EBM_BROWSER_PAGE", page.display().to_string())
-        .with("EBM_CHROMIUM", find(surroundings, CHROMIUM).unwrap_or_default()),
+        .with(
+            "EBM_CHROMIUM",
+            find(surroundings, CHROMIUM).unwrap_or_default(),
+        ),
     ]
 }
 
-fn aarch64_steps(_: &Surroundings) -> Vec<Step> {
+/// The tests, and the smallest program, which is built with them: on this machine it would be the only one that wants tract without threads.
+fn aarch64_steps(surroundings: &Surroundings) -> Vec<Step> {
+    let runner = format!("{EMULATOR} -L {SYSROOT}");
     let test = format!(
-        "test --release -p ebm-runtime --no-default-features --features tract,png --tests --target {AARCH64}"
+        "test --release -p ebm-runtime --no-default-features --features tract,png --tests --example smallest --target {AARCH64}"
     );
+    let program = surroundings.target().join(AARCH64).join(SMALLEST);
     vec![
         Step::cargo("tests on aarch64", &test)
             .with(
                 "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
                 CROSS_COMPILER,
             )
-            .with(
-                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
-                format!("{EMULATOR} -L {SYSROOT}"),
-            ),
+            .with("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", &runner),
+        weighing(&program)
+            .with("EBM_SMALLEST_STRIP", CROSS_STRIP)
+            .with("EBM_SMALLEST_RUNNER", &runner),
     ]
+}
+
+/// The smallest program for this machine.
+fn smallest_program_here(surroundings: &Surroundings) -> Vec<Step> {
+    let build =
+        "build --release -p ebm-runtime --no-default-features --features tract --example smallest";
+    let program = surroundings.target().join(SMALLEST);
+    vec![Step::cargo("smallest program", build), weighing(&program)]
+}
+
+fn weighing(program: &Path) -> Step {
+    let test = format!("test {EVERYTHING} --test suite lightness -- --ignored --nocapture");
+    Step::cargo("size of the smallest program", &test)
+        .with("EBM_SMALLEST_PROGRAM", program.display().to_string())
 }
 
 /// The first of these programs that is there.

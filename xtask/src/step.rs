@@ -159,7 +159,7 @@ fn table(timings: &[Timing], n_steps: usize) -> String {
 }
 
 /// `word` as a POSIX shell reads it back.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let is_plain =
         |character: char| character.is_ascii_alphanumeric() || "-_=./,:+@%".contains(character);
     if !word.is_empty() && word.chars().all(is_plain) {

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, bail};
 
+use crate::bench::{self, Effort};
 use crate::platform::{EVERYWHERE, PLATFORMS};
+use crate::programs::EVERYTHING;
 use crate::setup::{self, Libtorch};
 use crate::step::{self, Step};
 use crate::surroundings::Surroundings;
@@ -15,7 +17,10 @@ pub fn test(surroundings: &Surroundings) -> Result<()> {
     for platform in PLATFORMS {
         match platform.steps(surroundings) {
             Ok(more) => steps.extend(more),
-            Err(reason) => left_out += &format!("SKIPPED: {reason}\n"),
+            Err(reason) => {
+                left_out += &format!("SKIPPED: {reason}\n");
+                steps.extend(platform.stand_ins(surroundings));
+            }
         }
     }
     if !left_out.is_empty() && surroundings.variable(EVERYWHERE).is_some() {
@@ -28,52 +33,45 @@ pub fn test(surroundings: &Surroundings) -> Result<()> {
     result
 }
 
-/// The steps, cheap ones first. One profile and one set of features, so that they share what they build.
+/// Runs every benchmark once, on one case, to see that it runs.
+pub fn benches(surroundings: &Surroundings) -> Result<()> {
+    bench::ALL
+        .iter()
+        .try_for_each(|bench| bench(surroundings, Effort::Quick, None))
+}
+
+/// The steps on this machine, cheap ones first. What is built and what is only checked have one selection of packages and features each, so that
+/// nothing is built twice.
 fn steps(surroundings: &Surroundings) -> Vec<Step> {
-    let no_libtorch = surroundings
-        .workspace()
-        .join(".deps/no-libtorch")
+    let cargo = |name, line: &str| Step::cargo(name, &line.replace("{everything}", EVERYTHING));
+    let no_libtorch = surroundings.workspace().join(".deps/no-libtorch");
+    let no_libtorch = no_libtorch.display().to_string();
+    let installed = surroundings
+        .target()
+        .join("installed")
         .display()
         .to_string();
-    let built = surroundings.workspace().join("target/release");
-    let smallest = built.join("examples/smallest");
+    let built = surroundings.target().join("release").display().to_string();
     vec![
-        Step::cargo("formatting", "fmt --all --check"),
-        Step::cargo(
-            "lints",
-            "clippy --release --workspace --all-targets --features ebm-runtime/ort -- -D warnings",
-        ),
-        Step::cargo(
-            "documentation",
-            "doc --release --workspace --no-deps --features ebm-runtime/ort",
+        cargo("formatting", "fmt --all --check"),
+        cargo("lints", "clippy {everything} --all-targets -- -D warnings"),
+        cargo("documentation", "doc {everything} --no-deps").with("RUSTDOCFLAGS", "-D warnings"),
+        cargo(
+            "without libtorch",
+            "check --release -p ebm-export -p ebm-runtime -p ebm-runtime-c",
         )
-        .with("RUSTDOCFLAGS", "-D warnings"),
-        Step::cargo(
-            "build",
-            "build --release --workspace --features ebm-runtime/ort",
-        ),
+        .with("LIBTORCH", &no_libtorch),
+        cargo(
+            "on tract alone",
+            "check --release -p ebm-runtime --no-default-features --features tract",
+        )
+        .with("LIBTORCH", &no_libtorch),
+        cargo("programs", "xtask install --root").argument(&installed),
         // Tests start programs: two that spin in OpenMP on the same cores run many times slower than two that do not.
-        Step::cargo(
-            "tests",
-            "test --release --workspace --features ebm-runtime/ort",
-        )
-        .with("OMP_NUM_THREADS", "1")
-        // The step before has built the library for C, with the features of the tests.
-        .with("EBM_RUNTIME_LIBRARY", built.display().to_string()),
-        Step::cargo(
-            "build without libtorch",
-            "build --release -p ebm-export -p ebm-runtime -p ebm-runtime-c",
-        )
-        .with("LIBTORCH", no_libtorch.as_str()),
-        Step::cargo(
-            "runtime on tract alone",
-            "build --release -p ebm-runtime --no-default-features --features tract --example smallest",
-        )
-        .with("LIBTORCH", no_libtorch.as_str()),
-        Step::cargo(
-            "size of the smallest program",
-            "test --release --workspace --features ebm-runtime/ort --test suite lightness -- --ignored --nocapture",
-        )
-        .with("EBM_SMALLEST_PROGRAM", smallest.display().to_string()),
+        cargo("tests", "test {everything}")
+            .with("OMP_NUM_THREADS", "1")
+            .with("EBM_INSTALLED", &installed)
+            // The step before has built the library for C, with the features of the tests.
+            .with("EBM_RUNTIME_LIBRARY", &built),
     ]
 }

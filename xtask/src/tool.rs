@@ -57,53 +57,6 @@ pub fn python(surroundings: &Surroundings) -> Result<()> {
     Ok(())
 }
 
-/// Modules of Python that the rivals of a benchmark need, as pip names them and as Python does.
-const RIVAL_MODULES: [(&str, &str); 4] = [
-    ("torch==2.11.0", "torch"),
-    ("onnxruntime==1.32.0", "onnxruntime"),
-    ("safetensors", "safetensors.torch"),
-    ("numpy", "numpy"),
-];
-
-/// The python that runs the rivals of a benchmark: `EBM_BENCH_PYTHON`, or python3.
-pub fn rival_python(surroundings: &Surroundings) -> Result<String> {
-    let install = format!(
-        "`python3 -m venv rivals && rivals/bin/pip install {}`, then `export EBM_BENCH_PYTHON=$PWD/rivals/bin/python`",
-        RIVAL_MODULES.map(|(package, _)| package).join(" ")
-    );
-    let python = match surroundings.variable("EBM_BENCH_PYTHON") {
-        Some(value) => value.to_string_lossy().into_owned(),
-        None => "python3".to_string(),
-    };
-    let Some(program) = surroundings.find_program(&python) else {
-        bail!(
-            "there is no {python}, which runs the rivals: set EBM_BENCH_PYTHON to a python, or run {install}"
-        );
-    };
-    let missing: Vec<&str> = RIVAL_MODULES
-        .into_iter()
-        .map(|(_, module)| module)
-        .filter(|module| !has_module(surroundings, &program, module))
-        .collect();
-    if !missing.is_empty() {
-        bail!(
-            "{python} has no {}, which the rivals need: run {install}",
-            missing.join(", ")
-        );
-    }
-    Ok(program.display().to_string())
-}
-
-fn has_module(surroundings: &Surroundings, python: &Path, module: &str) -> bool {
-    let status = surroundings
-        .command(python)
-        .args(["-c", &format!("import {module}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.success())
-}
-
 /// Rust's standard library for a platform to compile for.
 pub fn target(surroundings: &Surroundings, target: &str) -> Result<()> {
     let output = surroundings

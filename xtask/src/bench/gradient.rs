@@ -7,9 +7,9 @@ use anyhow::Result;
 
 use super::report::GradientRow;
 use super::{Effort, Plan};
+use crate::programs;
 use crate::step::Step;
 use crate::surroundings::Surroundings;
-use crate::tool;
 
 const WORK: &str = "target/bench-gradient";
 
@@ -52,7 +52,7 @@ const CASES: &[Case] = &[
 
 /// Exports the networks, times all cases, prints the table, and keeps the rows where `json` says.
 pub fn gradient(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
-    let python = tool::rival_python(surroundings)?;
+    let python = super::prepare(surroundings, json, |_| Ok(()))?;
     let plan = Plan {
         name: "gradient",
         work: WORK.to_string(),
@@ -78,8 +78,8 @@ fn rounds(effort: Effort) -> usize {
 
 /// The build, four exports per network and one per batch, and one measurement per case.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step> {
-    let export = |name, line: String| super::program(surroundings, name, "ebm-export", &line);
-    let mut steps = vec![Step::cargo("build", "build --release -p ebm-export")];
+    let export = |name, line: String| programs::run(surroundings, name, "ebm-export", &line);
+    let mut steps = vec![programs::build()];
     let mut exported = BTreeSet::new();
     for case in cases(effort) {
         let network = case.network;

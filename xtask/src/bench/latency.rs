@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::report::LatencyRow;
 use super::{Effort, Plan};
+use crate::programs;
 use crate::step::Step;
 use crate::surroundings::Surroundings;
-use crate::tool;
 
 const WORK: &str = "target/bench-latency";
 
@@ -50,7 +50,9 @@ const NETWORKS: &[Network] = &[
 
 /// Exports the networks, times all cases, prints the table, and keeps the rows where `json` says.
 pub fn latency(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
-    let python = tool::rival_python(surroundings)?;
+    let python = super::prepare(surroundings, json, |rivals| {
+        rivals.check_headers(surroundings)
+    })?;
     let (steps, rows) = steps(surroundings, &python, effort);
     let plan = Plan {
         name: "latency",
@@ -63,15 +65,9 @@ pub fn latency(surroundings: &Surroundings, effort: Effort, json: Option<&Path>)
 
 /// The build, the exports of each network, and one measurement per case, with the names of the files of rows.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step>, Vec<String>) {
-    let export = |name, line: String| super::program(surroundings, name, "ebm-export", &line);
+    let export = |name, line: String| programs::run(surroundings, name, "ebm-export", &line);
     let purify = surroundings.target().join("release/purify");
-    let mut steps = vec![
-        Step::cargo("build of the exporter", "build --release -p ebm-export"),
-        Step::cargo(
-            "build of the runtime",
-            "build --release -p ebm-runtime --features ort",
-        ),
-    ];
+    let mut steps = vec![programs::build()];
     let mut rows = Vec::new();
     let (networks, batches, threads, rounds) = match effort {
         Effort::Full => (NETWORKS, usize::MAX, &THREADS[..], 15),

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::report::LearningRow;
 use super::{Effort, Plan};
+use crate::programs;
 use crate::step::Step;
 use crate::surroundings::Surroundings;
-use crate::tool;
 
 const WORK: &str = "target/bench-learning";
 
@@ -20,7 +20,7 @@ const CASES: [(usize, usize); 4] = [(64, 1), (64, 2), (256, 1), (256, 2)];
 
 /// Builds the trainer, times all cases, prints the table, and keeps the rows where `json` says.
 pub fn learning(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
-    let python = tool::rival_python(surroundings)?;
+    let python = super::prepare(surroundings, json, |_| Ok(()))?;
     let (steps, rows) = steps(surroundings, &python, effort);
     let plan = Plan {
         name: "learning",
@@ -38,10 +38,7 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step
         Effort::Full => (&CASES[..], 5),
         Effort::Quick => (&CASES[1..2], 3),
     };
-    let mut steps = vec![Step::cargo(
-        "build of the trainer",
-        "build --release -p ebm-trainer",
-    )];
+    let mut steps = vec![programs::build()];
     let mut rows = Vec::new();
     for (width, threads) in cases {
         let output = format!("{width}-{threads}.json");

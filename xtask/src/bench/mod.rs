@@ -9,14 +9,22 @@ mod report;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
+use crate::rivals::Rivals;
+use crate::setup::{self, Libtorch};
 use crate::step::{self, Step};
 use crate::surroundings::Surroundings;
 pub use gradient::gradient;
 pub use latency::latency;
 pub use learning::learning;
 use report::{Report, Row};
+
+/// A benchmark, with how thoroughly to measure and where to write the rows as well.
+pub type Benchmark = fn(&Surroundings, Effort, Option<&Path>) -> Result<()>;
+
+/// All of them.
+pub const ALL: [Benchmark; 3] = [gradient, latency, learning];
 
 /// Where results are kept, below the root of the clone.
 const RESULTS: &str = "benches/results";
@@ -39,6 +47,25 @@ struct Plan {
     steps: Vec<Step>,
     /// Names of the files of rows, below `work`.
     rows: Vec<String>,
+}
+
+/// Checks the Python of the rivals with `check` and the place of the rows, then brings what is missing: before anything is built, so that nobody
+/// waits for a build in vain. Returns the program of that Python.
+fn prepare(
+    surroundings: &Surroundings,
+    json: Option<&Path>,
+    check: impl FnOnce(&Rivals) -> Result<()>,
+) -> Result<String> {
+    let rivals = Rivals::check(surroundings)?;
+    check(&rivals)?;
+    if let Some(path) = json {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
+            bail!("--json {} is not a place for a file", path.display());
+        }
+    }
+    setup::setup(surroundings, Libtorch::AsLinked)?;
+    rivals.python(surroundings)
 }
 
 /// Runs a plan, prints the table, and keeps the rows where `json` says.
@@ -78,10 +105,4 @@ fn keep<R: Row>(report: &Report<R>, name: &str, folder: &Path) -> Result<()> {
     }
     println!("Written: {RESULTS}/{name}.json, {name}.md and {name}.svg");
     Ok(())
-}
-
-/// A step that runs a program of the release profile.
-fn program(surroundings: &Surroundings, name: &'static str, program: &str, line: &str) -> Step {
-    let path = surroundings.target().join("release").join(program);
-    Step::new(name, path.display().to_string(), line)
 }

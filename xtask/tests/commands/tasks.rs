@@ -1,12 +1,14 @@
-//! `cargo xtask test`, `cargo xtask demo` and `cargo xtask bench` with a cargo and programs that only say what they were told.
+//! `cargo xtask test`, `demo`, `install` and `bench` with a cargo and programs that only say what they were told.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::fixture::Fixture;
 use xtask::bench::{self, Effort};
 use xtask::browser;
 use xtask::demo::{self, Existing};
+use xtask::install;
 use xtask::surroundings::Surroundings;
 use xtask::test;
 
@@ -61,16 +63,23 @@ fn the_steps_of_test_run_in_order() {
     assert_eq!(
         commands,
         [
-            "fmt", "clippy", "doc", "build", "test", "build", "build", "test"
+            "fmt", "clippy", "doc", "check", "check", "xtask", "test", "build", "test"
         ]
     );
-    assert!(steps[4].ends_with("[own-libtorch] [1]"), "{}", steps[4]);
+    for place in [3, 4] {
+        let step = &steps[place];
+        assert!(step.ends_with(" [no-libtorch] []"), "{step}");
+    }
     assert!(
-        steps[5].ends_with("-p ebm-runtime -p ebm-runtime-c [no-libtorch] []"),
+        steps[5].starts_with("xtask install --root "),
         "{}",
         steps[5]
     );
+    assert!(steps[6].ends_with("[own-libtorch] [1]"), "{}", steps[6]);
 }
+
+/// Steps of `cargo xtask test` before those of other platforms, or of their stand-ins.
+const N_STEPS_HERE: usize = 7;
 
 /// A rustc for which the standard library of every platform lies in its own folder.
 const RUSTC: &str = "#!/bin/sh\necho \"$FIXTURE\"\n";
@@ -91,26 +100,25 @@ fn test_goes_on_to_other_platforms_where_it_can() {
     }
     test::test(&surroundings).unwrap();
     let steps = steps(&fixture);
-    assert!(steps[8].starts_with("xtask browser "), "{}", steps[8]);
-    assert!(
-        steps[9].contains("--test browser -- --ignored"),
-        "{}",
-        steps[9]
-    );
-    assert!(
-        steps[10].contains("--tests --target aarch64-unknown-linux-gnu"),
-        "{}",
-        steps[10]
-    );
-    assert_eq!(steps.len(), 11);
+    let more: Vec<&str> = steps[N_STEPS_HERE..].iter().map(String::as_str).collect();
+    let wanted = [
+        "xtask browser ",
+        "--test browser -- --ignored",
+        "--tests --example smallest --target aarch64-unknown-linux-gnu",
+        "--test suite lightness -- --ignored",
+    ];
+    assert_eq!(more.len(), wanted.len(), "{more:?}");
+    for (step, part) in more.iter().zip(wanted) {
+        assert!(step.contains(part), "expected {part:?} in {step:?}");
+    }
 }
 
 #[test]
 fn a_platform_that_cannot_be_tested_is_left_out_or_refused_with_the_way_out() {
     let cases = [
-        ("google-chrome", "apt-get install chromium`", 8 + 1),
-        ("qemu-aarch64", "apt-get install qemu-user`", 8 + 2),
-        ("rustc", "rustup target add wasm32-unknown-unknown`", 8),
+        ("google-chrome", "apt-get install chromium`", 2),
+        ("qemu-aarch64", "apt-get install qemu-user`", 2 + 2),
+        ("rustc", "rustup target add wasm32-unknown-unknown`", 2),
     ];
     for (missing, way_out, n_steps) in cases {
         let (fixture, surroundings) = fixture_and_surroundings("");
@@ -119,6 +127,7 @@ fn a_platform_that_cannot_be_tested_is_left_out_or_refused_with_the_way_out() {
         }
         fixture.without(missing);
         test::test(&surroundings).unwrap();
+        let n_steps = N_STEPS_HERE + n_steps;
         assert_eq!(steps(&fixture).len(), n_steps, "{missing}");
 
         let everywhere = surroundings_with(&fixture, &[("EBM_TEST_EVERYWHERE", Path::new("1"))]);
@@ -197,12 +206,8 @@ fn a_failing_step_ends_test_with_the_command_that_repeats_it() {
 #[test]
 fn a_demo_runs_its_stages_and_may_be_repeated() {
     let (fixture, surroundings) = fixture_and_surroundings("");
-    let target = surroundings.target().join("release");
-    fs::create_dir_all(&target).unwrap();
-    for name in ["trainer", "ebm-export", "life_cycle_report"] {
-        fixture.program(name, PROGRAM);
-        fs::rename(fixture.folder().join("bin").join(name), target.join(name)).unwrap();
-    }
+    let names = ["trainer", "ebm-export", "life_cycle_report"];
+    programs(&fixture, &surroundings, &names, PROGRAM);
     for _ in 0..2 {
         demo::demo(&surroundings, Existing::OfDemo).unwrap();
     }
@@ -242,52 +247,58 @@ fn a_demo_asks_before_it_touches_a_folder_of_someone_else() {
     );
 }
 
-/// A python that has all modules but those named in MISSING, and as a rival writes one row.
+/// A python that refuses code that holds REFUSED, makes environments with itself in them, and as a rival writes one row.
 const RIVAL: &str = r#"#!/bin/sh
 if [ "$1" = -c ]; then
-  for module in $MISSING; do [ "$2" = "import $module" ] && exit 1; done
+  case $2 in *"${REFUSED:-nothing}"*) exit 1 ;; esac
   exit 0
 fi
-echo "$*" >> "$FIXTURE/steps"
+if [ "$1" = -m ]; then
+  echo "$*" >> "$FIXTURE/calls"
+  for folder; do :; done
+  [ "$2" != venv ] || { /bin/mkdir -p "$folder/bin" && /bin/cp "$0" "$folder/bin/python"; }
+  exit
+fi
+echo "${0##*/} $*" >> "$FIXTURE/steps"
 case $* in
   *latency.py*) fields='"backend": "ebm-runtime, ort", "milliseconds_per_image_step": 2.0' ;;
+  *learning.py*) fields='"form": "trainer", "seconds_per_update": 2.0, "weight_error": 1e-6' ;;
   *) fields='"form": "onnxruntime", "milliseconds": 2.0, "gradient_error": 1e-6' ;;
 esac
 while [ $# -gt 0 ]; do
   case $1 in --output) output=$2 ;; --name) name=$2 ;; --batch) batch=$2 ;; --threads) threads=$2 ;; esac
   shift
 done
-cat > "$output" <<ROWS
+/bin/cat > "$output" <<ROWS
 {"date": "2026-01-31", "machine": "none", "versions": {"torch": "2"}, "rounds": 1, "rows": [
-  {"network": "$name", "width": 4, "batch": $batch, "threads": $threads, $fields,
+  {"network": "$name", "width": 4, "batch": ${batch:-1}, "threads": $threads, $fields,
    "quartiles": [2.0, 2.0], "ratio_to_pytorch_eager": 1.0}]}
 ROWS
 "#;
 
-/// A fixture whose python runs rivals, except that these modules are missing.
-fn bench_fixture(missing: &str) -> (Fixture, Surroundings) {
+/// A fixture whose python runs rivals, except that it refuses code that holds `refused`, and some variables more.
+fn bench_fixture(refused: &str, more: &[(&'static str, &Path)]) -> (Fixture, Surroundings) {
     let fixture = Fixture::new();
-    fixture.program("cargo", CARGO);
     fixture.program("python3", RIVAL);
-    let cargo = fixture.folder().join("bin/cargo");
-    let cat = "/bin/cat";
-    std::os::unix::fs::symlink(cat, fixture.folder().join("bin/cat")).unwrap();
-    let surroundings =
-        fixture.surroundings(&[("CARGO", &cargo), ("MISSING", &PathBuf::from(missing))]);
+    let variables = [&[("REFUSED", Path::new(refused))], more].concat();
+    let surroundings = surroundings_with(&fixture, &variables);
+    programs(&fixture, &surroundings, &["ebm-export"], PROGRAM);
+    (fixture, surroundings)
+}
+
+/// Puts programs where cargo would have built them.
+fn programs(fixture: &Fixture, surroundings: &Surroundings, names: &[&str], script: &str) {
     let target = surroundings.target().join("release");
     fs::create_dir_all(&target).unwrap();
-    fixture.program("ebm-export", PROGRAM);
-    fs::rename(
-        fixture.folder().join("bin/ebm-export"),
-        target.join("ebm-export"),
-    )
-    .unwrap();
-    (fixture, surroundings)
+    for name in names {
+        fixture.program(name, script);
+        fs::rename(fixture.folder().join("bin").join(name), target.join(name)).unwrap();
+    }
 }
 
 #[test]
 fn a_benchmark_keeps_table_chart_and_rows() {
-    let (fixture, surroundings) = bench_fixture("");
+    let (fixture, surroundings) = bench_fixture("", &[]);
     let rows = fixture.folder().join("rows.json");
     bench::gradient(&surroundings, Effort::Full, Some(&rows)).unwrap();
     let results = fixture.clone().join("benches/results");
@@ -312,7 +323,7 @@ fn a_benchmark_keeps_table_chart_and_rows() {
 
 #[test]
 fn the_latency_benchmark_measures_every_width_batch_and_number_of_threads() {
-    let (fixture, surroundings) = bench_fixture("");
+    let (fixture, surroundings) = bench_fixture("", &[]);
     let rows = fixture.folder().join("rows.json");
     bench::latency(&surroundings, Effort::Full, Some(&rows)).unwrap();
     let kept: serde_json::Value = serde_json::from_slice(&fs::read(rows).unwrap()).unwrap();
@@ -327,7 +338,7 @@ fn the_latency_benchmark_measures_every_width_batch_and_number_of_threads() {
     let steps = steps(&fixture);
     let cases = [
         "ebm-export init sngan32 --width 64 -o target/bench-latency/sngan32-64/checkpoint",
-        "build --release -p ebm-runtime --features ort",
+        "build --release --workspace --features ebm-runtime/ort",
     ];
     for case in cases {
         let found = steps.iter().any(|step| step.starts_with(case));
@@ -337,7 +348,7 @@ fn the_latency_benchmark_measures_every_width_batch_and_number_of_threads() {
 
 #[test]
 fn a_quick_benchmark_keeps_nothing_but_what_was_asked_for() {
-    let (fixture, surroundings) = bench_fixture("");
+    let (fixture, surroundings) = bench_fixture("", &[]);
     let rows = fixture.folder().join("rows.json");
     bench::gradient(&surroundings, Effort::Quick, Some(&rows)).unwrap();
     assert!(rows.is_file() && !fixture.clone().join("benches").exists());
@@ -345,45 +356,146 @@ fn a_quick_benchmark_keeps_nothing_but_what_was_asked_for() {
 }
 
 #[test]
-fn what_a_benchmark_misses_is_said_before_anything_is_built() {
-    type Damage = fn(&Fixture);
-    let cases: &[(&str, Damage, &str)] = &[
+fn what_a_benchmark_misses_is_said_before_anything_is_fetched_or_built() {
+    let own: &[(&str, &Path)] = &[("EBM_BENCH_PYTHON", Path::new("python3"))];
+    let absent: &[(&str, &Path)] = &[("EBM_BENCH_PYTHON", Path::new("/nowhere/python"))];
+    let cases = [
+        ("ensurepip", &[][..], "python3-venv"),
+        ("version_info", &[], "3.11 to 3.14"),
+        ("Python.h", &[], "python3-dev"),
+        ("Python.h", own, "python3-dev"),
         (
-            "",
-            |fixture| fixture.without("python3"),
-            "there is no python3",
+            "import torch",
+            own,
+            "cannot import torch: set EBM_BENCH_PYTHON to one that has `torch==",
         ),
-        (
-            "torch safetensors.torch",
-            |_| (),
-            "python3 has no torch, safetensors.torch",
-        ),
+        ("", absent, "there is no such program"),
     ];
-    for (missing, damage, expected) in cases {
-        let (fixture, surroundings) = bench_fixture(missing);
-        damage(&fixture);
-        let error = bench::gradient(&surroundings, Effort::Quick, None)
+    for (refused, more, expected) in cases {
+        let (fixture, surroundings) = bench_fixture(refused, more);
+        let error = bench::latency(&surroundings, Effort::Quick, None)
             .unwrap_err()
             .to_string();
-        for part in [expected, &"pip install torch", &"EBM_BENCH_PYTHON"] {
-            assert!(error.contains(part), "expected {part:?} in {error:?}");
-        }
+        assert!(
+            error.contains(expected),
+            "expected {expected:?} in {error:?}"
+        );
         assert_eq!(steps(&fixture).len(), 0, "{expected}");
+        assert!(!fixture.cache().exists(), "{expected}");
     }
+
+    let (fixture, surroundings) = bench_fixture("", &[]);
+    let nowhere = fixture.folder().join("nowhere/rows.json");
+    let error = bench::gradient(&surroundings, Effort::Quick, Some(&nowhere)).unwrap_err();
+    assert!(
+        error.to_string().contains("is not a place for a file"),
+        "{error}"
+    );
+    fixture.without("python3");
+    let error = bench::gradient(&surroundings, Effort::Quick, None).unwrap_err();
+    assert!(error.to_string().contains("there is no python3"), "{error}");
+    assert_eq!(steps(&fixture).len(), 0);
+}
+
+#[test]
+fn the_environment_of_the_rivals_is_made_once_and_anew_if_it_is_not_whole() {
+    let (fixture, surroundings) = bench_fixture("", &[]);
+    let n_made = || {
+        let calls = fs::read_to_string(fixture.folder().join("calls")).unwrap_or_default();
+        let count = |pattern: &str| calls.lines().filter(|line| line.contains(pattern)).count();
+        assert_eq!(count("-m venv --clear "), count("-m pip install "));
+        count("-m pip install ")
+    };
+    for _ in 0..2 {
+        bench::learning(&surroundings, Effort::Quick, None).unwrap();
+    }
+    assert_eq!(n_made(), 1);
+    let list = fixture.cache().join("bench-python/.complete");
+    assert!(fs::read_to_string(&list).unwrap().contains("torch==2.11.0"));
+    let rival = "python benches/rivals/learning.py";
+    assert!(steps(&fixture).iter().any(|step| step.starts_with(rival)));
+
+    fs::write(&list, "torch==2.0.0").unwrap();
+    bench::gradient(&surroundings, Effort::Quick, None).unwrap();
+    assert_eq!(n_made(), 2);
 }
 
 #[test]
 fn a_python_of_the_users_runs_the_rivals() {
-    let (fixture, _) = bench_fixture("");
-    let own = fixture.folder().join("own-python");
-    fs::rename(fixture.folder().join("bin/python3"), &own).unwrap();
-    let cargo = fixture.folder().join("bin/cargo");
-    let surroundings = fixture.surroundings(&[("CARGO", &cargo), ("EBM_BENCH_PYTHON", &own)]);
+    let own: &[(&str, &Path)] = &[("EBM_BENCH_PYTHON", Path::new("python3"))];
+    let (fixture, surroundings) = bench_fixture("", own);
     bench::gradient(&surroundings, Effort::Quick, None).unwrap();
-    let absent = fixture.folder().join("nothing");
-    let surroundings = fixture.surroundings(&[("CARGO", &cargo), ("EBM_BENCH_PYTHON", &absent)]);
-    let error = bench::gradient(&surroundings, Effort::Quick, None)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("nothing, which runs the rivals"), "{error}");
+    assert!(!fixture.cache().exists());
+    let rival = "python3 benches/rivals/gradient.py";
+    assert!(steps(&fixture).iter().any(|step| step.starts_with(rival)));
+}
+
+#[test]
+fn tests_of_benchmarks_run_each_of_them_and_keep_nothing() {
+    let (fixture, surroundings) = bench_fixture("", &[]);
+    test::benches(&surroundings).unwrap();
+    let steps = steps(&fixture);
+    for rival in ["gradient", "latency", "learning"] {
+        let script = format!("benches/rivals/{rival}.py");
+        let count = steps.iter().filter(|step| step.contains(&script)).count();
+        assert_eq!(count, 1, "{rival}");
+    }
+    assert!(!fixture.clone().join("benches").exists());
+}
+
+/// Names the fixture to [`installing_child`].
+const CHILD: &str = "XTASK_TEST_INSTALLATION";
+
+/// A program that is installed.
+const INSTALLED: &str = "#!/bin/sh\necho \"${0##*/}\"\necho 'ort: available'\n";
+
+#[test]
+fn installed_programs_run_by_their_names_with_the_libraries_beside_them() {
+    let (fixture, surroundings) = fixture_and_surroundings("");
+    let names = ["trainer", "purify", "ebm-export"];
+    programs(&fixture, &surroundings, &names, INSTALLED);
+    for _ in 0..2 {
+        let said = install_in_child(&fixture);
+        assert!(said.contains("export PATH="), "{said}");
+    }
+    let root = fixture.folder().join("root");
+    let installed = root.join("lib/ebm-life-cycle");
+    for (name, program) in [("trainer", "trainer"), ("export", "ebm-export")] {
+        let link = root.join("bin").join(name).canonicalize().unwrap();
+        assert_eq!(link, installed.join(program).canonicalize().unwrap());
+    }
+    assert!(installed.join("libonnxruntime.so").is_file());
+    let theirs = installed.join("libtorch_cpu.so");
+    assert!(
+        !theirs.exists(),
+        "a libtorch of the user's stays where it is"
+    );
+    let builds = steps(&fixture);
+    assert!(
+        builds[0].starts_with("build --release --workspace"),
+        "{builds:?}"
+    );
+}
+
+/// Installs the fixture that [`CHILD`] names. A process of its own: what it has just written could not be run while another test starts a program.
+#[test]
+fn installing_child() {
+    let Some(folder) = std::env::var_os(CHILD) else {
+        return;
+    };
+    let fixture = Fixture::at(PathBuf::from(folder));
+    let surroundings = surroundings_with(&fixture, &[]);
+    install::install(&surroundings, Some(&fixture.folder().join("root"))).unwrap();
+}
+
+fn install_in_child(fixture: &Fixture) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "tasks::installing_child", "--nocapture"])
+        .env(CHILD, fixture.folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}{failed}");
+    said
 }
