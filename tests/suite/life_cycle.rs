@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::programs::{program, run};
 
 /// A folder of its own for a test, with `energy`, `classifier` and `model` as learned and exported once for all tests.
-fn learned() -> TempDir {
+pub fn learned() -> TempDir {
     static FILES: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
     let files = FILES.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 mod agreement;
 mod classifiers;
 mod contracts;
+mod documents;
 mod exports;
 mod gradients;
 mod life_cycle;
