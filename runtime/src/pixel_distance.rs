@@ -36,9 +36,9 @@ impl PixelDistance {
         2.0 * self.of_unit_range
     }
 
-    /// The ℓ∞ distance within which `n_values` may all change without leaving this ℓ2 distance: `ℓ2/√d`.
-    pub fn largest_change(self, n_values: usize) -> Self {
-        Self::of_unit_range(self.of_unit_range / (n_values as f64).sqrt())
+    /// The ℓ∞ distance that this ℓ2 distance of d values implies, `ℓ2/√d`: all of them may change by as much without leaving it.
+    pub fn implied_linf(self, d: usize) -> Self {
+        Self::of_unit_range(self.of_unit_range / (d as f64).sqrt())
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn both_scales_are_there_and_the_largest_change_of_all_values() {
+    fn both_scales_are_there_and_the_linf_radius_that_an_l2_radius_implies() {
         let distance = PixelDistance::of_signed_range(0.5);
         assert_eq!(
             (distance.in_unit_range(), distance.in_signed_range()),
@@ -131,7 +131,7 @@ mod tests {
         );
         assert_eq!(distance.to_string(), "0.25 of [0, 1] (0.5 of [-1, 1])");
         assert_eq!(
-            distance.largest_change(64),
+            distance.implied_linf(64),
             PixelDistance::of_unit_range(0.25 / 8.0)
         );
     }

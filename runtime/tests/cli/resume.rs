@@ -205,34 +205,31 @@ fn every_run_draws_a_seed_and_prints_it_and_one_that_goes_on_keeps_it() {
     let bench = Workbench::new();
     bench.image("a.png", GREY, 90);
     let run = |arguments: &[&str]| {
-        let output = bench
-            .run(&["a.png", "-o"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stderr).unwrap()
+        let output = bench.run(&["a.png"]).args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
     };
-    let said = run(&["one"]);
+    let said = run(&["-o", "one"]);
     let drawn = seed(&bench, "one");
     assert!(
         said.contains(&format!("seed {drawn}; --seed {drawn} repeats this run")),
         "{said}"
     );
-    run(&["two"]);
+    run(&["-o", "two"]);
     assert_ne!(seed(&bench, "two"), drawn);
     assert_ne!(bench.bytes("two/a.png"), bench.bytes("one/a.png"));
-    run(&["three", "--seed", &drawn]);
+    run(&["-o", "three", "--seed", &drawn]);
     assert_eq!(bench.bytes("three/a.png"), bench.bytes("one/a.png"));
-    let said = run(&["one"]);
+    let said = run(&["-o", "one"]);
     assert!(
         said.contains(&format!("seed {drawn};")) && said.contains("1 done by an earlier run"),
         "{said}"
     );
-    run(&["one", "--force"]);
+    run(&["-o", "one", "--force"]);
     assert_ne!(seed(&bench, "one"), drawn);
     // What is not noise has no seed.
-    let said = run(&["four", "--jpeg", "50"]);
+    let said = run(&["-o", "four", "--jpeg", "50"]);
     assert!(!said.contains("seed"), "{said}");
     assert_eq!(seed(&bench, "four"), "null");
 }
