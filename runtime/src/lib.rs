@@ -25,6 +25,8 @@ mod purifier;
 mod rows;
 mod sampler;
 mod seed;
+#[cfg(feature = "certificates")]
+mod smoothing;
 
 pub use backend::{Backend, Input, Output, Parallelism, Recurrence, Recurrent, Session};
 pub use cancel::Cancel;
@@ -57,3 +59,7 @@ pub use purifier::{
 };
 pub use sampler::{Sampler, Start};
 pub use seed::Seed;
+#[cfg(feature = "certificates")]
+pub use smoothing::{
+    Certificate, CertifiedAccuracy, Prediction, SmoothedClassifier, Smoothing, Votes,
+};
