@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod certify;
 mod classify;
 mod formats;
 mod info;

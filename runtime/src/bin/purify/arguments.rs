@@ -10,6 +10,8 @@ use ebm_runtime::{
     PurifierBuilder, Seed, Verification,
 };
 
+use crate::certify::CertifyArguments;
+
 /// Purifies images with an energy-based model.
 #[derive(Parser)]
 #[command(
@@ -33,6 +35,8 @@ pub enum Command {
     Run(RunArguments),
     /// Classify images, bare and through purification
     Classify(ClassifyArguments),
+    /// Certify images by randomised smoothing: the radius within which no change has another class
+    Certify(Box<CertifyArguments>),
     /// Print the contract of the models in a folder
     Info(InfoArguments),
     /// Measure how long purification takes on this machine

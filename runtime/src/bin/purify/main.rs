@@ -2,10 +2,12 @@
 
 mod arguments;
 mod bench;
+mod certify;
 mod classify;
 mod info;
 mod inputs;
 mod journal;
+mod labels;
 mod ledger;
 mod notes;
 mod outputs;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Classify(arguments) => classify::classify(arguments),
+        Command::Certify(arguments) => certify::certify(arguments),
         Command::Info(arguments) => info::info(arguments),
         Command::Bench(arguments) => bench::bench(arguments),
         Command::Backends(arguments) => info::backends(arguments),
