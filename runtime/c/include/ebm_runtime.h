@@ -1,5 +1,6 @@
 /*
- * The C interface of ebm-runtime: purification of images, sampling, energies and classification with energy-based models.
+ * The C interface of ebm-runtime: purification of images, sampling, energies, classification and certificates with energy-based
+ * models.
  *
  * cbindgen makes this file from the sources: change those.
  *
@@ -31,7 +32,7 @@
 /**
  * The version of this interface: it changes when a program that was compiled with an older header must be compiled again.
  */
-#define EBM_ABI 1
+#define EBM_ABI 2
 
 /**
  * What a call came to. `ebm_last_error` says more.
@@ -199,6 +200,11 @@ typedef struct ebm_score ebm_score;
 typedef struct ebm_settings ebm_settings;
 
 /**
+ * Answers with the class that a classifier gives most often under noise. Any number of threads may use it at once.
+ */
+typedef struct ebm_smoothed ebm_smoothed;
+
+/**
  * Where the answers for N images go. Any of the pointers may be null for what is not wanted.
  */
 typedef struct {
@@ -333,6 +339,78 @@ typedef struct {
    */
   int64_t failed_step;
 } ebm_report;
+
+/**
+ * How a classifier is smoothed, and how sure of its answers it has to be. Start from `ebm_smoothing_default`.
+ */
+typedef struct {
+  /**
+   * Standard deviation of the noise, of pixels in [0, 1]: above 0, up to 1.
+   */
+  double sigma;
+  /**
+   * Draws of noise that select the class to certify, from 1.
+   */
+  size_t n0;
+  /**
+   * Draws of noise that estimate its probability, from n0 to 100,000; of a prediction all that there are.
+   */
+  size_t n;
+  /**
+   * The largest probability of an answer that is wrong about the smoothed classifier, between 0 and 1.
+   */
+  double alpha;
+} ebm_smoothing;
+
+/**
+ * Noise that is known: with it, an answer is reproduced.
+ */
+typedef struct {
+  /**
+   * The seed that an answer states.
+   */
+  uint64_t seed;
+  /**
+   * The index of the image in the noise, 0 where none was given.
+   */
+  uint32_t index;
+} ebm_known_noise;
+
+/**
+ * What is certified of an image.
+ */
+typedef struct {
+  /**
+   * The class of the smoothed classifier at the image and at all others within the radius, from 0; -1 if there is no certificate.
+   */
+  int64_t class_index;
+  /**
+   * The l2 radius, of pixels in [0, 1]; twice that of pixels in [-1, 1]. 0 if there is no certificate.
+   */
+  double radius;
+  /**
+   * The lower bound of the probability of the class under noise. 0 if drawing ended early, since there could be no certificate any more.
+   */
+  double probability;
+  /**
+   * The seed of the noise.
+   */
+  uint64_t seed;
+} ebm_certificate;
+
+/**
+ * What is predicted of an image.
+ */
+typedef struct {
+  /**
+   * The class of the smoothed classifier, from 0; -1 if the votes cannot tell it.
+   */
+  int64_t class_index;
+  /**
+   * The seed of the noise.
+   */
+  uint64_t seed;
+} ebm_prediction;
 
 #ifdef __cplusplus
 extern "C" {
@@ -536,7 +614,8 @@ ebm_status ebm_model_learned(const ebm_model *model, ebm_dynamics *dynamics);
 /**
  * Makes a purifier for a model of kind step.
  *
- * `settings` may be null: all is as the contract recommends. The caller owns `*purifier`, which is null after a failure, and gives it back with
+ * `settings` may be null: all is as the contract recommends. Whoever knows `seed` knows the noise, and can attack through it: `ebm_seed_fresh` draws one; a
+ * number of your own repeats a run. The caller owns `*purifier`, which is null after a failure, and gives it back with
  * `ebm_purifier_free`.
  *
  * Fails with `EBM_STATUS_WRONG_KIND`, `EBM_STATUS_ARGUMENT` (a setting out of range, or set neither here nor in the contract),
@@ -544,6 +623,7 @@ ebm_status ebm_model_learned(const ebm_model *model, ebm_dynamics *dynamics);
  */
 ebm_status ebm_purifier_new(const ebm_model *model,
                             const ebm_settings *settings,
+                            uint64_t seed,
                             ebm_purifier **purifier);
 
 /**
@@ -554,6 +634,7 @@ ebm_status ebm_purifier_new(const ebm_model *model,
  */
 ebm_status ebm_purifier_share(const ebm_purifier *other,
                               const ebm_settings *settings,
+                              uint64_t seed,
                               ebm_purifier **purifier);
 
 /**
@@ -722,6 +803,13 @@ ebm_status ebm_score_fit(const ebm_score *score,
                          float *threshold);
 
 /**
+ * Draws a seed that nobody knows, from the random numbers of the operating system. Keep it to repeat what was done with it.
+ *
+ * Fails with `EBM_STATUS_IO` if the system gives no random numbers.
+ */
+ebm_status ebm_seed_fresh(uint64_t *seed);
+
+/**
  * Makes settings of which nothing is set. The caller owns `*settings` and gives it back with `ebm_settings_free`. What was made with settings does not
  * change with them, nor need them any longer.
  */
@@ -766,9 +854,16 @@ ebm_status ebm_settings_energy_range(ebm_settings *settings,
                                      float high);
 
 /**
- * Sets the seed of the noise; 0 by default.
+ * Leaves out the noise of the steps: plain gradient descent down the potential.
  */
-ebm_status ebm_settings_seed(ebm_settings *settings, uint64_t seed);
+ebm_status ebm_settings_without_noise(ebm_settings *settings);
+
+/**
+ * Takes the one step without noise that denoises images with Gaussian noise of deviation `sigma`, of pixels in [0, 1]: x - sigma^2*grad U(x), which is
+ * x - grad E(x) for an energy learned by denoise matching. It sets steps, step size and temperature.
+ */
+ebm_status ebm_settings_denoiser(ebm_settings *settings,
+                                 double sigma);
 
 /**
  * Sets the number of the first replica in the noise; 0 by default.
@@ -818,6 +913,84 @@ ebm_status ebm_settings_cache(ebm_settings *settings, const char *folder);
  * Lets TensorRT compute in f16.
  */
 ebm_status ebm_settings_f16(ebm_settings *settings);
+
+/**
+ * Noise of deviation `sigma`, of pixels in [0, 1], with n0 = 100, n = 10,000 and alpha = 0.001.
+ */
+ebm_smoothing ebm_smoothing_default(double sigma);
+
+/**
+ * Makes a smoothed classifier of a model of that kind, behind the steps of `step`, a model of kind step; null for the classifier alone.
+ *
+ * `settings`, which may be null, are those of the steps; `ebm_settings_denoiser` makes one step of them that removes the noise. Backend and threads count for
+ * both models. The caller owns `*smoothed`, which is null after a failure, and gives it back with `ebm_smoothed_free`.
+ *
+ * Fails with `EBM_STATUS_ARGUMENT` (a setting or a number of `smoothing` out of range), `EBM_STATUS_SHAPE` (models for images of different shapes),
+ * `EBM_STATUS_WRONG_KIND`, `EBM_STATUS_BACKEND_MISSING` or `EBM_STATUS_BACKEND`.
+ */
+ebm_status ebm_smoothed_new(const ebm_model *classifier,
+                            const ebm_model *step,
+                            const ebm_settings *settings,
+                            ebm_smoothing smoothing,
+                            ebm_smoothed **smoothed);
+
+/**
+ * Gives a smoothed classifier back. Null is fine; one that was freed is `EBM_STATUS_HANDLE`.
+ */
+ebm_status ebm_smoothed_free(ebm_smoothed *smoothed);
+
+/**
+ * Certifies one image, f32 [C, H, W] in [-1, 1], by randomised smoothing (Cohen, Rosenfeld and Kolter 2019): with confidence 1 - alpha no image closer than
+ * the radius has another class. It holds for the smoothed classifier, whose answers are those of `ebm_predict`, whatever attack is tried, in exact arithmetic,
+ * for the image as it comes here.
+ *
+ * `noise` is null: its seed is drawn now that the image is fixed, and stated in the certificate. Known noise reproduces a certificate, and is no new evidence:
+ * an image can be chosen for noise that is known. `on_progress`, which may be null, is told of the draws of noise and can cancel the call; it is called with
+ * `user_data`. `n_values` is C*H*W.
+ *
+ * Fails with `EBM_STATUS_SHAPE`, `EBM_STATUS_NON_FINITE` (a pixel that is not finite), `EBM_STATUS_CANCELLED` or `EBM_STATUS_BACKEND`.
+ */
+ebm_status ebm_certify(const ebm_smoothed *smoothed,
+                       const ebm_known_noise *noise,
+                       const float *image,
+                       size_t n_values,
+                       ebm_progress on_progress,
+                       void *user_data,
+                       ebm_certificate *certificate);
+
+/**
+ * Like `ebm_certify` for bytes [H, W, C].
+ */
+ebm_status ebm_certify_u8(const ebm_smoothed *smoothed,
+                          const ebm_known_noise *noise,
+                          const uint8_t *image,
+                          size_t n_values,
+                          ebm_progress on_progress,
+                          void *user_data,
+                          ebm_certificate *certificate);
+
+/**
+ * Tells the class of the smoothed classifier at one image, f32 [C, H, W] in [-1, 1], by a vote under noise that is wrong with probability alpha at most.
+ * Arguments and failures are those of `ebm_certify`.
+ */
+ebm_status ebm_predict(const ebm_smoothed *smoothed,
+                       const ebm_known_noise *noise,
+                       const float *image,
+                       size_t n_values,
+                       ebm_progress on_progress,
+                       void *user_data,
+                       ebm_prediction *prediction);
+
+/**
+ * Like `ebm_predict` for bytes [H, W, C].
+ */
+ebm_status ebm_predict_u8(const ebm_smoothed *smoothed,
+                          const ebm_known_noise *noise,
+                          const uint8_t *image,
+                          size_t n_values,
+                          ebm_progress on_progress,
+                          void *user_data,
+                          ebm_prediction *prediction);
 
 /**
  * The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty where none has
@@ -916,7 +1089,8 @@ ebm_status ebm_model_learned(const ebm_model *model, ebm_dynamics *dynamics);
 /**
  * Makes a purifier for a model of kind step.
  *
- * `settings` may be null: all is as the contract recommends. The caller owns `*purifier`, which is null after a failure, and gives it back with
+ * `settings` may be null: all is as the contract recommends. Whoever knows `seed` knows the noise, and can attack through it: `ebm_seed_fresh` draws one; a
+ * number of your own repeats a run. The caller owns `*purifier`, which is null after a failure, and gives it back with
  * `ebm_purifier_free`.
  *
  * Fails with `EBM_STATUS_WRONG_KIND`, `EBM_STATUS_ARGUMENT` (a setting out of range, or set neither here nor in the contract),
@@ -924,6 +1098,7 @@ ebm_status ebm_model_learned(const ebm_model *model, ebm_dynamics *dynamics);
  */
 ebm_status ebm_purifier_new(const ebm_model *model,
                             const ebm_settings *settings,
+                            uint64_t seed,
                             ebm_purifier **purifier);
 
 /**
@@ -934,6 +1109,7 @@ ebm_status ebm_purifier_new(const ebm_model *model,
  */
 ebm_status ebm_purifier_share(const ebm_purifier *other,
                               const ebm_settings *settings,
+                              uint64_t seed,
                               ebm_purifier **purifier);
 
 /**
@@ -1102,6 +1278,13 @@ ebm_status ebm_score_fit(const ebm_score *score,
                          float *threshold);
 
 /**
+ * Draws a seed that nobody knows, from the random numbers of the operating system. Keep it to repeat what was done with it.
+ *
+ * Fails with `EBM_STATUS_IO` if the system gives no random numbers.
+ */
+ebm_status ebm_seed_fresh(uint64_t *seed);
+
+/**
  * Makes settings of which nothing is set. The caller owns `*settings` and gives it back with `ebm_settings_free`. What was made with settings does not
  * change with them, nor need them any longer.
  */
@@ -1146,9 +1329,16 @@ ebm_status ebm_settings_energy_range(ebm_settings *settings,
                                      float high);
 
 /**
- * Sets the seed of the noise; 0 by default.
+ * Leaves out the noise of the steps: plain gradient descent down the potential.
  */
-ebm_status ebm_settings_seed(ebm_settings *settings, uint64_t seed);
+ebm_status ebm_settings_without_noise(ebm_settings *settings);
+
+/**
+ * Takes the one step without noise that denoises images with Gaussian noise of deviation `sigma`, of pixels in [0, 1]: x - sigma^2*grad U(x), which is
+ * x - grad E(x) for an energy learned by denoise matching. It sets steps, step size and temperature.
+ */
+ebm_status ebm_settings_denoiser(ebm_settings *settings,
+                                 double sigma);
 
 /**
  * Sets the number of the first replica in the noise; 0 by default.
@@ -1198,6 +1388,84 @@ ebm_status ebm_settings_cache(ebm_settings *settings, const char *folder);
  * Lets TensorRT compute in f16.
  */
 ebm_status ebm_settings_f16(ebm_settings *settings);
+
+/**
+ * Noise of deviation `sigma`, of pixels in [0, 1], with n0 = 100, n = 10,000 and alpha = 0.001.
+ */
+ebm_smoothing ebm_smoothing_default(double sigma);
+
+/**
+ * Makes a smoothed classifier of a model of that kind, behind the steps of `step`, a model of kind step; null for the classifier alone.
+ *
+ * `settings`, which may be null, are those of the steps; `ebm_settings_denoiser` makes one step of them that removes the noise. Backend and threads count for
+ * both models. The caller owns `*smoothed`, which is null after a failure, and gives it back with `ebm_smoothed_free`.
+ *
+ * Fails with `EBM_STATUS_ARGUMENT` (a setting or a number of `smoothing` out of range), `EBM_STATUS_SHAPE` (models for images of different shapes),
+ * `EBM_STATUS_WRONG_KIND`, `EBM_STATUS_BACKEND_MISSING` or `EBM_STATUS_BACKEND`.
+ */
+ebm_status ebm_smoothed_new(const ebm_model *classifier,
+                            const ebm_model *step,
+                            const ebm_settings *settings,
+                            ebm_smoothing smoothing,
+                            ebm_smoothed **smoothed);
+
+/**
+ * Gives a smoothed classifier back. Null is fine; one that was freed is `EBM_STATUS_HANDLE`.
+ */
+ebm_status ebm_smoothed_free(ebm_smoothed *smoothed);
+
+/**
+ * Certifies one image, f32 [C, H, W] in [-1, 1], by randomised smoothing (Cohen, Rosenfeld and Kolter 2019): with confidence 1 - alpha no image closer than
+ * the radius has another class. It holds for the smoothed classifier, whose answers are those of `ebm_predict`, whatever attack is tried, in exact arithmetic,
+ * for the image as it comes here.
+ *
+ * `noise` is null: its seed is drawn now that the image is fixed, and stated in the certificate. Known noise reproduces a certificate, and is no new evidence:
+ * an image can be chosen for noise that is known. `on_progress`, which may be null, is told of the draws of noise and can cancel the call; it is called with
+ * `user_data`. `n_values` is C*H*W.
+ *
+ * Fails with `EBM_STATUS_SHAPE`, `EBM_STATUS_NON_FINITE` (a pixel that is not finite), `EBM_STATUS_CANCELLED` or `EBM_STATUS_BACKEND`.
+ */
+ebm_status ebm_certify(const ebm_smoothed *smoothed,
+                       const ebm_known_noise *noise,
+                       const float *image,
+                       size_t n_values,
+                       ebm_progress on_progress,
+                       void *user_data,
+                       ebm_certificate *certificate);
+
+/**
+ * Like `ebm_certify` for bytes [H, W, C].
+ */
+ebm_status ebm_certify_u8(const ebm_smoothed *smoothed,
+                          const ebm_known_noise *noise,
+                          const uint8_t *image,
+                          size_t n_values,
+                          ebm_progress on_progress,
+                          void *user_data,
+                          ebm_certificate *certificate);
+
+/**
+ * Tells the class of the smoothed classifier at one image, f32 [C, H, W] in [-1, 1], by a vote under noise that is wrong with probability alpha at most.
+ * Arguments and failures are those of `ebm_certify`.
+ */
+ebm_status ebm_predict(const ebm_smoothed *smoothed,
+                       const ebm_known_noise *noise,
+                       const float *image,
+                       size_t n_values,
+                       ebm_progress on_progress,
+                       void *user_data,
+                       ebm_prediction *prediction);
+
+/**
+ * Like `ebm_predict` for bytes [H, W, C].
+ */
+ebm_status ebm_predict_u8(const ebm_smoothed *smoothed,
+                          const ebm_known_noise *noise,
+                          const uint8_t *image,
+                          size_t n_values,
+                          ebm_progress on_progress,
+                          void *user_data,
+                          ebm_prediction *prediction);
 
 /**
  * The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty where none has

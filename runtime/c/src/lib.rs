@@ -19,6 +19,7 @@ mod sampler;
 mod score;
 mod seed;
 mod settings;
+mod smoothed;
 mod status;
 
 /// The version of this interface: it changes when a program that was compiled with an older header must be compiled again.

@@ -21,6 +21,7 @@ typedef struct {
     ebm_sampler *sampler;
     ebm_score *score;
     ebm_classifier *classifier;
+    ebm_smoothed *smoothed;
     size_t n_images, n_values, n_chains;
     float *images, *ends;
     uint8_t *bytes;
@@ -163,6 +164,23 @@ static ebm_status classify(work *w, size_t n_classes) {
     return status;
 }
 
+static ebm_status certify(work *w, uint64_t seed) {
+    ebm_known_noise noise;
+    ebm_certificate certificate;
+    ebm_prediction prediction;
+    size_t i, n = w->n_values / w->n_images;
+    noise.seed = seed;
+    for (i = 0; i < w->n_images; i++) {
+        noise.index = w->request.first_index + (uint32_t)i;
+        TRY(ebm_certify(w->smoothed, &noise, w->images + i * n, n, NULL, NULL, &certificate));
+        TRY(ebm_predict(w->smoothed, &noise, w->images + i * n, n, NULL, NULL, &prediction));
+        CHECK(certificate.seed == seed && prediction.seed == seed);
+        printf(" | %ld %.17g %.17g %ld", (long)certificate.class_index, certificate.radius, certificate.probability,
+               (long)prediction.class_index);
+    }
+    return EBM_STATUS_OK;
+}
+
 static ebm_status run(const test_case *c, const char *fixtures, work *w) {
     size_t n_classes = 0;
     TRY(set_up(c, fixtures, w));
@@ -175,6 +193,15 @@ static ebm_status run(const test_case *c, const char *fixtures, work *w) {
         TRY(ebm_classifier_new(w->model, w->settings, &w->classifier));
         TRY(ebm_model_n_classes(w->model, &n_classes));
         return classify(w, n_classes);
+    }
+    if (strcmp(c->what, "certify") == 0 || strcmp(c->what, "denoise") == 0) {
+        ebm_smoothing smoothing = ebm_smoothing_default(0.25);
+        smoothing.n0 = 10;
+        smoothing.n = 300;
+        smoothing.alpha = 0.01;
+        if (strcmp(c->what, "denoise") == 0) TRY(ebm_settings_denoiser(w->settings, smoothing.sigma));
+        TRY(ebm_smoothed_new(w->model, w->other, w->settings, smoothing, &w->smoothed));
+        return certify(w, is_set(c->seed) ? strtoull(c->seed, NULL, 10) : 0);
     }
     if (strcmp(c->what, "learned") == 0) TRY(ebm_settings_as_learned(w->settings));
     TRY(ebm_purifier_new(w->model, w->settings, is_set(c->seed) ? strtoull(c->seed, NULL, 10) : 0, &w->purifier));
@@ -199,6 +226,7 @@ static void tidy_up(work *w) {
     EXPECT(EBM_STATUS_OK, ebm_sampler_free(w->sampler));
     EXPECT(EBM_STATUS_OK, ebm_score_free(w->score));
     EXPECT(EBM_STATUS_OK, ebm_classifier_free(w->classifier));
+    EXPECT(EBM_STATUS_OK, ebm_smoothed_free(w->smoothed));
     free(w->images);
     free(w->ends);
     free(w->bytes);

@@ -17,6 +17,7 @@ static ebm_settings *settings;
 static ebm_purifier *purifier;
 static ebm_classifier *classifier;
 static ebm_score *score;
+static ebm_smoothed *smoothed;
 
 /* A pointer into the middle of a value. */
 static void *misaligned(void *pointer) { return (char *)pointer + 1; }
@@ -45,6 +46,7 @@ static void open_bad_models(const char *fixtures) {
 
 static void open_good_models(const char *fixtures) {
     char path[4096];
+    ebm_smoothing smoothing = ebm_smoothing_default(0.25);
     snprintf(path, sizeof path, "%s/digits", fixtures);
     EXPECT(EBM_STATUS_OK, ebm_folder_open(path, &step, &classifier_model));
     snprintf(path, sizeof path, "%s/digits/generator.onnx", fixtures);
@@ -55,6 +57,9 @@ static void open_good_models(const char *fixtures) {
     EXPECT(EBM_STATUS_OK, ebm_purifier_new(step, settings, 1, &purifier));
     EXPECT(EBM_STATUS_OK, ebm_classifier_new(classifier_model, settings, &classifier));
     EXPECT(EBM_STATUS_OK, ebm_score_new(step, settings, &score));
+    smoothing.n0 = 10;
+    smoothing.n = 50;
+    EXPECT(EBM_STATUS_OK, ebm_smoothed_new(classifier_model, step, settings, smoothing, &smoothed));
 }
 
 /* What the models say of themselves, and where it cannot be written to. */
@@ -93,8 +98,17 @@ static void give_bad_handle(const void *bad) {
     ebm_sampler *sampler = NULL;
     ebm_score *other_score = NULL;
     ebm_classifier *other_classifier = NULL;
+    ebm_smoothed *other_smoothed = NULL;
+    ebm_smoothing smoothing = ebm_smoothing_default(0.25);
+    ebm_certificate certificate;
+    ebm_prediction prediction;
     ebm_answers answers;
     memset(&answers, 0, sizeof answers);
+    EXPECT(EBM_STATUS_HANDLE, ebm_smoothed_new(bad, step, NULL, smoothing, &other_smoothed));
+    EXPECT(EBM_STATUS_HANDLE, ebm_certify(bad, NULL, images, 64, NULL, NULL, &certificate));
+    EXPECT(EBM_STATUS_HANDLE, ebm_certify_u8(bad, NULL, bytes, 64, NULL, NULL, &certificate));
+    EXPECT(EBM_STATUS_HANDLE, ebm_predict(bad, NULL, images, 64, NULL, NULL, &prediction));
+    EXPECT(EBM_STATUS_HANDLE, ebm_predict_u8(bad, NULL, bytes, 64, NULL, NULL, &prediction));
     EXPECT(EBM_STATUS_HANDLE, ebm_model_image(bad, &shape));
     EXPECT(EBM_STATUS_HANDLE, ebm_model_kind(bad, &kind));
     EXPECT(EBM_STATUS_HANDLE, ebm_model_n_classes(bad, &n));
@@ -139,6 +153,9 @@ static void give_bad_handle(const void *bad) {
     EXPECT(EBM_STATUS_HANDLE, ebm_classify_defended(bad, bad, NULL, images, 2, 128, answers));
     EXPECT(EBM_STATUS_HANDLE, ebm_classify_defended_u8(purifier, bad, NULL, bytes, 2, 128, answers));
     if (bad != NULL) {
+        EXPECT(EBM_STATUS_HANDLE, ebm_smoothed_new(classifier_model, bad, NULL, smoothing, &other_smoothed));
+        EXPECT(EBM_STATUS_HANDLE, ebm_smoothed_new(classifier_model, NULL, bad, smoothing, &other_smoothed));
+        EXPECT(EBM_STATUS_HANDLE, ebm_smoothed_free((ebm_smoothed *)bad));
         EXPECT(EBM_STATUS_HANDLE, ebm_purifier_new(step, bad, 1, &made));
         EXPECT(EBM_STATUS_HANDLE, ebm_model_free((ebm_model *)bad));
         EXPECT(EBM_STATUS_HANDLE, ebm_settings_free((ebm_settings *)bad));
@@ -163,6 +180,7 @@ static void give_bad_handles(void) {
     EXPECT(EBM_STATUS_OK, ebm_sampler_free(NULL));
     EXPECT(EBM_STATUS_OK, ebm_score_free(NULL));
     EXPECT(EBM_STATUS_OK, ebm_classifier_free(NULL));
+    EXPECT(EBM_STATUS_OK, ebm_smoothed_free(NULL));
     /* Handles of other things: the compiler warns of them, unless it is talked out of it. */
     EXPECT(EBM_STATUS_HANDLE, ebm_purify((const ebm_purifier *)step, NULL, images, 2, 128, ends, 128, NULL, 0));
     CHECK(strstr(ebm_last_error(), "expected a handle of type `ebm_purifier`, got one of type `ebm_model`") != NULL);
@@ -308,6 +326,58 @@ static void cancel_late(void) {
     EXPECT(EBM_STATUS_CANCELLED, ebm_classify_defended(purifier, classifier, &request, images, 2, 128, answers));
 }
 
+static int32_t cancel_at_once(uint64_t n_done, uint64_t n_total, void *user_data) {
+    CHECK(user_data == bytes && n_done <= n_total);
+    return 1;
+}
+
+/* Smoothing out of range, images that do not fit, and fresh noise that a certificate states. */
+static void certify_badly(void) {
+    ebm_smoothed *made = NULL;
+    ebm_smoothing bad;
+    ebm_known_noise noise;
+    ebm_certificate first, second;
+    ebm_prediction prediction;
+    images[0] = 0;
+#define NOT_SMOOTHED(field, value)        \
+    bad = ebm_smoothing_default(0.25);    \
+    bad.field = value;                    \
+    EXPECT(EBM_STATUS_ARGUMENT, ebm_smoothed_new(classifier_model, NULL, NULL, bad, &made))
+    NOT_SMOOTHED(sigma, 0);
+    NOT_SMOOTHED(sigma, NAN);
+    NOT_SMOOTHED(sigma, 8);
+    NOT_SMOOTHED(n0, 0);
+    NOT_SMOOTHED(n, 0);
+    NOT_SMOOTHED(n, 99);
+    NOT_SMOOTHED(n, (size_t)-1);
+    NOT_SMOOTHED(alpha, 0);
+    NOT_SMOOTHED(alpha, 1);
+    NOT_SMOOTHED(alpha, NAN);
+    bad = ebm_smoothing_default(0.25);
+    EXPECT(EBM_STATUS_WRONG_KIND, ebm_smoothed_new(step, NULL, NULL, bad, &made));
+    EXPECT(EBM_STATUS_WRONG_KIND, ebm_smoothed_new(classifier_model, generator, NULL, bad, &made));
+    EXPECT(EBM_STATUS_POINTER, ebm_smoothed_new(classifier_model, NULL, NULL, bad, NULL));
+    CHECK(made == NULL);
+    EXPECT(EBM_STATUS_SHAPE, ebm_certify(smoothed, NULL, images, 63, NULL, NULL, &first));
+    EXPECT(EBM_STATUS_POINTER, ebm_certify(smoothed, NULL, NULL, 64, NULL, NULL, &first));
+    EXPECT(EBM_STATUS_POINTER, ebm_certify(smoothed, NULL, images, 64, NULL, NULL, NULL));
+    EXPECT(EBM_STATUS_POINTER, ebm_certify(smoothed, NULL, images, 64, NULL, NULL, misaligned(&first)));
+    EXPECT(EBM_STATUS_POINTER, ebm_certify(smoothed, misaligned(&noise), images, 64, NULL, NULL, &first));
+    EXPECT(EBM_STATUS_POINTER, ebm_predict(smoothed, NULL, images, 64, NULL, NULL, NULL));
+    EXPECT(EBM_STATUS_CANCELLED, ebm_certify_u8(smoothed, NULL, bytes, 64, cancel_at_once, bytes, &first));
+    images[3] = NAN;
+    EXPECT(EBM_STATUS_NON_FINITE, ebm_certify(smoothed, NULL, images, 64, NULL, NULL, &first));
+    images[3] = 0;
+    EXPECT(EBM_STATUS_OK, ebm_certify(smoothed, NULL, images, 64, NULL, NULL, &first));
+    EXPECT(EBM_STATUS_OK, ebm_certify(smoothed, NULL, images, 64, NULL, NULL, &second));
+    CHECK(first.seed != second.seed);
+    noise.seed = first.seed;
+    noise.index = 0;
+    EXPECT(EBM_STATUS_OK, ebm_certify(smoothed, &noise, images, 64, NULL, NULL, &second));
+    CHECK(first.class_index == second.class_index && first.radius == second.radius && first.seed == second.seed);
+    EXPECT(EBM_STATUS_OK, ebm_predict_u8(smoothed, &noise, bytes, 64, NULL, NULL, &prediction));
+}
+
 /* What is freed lives on in what was made from it. */
 static void free_in_any_order(void) {
     ebm_sampler *sampler = NULL;
@@ -326,6 +396,7 @@ static void free_in_any_order(void) {
     EXPECT(EBM_STATUS_OK, ebm_purifier_free(shared));
     EXPECT(EBM_STATUS_OK, ebm_score_free(score));
     EXPECT(EBM_STATUS_OK, ebm_classifier_free(classifier));
+    EXPECT(EBM_STATUS_OK, ebm_smoothed_free(smoothed));
     CHECK(ebm_n_handles() == 0);
 }
 
@@ -341,6 +412,7 @@ int main(int argc, char **argv) {
     blow_up();
     give_bad_rooms();
     cancel_late();
+    certify_badly();
     free_in_any_order();
     puts("all refused");
     return 0;
