@@ -2,7 +2,9 @@
  * Purifies a picture: reads it from a PGM (grey) or PPM (colour) file, runs the recommended purification, and writes the result. Where the model has a
  * classifier, it also says what that sees through many purifications.
  *
- *     purify MODEL_DIR IN.ppm OUT.ppm
+ *     purify MODEL_DIR IN.ppm OUT.ppm [SEED]
+ *
+ * Whoever knows the seed knows the noise, and can attack through it: it is fresh, unless one is given to repeat a run.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,17 +92,32 @@ static int classify(const ebm_purifier *purifier, const ebm_model *model, const 
     return all_fine;
 }
 
+/* The seed that was given, or a fresh one. Returns 0 where that fails. */
+static int choose_seed(const char *given, uint64_t *seed) {
+    char *end = NULL;
+    if (given == NULL) {
+        if (!fine(ebm_seed_fresh(seed))) return 0;
+    } else {
+        *seed = strtoull(given, &end, 10);
+        if (*given < '0' || *given > '9' || *end != '\0') {
+            fprintf(stderr, "expected a whole number from 0 as SEED, got `%s`\n", given);
+            return 0;
+        }
+    }
+    fprintf(stderr, "seed %llu\n", (unsigned long long)*seed);
+    return 1;
+}
+
 int main(int argc, char **argv) {
     ebm_model *step = NULL, *classifier = NULL;
-    ebm_settings *settings = NULL;
     ebm_purifier *purifier = NULL;
     ebm_request request = ebm_request_default();
     uint64_t seed = 0;
     picture p = {0, 0, 0, NULL};
     int all_fine;
 
-    if (argc != 4) {
-        fprintf(stderr, "expected MODEL_DIR IN.ppm OUT.ppm\n");
+    if (argc != 4 && argc != 5) {
+        fprintf(stderr, "expected MODEL_DIR IN.ppm OUT.ppm [SEED]\n");
         return 2;
     }
     if (ebm_abi() != EBM_ABI) {
@@ -110,15 +127,14 @@ int main(int argc, char **argv) {
     request.on_progress = show_progress;
     request.user_data = stderr;
     all_fine = fine(ebm_folder_open(argv[1], &step, &classifier)) && read_picture(argv[2], &p) && fits(step, &p) &&
-               fine(ebm_settings_new(&settings)) && fine(ebm_seed_fresh(&seed)) &&
-               fine(ebm_purifier_new(step, settings, seed, &purifier)) && (classifier == NULL || classify(purifier, classifier, &p)) &&
+               choose_seed(argv[4], &seed) &&
+               fine(ebm_purifier_new(step, NULL, seed, &purifier)) && (classifier == NULL || classify(purifier, classifier, &p)) &&
                fine(ebm_purify_u8(purifier, &request, p.bytes, 1, n_bytes(&p), p.bytes, n_bytes(&p), NULL, 0)) &&
                write_picture(argv[3], &p);
     fputc('\n', stderr);
 
     free(p.bytes);
     ebm_purifier_free(purifier);
-    ebm_settings_free(settings);
     ebm_model_free(classifier);
     ebm_model_free(step);
     return all_fine ? 0 : 1;

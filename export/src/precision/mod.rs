@@ -450,7 +450,9 @@ mod tests {
         ] {
             let low = lowered(&graph, precision).unwrap();
             let types = operator_types(&low);
-            let in_low_type = types.get("HardSigmoid").is_some_and(|types| types != &BTreeSet::from([DType::F32]));
+            let in_low_type = types
+                .get("HardSigmoid")
+                .is_some_and(|types| types != &BTreeSet::from([DType::F32]));
             assert!(!in_low_type, "{precision}: {types:?}");
             let pixels = [0.0, least, 1.0, -1.0];
             let images = ndarray::Array::from_shape_vec(vec![1, 4, 1, 1], pixels.to_vec()).unwrap();

@@ -14,7 +14,7 @@ fn write_picture(path: &Path) {
     std::fs::write(path, picture).unwrap();
 }
 
-/// The example on a picture: what it prints, and the picture that it writes.
+/// The example on a picture with seed 7: what it prints, and the picture that it writes.
 fn purify_picture(command: &mut Command, folder: &Path) -> (String, Vec<u8>) {
     let (input, purified) = (folder.join("in.pgm"), folder.join("out.pgm"));
     write_picture(&input);
@@ -22,7 +22,8 @@ fn purify_picture(command: &mut Command, folder: &Path) -> (String, Vec<u8>) {
         command
             .arg(fixtures().join("digits"))
             .arg(&input)
-            .arg(&purified),
+            .arg(&purified)
+            .arg("7"),
     );
     (text(&output.stdout), std::fs::read(purified).unwrap())
 }
@@ -75,6 +76,14 @@ fn the_example_says_what_is_wrong() {
         text(&output.stderr)
     };
     assert!(run("digits").contains("is no PGM or PPM picture"));
+    write_picture(&picture);
+    let with_seed = |seed: &str| {
+        let mut command = Command::new(&program);
+        command.arg(fixtures().join("digits")).args([&picture; 2]);
+        text(&command.arg(seed).output().unwrap().stderr)
+    };
+    assert!(with_seed("-1").contains("expected a whole number from 0 as SEED, got `-1`"));
+    assert!(with_seed("18").contains("seed 18\n"));
     write_picture(&picture);
     assert!(run("colour").contains("the model is for pictures of 3 channels, 8 x 8 pixels"));
     let error = run("nothing");
