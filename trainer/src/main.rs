@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use ebm_trainer::cli::{Cli, Command, DataCommand};
 use ebm_trainer::session::{End, INTERRUPTED};
-use ebm_trainer::{command, cuda};
+use ebm_trainer::{command, console, cuda};
 
 /// Also for libtorch, which asks for large tensors and gives them back all the time: the system's allocator keeps far more than is in use.
 #[global_allocator]
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Ok(End::Complete) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED as u8),
         Err(error) => {
-            eprintln!("error: {}", one_sentence(&error));
+            console::note(format_args!("error: {}", one_sentence(&error)));
             ExitCode::FAILURE
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
 
+#[macro_use]
+mod console;
+
 pub mod bench;
 pub mod browser;
 pub mod cache;

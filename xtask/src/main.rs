@@ -169,7 +169,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            xtask::eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

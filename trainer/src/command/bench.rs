@@ -1,6 +1,6 @@
 //! `trainer bench`.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use ebm_export::tensor::Tensors;
 use crate::borrowed::Borrowed;
 use crate::cli::BenchArgs;
 use crate::config::{EnergyConfig, Layers};
+use crate::console;
 use crate::examples::Examples;
 use crate::learner::{Inputs, Learner};
 use crate::network::tensor_to_host;
@@ -35,14 +36,14 @@ pub fn bench(args: &BenchArgs) -> Result<End> {
     let mut seconds = seconds.collect::<Result<Vec<f64>>>()?;
     seconds.sort_by(f64::total_cmp);
     let at = |share: usize| seconds[(seconds.len() - 1) * share / 4];
-    println!(
+    console::print(&format!(
         "update {:.4} s (quartiles {:.4} and {:.4}, n = {}), {:.0} images·steps/s",
         at(2),
         at(1),
         at(3),
         seconds.len(),
         image_steps as f64 / at(2)
-    );
+    ))?;
     Ok(End::Complete)
 }
 
@@ -54,8 +55,7 @@ fn on_request(learner: &mut Learner, args: &BenchArgs) -> Result<End> {
             true => first(learner, args)?,
             false => seconds(learner)?,
         };
-        println!("{seconds}");
-        std::io::stdout().flush()?;
+        console::print(&seconds.to_string())?;
     }
     Ok(End::Complete)
 }

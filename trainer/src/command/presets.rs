@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::config::{PRESETS, preset};
+use crate::console;
 use crate::session::End;
 
 /// `trainer presets`.
@@ -10,11 +11,15 @@ use crate::session::End;
 /// # Errors
 /// There is no preset of that name.
 pub fn presets(name: Option<&str>) -> Result<End> {
-    match name {
-        Some(name) => print!("{}", preset(name)?.text),
-        None => PRESETS
-            .iter()
-            .for_each(|preset| println!("{:<27} {}", preset.name, preset.summary())),
-    }
+    let text = match name {
+        Some(name) => preset(name)?.text.to_string(),
+        None => {
+            let lines = PRESETS
+                .iter()
+                .map(|preset| format!("{:<27} {}", preset.name, preset.summary()));
+            lines.collect::<Vec<String>>().join("\n")
+        }
+    };
+    console::print(text.trim_end_matches('\n'))?;
     Ok(End::Complete)
 }

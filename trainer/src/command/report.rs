@@ -6,6 +6,7 @@ use anyhow::Result;
 use ebm_export::file::write_whole;
 
 use crate::cli::ReportArgs;
+use crate::console;
 use crate::report::page::page;
 use crate::report::run::{folder_name, runs};
 use crate::run_folder::REPORT;
@@ -17,7 +18,7 @@ use crate::session::End;
 /// There is no run, or the page cannot be written.
 pub fn report(args: &ReportArgs) -> Result<End> {
     let page = write_page(&args.run, args.output.as_deref())?;
-    println!("{}", page.display());
+    console::print(&page.display().to_string())?;
     Ok(End::Complete)
 }
 

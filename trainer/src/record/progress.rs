@@ -1,9 +1,12 @@
 //! The live line for people.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
+
+use crate::console;
 
 /// Live lines on a terminal; elsewhere plain lines, seconds apart.
 #[derive(Debug)]
@@ -60,8 +63,7 @@ impl Progress {
                 bar.set_position(done);
             }
             Progress::Lines(lines) if lines.is_due(done) => {
-                // Progress that nobody can read any more is no reason to stop.
-                let _ = writeln!(std::io::stderr(), "{}", lines.line(done, message));
+                eprintln!("{}", lines.line(done, message));
                 lines.last = Some(Instant::now());
             }
             Progress::Lines(_) => {}
@@ -69,10 +71,13 @@ impl Progress {
     }
 
     /// Prints a line of results on standard output, above the live lines where there are any.
-    pub fn print(&self, line: &str) {
+    ///
+    /// # Errors
+    /// It cannot be written, and not because the reader has gone away.
+    pub fn print(&self, line: &str) -> Result<()> {
         match self {
-            Progress::Bar(bar) => bar.suspend(|| println!("{line}")),
-            Progress::Lines(_) => println!("{line}"),
+            Progress::Bar(bar) => bar.suspend(|| console::print(line)),
+            Progress::Lines(_) => console::print(line),
         }
     }
 

@@ -35,11 +35,11 @@ pub fn run(
 ) -> Result<End> {
     let (mut chains, mut path) = folder.resumed(chains)?;
     let mut progress = Progress::new("step", chains.step(), plan.n_steps());
-    progress.print(Row::HEADING);
+    progress.print(Row::HEADING)?;
     let mut rows = Vec::new();
     for step in plan.snapshots_before(chains.step()) {
         rows.push(path.row(step)?);
-        progress.print(&rows[rows.len() - 1].to_string());
+        progress.print(&rows[rows.len() - 1].to_string())?;
     }
     let mut kept = Instant::now();
     loop {
@@ -62,7 +62,7 @@ pub fn run(
         }
         if let Some(states) = states {
             let row = path.row(step)?;
-            progress.print(&row.to_string());
+            progress.print(&row.to_string())?;
             rows.push(row);
             let place = if last { Place::End } else { Place::OnTheWay };
             folder.write_snapshot(&Tensor::f_cat(&states, 0)?, &path, &rows, place)?;

@@ -66,19 +66,19 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         }
     }
     let peak = peak_memory();
-    print_table(arguments, &models.step, &cases, first_result, peak)?;
     if let Some(path) = &arguments.json {
-        let cases: Vec<_> = cases.iter().map(Measured::json).collect();
+        let figures: Vec<_> = cases.iter().map(Measured::json).collect();
         let report = json!({
             "network": models.step.contract().network_name(),
             "image": models.step.contract().image,
             "backend": arguments.backend.backend.name(),
             "first_result_milliseconds": milliseconds(first_result),
             "peak_memory_bytes": peak,
-            "cases": cases,
+            "cases": figures,
         });
         write_json(path, &report)?;
     }
+    print_table(arguments, &models.step, &cases, first_result, peak)?;
     Ok(ExitCode::SUCCESS)
 }
 

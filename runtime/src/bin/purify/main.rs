@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod certify;
 mod classify;
+mod console;
 mod info;
 mod inputs;
 mod journal;
@@ -12,6 +13,7 @@ mod ledger;
 mod notes;
 mod outputs;
 mod progress;
+mod ranges;
 mod report;
 mod run;
 mod selection;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
+use console::note;
 
 /// The exit code of work that is done, of whose images some may have failed: 0 without failures, 1 where all failed, 3 between.
 fn exit_code(n_failed: usize, n_images: usize) -> ExitCode {
@@ -52,7 +55,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("purify: {error:#}");
+            note(&format!("purify: {error:#}"));
             ExitCode::FAILURE
         }
     }

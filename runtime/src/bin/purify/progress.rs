@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ebm_runtime::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::console::note;
+
 /// A bar over all groups of images of a command.
 #[derive(Clone)]
 pub struct Bar {
@@ -70,7 +72,7 @@ impl Bar {
 
     /// Prints a line above the bar.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| note(line));
     }
 
     pub fn finish(&self) {
