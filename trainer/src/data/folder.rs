@@ -9,7 +9,8 @@ use ebm_common::name::EXTENSIONS;
 use ebm_common::picture;
 
 use super::Error;
-use super::files::{Files, Found, Parts, Problem, below, by_folder};
+use super::files::{Files, Found, Problem, below};
+use super::parts::{Parts, by_folder};
 
 /// Pictures, each in a file of its own.
 #[derive(Debug)]
@@ -32,16 +33,19 @@ impl Files for Folder {
     }
 
     fn name(&self, index: usize) -> String {
-        self.directory
-            .join(&self.paths[index])
-            .display()
-            .to_string()
+        self.file(index).display().to_string()
+    }
+
+    fn own_name(&self, index: usize) -> String {
+        self.paths[index].display().to_string()
+    }
+
+    fn file(&self, index: usize) -> PathBuf {
+        self.directory.join(&self.paths[index])
     }
 
     fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
-        picture::read(&self.directory.join(&self.paths[index])).map_err(|fault| match fs::read_dir(
-            &self.directory,
-        ) {
+        picture::read(&self.file(index)).map_err(|fault| match fs::read_dir(&self.directory) {
             Ok(_) => Problem::Damage(fault.to_string()),
             Err(source) => Problem::lost(&self.directory, source),
         })
@@ -50,9 +54,10 @@ impl Files for Folder {
 
 /// The pictures in `train` and in `val` or `test`, or all of a folder. Folders in it are classes in the order of their names.
 pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
-    let folders = by_folder(directory);
+    let pictures = pictures_below(directory)?;
+    let folders = by_folder(directory, &pictures)?;
     let names = classes(&folders.train)?;
-    folders.map(|folder| part(folder, &names))
+    folders.map(|folder| part(folder, &names, &pictures))
 }
 
 /// The folders in a folder.
@@ -73,20 +78,18 @@ pub(crate) fn pictures_below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     below(directory, EXTENSIONS)
 }
 
-/// The pictures of a part of a set with those classes.
-fn part(directory: PathBuf, classes: &[String]) -> Result<Found, Error> {
+/// Of some pictures those of a part with those classes.
+fn part(directory: PathBuf, classes: &[String], pictures: &[PathBuf]) -> Result<Found, Error> {
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
-    for path in pictures_below(&directory)? {
-        let path = path.strip_prefix(&directory).unwrap_or(&path);
+    let own = pictures
+        .iter()
+        .filter_map(|path| path.strip_prefix(&directory).ok());
+    for path in own {
         labels.push(label(&directory, path, classes)?);
         paths.push(path.into());
     }
     if paths.is_empty() {
-        return Err(Error::Missing {
-            directory,
-            candidates: "*.png, *.jpg, *.jpeg or *.webp, or folders of classes with such files"
-                .to_string(),
-        });
+        return Err(Error::NoPictures { directory });
     }
     let n_labels = labels.iter().flatten().count();
     if n_labels > 0 && n_labels < paths.len() {
@@ -173,9 +176,9 @@ mod tests {
                 Some((&["val/dog/1.png"], Some(&[1]))),
             ),
             (
-                &["train/1.png", "test/2.png", "3.png"],
-                (&["train/1.png"], None),
-                Some((&["test/2.png"], None)),
+                &["Training/1.png", "TEST/2.png", "3.png", "labels/1.txt"],
+                (&["Training/1.png"], None),
+                Some((&["TEST/2.png"], None)),
             ),
         ];
         for (names, train, test) in cases {
@@ -202,6 +205,10 @@ mod tests {
             (&["1.png", "cat/1.png"], "beside folders"),
             (&["train/cat/1.png", "val/dog/1.png"], "\"dog\""),
             (&["train/cat/1.png", "val/notes.txt"], "no data in"),
+            (
+                &["train/cat/1.png", "cat/1.png"],
+                "\"train\" beside \"cat\"",
+            ),
         ] {
             let folder = folder(names);
             let error = open(folder.path()).unwrap_err().to_string();
