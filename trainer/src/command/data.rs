@@ -10,6 +10,7 @@ use ebm_export::file::write_whole;
 use super::{configured_data, load, n_threads};
 use crate::cli::DataCheckArgs;
 use crate::config::{Crop, DataConfig, Layers, Mirror, Source};
+use crate::console;
 use crate::data::inspection::{Inspection, Part, detected};
 use crate::record::Progress;
 use crate::report::{self, Block};
@@ -47,8 +48,8 @@ pub fn check(args: &DataCheckArgs) -> Result<End> {
         progress.finish();
     }
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&inspection)?),
-        false => print!("{}", described(&inspection)?),
+        true => console::print(&serde_json::to_string_pretty(&inspection)?)?,
+        false => console::print(described(&inspection)?.trim_end())?,
     }
     if let Some(path) = &args.output {
         let blocks = inspection.parts.iter().zip(&inspection.shown);
@@ -96,6 +97,8 @@ fn subject(args: &DataCheckArgs) -> Result<Subject> {
     let data = &mut subject.data;
     data.source = args.source.unwrap_or(data.source);
     data.max_damaged = args.max_damaged.unwrap_or(data.max_damaged);
+    data.image_column = args.image_column.clone().or(data.image_column.take());
+    data.label_column = args.label_column.clone().or(data.label_column.take());
     ensure!(
         (0.0..=1.0).contains(&data.max_damaged),
         "--max-damaged {}: expected from 0 to 1",
@@ -120,6 +123,8 @@ fn of_a_folder(source: Source) -> DataConfig {
         padding: 0,
         shift: 0,
         mirror: Mirror::Off,
+        image_column: None,
+        label_column: None,
     }
 }
 

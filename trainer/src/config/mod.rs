@@ -194,6 +194,12 @@ pub struct DataConfig {
     pub shift: usize,
     /// Mirroring of training images.
     pub mirror: Mirror,
+    /// The column of pictures, unless it has a usual name. Only used by `parquet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_column: Option<String>,
+    /// The column of labels, unless it has a usual name. Only used by `parquet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
 }
 
 /// A number that may be switched off.
@@ -386,6 +392,8 @@ impl DataConfig {
             padding: 0,
             shift: 0,
             mirror: Mirror::Off,
+            image_column: None,
+            label_column: None,
         }
     }
 }

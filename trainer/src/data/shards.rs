@@ -1,14 +1,17 @@
 //! Pictures in tar files, as WebDataset has them: `key.jpg` beside `key.cls` or `key.json`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ebm_common::name::EXTENSIONS;
+use serde_json::Value;
 
-use super::Error;
-use super::files::{Files, Found, Parts, Problem, below, by_name};
+use super::files::{Files, Found, Problem, below};
+use super::parts::{Parts, by_name};
+use super::{Error, say};
 
 /// Pictures in tar files, of which only the places are in memory.
 #[derive(Debug)]
@@ -47,6 +50,16 @@ impl Files for Shards {
         )
     }
 
+    fn own_name(&self, index: usize) -> String {
+        let sample = &self.samples[index];
+        let shard = self.shards[sample.shard as usize].file_name();
+        format!("{}:{}", shard.unwrap_or_default().display(), sample.key)
+    }
+
+    fn file(&self, index: usize) -> PathBuf {
+        self.shards[self.samples[index].shard as usize].clone()
+    }
+
     fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
         let Sample {
             shard,
@@ -66,15 +79,20 @@ impl Files for Shards {
 
 /// All tar files of a folder, divided by their names.
 pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
-    let shards = by_name(directory, below(directory, &["tar"])?);
+    let shards = by_name(directory, below(directory, &["tar"])?)?;
     shards.map(|shards| part(directory, shards))
 }
 
 fn part(directory: &Path, shards: Vec<PathBuf>) -> Result<Found, Error> {
     let (mut samples, mut labels) = (Vec::new(), Vec::new());
+    let mut oddities = Oddities::default();
     for (number, shard) in shards.iter().enumerate() {
-        for member in members(shard)? {
+        for member in members(shard, &mut oddities)? {
+            let label = member.label();
             let Some((offset, length)) = member.picture else {
+                if label.is_some() {
+                    oddities.alone.add(shard, &member.key);
+                }
                 continue;
             };
             samples.push(Sample {
@@ -83,9 +101,10 @@ fn part(directory: &Path, shards: Vec<PathBuf>) -> Result<Found, Error> {
                 length,
                 key: member.key.into(),
             });
-            labels.push(member.label);
+            labels.push(label);
         }
     }
+    oddities.tell();
     if samples.is_empty() {
         return Err(Error::Missing {
             directory: directory.to_path_buf(),
@@ -106,11 +125,69 @@ struct Member {
     key: String,
     /// Where the picture begins, and its length.
     picture: Option<(u64, usize)>,
-    label: Option<u32>,
+    /// The label of a `cls` file, and that of a `json` file.
+    own: Option<u32>,
+    described: Option<u32>,
 }
 
-/// What stands under each key of a tar file, in its order.
-fn members(shard: &Path) -> Result<Vec<Member>, Error> {
+impl Member {
+    fn label(&self) -> Option<u32> {
+        self.own.or(self.described)
+    }
+}
+
+/// What is left out of shards.
+#[derive(Debug, Default)]
+struct Oddities {
+    /// Labels that are no whole numbers.
+    words: Oddity,
+    /// Labels without a picture.
+    alone: Oddity,
+    /// Pictures under the key of another one.
+    doubled: Oddity,
+}
+
+/// How often something is there, and where first.
+#[derive(Debug, Default)]
+struct Oddity {
+    n: usize,
+    first: String,
+}
+
+impl Oddity {
+    fn add(&mut self, shard: &Path, what: &str) {
+        if self.n == 0 {
+            self.first = shard.join(what).display().to_string();
+        }
+        self.n += 1;
+    }
+}
+
+impl Oddities {
+    fn tell(&self) {
+        for (Oddity { n, first }, what) in [
+            (
+                &self.words,
+                "labels that are not whole numbers count as none",
+            ),
+            (
+                &self.alone,
+                "labels without a picture of their key in their shard are left out",
+            ),
+            (
+                &self.doubled,
+                "pictures of the same key as another in their shard are left out",
+            ),
+        ] {
+            if *n > 0 {
+                say(&format!("{n} {what}, the first is {first}"));
+            }
+        }
+    }
+}
+
+/// What stands under each key of a tar file, in the order in which the keys come first.
+fn members(shard: &Path, oddities: &mut Oddities) -> Result<Vec<Member>, Error> {
     let unreadable = |source| Error::Unreadable {
         file: shard.to_path_buf(),
         source,
@@ -123,6 +200,7 @@ fn members(shard: &Path) -> Result<Vec<Member>, Error> {
     let end = file.metadata().map_err(unreadable)?.len();
     let mut archive = tar::Archive::new(BufReader::new(file));
     let mut members: Vec<Member> = Vec::new();
+    let mut by_key: HashMap<String, usize> = HashMap::new();
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         if !entry.header().entry_type().is_file() {
@@ -140,21 +218,30 @@ fn members(shard: &Path) -> Result<Vec<Member>, Error> {
         if place.0.saturating_add(place.1) > end {
             return Err(damaged(std::io::ErrorKind::UnexpectedEof.into()));
         }
-        if members.last().is_none_or(|last| last.key != key) {
+        let number = *by_key.entry(key.to_string()).or_insert(members.len());
+        if number == members.len() {
             members.push(Member {
                 key: key.to_string(),
                 ..Member::default()
             });
         }
-        let Some(member) = members.last_mut() else {
-            continue;
-        };
+        let member = &mut members[number];
         if EXTENSIONS.contains(&extension.as_str()) {
-            member.picture = member.picture.or(Some((place.0, place.1 as usize)));
+            match member.picture {
+                None => member.picture = Some((place.0, place.1 as usize)),
+                Some(_) => oddities.doubled.add(shard, &path),
+            }
         } else if ["cls", "json"].contains(&extension.as_str()) {
-            let mut text = String::new();
-            entry.read_to_string(&mut text).map_err(damaged)?;
-            member.label = member.label.or(label(shard, &path, &extension, &text)?);
+            let mut text = Vec::new();
+            entry.read_to_end(&mut text).map_err(damaged)?;
+            let known = match extension.as_str() {
+                "cls" => &mut member.own,
+                _ => &mut member.described,
+            };
+            match label(&extension, &text) {
+                Ok(label) => *known = known.or(label),
+                Err(NoNumber) => oddities.words.add(shard, &path),
+            }
         }
     }
     Ok(members)
@@ -167,22 +254,21 @@ fn divided(path: &str) -> Option<(&str, String)> {
     (dot > name).then(|| (&path[..dot], path[dot + 1..].to_lowercase()))
 }
 
+/// A label is there, and is not a whole number.
+struct NoNumber;
+
 /// The label in a `cls` file, which is a number, or in a `json` file, in which `label` or `cls` is one.
-fn label(shard: &Path, path: &str, extension: &str, text: &str) -> Result<Option<u32>, Error> {
-    let foreign = || Error::Foreign {
-        file: shard.join(path),
-        expected: "a label (a whole number in a .cls file, or as \"label\" in a .json file)",
-        got: format!("{:?}", text.chars().take(40).collect::<String>()),
-    };
+fn label(extension: &str, text: &[u8]) -> Result<Option<u32>, NoNumber> {
+    let number = |text: &str| text.trim().parse().map(Some).map_err(|_| NoNumber);
     if extension == "cls" {
-        return text.trim().parse().map(Some).map_err(|_| foreign());
+        return number(&String::from_utf8_lossy(text));
     }
-    let object: serde_json::Value = serde_json::from_str(text).map_err(|_| foreign())?;
-    let Some(label) = object.get("label").or(object.get("cls")) else {
-        return Ok(None);
-    };
-    let label = label.as_u64().and_then(|label| u32::try_from(label).ok());
-    label.map(Some).ok_or_else(foreign)
+    let object: Value = serde_json::from_slice(text).map_err(|_| NoNumber)?;
+    match object.get("label").or(object.get("cls")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => number(text),
+        Some(label) => number(&label.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -248,30 +334,105 @@ mod tests {
         );
     }
 
+    type Members<'a> = &'a [(&'a str, &'a [u8])];
+
+    /// Labels and keys of a shard with those members.
+    fn found(members: Members<'_>) -> Vec<(String, Option<u32>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = folder.path().join("0.tar");
+        write_tar(&shard, members);
+        let found = open(folder.path()).unwrap().train;
+        let prefix = format!("{}:", shard.display());
+        let names =
+            (0..found.files.len()).map(|index| found.files.name(index).replace(&prefix, ""));
+        names.zip(found.labels).collect()
+    }
+
     #[test]
-    fn shards_that_make_no_set_are_refused() {
-        type Members<'a> = &'a [(&'a str, &'a [u8])];
-        let cases: [(Members<'_>, &str); 4] = [
-            (&[("README", b"hello")], "no data in"),
+    fn labels_are_joined_with_their_pictures_wherever_they_stand() {
+        let picture = |key: &str, label| (key.to_string(), label);
+        let cases: [(Members<'_>, Vec<_>); 5] = [
             (
-                &[("a.jpg", b"1"), ("a.cls", b"cat")],
-                "0.tar/a.cls is not a label",
+                &[
+                    ("a.jpg", b"1"),
+                    ("b.jpg", b"2"),
+                    ("a.cls", b"3"),
+                    ("b.json", br#"{"cls": 4}"#),
+                ],
+                vec![picture("a", Some(3)), picture("b", Some(4))],
             ),
             (
-                &[("a.jpg", b"1"), ("a.json", b"{")],
-                "0.tar/a.json is not a label",
+                &[
+                    ("b.cls", b"4"),
+                    ("a.cls", b"3"),
+                    ("a.jpg", b"1"),
+                    ("b.jpg", b"2"),
+                ],
+                vec![picture("b", Some(4)), picture("a", Some(3))],
             ),
             (
-                &[("a.jpg", b"1"), ("a.json", br#"{"label": -1}"#)],
-                "0.tar/a.json is not a label",
+                &[
+                    ("deep/a.jpg", b"1"),
+                    ("a.jpg", b"2"),
+                    ("a.cls", b"3"),
+                    ("alone.cls", b"5"),
+                ],
+                vec![picture("deep/a", None), picture("a", Some(3))],
+            ),
+            (
+                &[
+                    ("a.json", br#"{"label": 1}"#),
+                    ("a.png", b"1"),
+                    ("a.cls", b"2"),
+                    ("a.jpg", b"other"),
+                ],
+                vec![picture("a", Some(2))],
+            ),
+            (
+                &[
+                    ("a.jpg", b"1"),
+                    ("a.json", br#"{"label": "7"}"#),
+                    ("b.jpg", b"2"),
+                ],
+                vec![picture("a", Some(7)), picture("b", None)],
             ),
         ];
         for (members, wanted) in cases {
-            let folder = tempfile::tempdir().unwrap();
-            write_tar(&folder.path().join("0.tar"), members);
-            let error = open(folder.path()).unwrap_err().to_string();
-            assert!(error.contains(wanted), "{error}");
+            assert_eq!(found(members), wanted, "{members:?}");
         }
+    }
+
+    #[test]
+    fn labels_that_are_not_whole_numbers_count_as_none() {
+        for (name, text) in [
+            ("a.cls", &b"cat"[..]),
+            ("a.cls", b""),
+            ("a.cls", b"-1"),
+            ("a.cls", b"1.5"),
+            ("a.cls", &[0xff, 0xfe]),
+            ("a.json", b"{"),
+            ("a.json", br#"{"label": "cat"}"#),
+            ("a.json", br#"{"label": -1}"#),
+            ("a.json", br#"{"label": null}"#),
+            ("a.json", br#"{"label": [1]}"#),
+            ("a.json", br#"{"text": "a cat"}"#),
+            ("a.json", br#"{"label": 5000000000}"#),
+            ("a.json", b"[1, 2]"),
+        ] {
+            let labels = found(&[("a.jpg", b"1"), (name, text)]);
+            assert_eq!(labels, [("a".to_string(), None)], "{name} {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_shard_without_pictures_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        write_tar(
+            &folder.path().join("0.tar"),
+            &[("README", b"hello"), ("a.cls", b"1")],
+        );
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("no data in"), "{error}");
     }
 
     #[test]

@@ -5,14 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parquet::basic::Type;
+use parquet::basic::{Compression, Type};
 use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::Error;
-use super::files::{Files, Found, Parts, Problem, below, by_name};
+use super::files::{Files, Found, Problem, below};
+use super::parts::{Parts, by_name};
+use super::{Error, say};
+use crate::config::DataConfig;
 
 /// Names of the column of pictures: a struct with `bytes`, or the bytes themselves.
 const PICTURES: &[&str] = &["image.bytes", "img.bytes", "image", "img"];
@@ -55,6 +57,17 @@ impl Files for Tables {
             "{}, row {row},",
             self.tables[group.table as usize].display()
         )
+    }
+
+    fn own_name(&self, index: usize) -> String {
+        let group = self.group(index);
+        let table = self.tables[group.table as usize].file_name();
+        let row = group.first_in_table + index - group.first;
+        format!("{}:{row}", table.unwrap_or_default().display())
+    }
+
+    fn file(&self, index: usize) -> PathBuf {
+        self.tables[self.group(index).table as usize].clone()
     }
 
     fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
@@ -111,25 +124,28 @@ fn column(
 }
 
 /// All Parquet files of a folder, divided by their names.
-pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
-    let tables = by_name(directory, below(directory, &["parquet"])?);
-    tables.map(|tables| part(directory, tables))
+pub(super) fn open(config: &DataConfig, directory: &Path) -> Result<Parts<Found>, Error> {
+    let tables = by_name(directory, below(directory, &["parquet"])?)?;
+    tables.map(|tables| part(config, directory, tables))
 }
 
-fn part(directory: &Path, tables: Vec<PathBuf>) -> Result<Found, Error> {
+fn part(config: &DataConfig, directory: &Path, tables: Vec<PathBuf>) -> Result<Found, Error> {
     let mut groups: Vec<Group> = Vec::new();
     let mut labels = Vec::new();
     let mut n_rows = 0;
     for (number, table) in tables.iter().enumerate() {
         let metadata = metadata(table)?;
-        let picture = find(table, &metadata, PICTURES, &[Type::BYTE_ARRAY])?;
-        let label = find(table, &metadata, LABELS, &[Type::INT32, Type::INT64]).ok();
+        let Columns { picture, label } = Columns::find(config, table, &metadata)?;
+        if number == 0 {
+            say(&line(table, &metadata, picture, label));
+        }
         let first_in_table = n_rows;
         for group in metadata.row_groups() {
             let rows = group.num_rows().max(0) as usize;
             if rows == 0 {
                 continue;
             }
+            check_compression(table, group.column(picture))?;
             labels.extend(match label {
                 Some(label) => labels_of(table, group.column(label), rows)?,
                 None => vec![None; rows],
@@ -158,6 +174,84 @@ fn part(directory: &Path, tables: Vec<PathBuf>) -> Result<Found, Error> {
     })
 }
 
+/// The numbers of the columns that are read.
+struct Columns {
+    picture: usize,
+    label: Option<usize>,
+}
+
+impl Columns {
+    /// Those that the configuration names, else those of the usual names.
+    fn find(
+        config: &DataConfig,
+        table: &Path,
+        metadata: &ParquetMetaData,
+    ) -> Result<Columns, Error> {
+        let named = |column: &String| [column.clone(), format!("{column}.bytes")];
+        let usual = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let pictures =
+            (config.image_column.as_ref()).map_or_else(|| usual(PICTURES), |own| named(own).into());
+        let labels =
+            (config.label_column.as_ref()).map_or_else(|| usual(LABELS), |own| vec![own.clone()]);
+        let integers = [Type::INT32, Type::INT64];
+        let label = match find(
+            table,
+            metadata,
+            labels,
+            &integers,
+            "whole numbers",
+            "data.label_column",
+        ) {
+            Err(error) if config.label_column.is_some() => return Err(error),
+            found => found.ok(),
+        };
+        Ok(Columns {
+            picture: find(
+                table,
+                metadata,
+                pictures,
+                &[Type::BYTE_ARRAY],
+                "the bytes of pictures",
+                "data.image_column",
+            )?,
+            label,
+        })
+    }
+}
+
+/// Which columns are taken for what.
+fn line(table: &Path, metadata: &ParquetMetaData, picture: usize, label: Option<usize>) -> String {
+    let columns = names(metadata);
+    let labels = match label {
+        Some(label) => format!("labels in {:?}", columns[label]),
+        None => "no labels that are whole numbers".to_string(),
+    };
+    format!(
+        "{}: pictures in column {:?}, {labels} (data.image_column and data.label_column name others)",
+        table.display(),
+        columns[picture]
+    )
+}
+
+fn names(metadata: &ParquetMetaData) -> Vec<String> {
+    let columns = metadata.file_metadata().schema_descr().columns();
+    columns
+        .iter()
+        .map(|column| column.path().string())
+        .collect()
+}
+
+/// Of all compressions that the format has one is not built in.
+fn check_compression(table: &Path, column: &ColumnChunkMetaData) -> Result<(), Error> {
+    match column.compression() {
+        Compression::LZO => Err(Error::Compression {
+            file: table.to_path_buf(),
+            got: column.compression().to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn metadata(table: &Path) -> Result<ParquetMetaData, Error> {
     let file = File::open(table).map_err(|source| Error::Unreadable {
         file: table.to_path_buf(),
@@ -170,15 +264,17 @@ fn metadata(table: &Path) -> Result<ParquetMetaData, Error> {
     })
 }
 
-/// The number of the first of some columns that is there and holds one of those types.
+/// The number of the first of some columns that is there and holds one of those types; `key` names others.
 fn find(
     table: &Path,
     metadata: &ParquetMetaData,
-    wanted: &'static [&str],
+    wanted: Vec<String>,
     types: &[Type],
+    content: &'static str,
+    key: &'static str,
 ) -> Result<usize, Error> {
     let columns = metadata.file_metadata().schema_descr().columns();
-    let at = |name: &&str| {
+    let at = |name: &String| {
         columns.iter().position(|column| {
             column.path().string() == *name
                 && types.contains(&column.physical_type())
@@ -188,20 +284,19 @@ fn find(
     wanted.iter().find_map(at).ok_or_else(|| Error::Columns {
         file: table.to_path_buf(),
         expected: wanted.join(", "),
-        got: columns
-            .iter()
-            .map(|column| column.path().string())
-            .collect::<Vec<_>>()
-            .join(", "),
+        content,
+        got: names(metadata).join(", "),
+        key,
     })
 }
 
-/// The labels of a row group. What is no whole number from 0 up is none.
+/// The labels of a row group. What is not a whole number from 0 up is none.
 fn labels_of(
     table: &Path,
     label: &ColumnChunkMetaData,
     n_rows: usize,
 ) -> Result<Vec<Option<u32>>, Error> {
+    check_compression(table, label)?;
     let file = File::open(table).map_err(|source| Error::Unreadable {
         file: table.to_path_buf(),
         source,
@@ -256,7 +351,6 @@ fn numbers(
 
 #[cfg(test)]
 mod tests {
-    use parquet::basic::Compression;
     use parquet::data_type::{ByteArray, ByteArrayType};
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -270,6 +364,10 @@ mod tests {
         optional int64 label;
     }";
     const BARE: &str = "message schema { required int32 label; required binary img; }";
+
+    fn opened(directory: &Path) -> Result<Parts<Found>, Error> {
+        open(&DataConfig::digits_for_tests(), directory)
+    }
 
     /// A row: a picture and a label.
     type Row<'a> = (Option<&'a [u8]>, i64);
@@ -357,7 +455,12 @@ mod tests {
             (HUB, Compression::SNAPPY),
             (HUB, Compression::UNCOMPRESSED),
             (HUB, Compression::ZSTD(Default::default())),
+            (HUB, Compression::GZIP(Default::default())),
+            (HUB, Compression::BROTLI(Default::default())),
+            (HUB, Compression::LZ4),
+            (HUB, Compression::LZ4_RAW),
             (BARE, Compression::SNAPPY),
+            (BARE, Compression::GZIP(Default::default())),
         ] {
             let names = names(50);
             let rows: Vec<Row<'_>> = names
@@ -385,7 +488,7 @@ mod tests {
                 compression,
                 &[rows[45..].to_vec()],
             );
-            let parts = open(folder.path()).unwrap();
+            let parts = opened(folder.path()).unwrap();
             let train = parts.train;
             assert_eq!(train.files.len(), 45);
             assert_eq!(
@@ -428,7 +531,7 @@ mod tests {
             Compression::SNAPPY,
             &[rows],
         );
-        let files = open(folder.path()).unwrap().train.files;
+        let files = opened(folder.path()).unwrap().train.files;
         assert!(
             matches!(files.read(1), Err(Problem::Damage(reason)) if reason.contains("no bytes"))
         );
@@ -442,17 +545,17 @@ mod tests {
     fn a_table_of_something_else_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.parquet");
-        let error = || open(folder.path()).unwrap_err().to_string();
+        let error = || opened(folder.path()).unwrap_err().to_string();
         assert!(error().contains("no data in"));
         std::fs::write(&path, b"PAR1 and so on").unwrap();
-        assert!(error().contains("0.parquet is truncated or no Parquet file"));
+        assert!(error().contains("0.parquet is truncated or is not a Parquet file"));
         write(
             &path,
             BARE,
             Compression::SNAPPY,
             &[vec![(Some(b"a"), -1), (Some(b"b"), 1)]],
         );
-        assert_eq!(open(folder.path()).unwrap().train.labels, [None, Some(1)]);
+        assert_eq!(opened(folder.path()).unwrap().train.labels, [None, Some(1)]);
         write(&path, BARE, Compression::SNAPPY, &[]);
         assert!(error().contains("no data in"));
         write(
@@ -461,7 +564,60 @@ mod tests {
             Compression::SNAPPY,
             &[vec![(Some(b"a"), 0)]],
         );
-        assert!(error().contains("columns text"), "{}", error());
+        for piece in [
+            "columns text",
+            "expected one of image.bytes, ",
+            "data.image_column",
+        ] {
+            assert!(error().contains(piece), "{}", error());
+        }
+    }
+
+    #[test]
+    fn columns_of_other_names_are_read_if_they_are_named() {
+        const OTHER: &str =
+            "message schema { required binary image; required binary photo; required int32 kind; }";
+        let folder = tempfile::tempdir().unwrap();
+        let rows: Vec<Row<'_>> = vec![(Some(b"a"), 3), (Some(b"b"), 4)];
+        write(
+            &folder.path().join("0.parquet"),
+            OTHER,
+            Compression::SNAPPY,
+            &[rows],
+        );
+        let opened = |image: Option<&str>, label: Option<&str>| {
+            let config = DataConfig {
+                image_column: image.map(str::to_string),
+                label_column: label.map(str::to_string),
+                ..DataConfig::digits_for_tests()
+            };
+            let found = open(&config, folder.path())
+                .map_err(|error| error.to_string())?
+                .train;
+            Ok::<_, String>((found.files.read(1).unwrap(), found.labels))
+        };
+        assert_eq!(opened(None, None), Ok((b"b".to_vec(), vec![None, None])));
+        assert_eq!(
+            opened(Some("photo"), Some("kind")),
+            Ok((b"b".to_vec(), vec![Some(3), Some(4)]))
+        );
+        for (image, label, wanted) in [
+            (
+                "picture",
+                "kind",
+                "expected one of picture, picture.bytes with the bytes of pictures; name it with data.image_column",
+            ),
+            ("kind", "kind", "columns image, photo, kind"),
+            (
+                "photo",
+                "class",
+                "expected one of class with whole numbers; name it with data.label_column",
+            ),
+            ("photo", "image", "data.label_column"),
+        ] {
+            let error = opened(Some(image), Some(label)).unwrap_err();
+            assert!(error.contains(wanted), "{image}, {label}: {error}");
+        }
     }
 
     #[test]
@@ -477,13 +633,13 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         for length in [0, 3, bytes.len() / 2, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            assert!(open(folder.path()).is_err(), "{length} bytes");
+            assert!(opened(folder.path()).is_err(), "{length} bytes");
         }
         for place in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[place] ^= 0x55;
             std::fs::write(&path, &changed).unwrap();
-            if let Ok(parts) = open(folder.path()) {
+            if let Ok(parts) = opened(folder.path()) {
                 let n = parts.train.files.len().min(20);
                 (0..n).for_each(|index| drop(parts.train.files.read(index)));
             }
