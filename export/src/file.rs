@@ -48,18 +48,18 @@ impl Staged {
     pub fn write(
         &mut self,
         path: &Path,
-        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+        content: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), Error> {
         self.make_folder(folder_of(path))?;
         let staged = || {
-            let mut file = unfinished(0o666).tempfile_in(folder_of(path))?;
+            let mut file = unfinished(0o666)
+                .tempfile_in(folder_of(path))
+                .map_err(without_name)?;
             content(file.as_file_mut())?;
             file.as_file().sync_all()?;
             Ok(file)
         };
-        let file = staged()
-            .map_err(without_name)
-            .map_err(Error::io("write", path))?;
+        let file = staged().map_err(Error::io("write", path))?;
         self.files.push((file, path.to_path_buf()));
         Ok(())
     }

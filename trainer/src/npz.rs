@@ -1,14 +1,19 @@
 //! Arrays in npz files, as numpy reads and writes them.
 
-use std::fs::{self, File};
-use std::io::{BufReader, BufWriter};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use ebm_export::file::Staged;
 use ndarray::{ArrayD, OwnedRepr};
-use ndarray_npy::{NpzReader, NpzWriter, ReadNpyError, ReadNpzError, ReadableElement};
+use ndarray_npy::{NpzReader, NpzWriter, ReadNpyError, ReadNpyExt, ReadNpzError, ReadableElement};
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
+
+/// What arrays are read of.
+const TYPES: &str =
+    "expected numbers of type f32, f64, uint8 or int64: convert it with numpy's astype";
 
 /// Bytes of an array that is written, at most: more need another form of zip files.
 pub const MAX_BYTES: u64 = u32::MAX as u64 - (1 << 16);
@@ -18,19 +23,15 @@ pub const MAX_BYTES: u64 = u32::MAX as u64 - (1 << 16);
 /// # Errors
 /// The system refused, or the file would hold more than 4 GiB in one array; nothing is left behind.
 pub fn write(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<()> {
-    let name = path.file_name().context("a file needs a name")?;
-    let partial = path.with_file_name(format!(".unfinished-{}", name.to_string_lossy()));
-    let written = write_to(&partial, arrays)
-        .and_then(|()| fs::rename(&partial, path).context("cannot rename it"));
-    if written.is_err() {
-        // What cannot be removed is in nobody's way.
-        let _ = fs::remove_file(&partial);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
+    let mut files = Staged::default();
+    files.write(path, |file| {
+        write_to(file, arrays).map_err(|error| io::Error::other(format!("{error:#}")))
+    })?;
+    Ok(files.publish()?)
 }
 
-fn write_to(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<()> {
-    let mut npz = NpzWriter::new(BufWriter::new(File::create(path)?));
+fn write_to(file: &mut File, arrays: &[(&str, &Tensor)]) -> Result<()> {
+    let mut npz = NpzWriter::new(BufWriter::new(file));
     for (name, tensor) in arrays {
         match tensor.kind() {
             Kind::Float => npz.add_array(*name, &array::<f32>(tensor)?)?,
@@ -39,8 +40,10 @@ fn write_to(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<()> {
             kind => bail!("array {name:?} is of kind {kind:?}, expected f32, f64 or int64"),
         }
     }
-    let file = npz.finish()?.into_inner()?;
-    Ok(file.sync_all()?)
+    npz.finish()?
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    Ok(())
 }
 
 fn array<T: Element + Copy>(tensor: &Tensor) -> Result<ArrayD<T>> {
@@ -110,18 +113,16 @@ impl Npz {
                 }
             }
         }
-        bail!("array {name:?} of {path}: expected numbers of type f32, f64, uint8 or int64")
+        bail!("array {name:?} of {path}: {TYPES}")
     }
 
     fn read<T: ReadableElement + Element + Clone>(
         &mut self,
         name: &str,
     ) -> Result<Tensor, ReadNpzError> {
-        let array = self.reader.by_name::<OwnedRepr<T>, ndarray::IxDyn>(name)?;
-        let shape: Vec<i64> = array.shape().iter().map(|&size| size as i64).collect();
-        let array = array.as_standard_layout();
-        let elements = array.as_slice().unwrap_or_default();
-        Ok(Tensor::from_slice(elements).view(shape.as_slice()))
+        Ok(tensor(
+            self.reader.by_name::<OwnedRepr<T>, ndarray::IxDyn>(name)?,
+        ))
     }
 }
 
@@ -132,8 +133,44 @@ fn is_of_another_type(error: &ReadNpzError) -> bool {
     matches!(error, ReadNpzError::Npy(ReadNpyError::WrongDescriptor(_)))
 }
 
+/// Whether a file begins as an npy file, which holds one array.
+pub fn is_npy(path: &Path) -> bool {
+    let mut start = [0; 6];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"\x93NUMPY"
+}
+
+/// The array of an npy file, of f32, f64, uint8 or int64.
+///
+/// # Errors
+/// Its numbers are of another type, or the file is damaged.
+pub fn read_npy(path: &Path) -> Result<Tensor> {
+    type Read = fn(&Path) -> Result<Tensor, ReadNpyError>;
+    fn read<T: ReadableElement + Element + Clone>(path: &Path) -> Result<Tensor, ReadNpyError> {
+        Ok(tensor::<T>(ArrayD::read_npy(BufReader::new(File::open(
+            path,
+        )?))?))
+    }
+    let readers: [Read; 4] = [read::<f32>, read::<f64>, read::<u8>, read::<i64>];
+    for read in readers {
+        match read(path) {
+            Err(ReadNpyError::WrongDescriptor(_)) => {}
+            tensor => return tensor.with_context(|| format!("{} cannot be read", path.display())),
+        }
+    }
+    bail!("{}: {TYPES}", path.display())
+}
+
+fn tensor<T: Element + Clone>(array: ArrayD<T>) -> Tensor {
+    let shape: Vec<i64> = array.shape().iter().map(|&size| size as i64).collect();
+    let array = array.as_standard_layout();
+    Tensor::from_slice(array.as_slice().unwrap_or_default()).view(shape.as_slice())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

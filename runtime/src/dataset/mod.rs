@@ -120,6 +120,36 @@ impl DataSet {
         self.stacks.iter().map(|(stack, _)| stack.n_images).sum()
     }
 
+    /// Whether pixels stand in the file as floating-point numbers, whose range it does not say.
+    pub fn has_floats(&self) -> bool {
+        self.stacks.iter().any(|(stack, _)| stack.has_floats())
+    }
+
+    /// Whether all floating-point numbers of one of its arrays lie in `[0, 1]`, which then may be their range. Reads the arrays up to the
+    /// first number outside of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the file cannot be read any more.
+    pub fn has_floats_from_0_to_1(&self) -> Result<bool> {
+        for (stack, part) in self.stacks.iter().filter(|(stack, _)| stack.has_floats()) {
+            let start = stack.header.len() as u64;
+            let mut stream = self.source.stream(part, start).map_err(unreadable)?;
+            let mut image = vec![0; stack.layout.n_bytes()];
+            let mut from_0_to_1 = true;
+            for _ in 0..stack.n_images {
+                stream.read_exact(&mut image).map_err(unreadable)?;
+                if !layout::floats(&image).all(|value| (0.0..=1.0).contains(&value)) {
+                    from_0_to_1 = false;
+                    break;
+                }
+            }
+            if from_0_to_1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

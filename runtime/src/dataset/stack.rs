@@ -1,6 +1,6 @@
 //! An array of images in a file.
 
-use super::layout::Layout;
+use super::layout::{Element, Layout};
 
 /// A header, then records of one length: labels of some bytes, then pixels.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,11 @@ pub(super) struct Stack {
 }
 
 impl Stack {
+    /// Whether its values are floating-point numbers.
+    pub(super) fn has_floats(&self) -> bool {
+        matches!(self.layout.element, Element::Float(_))
+    }
+
     /// The bytes of header and records; `None` where that is no number.
     pub(super) fn n_bytes(&self) -> Option<u64> {
         let record = self.n_label_bytes.checked_add(self.layout.n_bytes())?;

@@ -318,3 +318,60 @@ fn patterns_are_expanded_where_the_shell_did_not() {
         .code(1)
         .stderr(contains("the pattern is not understood"));
 }
+
+/// Of floating-point arrays the range that is taken is said, and another one that is likely.
+#[test]
+fn the_range_of_floating_point_arrays_is_said() {
+    let bench = Workbench::new();
+    let floats = |value: &dyn Fn(u32) -> f32| -> Vec<u8> {
+        (0..192).flat_map(|i| value(i).to_le_bytes()).collect()
+    };
+    let unit = npy("<f4", "(3, 1, 8, 8)", &floats(&|i| i as f32 / 191.0));
+    let centred = npy("<f4", "(3, 1, 8, 8)", &floats(&|i| i as f32 / 95.5 - 1.0));
+    let last_below = npy(
+        "<f4",
+        "(3, 1, 8, 8)",
+        &floats(&|i| if i == 191 { -0.01 } else { 0.5 }),
+    );
+    let warning = "all values lie from 0 to 1";
+    for (name, bytes, arguments, said, warned) in [
+        ("unit.npy", &unit, &[][..], "from -1,1 (--range)", true),
+        (
+            "unit.npy",
+            &unit,
+            &["--range", "0,1"],
+            "from 0,1 (--range)",
+            false,
+        ),
+        (
+            "unit.npy",
+            &unit,
+            &["--range=-1,1"],
+            "from -1,1 (--range)",
+            false,
+        ),
+        ("centred.npy", &centred, &[], "from -1,1 (--range)", false),
+        ("last.npy", &last_below, &[], "from -1,1 (--range)", false),
+        ("images.idx", &idx(), &[], "", false),
+    ] {
+        bench.file(name, bytes);
+        for command in [&[name, "-o", "out", "--force"][..], &[name, "-o", "-"]] {
+            let output = bench
+                .run(command)
+                .args(["--steps", "1"])
+                .args(arguments)
+                .output();
+            let output = output.unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{text}");
+            assert_eq!(
+                text.contains(warning),
+                warned,
+                "{name} {arguments:?}: {text}"
+            );
+            let is_said = text.contains("floating-point numbers");
+            assert_eq!(is_said, !said.is_empty(), "{name} {arguments:?}: {text}");
+            assert!(text.contains(said), "expected {said:?} in: {text}");
+        }
+    }
+}

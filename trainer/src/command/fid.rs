@@ -15,13 +15,15 @@ use tch::Kind;
 use super::{configured_data, load, n_threads, saved_config};
 use crate::cli::FidArgs;
 use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
+use crate::console;
+use crate::data::{Fingerprint, Images};
 use crate::frechet::{
-    Cache, Features, Gaussian, ImageSet, Preparation, Score, SnapshotChoice, fitted,
+    Cache, Features, Gaussian, ImageSet, Meaning, Preparation, Score, SnapshotChoice, fitted,
     holds_gaussian, read,
 };
 use crate::learner::BANK;
 use crate::network::from_host;
-use crate::npz::Npz;
+use crate::npz::{self, Npz};
 use crate::report::{distances, plot};
 use crate::sampling::{SAMPLED, SAMPLES, SNAPSHOTS, STEPS};
 use crate::saved::Saved;
@@ -44,7 +46,12 @@ pub fn fid(args: &FidArgs) -> Result<End> {
     );
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let (_, first) = samples.first().context("there are no samples")?;
-    let shape = first.open()?.shape();
+    let meaning = Meaning {
+        range: args.samples_range,
+        option: "--samples-range",
+    };
+    let first = first.open(meaning)?;
+    let shape = first.shape();
     let features = Features::open(
         &args.features,
         args.output.as_deref(),
@@ -60,9 +67,10 @@ pub fn fid(args: &FidArgs) -> Result<End> {
         Reference::Gaussian(gaussian) => gaussian,
         Reference::Images(images) => fit(&images, images.len()).context("--reference")?,
     };
+    let mut first = Some(first);
     let mut scores: Vec<Score> = Vec::new();
     for (name, samples) in samples {
-        let images = samples.open()?;
+        let images = first.take().map_or_else(|| samples.open(meaning), Ok)?;
         let n = args.n.unwrap_or(images.len());
         ensure!(
             n <= images.len(),
@@ -77,9 +85,9 @@ pub fn fid(args: &FidArgs) -> Result<End> {
                 .last()
                 .is_none_or(|last| last.samples != score.samples);
             if args.samples.len() > 1 && begins {
-                println!("{}", score.samples);
+                console::print(&score.samples)?;
             }
-            println!("{score}");
+            console::print(&score.to_string())?;
         }
         scores.push(score);
     }
@@ -88,7 +96,7 @@ pub fn fid(args: &FidArgs) -> Result<End> {
     }
     if args.json {
         let json = serde_json::to_string_pretty(&scores).context("cannot write JSON")?;
-        println!("{json}");
+        console::print(&json)?;
     }
     Ok(End::Complete)
 }
@@ -150,7 +158,8 @@ struct Samples {
 
 #[derive(Clone, Copy)]
 enum SamplesKind {
-    Npz,
+    /// An npy or npz file.
+    Array,
     Pictures,
     /// The bank of a run.
     Bank,
@@ -171,7 +180,7 @@ impl Samples {
             step: None,
         };
         match snapshot {
-            SnapshotChoice::Last if path.is_file() => Ok(vec![Samples::npz(path)?]),
+            SnapshotChoice::Last if path.is_file() => Ok(vec![Samples::array(path)?]),
             SnapshotChoice::Last if of_sample => {
                 let last = Samples::snapshots(folder)?.pop();
                 Ok(vec![last.context("there are no snapshots")?])
@@ -198,16 +207,23 @@ impl Samples {
         }
     }
 
-    /// An npz file, perhaps of a snapshot.
-    fn npz(path: &Path) -> Result<Samples> {
-        let mut npz = Npz::open(path).context("--samples")?;
-        let step = match npz.names()?.iter().any(|name| name == STEPS) {
-            true => Vec::<i64>::try_from(npz.tensor(STEPS)?.flatten(0, -1))?.pop(),
-            false => None,
+    /// An npy or npz file, perhaps of a snapshot.
+    fn array(path: &Path) -> Result<Samples> {
+        let steps = || {
+            let mut npz = Npz::open(path)?;
+            match npz.names()?.iter().any(|name| name == STEPS) {
+                true => Ok(Vec::<i64>::try_from(npz.tensor(STEPS)?.flatten(0, -1))?),
+                false => Ok(Vec::new()),
+            }
         };
+        let steps: Result<Vec<i64>> = match npz::is_npy(path) {
+            true => Ok(Vec::new()),
+            false => steps(),
+        };
+        let step = steps.context("--samples")?.pop();
         Ok(Samples {
             path: path.to_path_buf(),
-            kind: SamplesKind::Npz,
+            kind: SamplesKind::Array,
             step: step.and_then(|step| u64::try_from(step).ok()),
         })
     }
@@ -220,20 +236,26 @@ impl Samples {
             .filter(|file| file.extension().is_some_and(|end| end == "npz"))
             .collect();
         files.extend(Some(folder.join(SAMPLES)).filter(|file| file.is_file()));
-        let found = files.iter().map(|file| Samples::npz(file));
+        let found = files.iter().map(|file| Samples::array(file));
         let mut found = found.collect::<Result<Vec<Samples>>>()?;
         found.sort_by_key(|samples| samples.step);
         found.dedup_by_key(|samples| samples.step);
         Ok(found)
     }
 
-    fn open(&self) -> Result<ImageSet> {
-        let images = match self.kind {
-            SamplesKind::Npz => ImageSet::of_npz(&self.path),
-            SamplesKind::Pictures => ImageSet::of_folder(&self.path),
-            SamplesKind::Bank => bank(&self.path),
+    fn open(&self, meaning: Meaning) -> Result<ImageSet> {
+        let images = || match self.kind {
+            SamplesKind::Array => ImageSet::of_file(&self.path, meaning),
+            SamplesKind::Pictures => {
+                meaning.expect_none(&self.path)?;
+                ImageSet::of_folder(&self.path)
+            }
+            SamplesKind::Bank => {
+                meaning.expect_none(&self.path)?;
+                bank(&self.path)
+            }
         };
-        images.context("--samples")
+        images().context("--samples")
     }
 }
 
@@ -269,15 +291,23 @@ impl Reference {
     }
 
     fn of(path: &Path, args: &FidArgs) -> Result<Reference> {
+        let meaning = Meaning {
+            range: args.reference_range,
+            option: "--reference-range",
+        };
         if path.is_file() {
-            return match holds_gaussian(path)? {
-                true => Ok(Reference::Gaussian(read(path)?)),
-                false => Ok(Reference::Images(ImageSet::of_npz(path)?)),
-            };
+            if npz::is_npy(path) || !holds_gaussian(path)? {
+                return Ok(Reference::Images(ImageSet::of_file(path, meaning)?));
+            }
+            meaning.expect_none(path)?;
+            return Ok(Reference::Gaussian(read(path)?));
         }
-        let images = if path.is_dir() && is_sample(path) {
-            ImageSet::of_npz(&path.join(SAMPLES))?
-        } else if checkpoint::resolve(path).is_ok() {
+        if path.is_dir() && is_sample(path) {
+            let images = ImageSet::of_file(&path.join(SAMPLES), meaning)?;
+            return Ok(Reference::Images(images));
+        }
+        meaning.expect_none(path)?;
+        let images = if checkpoint::resolve(path).is_ok() {
             of_run(path, args)?
         } else if path.is_dir() {
             ImageSet::of_folder(path)?
@@ -302,7 +332,12 @@ fn of_run(run: &Path, args: &FidArgs) -> Result<ImageSet> {
         }
     };
     let directory = saved.data_directory(args.data.as_deref());
-    training_images(&data, directory.as_deref(), &network, args)
+    let images = training_images(&data, directory.as_deref(), &network, args)?;
+    saved.compare_data(Some(&Fingerprint {
+        train: images.print(),
+        test: None,
+    }));
+    Ok(ImageSet::Data(images))
 }
 
 /// The training images of a preset.
@@ -314,7 +349,8 @@ fn of_preset(name: &Path, args: &FidArgs) -> Result<ImageSet> {
     );
     let layers = Layers::default().preset(&name)?;
     let (data, network) = configured_data(&layers)?;
-    training_images(&data, args.data.as_deref(), &network, args)
+    let images = training_images(&data, args.data.as_deref(), &network, args)?;
+    Ok(ImageSet::Data(images))
 }
 
 fn training_images(
@@ -322,14 +358,13 @@ fn training_images(
     directory: Option<&Path>,
     network: &Network,
     args: &FidArgs,
-) -> Result<ImageSet> {
+) -> Result<Images> {
     ensure!(
         data.source != Source::Generator,
         "it was learned from the images of a generator: give a data set, or a sample of the run that learned the generator"
     );
     let n_threads = n_threads(args.machine.threads);
-    let dataset = load(data, directory, network, n_threads)?;
-    Ok(ImageSet::Data(dataset.train))
+    Ok(load(data, directory, network, n_threads)?.train)
 }
 
 #[cfg(test)]

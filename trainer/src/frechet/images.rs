@@ -1,6 +1,7 @@
 //! Images to compare, wherever they lie.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use ebm_common::picture::{Colours, Fault, Fit, Form, Size, decode, read};
@@ -9,13 +10,100 @@ use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
 use crate::data;
-use crate::npz::Npz;
+use crate::npz::{self, Npz};
 use crate::sampling::IMAGES;
 
 /// Numbers of channels that images have; an axis of that length is taken for theirs.
 const CHANNELS: [i64; 2] = [1, 3];
-/// How far outside of `[-1, 1]` rounding may lead.
-const SLACK: f64 = 1e-3;
+/// What the values of floating-point numbers mean unless the user says so.
+const USUAL: FloatRange = FloatRange {
+    low: -1.0,
+    high: 1.0,
+};
+/// Which share of a range rounding may lead out of it.
+const SLACK: f64 = 5e-4;
+
+/// The values of a black and a white pixel in an array of floating-point numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FloatRange {
+    low: f64,
+    high: f64,
+}
+
+/// `LOW,HIGH`.
+impl FromStr for FloatRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FloatRange, String> {
+        let number = |text: &str| text.trim().parse::<f64>().ok();
+        let parsed = text
+            .split_once(',')
+            .and_then(|(low, high)| Some((number(low)?, number(high)?)));
+        match parsed {
+            Some((low, high)) if low < high && (high - low).is_finite() => {
+                Ok(FloatRange { low, high })
+            }
+            _ => Err("expected two numbers, the lower one first, as in 0,1".to_string()),
+        }
+    }
+}
+
+/// What the user says of the values of floating-point arrays, and the option that says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Meaning {
+    /// Their range, if it is said.
+    pub range: Option<FloatRange>,
+    /// For example `--samples-range`.
+    pub option: &'static str,
+}
+
+impl Meaning {
+    /// Refuses a range for images whose range is known.
+    ///
+    /// # Errors
+    /// One is given.
+    pub fn expect_none(&self, path: &Path) -> Result<()> {
+        ensure!(
+            self.range.is_none(),
+            "{}: {} is not an npy or npz file of floating-point numbers, so that its range is known: leave the option out",
+            self.option,
+            path.display()
+        );
+        Ok(())
+    }
+
+    /// f32 in `[-1, 1]` of an array of a file, which bytes stay; says which range was taken.
+    fn apply(&self, array: Tensor, path: &Path) -> Result<Tensor> {
+        if !matches!(array.kind(), Kind::Float | Kind::Double) {
+            self.expect_none(path)?;
+            return Ok(array);
+        }
+        let FloatRange { low, high } = self.range.unwrap_or(USUAL);
+        let [least, most] = [array.f_min()?, array.f_max()?].map(|value| value.double_value(&[]));
+        let (path, option) = (path.display(), self.option);
+        let slack = SLACK * (high - low);
+        let outside = [least, most]
+            .into_iter()
+            .find(|value| !(low - slack..=high + slack).contains(value));
+        if let Some(value) = outside {
+            bail!(
+                "expected uint8, or values from {low} to {high}, got {value}: say their range with {option} LOW,HIGH"
+            );
+        }
+        eprintln!("{path}: values from {low} to {high} ({option})");
+        if self.range.is_none() && least >= 0.0 {
+            eprintln!(
+                "warning: {path}: no value is below 0, so that they may be meant from 0 to 1, as torchvision's ToTensor makes them: \
+                 then give {option} 0,1 (or {option}=-1,1 to say that they are not)"
+            );
+        }
+        let array = array.f_to_kind(Kind::Float)?;
+        match self.range {
+            None => Ok(array),
+            Some(_) => Ok((array - low) * (2.0 / (high - low)) - 1.0),
+        }
+    }
+}
 
 /// Images in the order in which they lie.
 #[derive(Debug)]
@@ -34,18 +122,21 @@ pub enum ImageSet {
 }
 
 impl ImageSet {
-    /// The images of an npz file: the array `images`, or the only one of rank 4; f32 in `[-1, 1]` or uint8, `[N, C, H, W]` or
-    /// `[N, H, W, C]`.
+    /// The images of an npy file, or those of an npz file: the array `images`, or the only one of rank 4; floating-point numbers or uint8,
+    /// `[N, C, H, W]` or `[N, H, W, C]`.
     ///
     /// # Errors
-    /// There is no such array.
-    pub fn of_npz(path: &Path) -> Result<ImageSet> {
-        let mut npz = Npz::open(path)?;
-        let array = array_of_images(&mut npz, path)?;
-        ImageSet::of_array(array).with_context(|| format!("the images of {}", path.display()))
+    /// There is no such array, or a value lies outside of the range.
+    pub fn of_file(path: &Path, meaning: Meaning) -> Result<ImageSet> {
+        let array = match npz::is_npy(path) {
+            true => npz::read_npy(path)?,
+            false => array_of_images(&mut Npz::open(path)?, path)?,
+        };
+        let images = || ImageSet::of_array(meaning.apply(array, path)?);
+        images().with_context(|| format!("the images of {}", path.display()))
     }
 
-    /// Those of an array, as for [`ImageSet::of_npz`].
+    /// Those of an array: f32 in `[-1, 1]` or uint8, in either order.
     ///
     /// # Errors
     /// It holds no images.
@@ -60,16 +151,12 @@ impl ImageSet {
         };
         ensure!(array.numel() > 0, "expected images, got none: {size:?}");
         match array.kind() {
-            Kind::Uint8 => return Ok(ImageSet::Array(array)),
-            Kind::Float | Kind::Double => {}
-            kind => bail!("expected values of f32 or uint8, got {kind:?}"),
+            Kind::Uint8 => Ok(ImageSet::Array(array)),
+            Kind::Float => Ok(ImageSet::Array(array)),
+            kind => bail!(
+                "expected values of f32, f64 or uint8, got {kind:?}: convert them with numpy's astype"
+            ),
         }
-        let largest = array.f_abs()?.f_max()?.double_value(&[]);
-        ensure!(
-            largest <= 1.0 + SLACK,
-            "expected uint8, or values from -1 to 1, got {largest}"
-        );
-        Ok(ImageSet::Array(array.f_to_kind(Kind::Float)?))
     }
 
     /// The pictures below a folder (PNG, JPEG, WebP), by their paths. Damaged ones are named and left out.
@@ -235,10 +322,89 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::npz;
     use crate::report::Block;
 
     const CPU: Device = Device::Cpu;
+    const UNSAID: Meaning = Meaning {
+        range: None,
+        option: "--samples-range",
+    };
+
+    #[test]
+    fn floating_point_numbers_mean_what_is_said_or_minus_one_to_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        let said = |text: &str| Meaning {
+            range: Some(text.parse().unwrap()),
+            ..UNSAID
+        };
+        for (values, kind, meaning, wanted) in [
+            ([-1.0f64, 1.0], Kind::Float, UNSAID, Ok([-1.0f64, 1.0])),
+            ([0.0, 1.0], Kind::Float, UNSAID, Ok([0.0, 1.0])),
+            ([0.0, 1.0], Kind::Float, said("0,1"), Ok([-1.0, 1.0])),
+            ([0.25, 1.0], Kind::Double, said("0,1"), Ok([-0.5, 1.0])),
+            ([0.0, 255.0], Kind::Float, said("0,255"), Ok([-1.0, 1.0])),
+            ([0.0, 1.0], Kind::Float, said("-1,1"), Ok([0.0, 1.0])),
+            (
+                [0.0, 255.0],
+                Kind::Float,
+                UNSAID,
+                Err("from -1 to 1, got 255"),
+            ),
+            (
+                [-1.0, 1.0],
+                Kind::Float,
+                said("0,1"),
+                Err("from 0 to 1, got -1"),
+            ),
+            ([0.0, f64::NAN], Kind::Float, UNSAID, Err("got NaN")),
+            ([0.0, 255.0], Kind::Int64, UNSAID, Err("f32, f64 or uint8")),
+            (
+                [0.0, 255.0],
+                Kind::Int64,
+                said("0,1"),
+                Err("leave the option out"),
+            ),
+        ] {
+            let array = Tensor::from_slice(&values).to_kind(kind).view([2, 1, 1, 1]);
+            npz::write(&path, &[("images", &array)]).unwrap();
+            match (ImageSet::of_file(&path, meaning), wanted) {
+                (Ok(set), Ok(wanted)) => {
+                    let got = Vec::<f64>::try_from(
+                        set.batch(0, 2)
+                            .unwrap()
+                            .to_kind(Kind::Double)
+                            .flatten(0, -1),
+                    );
+                    assert_eq!(got.unwrap(), wanted, "{values:?} {kind:?} {meaning:?}");
+                }
+                (Err(error), Err(wanted)) => {
+                    let error = format!("{error:#}");
+                    assert!(error.contains(wanted), "expected {wanted:?} in: {error}");
+                }
+                (got, wanted) => panic!("{got:?} {wanted:?}"),
+            }
+        }
+        for text in ["1,0", "0", "0,1,2", "a,b", "0,inf", ""] {
+            assert!(text.parse::<FloatRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_npy_file_is_one_array() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let array = ndarray::ArrayD::<u8>::from_elem(vec![3, 4, 4, 1], 255);
+        ndarray_npy::write_npy(&path, &array).unwrap();
+        let set = ImageSet::of_file(&path, UNSAID).unwrap();
+        assert_eq!((set.len(), set.shape().channels), (3, 1));
+        assert_eq!(set.batch(2, 1).unwrap().min().double_value(&[]), 1.0);
+        ndarray_npy::write_npy(&path, &array.mapv(u16::from)).unwrap();
+        let error = format!("{:#}", ImageSet::of_file(&path, UNSAID).unwrap_err());
+        assert!(error.contains("astype"), "{error}");
+        fs::write(&path, b"\x93NUMPY\x01").unwrap();
+        assert!(ImageSet::of_file(&path, UNSAID).is_err());
+    }
 
     fn refusal(array: Tensor) -> String {
         ImageSet::of_array(array).unwrap_err().to_string()
@@ -268,10 +434,9 @@ mod tests {
             (floats(&[2, 3, 4], 0.0), "expected [N, C, H, W] or"),
             (floats(&[2, 5, 4, 4], 0.0), "of 1 or 3 channels"),
             (floats(&[0, 1, 4, 4], 0.0), "expected images, got none"),
-            (floats(&[2, 1, 4, 4], 255.0), "values from -1 to 1, got 255"),
             (
                 floats(&[2, 1, 4, 4], 0.0).to_kind(Kind::Int64),
-                "f32 or uint8",
+                "f32, f64 or uint8",
             ),
         ] {
             let refusal = refusal(array);
@@ -292,7 +457,7 @@ mod tests {
             (vec![("labels", &labels)], Err("got 0 of rank 4")),
         ] {
             npz::write(&path, &arrays).unwrap();
-            match (ImageSet::of_npz(&path), wanted) {
+            match (ImageSet::of_file(&path, UNSAID), wanted) {
                 (Ok(set), Ok(n)) => assert_eq!(set.len(), n),
                 (Err(error), Err(wanted)) => assert!(error.to_string().contains(wanted)),
                 (got, wanted) => panic!("{got:?} {wanted:?}"),

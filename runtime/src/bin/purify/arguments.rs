@@ -263,9 +263,9 @@ pub struct ImageArguments {
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     pub model: ModelArguments,
-    /// Values of the darkest and the brightest pixel in f32 arrays, as in 0,1
-    #[arg(long, value_name = "LOW,HIGH", default_value = "-1,1", value_parser = float_range, allow_hyphen_values = true)]
-    pub range: FloatRange,
+    /// Values of the darkest and the brightest pixel in f32 arrays, as in 0,1 [default: -1,1]
+    #[arg(long, value_name = "LOW,HIGH", value_parser = float_range, allow_hyphen_values = true)]
+    pub range: Option<FloatRange>,
     /// Pictures of another size: cut the largest part of the model's aspect, and resize it
     #[arg(long, value_name = "PART", value_enum, num_args = 0..=1, default_missing_value = "centre")]
     pub crop: Option<Part>,

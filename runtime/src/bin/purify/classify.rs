@@ -1,6 +1,6 @@
 //! `purify classify`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use crate::exit_code;
 use crate::inputs::{Input, Item, Reading, find_inputs, for_each_image};
 use crate::notes::Notes;
 use crate::progress::Bar;
+use crate::ranges;
 use crate::run::seed_line;
 use crate::target::{Existing, Target};
 use crate::treatment::group_size;
@@ -30,6 +31,7 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
         let read = arguments.images.model.files().into_iter();
         target.check(read.chain(inputs.iter().map(Input::path)), None)?;
     }
+    ranges::tell(&arguments.images, &inputs, reading)?;
     let bar = Bar::new();
     let purifier = arguments
         .purification
@@ -62,7 +64,11 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
         });
         if !images.is_empty() {
             for (line, value) in answer(&defended, &items, &images)? {
-                writeln!(std::io::stdout().lock(), "{line}")?;
+                match writeln!(std::io::stdout().lock(), "{line}") {
+                    // The reader has gone, but the file of answers is wanted too.
+                    Err(e) if e.kind() == ErrorKind::BrokenPipe && answers.is_some() => {}
+                    result => result?,
+                }
                 if let Some(answers) = &mut answers {
                     answers.add(&value)?;
                 }

@@ -1,8 +1,9 @@
 //! What is said to people.
 
-use std::io::Write;
-
-/// Writes a line to standard error. That nobody reads it any more is no reason to stop.
-pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+/// As the standard library's, which ends the process if nobody reads standard error any more.
+macro_rules! eprintln {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($argument)*);
+    }};
 }

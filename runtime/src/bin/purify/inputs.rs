@@ -140,7 +140,7 @@ impl Reading {
     pub fn new(shape: ImageShape, arguments: &ImageArguments) -> Self {
         Self {
             shape,
-            range: arguments.range,
+            range: arguments.range.unwrap_or_default(),
             fit: arguments.fit(),
         }
     }
@@ -457,7 +457,7 @@ mod tests {
                 model: PathBuf::new(),
                 no_verify: false,
             },
-            range: FloatRange::default(),
+            range: None,
             crop: None,
             resize: false,
             colour: false,

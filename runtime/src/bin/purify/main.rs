@@ -1,10 +1,12 @@
 //! The command `purify`: arguments, work, report, exit code.
 
+#[macro_use]
+mod console;
+
 mod arguments;
 mod bench;
 mod certify;
 mod classify;
-mod console;
 mod info;
 mod inputs;
 mod journal;
@@ -28,7 +30,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
-use console::note;
 
 /// The exit code of work that is done, of whose images some may have failed: 0 without failures, 1 where all failed, 3 between.
 fn exit_code(n_failed: usize, n_images: usize) -> ExitCode {
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            note(&format!("purify: {error:#}"));
+            eprintln!("purify: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ebm_runtime::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::console::note;
-
 /// A bar over all groups of images of a command.
 #[derive(Clone)]
 pub struct Bar {
@@ -72,7 +70,7 @@ impl Bar {
 
     /// Prints a line above the bar.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| note(line));
+        self.bar.suspend(|| eprintln!("{line}"));
     }
 
     pub fn finish(&self) {

@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::arguments::RunArguments;
-use crate::console::note;
 use crate::journal::Status;
 
 /// Standard output, until its reader has gone. The work goes on then.
@@ -110,9 +109,9 @@ impl Report {
         if n_images > 0 {
             notes += &format!(" ({rate:.1} images/s)");
         }
-        note(&format!(
+        eprintln!(
             "{verb} {n} of {total} images into `{}`{notes}",
             folder.display()
-        ));
+        );
     }
 }

@@ -20,7 +20,7 @@ use crate::report::Report;
 use crate::selection::{Selection, energies};
 use crate::target::{Existing, Target};
 use crate::treatment::{Outcome, Treatment};
-use crate::{exit_code, sheet, stream};
+use crate::{exit_code, ranges, sheet, stream};
 
 pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
@@ -39,6 +39,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     };
     plan.outputs.check(&plan.inputs)?;
     plan.check_sheet()?;
+    ranges::tell(&arguments.images, &plan.inputs, reading)?;
     let treatment = Treatment::new(arguments, &plan.models, &plan.bar)?;
     plan.make_folder()?;
     plan.carry_out(treatment)
@@ -199,7 +200,7 @@ fn settings(
         "filter_top": arguments.filter_top.map(|percent| percent.0),
         "jpeg": arguments.jpeg,
         "format": format!("{:?}", arguments.format).to_lowercase(),
-        "range": arguments.images.range.to_string(),
+        "range": arguments.images.range.unwrap_or_default().to_string(),
     });
     let fit = arguments.images.fit();
     if fit != PictureFit::default() {

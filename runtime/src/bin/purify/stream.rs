@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 use ebm_runtime::{DataSet, ModelFolder, PictureEncoding, PictureFormat, encode_picture};
 
 use crate::arguments::{OutputFormat, RunArguments};
-use crate::exit_code;
 use crate::inputs::{Content, Input, Item, Reading, STANDARD, for_each_image, read_whole};
 use crate::notes::Notes;
 use crate::outputs::JPEG_QUALITY;
@@ -18,6 +17,7 @@ use crate::progress::Bar;
 use crate::run::seed_line;
 use crate::selection::Selection;
 use crate::treatment::{Outcome, Treatment};
+use crate::{exit_code, ranges};
 
 /// Whether a run reads standard input or writes to standard output.
 pub fn is_wanted(arguments: &RunArguments) -> bool {
@@ -49,6 +49,7 @@ pub fn run(arguments: &RunArguments, models: &ModelFolder, reading: Reading) -> 
     if let Content::Unreadable(error) = &inputs[0].content {
         bail!("`{}`: {error}", path.display());
     }
+    ranges::tell(&arguments.images, &inputs, reading)?;
     let n_images = inputs[0].n_images();
     let n_steps = stream.treatment.n_steps();
     stream.bar.start("", u64::from(n_images), n_steps);

@@ -22,6 +22,7 @@ use crate::inputs::{Input, Item, Reading, find_inputs};
 use crate::labels::{LabelSource, Labels};
 use crate::ledger::{self, Earlier, Ledger, SEED};
 use crate::progress::Bar;
+use crate::ranges;
 use crate::report::Lines;
 use crate::run::hexadecimal;
 use fixed::Fixed;
@@ -44,11 +45,9 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
     let classifier = classifier(arguments, &models)?;
     let smoothed = smoothed(arguments, &models, &classifier, smoothing)?;
-    let reading = Reading {
-        shape: models.step.contract().image,
-        range: arguments.images.range,
-    };
+    let reading = Reading::new(models.step.contract().image, &arguments.images);
     let inputs = find_inputs(&arguments.images, None, reading)?;
+    ranges::tell(&arguments.images, &inputs, reading)?;
     let n_classes = smoothed.classifier().n_classes();
     let mut labels = Labels::find(&arguments.labels, &inputs, n_classes)?;
     let fixed = Fixed::new(&inputs, reading, arguments.take, &mut labels)?;
@@ -175,7 +174,7 @@ fn settings(
         "images_sha256": hexadecimal(&fixed.hash()),
         "labels": labels.to_string(),
         "labels_sha256": hexadecimal(&Sha256::digest(format!("{known:?}"))),
-        "range": arguments.images.range.to_string(),
+        "range": arguments.images.range.unwrap_or_default().to_string(),
         "sigma": distance(smoothing.sigma),
         "n0": smoothing.n0,
         "n": smoothing.n,
