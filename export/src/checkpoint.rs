@@ -189,12 +189,11 @@ pub fn read_header(folder: &Path) -> Result<Header, Error> {
     let version = value.get("format_version");
     if version.and_then(serde_json::Value::as_u64) != Some(u64::from(FORMAT_VERSION)) {
         let got = version.map_or("none".to_string(), serde_json::Value::to_string);
-        return Err(Error::checkpoint(
-            &path,
-            format!(
-                "expected format_version {FORMAT_VERSION}, got {got}; use the version of this program that wrote it"
-            ),
-        ));
+        return Err(Error::CheckpointVersion {
+            path,
+            expected: FORMAT_VERSION,
+            got,
+        });
     }
     let invalid = |problem: String| {
         Error::checkpoint(
@@ -213,7 +212,30 @@ pub fn read_header(folder: &Path) -> Result<Header, Error> {
 /// # Errors
 /// The checkpoint has no such group, or its file is missing, damaged or not f32.
 pub fn read_group(folder: &Path, header: &Header, group: &str) -> Result<Tensors, Error> {
-    let path = folder.join(format!("{group}.safetensors"));
+    let path = file_of(folder, group);
+    let bytes = read_checked(folder, header, group)?;
+    from_safetensors(&bytes).map_err(|problem| Error::checkpoint(&path, problem))
+}
+
+/// Reads the header of a checkpoint whose files are all there and as they were written.
+///
+/// # Errors
+/// One is missing, damaged or not readable.
+pub fn verify(folder: &Path) -> Result<Header, Error> {
+    let header = read_header(folder)?;
+    for group in header.groups.keys() {
+        read_checked(folder, &header, group)?;
+    }
+    Ok(header)
+}
+
+fn file_of(folder: &Path, group: &str) -> PathBuf {
+    folder.join(format!("{group}.safetensors"))
+}
+
+/// The bytes of a group, which have the hash that the header says.
+fn read_checked(folder: &Path, header: &Header, group: &str) -> Result<Vec<u8>, Error> {
+    let path = file_of(folder, group);
     let wanted = header.groups.get(group).ok_or_else(|| {
         let groups: Vec<&String> = header.groups.keys().collect();
         Error::checkpoint(
@@ -231,7 +253,7 @@ pub fn read_group(folder: &Path, header: &Header, group: &str) -> Result<Tensors
             ),
         ));
     }
-    from_safetensors(&bytes).map_err(|problem| Error::checkpoint(&path, problem))
+    Ok(bytes)
 }
 
 /// The weights to use: the moving average where there is one.

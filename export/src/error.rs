@@ -97,6 +97,18 @@ pub enum Error {
         /// What was expected and what came.
         problem: String,
     },
+    /// A checkpoint that another version of this program wrote.
+    #[error(
+        "{path}: expected format_version {expected}, got {got}; use the version of this program that wrote it"
+    )]
+    CheckpointVersion {
+        /// Its header.
+        path: PathBuf,
+        /// That of this program.
+        expected: u32,
+        /// What the header says.
+        got: String,
+    },
     /// A file that is not ONNX, or a setting that ONNX does not have.
     #[error("{0}")]
     Onnx(String),

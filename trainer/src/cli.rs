@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::Source;
 use crate::cuda::DeviceName;
-use crate::frechet::SnapshotChoice;
+use crate::frechet::{FloatRange, SnapshotChoice};
 use crate::sampling::Snapshots;
 
 /// Learns energy-based models of images, and attacks what they defend.
@@ -43,8 +43,14 @@ pub enum Command {
         trainer life-cycle mnist --data ~/mnist -o runs/mnist --set shortrun.learning.updates=2000\n\n\
         The same command goes on after an interruption.")]
     LifeCycle(LifeCycleArgs),
-    /// Go on with a run from its latest checkpoint, with the same result as if it had never stopped.
-    #[command(after_help = "Example:\n  trainer resume runs/digits-midrun")]
+    /// Go on with a run from its newest checkpoint, with the same result as if it had never stopped.
+    #[command(after_help = "Examples:\n  \
+        trainer resume runs/digits-midrun\n  \
+        trainer resume runs/digits-midrun --checkpoint 00000300\n\n\
+        A damaged checkpoint is passed over for the newest one that is whole. Damaged and later checkpoints are put into RUN/aside-1 (or the\n\
+        next free number), with the record of the run until then: a run of its own, which can be resumed too.\n\
+        The data have to be those that the run began with: their number, labels, names and sizes, and their content too if they are in memory\n\
+        or, as files of pictures, not larger than 64 MiB together.")]
     Resume(ResumeArgs),
     /// Time updates of an energy network on this machine. Needs no data and writes nothing: images and borrowed networks are random, which
     /// changes no time.
@@ -72,8 +78,9 @@ pub enum Command {
         trainer fid --samples runs/digits-shortrun/sampled runs/digits-longrun/sampled --snapshot all --plot drift.png \\\n      \
             --reference runs/digits-longrun --features runs/digits-classifier\n  \
         trainer fid --samples samples.npz --reference cifar10-shortrun --data ~/cifar-10-batches-bin --features inception.onnx \\\n      \
-            --layer pool --resize 299 --range 0,1\n\n\
-        Images are npz files (array `images`, or the only one of rank 4), folders of pictures, folders that `trainer sample` wrote, runs\n\
+            --layer pool --resize 299 --range 0,1\n  \
+        trainer fid --samples totensor.npy --samples-range 0,1 --reference runs/digits-longrun --features runs/digits-classifier\n\n\
+        Images are npy files, npz files (array `images`, or the only one of rank 4), folders of pictures, folders that `trainer sample` wrote, runs\n\
         (of --samples their bank, of --reference their training images), and for --reference presets (their training images) and npz\n\
         files with mu and sigma. Values on other features, of other numbers of images or other sizes cannot be compared.")]
     Fid(FidArgs),
@@ -143,6 +150,12 @@ pub struct DataCheckArgs {
     /// Largest share of damaged images [default: as the preset says, or 0.01].
     #[arg(long, value_name = "SHARE")]
     pub max_damaged: Option<f64>,
+    /// The column of pictures in Parquet files [default: as the preset says, or one of a usual name].
+    #[arg(long, value_name = "NAME")]
+    pub image_column: Option<String>,
+    /// The column of labels in Parquet files [default: as the preset says, or one of a usual name].
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
     /// File of the contact sheet (PNG), from left to right of training and test images.
     #[arg(short, long, value_name = "SHEET")]
     pub output: Option<PathBuf>,
@@ -248,6 +261,9 @@ pub struct LifeCycleArgs {
     /// Override one value of a stage that has not begun, for example shortrun.langevin.steps=50; may be repeated.
     #[arg(long, value_name = "STAGE.SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Go on with a stage though the data are not those that it has learned from so far.
+    #[arg(long)]
+    pub allow_changed_data: bool,
     /// Where to compute.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -256,11 +272,17 @@ pub struct LifeCycleArgs {
 /// An old run.
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
-    /// Folder of the run.
+    /// Folder of the run, or one of its checkpoints.
     pub run: PathBuf,
+    /// The checkpoint to go on from, as in 00000300, or best [default: the newest that is whole]; later ones are put aside.
+    #[arg(long, value_name = "UPDATE")]
+    pub checkpoint: Option<String>,
     /// Folder of the data files, where it has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Go on though the data are not those that the run has learned from so far.
+    #[arg(long)]
+    pub allow_changed_data: bool,
     /// Where to compute.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -420,10 +442,10 @@ pub enum WeightsChoice {
 #[derive(Debug, Args)]
 pub struct FidArgs {
     /// The images to judge; several are judged in turn.
-    #[arg(long, value_name = "NPZ|DIR|RUN", required = true, num_args = 1..)]
+    #[arg(long, value_name = "NPY|NPZ|DIR|RUN", required = true, num_args = 1..)]
     pub samples: Vec<PathBuf>,
     /// The images to compare them with.
-    #[arg(long, value_name = "NPZ|DIR|RUN|PRESET")]
+    #[arg(long, value_name = "NPY|NPZ|DIR|RUN|PRESET")]
     pub reference: PathBuf,
     /// The network whose features are compared: an ONNX file, or the run of a classifier.
     #[arg(long, value_name = "ONNX|RUN")]
@@ -445,6 +467,12 @@ pub struct FidArgs {
         allow_hyphen_values = true
     )]
     pub range: Option<Vec<f64>>,
+    /// The values of a black and a white pixel in samples that are floating-point numbers of an npy or npz file [default: -1,1].
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
+    pub samples_range: Option<FloatRange>,
+    /// The same of the reference.
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
+    pub reference_range: Option<FloatRange>,
     /// The mean, of all channels or of each, that the network expects to be taken off pixels of that range.
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
     pub mean: Vec<f64>,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{DataConfig, EnergyConfig, Source};
-use crate::data::{self, Images, Pick, Share, Stream, View, among_others, augment};
+use crate::data::{self, Fingerprint, Images, Pick, Share, Stream, View, among_others, augment};
 use crate::generator::Generator;
 use crate::randomness::{Purpose, seed_torch};
 
@@ -40,6 +40,17 @@ impl Examples {
         } = config;
         let images = data::load(data, directory, network.image(), n_threads)?.train;
         Ok(Examples::Stored(Stream::new(images, *seed, data.buffer)))
+    }
+
+    /// What the images are, unless a generator makes them.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        match self {
+            Examples::Stored(stream) => Some(Fingerprint {
+                train: stream.images().print(),
+                test: None,
+            }),
+            Examples::Generated => None,
+        }
     }
 
     /// Random images, where only their shape matters.

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+#[macro_use]
+pub mod console;
+
 pub mod randomness;
 
 pub mod config;
@@ -32,9 +35,11 @@ pub mod classifier;
 pub mod guard;
 pub mod interval;
 pub mod learner;
+pub mod lock;
 pub mod memory;
 pub mod record;
 pub mod report;
+pub mod resumption;
 pub mod run_folder;
 pub mod saved;
 pub mod session;

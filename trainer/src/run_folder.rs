@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ebm_export::checkpoint::{self, Header};
+use ebm_export::contract::Kind;
 use ebm_export::file::{NewFolder, write_whole};
 use ebm_export::tensor::Tensors;
 
 use crate::attack;
 use crate::guard::Watch;
+use crate::lock::FolderLock;
 use crate::record::events;
 use crate::sampling::SAMPLED;
 use crate::saved::Saved;
@@ -61,66 +63,108 @@ const INTERRUPTED: &str = "interrupted";
 /// How the temporary names of `ebm_export::file` begin.
 const UNFINISHED: &str = ".unfinished-";
 
+/// How the folders begin into which checkpoints are put that a run does not go on from.
+const ASIDE: &str = "aside-";
+
 /// The folder of a run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Of the process that writes the run.
+    lock: Option<FolderLock>,
 }
 
 impl RunFolder {
     /// Makes the folder of a new run.
     ///
     /// # Errors
-    /// It holds a run that is to be kept, or it cannot be made.
+    /// It holds a run that is to be kept, another process writes into it, or it cannot be made.
     pub fn create(path: &Path, existing: Existing) -> Result<RunFolder> {
         let folder = RunFolder {
-            path: path.to_path_buf(),
+            lock: Some(FolderLock::take(path)?),
+            ..RunFolder::of_first_rank(path)
         };
+        folder.check_free(existing)?;
         if folder.holds_a_run() {
-            match existing {
-                Existing::Keep => bail!(
-                    "{} holds a run already: continue it with `trainer resume {}`, choose another folder with -o, or replace it with --force",
-                    path.display(),
-                    path.display()
-                ),
-                Existing::Replace => folder.clear()?,
-            }
+            folder.clear()?;
         }
-        fs::create_dir_all(path.join(SAMPLES))
-            .with_context(|| format!("cannot make the folder {}", path.display()))?;
-        Ok(folder)
+        folder.with_samples()
     }
 
-    /// The folder of a run that is there.
+    /// Checks that a new run can begin in the folder.
+    ///
+    /// # Errors
+    /// It holds a run that is to be kept.
+    fn check_free(&self, existing: Existing) -> Result<()> {
+        let path = self.path.display();
+        if self.holds_a_run() && existing == Existing::Keep {
+            bail!(
+                "{path} holds a run already: continue it with `trainer resume {path}`, choose another folder with -o, or replace it with --force"
+            );
+        }
+        Ok(())
+    }
+
+    /// As [`RunFolder::create`] would, but nothing is made or removed.
+    ///
+    /// # Errors
+    /// It holds a run that is to be kept, or another process writes into it.
+    pub fn expect_free(path: &Path, existing: Existing) -> Result<()> {
+        RunFolder::of_first_rank(path).check_free(existing)?;
+        FolderLock::expect_free(path)
+    }
+
+    /// The folder of a run that is there, which this process does not write.
     ///
     /// # Errors
     /// It holds none.
     pub fn open(path: &Path) -> Result<RunFolder> {
-        let folder = RunFolder {
-            path: path.to_path_buf(),
-        };
-        if checkpoint::read_header(path).is_ok() {
-            bail!(
-                "{} is a checkpoint, which later ones replace: give the folder of its run, which goes on from its newest checkpoint",
-                path.display()
-            );
-        }
-        if checkpoint::resolve(path).is_err() {
+        let folder = RunFolder::of_first_rank(path);
+        if folder.checkpoints().is_empty() && !folder.best().exists() {
             bail!(
                 "{} holds no run: expected a folder with checkpoints that `trainer fit` or `trainer classifier` made; \
                  a run that was stopped before its first one has to begin again",
                 path.display()
             );
         }
-        fs::create_dir_all(path.join(SAMPLES))
-            .with_context(|| format!("cannot write to {}", path.display()))?;
         Ok(folder)
+    }
+
+    /// What its network is, as its newest checkpoint says whose header can be read.
+    ///
+    /// # Errors
+    /// None can be read.
+    pub fn kind(&self) -> Result<Kind> {
+        let mut header = checkpoint::read_header(&self.best());
+        for (_, path) in self.checkpoints() {
+            header = checkpoint::read_header(&path).or(header);
+        }
+        Ok(header?.kind)
+    }
+
+    /// The folder, which this process now writes.
+    ///
+    /// # Errors
+    /// Another process does, or the system refused.
+    pub fn locked(self) -> Result<RunFolder> {
+        RunFolder {
+            lock: Some(FolderLock::take(&self.path)?),
+            ..self
+        }
+        .with_samples()
+    }
+
+    fn with_samples(self) -> Result<RunFolder> {
+        fs::create_dir_all(self.path.join(SAMPLES))
+            .with_context(|| format!("cannot make the folder {}", self.path.display()))?;
+        Ok(self)
     }
 
     /// The folder of a run that another process writes.
     pub fn of_first_rank(path: &Path) -> RunFolder {
         RunFolder {
             path: path.to_path_buf(),
+            lock: None,
         }
     }
 
@@ -129,9 +173,7 @@ impl RunFolder {
     /// # Errors
     /// It holds none.
     pub fn look_at(path: &Path) -> Result<RunFolder> {
-        let folder = RunFolder {
-            path: path.to_path_buf(),
-        };
+        let folder = RunFolder::of_first_rank(path);
         match folder.path.join(CONFIG).exists() {
             true => Ok(folder),
             false => bail!(
@@ -168,10 +210,13 @@ impl RunFolder {
         let own = [CHECKPOINTS, BEST, SAMPLES, SAMPLED].map(|folder| self.path.join(folder));
         let attack = self.path.join(ATTACK);
         let attack = Some(attack).filter(|folder| folder.join(attack::RESULTS).exists());
-        for folder in own.into_iter().chain(attack) {
-            if folder.exists() {
-                fs::remove_dir_all(folder).with_context(failed)?;
-            }
+        let folders = own.into_iter().chain(attack).chain(self.asides());
+        let folders: Vec<PathBuf> = folders.filter(|folder| folder.exists()).collect();
+        for folder in &folders {
+            FolderLock::expect_free(folder)?;
+        }
+        for folder in folders {
+            fs::remove_dir_all(folder).with_context(failed)?;
         }
         for entry in fs::read_dir(&self.path).with_context(failed)? {
             let entry = entry.with_context(failed)?;
@@ -220,6 +265,25 @@ impl RunFolder {
     /// The best checkpoint up to now, where one is kept.
     pub fn best(&self) -> PathBuf {
         self.path.join(BEST)
+    }
+
+    /// The configuration and what is recorded of updates.
+    pub fn records(&self) -> Vec<PathBuf> {
+        let files = [CONFIG, METRICS, UPDATES, SESSIONS, EVENTS];
+        files.map(|file| self.path.join(file)).into()
+    }
+
+    /// The folders into which checkpoints were put that the run did not go on from.
+    fn asides(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        (1..)
+            .map(|number| self.path.join(format!("{ASIDE}{number}")))
+            .take_while(|folder| folder.exists())
+    }
+
+    /// The next such folder, which is not there yet.
+    pub fn next_aside(&self) -> PathBuf {
+        self.path
+            .join(format!("{ASIDE}{}", self.asides().count() + 1))
     }
 
     /// Reads the resolved configuration.
@@ -283,6 +347,7 @@ impl RunFolder {
         groups: &[(&str, &Tensors)],
         keep: usize,
     ) -> Result<()> {
+        debug_assert!(self.lock.is_some(), "a run is written under its lock");
         let path = self.checkpoint(header.update);
         if path.exists() {
             return Ok(());
@@ -444,6 +509,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::lock;
 
     /// Writes a checkpoint after so many updates in a row out of range.
     fn write(folder: &RunFolder, update: u64, out_of_range: u64, merit: f64, keep: usize) {
@@ -507,17 +573,6 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_no_run() {
-        let (_parent, folder) = run();
-        write(&folder, 1, 0, 0.5, 1);
-        folder.offer_best(1, 0.5).unwrap();
-        for checkpoint in [folder.checkpoint(1), folder.best()] {
-            let error = RunFolder::open(&checkpoint).unwrap_err().to_string();
-            assert!(error.contains("give the folder of its run"), "{error}");
-        }
-    }
-
-    #[test]
     fn a_replaced_run_leaves_nothing_behind() {
         let (_parent, folder) = run();
         write(&folder, 1, 0, 0.5, 1);
@@ -526,10 +581,25 @@ mod tests {
         }
         fs::write(folder.path().join(ATTACK).join(attack::RESULTS), "{}").unwrap();
         fs::write(folder.path().join(DISTANCES), "[]").unwrap();
-        let folder = RunFolder::create(folder.path(), Existing::Replace).unwrap();
+        fs::create_dir(folder.next_aside()).unwrap();
+        let path = folder.path().to_path_buf();
+        let error = RunFolder::create(&path, Existing::Replace)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("another process"), "{error}");
+        drop(folder);
+        let sampling = FolderLock::take(&path.join(SAMPLED)).unwrap();
+        let error = RunFolder::create(&path, Existing::Replace)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(SAMPLED), "{error}");
+        assert!(path.join(CHECKPOINTS).join("00000001").exists());
+        drop(sampling);
+        let folder = RunFolder::create(&path, Existing::Replace).unwrap();
         let left = fs::read_dir(folder.path()).unwrap().flatten();
-        let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
-        assert_eq!(left, [SAMPLES]);
+        let mut left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        left.sort();
+        assert_eq!(left, [SAMPLES, lock::NAME]);
     }
 
     #[test]

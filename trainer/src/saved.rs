@@ -8,6 +8,7 @@ use ebm_export::contract::Kind;
 use ebm_export::pipeline::check_weights;
 use ebm_export::tensor::Tensors;
 
+use crate::data::Fingerprint;
 use crate::session::State;
 
 /// A checkpoint and what its header says.
@@ -63,6 +64,22 @@ impl Saved {
     pub fn data_directory(&self, given: Option<&Path>) -> Option<PathBuf> {
         let own = || self.state().ok()?.data_directory;
         given.map(Path::to_path_buf).or_else(own)
+    }
+
+    /// Warns if data are not those that the run has learned from.
+    pub fn compare_data(&self, now: Option<&Fingerprint>) {
+        let then = self.state().ok().and_then(|state| state.data);
+        let (Some(now), Some(then)) = (now, then) else {
+            return;
+        };
+        let changes = now.changes_since(&then);
+        if !changes.is_empty() {
+            eprintln!(
+                "warning: the data are not those that {} was learned from: {}",
+                self.folder.display(),
+                changes.join("; ")
+            );
+        }
     }
 
     /// One group of tensors.

@@ -12,6 +12,7 @@ use tch::Device;
 
 use crate::config::Output;
 use crate::cuda::DeviceName;
+use crate::data::Fingerprint;
 use crate::guard::{GaveUp, Guard, Setback, Verdict, Watch};
 use crate::memory::Estimate;
 use crate::parallel::Team;
@@ -122,6 +123,9 @@ pub fn device_name(device: Device) -> String {
 pub struct State {
     /// Where the data lie, where the source needs a folder.
     pub data_directory: Option<std::path::PathBuf>,
+    /// What they are, unless a generator makes them or an older version began the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Fingerprint>,
     /// Means since the last log point.
     pub window: Window,
     /// Mean magnitudes since the last checkpoint that was due.
@@ -213,7 +217,7 @@ fn learn(
         eprintln!("{}", learning.memory());
         Session::now(learning.update_number(), learning.place()).append(&folder.sessions())?;
     }
-    check_agreement(learning)?;
+    check_agreement(learning, &state)?;
     write_checkpoint(learning, folder, &state)?;
     state.interrupted = false;
     // A process before may have been stopped between a checkpoint and this.
@@ -268,19 +272,19 @@ fn learn(
     })
 }
 
-/// That all processes begin with the same configuration after the same update: where one has read an older checkpoint, they would learn on
-/// without a sign of it.
-fn check_agreement(learning: &dyn Learning) -> Result<()> {
+/// That all processes begin with the same configuration and data after the same update: where one has read an older checkpoint, they would
+/// learn on without a sign of it.
+fn check_agreement(learning: &dyn Learning, state: &State) -> Result<()> {
     let (config, update) = (learning.header()?.config, learning.update_number());
-    let digest = sha256(&serde_json::to_vec(&(config, update))?);
+    let digest = sha256(&serde_json::to_vec(&(config, update, &state.data))?);
     // Of so many digits sums over thousands of processes are exact in f64.
     let digest = u64::from_str_radix(&digest[..10], 16)? as f64;
     let ranks = learning.ranks();
     let [sum] = ranks.sums([digest])?;
     ensure!(
         sum == digest * ranks.n_ranks() as f64,
-        "the processes do not agree on the configuration and on the update to go on from ({update} here): \
-         start all of them with the same options, and with the same checkpoints in the folder of the run"
+        "the processes do not agree on the configuration, on the data and on the update to go on from ({update} here): \
+         start all of them with the same options, the same data, and the same checkpoints in the folder of the run"
     );
     Ok(())
 }
@@ -331,6 +335,7 @@ fn go_back(
         watch,
         merit: None,
         data_directory: state.data_directory,
+        data: state.data,
         ..saved.state()?
     })
 }

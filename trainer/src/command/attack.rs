@@ -1,7 +1,6 @@
 //! `trainer attack`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,10 +15,12 @@ use crate::attack::{
 };
 use crate::cli::AttackArgs;
 use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
+use crate::console;
 use crate::descent::Descent;
+use crate::lock::FolderLock;
 use crate::network::{Program, to_device};
 use crate::saved::Saved;
-use crate::session::{End, Machine, State};
+use crate::session::{End, Machine};
 
 /// `trainer attack`.
 ///
@@ -31,7 +32,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     check_same_images(&energy, &classifier)?;
     let (parameters, dynamics) = (parameters(args)?, purification(args, &energy)?);
     let weights = [energy.weights()?, classifier.weights()?];
-    prepare_output(args)?;
+    let _lock = prepare_output(args)?;
 
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let device = machine.device;
@@ -65,8 +66,12 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
         weights_sha256: hashes(&weights),
     };
     results.write(&args.output, &clean, &labels, &bare, &defended)?;
-    print!("{}", results.report);
-    println!("{:.1} s; {}", results.seconds, args.output.display());
+    console::print(&format!(
+        "{}{:.1} s; {}",
+        results.report,
+        results.seconds,
+        args.output.display()
+    ))?;
     Ok(End::Complete)
 }
 
@@ -141,7 +146,9 @@ fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
     Ok(dynamics)
 }
 
-fn prepare_output(args: &AttackArgs) -> Result<()> {
+/// The folder, which no other process writes into until the lock is dropped.
+fn prepare_output(args: &AttackArgs) -> Result<FolderLock> {
+    let lock = FolderLock::take(&args.output)?;
     let held = [RESULTS, "attacked.safetensors"]
         .iter()
         .any(|name| args.output.join(name).exists());
@@ -151,8 +158,7 @@ fn prepare_output(args: &AttackArgs) -> Result<()> {
             args.output.display()
         );
     }
-    fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot make the folder {}", args.output.display()))
+    Ok(lock)
 }
 
 /// The first test images of the classifier's data.
@@ -162,16 +168,13 @@ fn test_images(
     n_threads: usize,
 ) -> Result<(Tensor, Tensor)> {
     let config: ClassifierConfig = saved_config(classifier)?;
-    let state: Option<State> = serde_json::from_value(classifier.header.state.clone()).ok();
-    let directory = args
-        .data
-        .clone()
-        .or(state.and_then(|state| state.data_directory));
+    let directory = classifier.data_directory(args.data.as_deref());
     let dataset = load(
         &config.data,
         directory.as_deref(),
         &config.network,
         n_threads,
     )?;
+    classifier.compare_data(Some(&dataset.fingerprint()));
     Ok(dataset.test.first(args.images)?)
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ebm_export::contract::Kind as NetworkKind;
 use tch::Device;
 
@@ -11,9 +11,13 @@ use crate::borrowed::Borrowed;
 use crate::classifier::ClassifierLearner;
 use crate::cli::{FitArgs, LearnArgs, MachineArgs, ResumeArgs};
 use crate::config::{ClassifierConfig, Configuration, EnergyConfig, Layers};
+use crate::console;
+use crate::data::Fingerprint;
 use crate::examples::Examples;
 use crate::learner::Learner;
+use crate::ranks::Ranks;
 use crate::record::sessions;
+use crate::resumption::{Resumed, Resumption};
 use crate::run_folder::{Existing, RunFolder};
 use crate::saved::Saved;
 use crate::session::{self, End, Learning, Machine, State, StopSignal, device_name};
@@ -41,12 +45,13 @@ pub fn classifier(args: &LearnArgs) -> Result<End> {
 /// # Errors
 /// There is no run, it does not fit its data any more, or learning fails.
 pub fn resume(args: &ResumeArgs) -> Result<End> {
-    go_on(
-        &args.run,
-        args.data.as_deref(),
-        args.machine,
-        &StopSignal::listen()?,
-    )
+    let old = OldRun {
+        resumed: Resumed::of(&args.run, args.checkpoint.as_deref())?,
+        data: args.data.clone(),
+        changed_data: ChangedData::from_flag(args.allow_changed_data),
+        machine: args.machine,
+    };
+    go_on(&old, &StopSignal::listen()?)
 }
 
 /// Where a new run is made, of what data, and on which machine.
@@ -56,6 +61,35 @@ pub(super) struct NewRun {
     pub(super) folder: PathBuf,
     pub(super) existing: Existing,
     pub(super) machine: MachineArgs,
+}
+
+/// Which run goes on, on what data, and on which machine.
+#[derive(Debug)]
+pub(super) struct OldRun {
+    pub(super) resumed: Resumed,
+    /// Where its data lie, if they have moved.
+    pub(super) data: Option<PathBuf>,
+    pub(super) changed_data: ChangedData,
+    pub(super) machine: MachineArgs,
+}
+
+/// What to do if data are not those that a run has learned from so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChangedData {
+    /// The run does not go on.
+    Refused,
+    /// It goes on with them.
+    Allowed,
+}
+
+impl ChangedData {
+    /// From the option `--allow-changed-data`.
+    pub(super) fn from_flag(allowed: bool) -> ChangedData {
+        match allowed {
+            true => ChangedData::Allowed,
+            false => ChangedData::Refused,
+        }
+    }
 }
 
 impl From<&LearnArgs> for NewRun {
@@ -89,10 +123,19 @@ impl MachineArgs {
 }
 
 impl NewRun {
-    fn state(&self) -> State {
+    fn state(&self, data: Option<Fingerprint>) -> State {
         State {
             data_directory: self.data.clone(),
+            data,
             ..State::default()
+        }
+    }
+
+    /// Refuses before any work what [`NewRun::create`] would refuse, in the first process.
+    fn expect_free(&self, machine: &Machine) -> Result<()> {
+        match machine.team.ranks().is_first() {
+            true => RunFolder::expect_free(&self.folder, self.existing),
+            false => Ok(()),
         }
     }
 
@@ -114,13 +157,15 @@ impl NewRun {
 pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let config: EnergyConfig = layers.resolve()?;
     let machine = run.machine.among_ranks()?;
+    run.expect_free(&machine)?;
     let examples = Examples::load(&config, run.data.as_deref(), machine.team.n_threads())?;
+    let state = run.state(examples.fingerprint());
     let borrowed = Borrowed::from_earlier_runs(&config)?;
     let mut learner = Learner::new(config.clone(), examples, borrowed, machine)?;
     let folder = run.create(&config, &learner)?;
     report_rounding(&learner)?;
-    let end = session::run(&mut learner, &folder, run.state(), stop)?;
-    Ok(report_end(end, &learner, &folder))
+    let end = session::run(&mut learner, &folder, state, stop)?;
+    report_end(end, &learner, &folder)
 }
 
 /// Says how exact the gradients of the chains are, where they are not those of f32.
@@ -137,43 +182,78 @@ fn report_rounding(learner: &Learner) -> Result<()> {
 pub(super) fn begin_classifier(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let config: ClassifierConfig = layers.resolve()?;
     let machine = run.machine.alone()?;
+    run.expect_free(&machine)?;
     let dataset = load(
         &config.data,
         run.data.as_deref(),
         &config.network,
         machine.team.n_threads(),
     )?;
+    let state = run.state(Some(dataset.fingerprint()));
     let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
     let folder = run.create(&config, &learner)?;
-    let end = session::run(&mut learner, &folder, run.state(), stop)?;
+    let end = session::run(&mut learner, &folder, state, stop)?;
     report_classifier(end, &learner, &folder)
 }
 
-/// Goes on with a run from its latest checkpoint; `data` is where its data lie, where they have moved.
-pub(super) fn go_on(
-    run: &Path,
-    data: Option<&Path>,
-    machine: MachineArgs,
-    stop: &StopSignal,
-) -> Result<End> {
-    let folder = RunFolder::open(run)?;
-    let saved = Saved::open(run)?;
-    let mut state = saved.state()?;
-    if let Some(data) = data {
-        state.data_directory = Some(data.to_path_buf());
-    }
-    let machine = match saved.header.kind {
-        NetworkKind::Classifier => machine.alone()?,
-        _ => machine.among_ranks()?,
+/// Goes on with a run.
+pub(super) fn go_on(old: &OldRun, stop: &StopSignal) -> Result<End> {
+    let mut folder = RunFolder::open(&old.resumed.run)?;
+    let machine = match folder.kind()? {
+        NetworkKind::Classifier => old.machine.alone()?,
+        _ => old.machine.among_ranks()?,
     };
-    if machine.team.ranks().is_first() {
-        let (run, update) = (run.display(), saved.header.update);
+    let is_first = machine.team.ranks().is_first();
+    if is_first {
+        folder = folder.locked()?;
+    }
+    let resumption = Resumption::choose(&folder, old.resumed.checkpoint.as_deref())?;
+    if is_first {
+        resumption.tell();
+        let (run, update) = (folder.path().display(), resumption.saved.header.update);
         eprintln!("resuming {run} after update {update}");
         warn_of_another_device(&folder, machine.device);
     }
-    match saved.header.kind {
-        NetworkKind::Classifier => go_on_with_classifier(&saved, &folder, state, machine, stop),
-        _ => go_on_with_fit(&saved, &folder, state, machine, stop),
+    match resumption.saved.header.kind {
+        NetworkKind::Classifier => go_on_with_classifier(old, &resumption, &folder, machine, stop),
+        _ => go_on_with_fit(old, &resumption, &folder, machine, stop),
+    }
+}
+
+impl OldRun {
+    /// What the run goes on with: its state, on the data that are there.
+    fn state(&self, saved: &Saved, data: Option<Fingerprint>, ranks: &Ranks) -> Result<State> {
+        let state = saved.state()?;
+        let lines = match (&state.data, &data) {
+            (Some(then), Some(now)) => self.lines_of_changes(&now.changes_since(then))?,
+            (None, Some(_)) => vec![
+                "an older version wrote this checkpoint without a fingerprint of its data: that they are the same cannot be checked".to_string(),
+            ],
+            _ => Vec::new(),
+        };
+        if ranks.is_first() {
+            lines.iter().for_each(|line| eprintln!("{line}"));
+        }
+        Ok(State {
+            data_directory: saved.data_directory(self.data.as_deref()),
+            data,
+            ..state
+        })
+    }
+
+    fn lines_of_changes(&self, changes: &[String]) -> Result<Vec<String>> {
+        let run = self.resumed.run.display();
+        let listed = changes.join("; ");
+        match self.changed_data {
+            _ if changes.is_empty() => Ok(Vec::new()),
+            ChangedData::Refused => bail!(
+                "the data are not those that {run} has learned from so far: {listed}; bring them back, name their folder with --data DIR, \
+                 or go on with these by --allow-changed-data"
+            ),
+            ChangedData::Allowed => Ok(vec![format!(
+                "{run} goes on with other data ({listed}): the result is not that of a run on either of them"
+            )]),
+        }
     }
 }
 
@@ -194,41 +274,58 @@ fn warn_of_another_device(folder: &RunFolder, device: Device) {
 }
 
 fn go_on_with_fit(
-    saved: &Saved,
+    old: &OldRun,
+    resumption: &Resumption,
     folder: &RunFolder,
-    state: State,
     machine: Machine,
     stop: &StopSignal,
 ) -> Result<End> {
+    let saved = &resumption.saved;
     let config: EnergyConfig = saved_config(saved)?;
-    let directory = state.data_directory.as_deref();
-    let examples = Examples::load(&config, directory, machine.team.n_threads())?;
+    let directory = saved.data_directory(old.data.as_deref());
+    let examples = Examples::load(&config, directory.as_deref(), machine.team.n_threads())?;
+    let state = old.state(saved, examples.fingerprint(), machine.team.ranks())?;
     let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
     let mut learner = Learner::new(config, examples, borrowed, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
     report_rounding(&learner)?;
+    put_aside(resumption, &learner, folder)?;
     let end = session::run(&mut learner, folder, state, stop)?;
-    Ok(report_end(end, &learner, folder))
+    report_end(end, &learner, folder)
 }
 
 fn go_on_with_classifier(
-    saved: &Saved,
+    old: &OldRun,
+    resumption: &Resumption,
     folder: &RunFolder,
-    state: State,
     machine: Machine,
     stop: &StopSignal,
 ) -> Result<End> {
+    let saved = &resumption.saved;
     let config: ClassifierConfig = saved_config(saved)?;
+    let directory = saved.data_directory(old.data.as_deref());
+    let n_threads = machine.team.n_threads();
     let dataset = load(
         &config.data,
-        state.data_directory.as_deref(),
+        directory.as_deref(),
         &config.network,
-        machine.team.n_threads(),
+        n_threads,
     )?;
+    let state = old.state(saved, Some(dataset.fingerprint()), machine.team.ranks())?;
     let mut learner = ClassifierLearner::new(config, dataset, machine)?;
     learner.restore(&saved.header, &|group| saved.group(group))?;
+    put_aside(resumption, &learner, folder)?;
     let end = session::run(&mut learner, folder, state, stop)?;
     report_classifier(end, &learner, folder)
+}
+
+/// The first process makes room for the checkpoints to come, once all processes have read the one that they go on from.
+fn put_aside(resumption: &Resumption, learning: &dyn Learning, folder: &RunFolder) -> Result<()> {
+    learning.ranks().any(false)?;
+    match learning.ranks().is_first() {
+        true => resumption.put_aside(folder),
+        false => Ok(()),
+    }
 }
 
 fn layers(args: &LearnArgs) -> Result<Layers> {
@@ -247,17 +344,15 @@ fn layers(args: &LearnArgs) -> Result<Layers> {
 }
 
 /// The first process says how it ended.
-fn report_end(end: End, learning: &dyn Learning, folder: &RunFolder) -> End {
+fn report_end(end: End, learning: &dyn Learning, folder: &RunFolder) -> Result<End> {
     if !learning.ranks().is_first() {
-        return end;
+        return Ok(end);
     }
     let path = folder.path().display();
     match end {
-        End::Complete => {
-            println!(
-                "done: {path} (checkpoints, metrics.jsonl, samples, diagnostics.svg); a page about it: `trainer report {path}`"
-            )
-        }
+        End::Complete => console::print(&format!(
+            "done: {path} (checkpoints, metrics.jsonl, samples, diagnostics.svg); a page about it: `trainer report {path}`"
+        ))?,
         End::Interrupted => {
             let on = match learning.place().device {
                 Device::Cpu => "",
@@ -266,12 +361,12 @@ fn report_end(end: End, learning: &dyn Learning, folder: &RunFolder) -> End {
             eprintln!("interrupted; nothing is lost: continue with `trainer resume {path}{on}`")
         }
     }
-    end
+    Ok(end)
 }
 
 fn report_classifier(end: End, learner: &ClassifierLearner, folder: &RunFolder) -> Result<End> {
     if end == End::Complete {
-        println!("test accuracy {}", learner.test_accuracy()?);
+        console::print(&format!("test accuracy {}", learner.test_accuracy()?))?;
     }
-    Ok(report_end(end, learner, folder))
+    report_end(end, learner, folder)
 }

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ebm_export::checkpoint;
 
-use super::learn::{NewRun, begin_classifier, begin_fit, go_on};
+use super::learn::{ChangedData, NewRun, OldRun, begin_classifier, begin_fit, go_on};
 use super::report::write_page;
 use super::saved_config;
 use crate::cli::LifeCycleArgs;
 use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
-use crate::run_folder::Existing;
+use crate::console;
+use crate::lock::FolderLock;
+use crate::resumption::Resumed;
+use crate::run_folder::{Existing, RunFolder};
 use crate::saved::Saved;
 use crate::session::{End, StopSignal, expect_one_process};
 use crate::stage::{STAGES, Stage};
@@ -86,13 +89,19 @@ impl Stage {
     /// Learns what is not learned yet.
     fn run(self, args: &LifeCycleArgs, layers: &Layers, stop: &StopSignal) -> Result<End> {
         let folder = self.folder(args);
-        let begun = checkpoint::resolve(&folder).is_ok();
+        let begun = RunFolder::open(&folder).is_ok();
         if begun && self.is_complete(&folder)? {
             eprintln!("{}: learned already", folder.display());
             return Ok(End::Complete);
         }
         if begun {
-            return go_on(&folder, args.data.as_deref(), args.machine, stop);
+            let old = OldRun {
+                resumed: Resumed::of(&folder, None)?,
+                data: args.data.clone(),
+                changed_data: ChangedData::from_flag(args.allow_changed_data),
+                machine: args.machine,
+            };
+            return go_on(&old, stop);
         }
         let run = NewRun {
             data: args.data.clone(),
@@ -106,8 +115,15 @@ impl Stage {
         }
     }
 
+    /// Whether the last checkpoint is there and whole.
     fn is_complete(self, folder: &Path) -> Result<bool> {
-        let saved = Saved::open(folder)?;
+        let saved = Saved::open(folder);
+        let Some(saved) = saved
+            .ok()
+            .filter(|saved| checkpoint::verify(&saved.folder).is_ok())
+        else {
+            return Ok(false);
+        };
         let n_updates = match self {
             Stage::Classifier => saved_config::<ClassifierConfig>(&saved)?.learning.updates,
             _ => saved_config::<EnergyConfig>(&saved)?.learning.updates,
@@ -141,6 +157,7 @@ pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
         })
         .collect::<Result<Vec<_>>>()?;
     expect_one_process()?;
+    let _lock = FolderLock::take(&args.output)?;
     let stop = StopSignal::listen()?;
     for (stage, layers) in stages {
         eprintln!("{}", stage.name());
@@ -153,8 +170,8 @@ pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
         }
     }
     let page = write_page(&args.output, None)?;
-    println!("life cycle complete: {}", args.output.display());
-    println!("all of it on one page: {}", page.display());
+    console::print(&format!("life cycle complete: {}", args.output.display()))?;
+    console::print(&format!("all of it on one page: {}", page.display()))?;
     Ok(End::Complete)
 }
 

@@ -18,6 +18,7 @@ use crate::cli::{PotentialChoice, SampleArgs, StartChoice, WeightsChoice};
 use crate::config::{
     BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, GeneratorConfig, Precision, Start,
 };
+use crate::console;
 use crate::descent::Descent;
 use crate::examples::Examples;
 use crate::generator::Generator;
@@ -115,18 +116,23 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
     let output = output.unwrap_or_else(|| args.run.join(SAMPLED));
     let folder = SampleFolder::open(&output, &request, Existing::from_force(args.force))?;
     let end = sampling::run(chains, &plan, &folder, &StopSignal::listen()?)?;
-    report(end, &folder);
+    report(end, &folder)?;
     Ok(end)
 }
 
-fn report(end: End, folder: &SampleFolder) {
+fn report(end: End, folder: &SampleFolder) -> Result<()> {
     let path = folder.path().display();
     match end {
-        End::Complete => println!("done: {path} (samples.npz, snapshots, energy.svg)"),
+        End::Complete => {
+            console::print(&format!(
+                "done: {path} (samples.npz, snapshots, energy.svg)"
+            ))?;
+        }
         End::Interrupted => {
             eprintln!("interrupted; nothing is lost: the same command goes on with {path}");
         }
     }
+    Ok(())
 }
 
 /// Those of the energy, finite and its own.
@@ -233,7 +239,9 @@ fn examples(
     n_threads: usize,
 ) -> Result<Examples> {
     let directory = saved.data_directory(args.data.as_deref());
-    Examples::load(config, directory.as_deref(), n_threads)
+    let examples = Examples::load(config, directory.as_deref(), n_threads)?;
+    saved.compare_data(examples.fingerprint().as_ref());
+    Ok(examples)
 }
 
 fn source<'a>(

@@ -128,6 +128,27 @@ pub enum Error {
         /// As configured.
         n_classes: usize,
     },
+    /// A folder holds no pictures.
+    #[error(
+        "no data in {}: expected *.png, *.jpg, *.jpeg or *.webp, or folders of classes with such files; give the folder that holds it with --data DIR",
+        directory.display()
+    )]
+    NoPictures {
+        /// Which folder.
+        directory: PathBuf,
+    },
+    /// It cannot be told what is for training and what for testing.
+    #[error(
+        "{}: cannot tell what is for training and what for testing: {problem}; expected one folder or one word for each part \
+         (train; val or test), or only folders of classes: merge, move or rename what does not fit",
+        directory.display()
+    )]
+    Parts {
+        /// Which folder.
+        directory: PathBuf,
+        /// What has two meanings.
+        problem: String,
+    },
     /// Pictures lie beside folders of classes.
     #[error("{} holds pictures beside folders with pictures: expected either pictures, or one folder for each class; move the pictures into one", directory.display())]
     Mixed {
@@ -167,21 +188,36 @@ pub enum Error {
         source: io::Error,
     },
     /// A Parquet file does not read.
-    #[error("{} is truncated or no Parquet file: fetch it again", file.display())]
+    #[error("{} is truncated or is not a Parquet file: fetch it again", file.display())]
     Table {
         /// Which file.
         file: PathBuf,
         /// Why.
         source: parquet::errors::ParquetError,
     },
-    /// A Parquet file has no column of pictures.
-    #[error("{} has columns {got}: expected one of {expected} with the bytes of pictures", file.display())]
+    /// A Parquet file has no column of pictures, or none of labels where one is named.
+    #[error("{} has columns {got}: expected one of {expected} with {content}; name it with {key}", file.display())]
     Columns {
         /// Which file.
         file: PathBuf,
         /// Names that would have done.
         expected: String,
+        /// What the column holds.
+        content: &'static str,
         /// Names that are there.
+        got: String,
+        /// The key that names another column.
+        key: &'static str,
+    },
+    /// A Parquet file is compressed in a way that is not built in.
+    #[error(
+        "{} is compressed by {got}, expected snappy, gzip, brotli, lz4, lz4_raw, zstd or nothing: write it again with one of these",
+        file.display()
+    )]
+    Compression {
+        /// Which file.
+        file: PathBuf,
+        /// The compression.
         got: String,
     },
     /// Pictures become images of one channel or three.

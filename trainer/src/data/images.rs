@@ -7,6 +7,7 @@ use ebm_export::contract::ImageShape;
 use tch::Tensor;
 
 use super::Error;
+use super::fingerprint::Print;
 use super::order::Pick;
 use super::pictures::Pictures;
 use super::stored::Stored;
@@ -43,6 +44,14 @@ impl Images {
         match &self.0 {
             Held::Stored(stored) => stored.bytes(),
             Held::Pictures(pictures) => pictures.bytes(),
+        }
+    }
+
+    /// What they are.
+    pub fn print(&self) -> Print {
+        match &self.0 {
+            Held::Stored(stored) => stored.print(),
+            Held::Pictures(pictures) => pictures.print(),
         }
     }
 

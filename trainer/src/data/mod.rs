@@ -6,12 +6,14 @@ mod damage;
 mod digits;
 mod error;
 mod files;
+mod fingerprint;
 mod folder;
 mod form;
 mod idx;
 mod images;
 pub mod inspection;
 mod order;
+mod parts;
 mod pictures;
 mod shards;
 mod stored;
@@ -29,18 +31,21 @@ use tch::{Kind, Tensor};
 
 pub use augment::augment;
 pub use error::Error;
+pub use fingerprint::Fingerprint;
 pub(crate) use folder::pictures_below;
 pub use images::Images;
 pub use order::{Pick, View};
 pub use stream::{Share, Stream, among_others};
 
-use self::files::{Found, Parts};
+use self::files::Found;
 use self::form::Form;
 use self::images::Held;
+use self::parts::Parts;
 use self::pictures::{Decoders, Pictures, Reading};
 use self::stored::{Split, Stored};
 use crate::config::{DataConfig, Source};
 use crate::randomness::{self, Purpose};
+use crate::ranks::Launch;
 
 /// A data set, split for training and testing.
 #[derive(Debug)]
@@ -51,6 +56,16 @@ pub struct Dataset {
     pub test: Images,
     /// Labels are below it.
     pub n_classes: usize,
+}
+
+impl Dataset {
+    /// What the images of both parts are.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint {
+            train: self.train.print(),
+            test: Some(self.test.print()),
+        }
+    }
 }
 
 /// What is found in the files, before it is made fit for a network.
@@ -92,7 +107,7 @@ fn open(config: &DataConfig, directory: Option<&Path>) -> Result<Opened, Error> 
         Source::Cifar100 => Opened::Stored(cifar::load_100(required()?, config.n_classes)?),
         Source::Images => Opened::Pictures(folder::open(required()?)?),
         Source::Tar => Opened::Pictures(shards::open(required()?)?),
-        Source::Parquet => Opened::Pictures(table::open(required()?)?),
+        Source::Parquet => Opened::Pictures(table::open(config, required()?)?),
         Source::Generator => return Err(Error::NoLabels),
     })
 }
@@ -239,6 +254,14 @@ fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<
 /// From bytes to f32 in `[-1, 1]`; `brightest` is the grey value that means 1. This is the one place where bytes become pixel values.
 pub(crate) fn values(pixels: &Tensor, brightest: u8) -> Tensor {
     pixels.to_kind(Kind::Float) * (2.0 / f64::from(brightest)) - 1.0
+}
+
+/// Says to people how data are understood; of several processes the first does.
+fn say(line: &str) {
+    let launch = Launch::from_environment().ok().flatten();
+    if launch.is_none_or(|launch| launch.rank == 0) {
+        eprintln!("{line}");
+    }
 }
 
 /// The first of the paths that exists.

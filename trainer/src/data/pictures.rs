@@ -1,6 +1,8 @@
 //! Encoded pictures that become images when they are asked for, on threads of their own.
 
 use std::fmt;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use super::damage::{Damage, Damaged};
 use super::files::{Files, Found, Problem};
+use super::fingerprint::{Hash, MOST_BYTES, Print};
 use super::form::Form;
 use super::order::{Pick, View};
 use super::{Error, values};
@@ -169,6 +172,40 @@ impl Pictures {
             }
         }
         Ok(())
+    }
+
+    /// Of names, labels and the sizes of files and, if they are small together, of their content. What cannot be read counts as empty.
+    pub(super) fn print(&self) -> Print {
+        let [mut names, mut labels, mut sizes, mut content] = [(); 4].map(|()| Hash::default());
+        let mut files: Vec<PathBuf> = Vec::new();
+        for (row, label) in self.rows.iter().zip(&self.labels) {
+            let index = *row as usize;
+            names.add(self.files.own_name(index).as_bytes());
+            labels.add(&label.to_le_bytes());
+            let file = self.files.file(index);
+            if files.last() != Some(&file) {
+                files.push(file);
+            }
+        }
+        let mut n_bytes = 0u64;
+        for file in &files {
+            let size = fs::metadata(file).map_or(0, |metadata| metadata.len());
+            n_bytes = n_bytes.saturating_add(size);
+            sizes.add(&size.to_le_bytes());
+        }
+        let is_small = n_bytes <= MOST_BYTES;
+        if is_small {
+            files
+                .iter()
+                .for_each(|file| content.add(&fs::read(file).unwrap_or_default()));
+        }
+        Print {
+            n_images: self.len(),
+            labels: labels.finish(),
+            names: Some(names.finish()),
+            sizes: Some(sizes.finish()),
+            content: is_small.then(|| content.finish()),
+        }
     }
 
     /// Decodes images now: f32 `[n, C, H, W]` in `[-1, 1]` and int64 `[n]`.

@@ -3,6 +3,7 @@
 use ebm_export::contract::ImageShape;
 use tch::{Device, Kind, Tensor};
 
+use super::fingerprint::{Hash, Print};
 use super::order::Pick;
 use super::values;
 use crate::network::bytes;
@@ -86,6 +87,22 @@ impl Stored {
             values(&self.pixels.index_select(0, &indices), self.brightest),
             self.labels.index_select(0, &indices),
         )
+    }
+
+    /// Of content and labels.
+    pub(super) fn print(&self) -> Print {
+        let (mut content, mut labels) = (Hash::default(), Hash::default());
+        content.add(&Vec::<u8>::try_from(self.pixels.flatten(0, -1)).unwrap_or_default());
+        for label in Vec::<i64>::try_from(&self.labels).unwrap_or_default() {
+            labels.add(&label.to_le_bytes());
+        }
+        Print {
+            n_images: self.len(),
+            labels: labels.finish(),
+            names: None,
+            sizes: None,
+            content: Some(content.finish()),
+        }
     }
 
     /// The grey value that means 1.

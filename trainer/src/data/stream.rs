@@ -198,6 +198,14 @@ pub(crate) mod tests {
             format!("{index}.png")
         }
 
+        fn own_name(&self, index: usize) -> String {
+            self.name(index)
+        }
+
+        fn file(&self, index: usize) -> PathBuf {
+            self.name(index).into()
+        }
+
         fn read(&self, index: usize) -> Result<Vec<u8>, Problem> {
             self.n_read.fetch_add(1, Ordering::SeqCst);
             // Later ones are read sooner, so that threads overtake each other.

@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 use super::chains::{Observed, SampledChains};
 use super::path::{EnergyPath, Row};
 use super::plot::plot;
+use crate::lock::FolderLock;
 use crate::npz::{self, Npz};
 use crate::report::{Block, sheet};
 use crate::run_folder::Existing;
@@ -41,6 +42,8 @@ const N_SHOWN: i64 = 64;
 #[derive(Debug)]
 pub struct SampleFolder {
     path: PathBuf,
+    /// No other process writes into the folder.
+    _lock: FolderLock,
     /// Where chains are kept that have not taken all of their steps; the name stands for what was asked for.
     unfinished: PathBuf,
 }
@@ -55,6 +58,7 @@ impl SampleFolder {
         json.push(b'\n');
         let folder = SampleFolder {
             path: path.to_path_buf(),
+            _lock: FolderLock::take(path)?,
             unfinished: path.join(format!("unfinished-{}.npz", &sha256(&json)[..16])),
         };
         match existing {

@@ -13,6 +13,7 @@ mod memory;
 mod pictures;
 mod ranks;
 mod regimes;
+mod runs;
 mod safety;
 mod sampling;
 mod seeing;
