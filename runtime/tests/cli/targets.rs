@@ -136,6 +136,22 @@ fn a_file_of_answers_replaces_nothing() {
 }
 
 #[test]
+fn certificates_are_not_written_over_what_is_read() {
+    let bench = workbench();
+    let before = bench.bytes("in/0.png");
+    for file in ["in/0.png", "folder.png", "nowhere/a.jsonl"] {
+        let mut command = bench.purify(&["certify", "in", "--sigma", "0.25", "-o", file]);
+        command.args(["--force", "--model"]).arg(fixture("digits"));
+        command
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(contains(format!("-o `{file}`: ")));
+    }
+    assert_eq!(bench.bytes("in/0.png"), before);
+}
+
+#[test]
 fn manual_pages_replace_nothing() {
     let bench = Workbench::new();
     bench.file("pages/purify-run.1", b"precious");

@@ -245,10 +245,21 @@ fn numbers(text: &str) -> Option<Vec<usize>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::inputs::Reading;
 
     fn inputs(names: &[&str]) -> Vec<Input> {
+        let shape = ebm_runtime::ImageShape {
+            channels: 1,
+            height: 1,
+            width: 1,
+        };
+        let reading = Reading {
+            shape,
+            range: ebm_runtime::FloatRange::default(),
+            fit: ebm_runtime::PictureFit::default(),
+        };
         let input = |(first, name): (u32, &&str)| {
-            let mut input = Input::new(PathBuf::new(), name.into(), Content::Picture);
+            let mut input = Input::alone(Path::new(name), Vec::new(), reading);
             input.first = first;
             input
         };

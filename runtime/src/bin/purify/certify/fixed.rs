@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::inputs::{Input, Item, Reading, for_each_image};
 use crate::labels::Labels;
+use crate::notes::Notes;
 
 /// Which images are certified, with the hash of each that can be read. The seed of the noise is drawn when they are fixed.
 #[derive(Default)]
@@ -28,12 +29,13 @@ impl Fixed {
         let mut this = Self {
             hashes: places.map(|place| (place, None)).collect(),
         };
-        let mut hashes = this.hashes.clone();
+        let (mut hashes, mut notes) = (this.hashes.clone(), Notes::default());
         this.for_each(
             inputs,
             reading,
             |_| true,
             |item| {
+                notes.add(&item);
                 hashes.insert(item.place(), item.image.as_ref().ok().map(hash));
                 if let Some(label) = item.label {
                     stated.state(item.place(), label);
@@ -41,6 +43,7 @@ impl Fixed {
                 Ok(())
             },
         )?;
+        notes.tell();
         this.hashes = hashes;
         Ok(this)
     }

@@ -25,6 +25,7 @@ use crate::progress::Bar;
 use crate::ranges;
 use crate::report::Lines;
 use crate::run::hexadecimal;
+use crate::target::{Existing, Target};
 use fixed::Fixed;
 use record::{Record, distance};
 use summary::Summary;
@@ -48,6 +49,7 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     let reading = Reading::new(models.step.contract().image, &arguments.images);
     let inputs = find_inputs(&arguments.images, None, reading)?;
     ranges::tell(&arguments.images, &inputs, reading)?;
+    check_output(arguments, &inputs)?;
     let n_classes = smoothed.classifier().n_classes();
     let mut labels = Labels::find(&arguments.labels, &inputs, n_classes)?;
     let fixed = Fixed::new(&inputs, reading, arguments.take, &mut labels)?;
@@ -79,6 +81,25 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     work.introduce(&settings);
     work.print(&format!("{}\n", json!({ "settings": settings })))?;
     work.all()
+}
+
+/// Nothing if the file of -o is none of those that are read. What it holds is looked at when it is opened.
+fn check_output(arguments: &CertifyArguments, inputs: &[Input]) -> Result<()> {
+    let Some(path) = &arguments.output else {
+        return Ok(());
+    };
+    let target = Target {
+        option: "-o",
+        path,
+        existing: Existing::Replaced,
+    };
+    let labels = match &arguments.labels {
+        LabelSource::File(path) => Some(path.clone()),
+        _ => None,
+    };
+    let read = arguments.images.model.files().into_iter();
+    let read = read.chain(arguments.classifier.clone()).chain(labels);
+    target.check(read.chain(inputs.iter().map(Input::path)), None)
 }
 
 /// The classifier that was given, or that of the folder, for the images of the energy.
