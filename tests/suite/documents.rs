@@ -445,8 +445,9 @@ fn no_text_tells_people_to_type_a_command_of_shells() {
             }
             let text = fs::read_to_string(&path).unwrap();
             for command in commands {
+                let wanted = format!("export {command} ");
                 let before = text
-                    .match_indices(&format!("export {command} "))
+                    .match_indices(&wanted)
                     .filter(|(place, _)| !text[..*place].ends_with("ebm-"));
                 found.extend(before.map(|_| format!("{}: `export {command}`", path.display())));
             }
