@@ -54,7 +54,7 @@ fn prints_class_and_radii_in_both_scales_and_what_they_cost() {
     certify(&bench, &["up.png", "flat.png"])
         .assert()
         .success()
-        .stdout("up.png\t0\t0.4564\t0.9128\t0.0570\nflat.png\tabstain\t0\t0\t0\n")
+        .stdout("up.png\t0\t0.4564\t0.9128\t0.057052\nflat.png\tabstain\t0\t0\t0\n")
         .stderr(
             contains("noise of deviation 0.25 of [0, 1] (0.5 of [-1, 1]), n0 = 20, n = 200, alpha = 0.001: no radius is above 0.456")
                 .and(contains("each of 2 images takes up to 4620 runs of networks: 220 draws of noise through 20 steps"))

@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ebm_runtime::{
-    Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier, argmax,
+    Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier, Seed, argmax,
     write_atomically,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -43,9 +43,9 @@ struct Arguments {
     /// Independent purifications of each image
     #[arg(long, default_value_t = 32)]
     replicas: usize,
-    /// Seed of the purifications, which must not be the attack's
-    #[arg(long, default_value_t = 900_913)]
-    seed: u64,
+    /// Seed of the purifications, to repeat a report; by default one that no attack knows
+    #[arg(long)]
+    seed: Option<u64>,
     /// Backend that runs the models: tract or ort
     #[arg(long, default_value_t)]
     backend: Backend,
@@ -230,7 +230,10 @@ fn defended_classifier(
     if let Some(threads) = arguments.threads {
         builder = builder.threads(threads);
     }
-    let purifier = builder.build(arguments.seed)?;
+    let seed = arguments
+        .seed
+        .map_or_else(Seed::fresh, |seed| Ok(seed.into()))?;
+    let purifier = builder.build(seed)?;
     let classifier = Classifier::new(
         models.require_classifier()?,
         &arguments.backend,
@@ -290,7 +293,7 @@ fn results(
         "seconds": seconds,
         "milliseconds_per_image_step": milliseconds,
         "replicas": arguments.replicas,
-        "seed": arguments.seed,
+        "seed": purifier.seed().number(),
         "backend": purifier.backend().name(),
         "threads": purifier.n_threads(),
         "purification": {

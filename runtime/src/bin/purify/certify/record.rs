@@ -137,15 +137,16 @@ impl Record {
             (None, None) => format!("{file}\tabstain\t0\t0\t0\n"),
             (None, Some(class)) => format!(
                 "{file}\t{class}\t{}\t{}\t{}\n",
-                rounded_down(self.radius.of_unit_range),
-                rounded_down(self.radius.of_signed_range),
-                rounded_down(self.radius_linf.of_unit_range)
+                rounded_down(self.radius.of_unit_range, 4),
+                rounded_down(self.radius.of_signed_range, 4),
+                rounded_down(self.radius_linf.of_unit_range, 6)
             ),
         }
     }
 }
 
-/// Four digits that do not promise more than there is.
-pub fn rounded_down(radius: f64) -> String {
-    format!("{:.4}", (radius * 1e4).floor() / 1e4)
+/// As many digits, which do not promise more than there is.
+pub fn rounded_down(radius: f64, n_digits: usize) -> String {
+    let scale = 10_f64.powi(n_digits as i32);
+    format!("{:.n_digits$}", (radius * scale).floor() / scale)
 }

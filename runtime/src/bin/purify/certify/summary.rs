@@ -121,7 +121,7 @@ impl Summary {
                 "{:>19}  {:>10}  {:>12}  {:>16.1} %  {low:.1} to {high:.1} %",
                 at.radius.in_unit_range(),
                 at.radius.in_signed_range(),
-                rounded_down(at.radius.implied_linf(self.n_values).in_unit_range()),
+                rounded_down(at.radius.implied_linf(self.n_values).in_unit_range(), 6),
                 100.0 * at.share,
             );
         }
