@@ -170,6 +170,11 @@ impl Labels {
                 outside.path().display()
             );
         }
+        if pictures().next().is_none() {
+            bail!(
+                "--labels folders: expected pictures in one folder for each class, got files of many images; give --labels FILE"
+            );
+        }
         let classes: BTreeSet<String> = pictures().filter_map(folder).collect();
         if classes.len() != n_classes {
             let names: Vec<_> = classes.iter().take(5).map(String::as_str).collect();

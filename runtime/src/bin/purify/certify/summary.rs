@@ -103,10 +103,12 @@ impl Summary {
             notes += &format!(" ({each:.2} s an image)");
         }
         eprintln!("certified {} of {n} images{notes}", self.n_certified);
-        eprintln!(
-            "A certified image keeps its class under every change within its radius: with confidence {} for each, in exact arithmetic, after any resizing.",
-            1.0 - self.smoothing.alpha
-        );
+        if self.n_certified > 0 {
+            eprintln!(
+                "A certified image keeps its class under every change within its radius: with confidence {} for each, in exact arithmetic, after any resizing.",
+                1.0 - self.smoothing.alpha
+            );
+        }
         let curve = self.curve();
         if curve.is_empty() {
             return;
