@@ -155,6 +155,28 @@ fn json_tells_settings_votes_and_the_curve() {
     assert!(curve.last().unwrap()["radius"]["0..1"].as_f64().unwrap() <= 0.4565);
 }
 
+/// A certificate is for the image as the model takes it.
+#[test]
+fn pictures_of_another_size_are_resized_when_that_is_asked_for_and_the_settings_say_so() {
+    let bench = Workbench::new();
+    let large = ebm_runtime::ImageShape {
+        channels: 1,
+        height: 16,
+        width: 16,
+    };
+    bench.image("large.png", large, 9);
+    certify(&bench, &["large.png"])
+        .assert()
+        .code(1)
+        .stderr(contains("left out: `large.png`").and(contains("keeps its class").not()));
+    let output = certify(&bench, &["large.png", "--resize", "--json"])
+        .output()
+        .unwrap();
+    let lines = lines(&output.stdout);
+    assert!(lines[0]["settings"]["fit"].is_string(), "{}", lines[0]);
+    assert!(lines[1]["error"].is_null(), "{}", lines[1]);
+}
+
 /// The whole results again from the seed, and others without it.
 #[test]
 fn a_seed_reproduces_certificates_and_is_said_to_prove_nothing_new() {
@@ -419,7 +441,13 @@ fn what_cannot_be_certified_is_refused_by_name() {
             .stdout("")
             .stderr(contains(part));
     }
-    let others: [(&[&str], &str); 6] = [
+    let others: [(&[&str], &str); 9] = [
+        (&["-o", "up.png"], "this file is read by the same command"),
+        (&["-o", "in"], "expected the name of a file, got a folder"),
+        (
+            &["--labels", "labels.txt", "-o", "labels.txt", "--force"],
+            "this file is read by the same command",
+        ),
         (&["--n0", "1", "--n", "9"], "do not give below 10, got 9"),
         (
             &["--steps", "0", "--denoise"],

@@ -251,20 +251,21 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::inputs::Reading;
+    use ebm_runtime::{FloatRange, ImageShape, PictureFit};
+
+    const READING: fn() -> Reading = || Reading {
+        shape: ImageShape {
+            channels: 1,
+            height: 2,
+            width: 3,
+        },
+        range: FloatRange::default(),
+        fit: PictureFit::default(),
+    };
 
     fn inputs(names: &[&str]) -> Vec<Input> {
-        let shape = ebm_runtime::ImageShape {
-            channels: 1,
-            height: 1,
-            width: 1,
-        };
-        let reading = Reading {
-            shape,
-            range: ebm_runtime::FloatRange::default(),
-            fit: ebm_runtime::PictureFit::default(),
-        };
         let input = |(first, name): (u32, &&str)| {
-            let mut input = Input::alone(Path::new(name), Vec::new(), reading);
+            let mut input = Input::alone(Path::new(name), Vec::new(), READING());
             input.first = first;
             input
         };

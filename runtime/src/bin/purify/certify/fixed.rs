@@ -7,8 +7,6 @@ use ebm_runtime::Images;
 use sha2::{Digest, Sha256};
 
 use crate::inputs::{Input, Item, Reading, for_each_image};
-use crate::labels::Labels;
-use crate::notes::Notes;
 
 /// Which images are certified, with the hash of each that can be read. The seed of the noise is drawn when they are fixed.
 #[derive(Default)]
@@ -17,33 +15,29 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// Reads all images that are taken once, with the labels that stand beside them.
+    /// Reads all images that are taken once, and lets `look` see each.
     pub fn new(
         inputs: &[Input],
         reading: Reading,
         take: Option<u32>,
-        stated: &mut Labels,
+        mut look: impl FnMut(&Item<'_>),
     ) -> Result<Self> {
         let n_images = inputs.last().map_or(0, |last| last.first + last.n_images());
         let places = evenly_spaced(n_images, take.unwrap_or(n_images));
         let mut this = Self {
             hashes: places.map(|place| (place, None)).collect(),
         };
-        let (mut hashes, mut notes) = (this.hashes.clone(), Notes::default());
+        let mut hashes = this.hashes.clone();
         this.for_each(
             inputs,
             reading,
             |_| true,
             |item| {
-                notes.add(&item);
                 hashes.insert(item.place(), item.image.as_ref().ok().map(hash));
-                if let Some(label) = item.label {
-                    stated.state(item.place(), label);
-                }
+                look(&item);
                 Ok(())
             },
         )?;
-        notes.tell();
         this.hashes = hashes;
         Ok(this)
     }

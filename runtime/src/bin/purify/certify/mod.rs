@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ebm_runtime::{
-    Backend, Classifier, Model, ModelFolder, Purifier, Seed, SmoothedClassifier, Smoothing,
+    Backend, Classifier, Model, ModelFolder, PictureFit, Purifier, Seed, SmoothedClassifier,
+    Smoothing,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -21,6 +22,7 @@ use crate::exit_code;
 use crate::inputs::{Input, Item, Reading, find_inputs};
 use crate::labels::{LabelSource, Labels};
 use crate::ledger::{self, Earlier, Ledger, SEED};
+use crate::notes::Notes;
 use crate::progress::Bar;
 use crate::ranges;
 use crate::report::Lines;
@@ -52,7 +54,14 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     check_output(arguments, &inputs)?;
     let n_classes = smoothed.classifier().n_classes();
     let mut labels = Labels::find(&arguments.labels, &inputs, n_classes)?;
-    let fixed = Fixed::new(&inputs, reading, arguments.take, &mut labels)?;
+    let mut notes = Notes::default();
+    let fixed = Fixed::new(&inputs, reading, arguments.take, |item| {
+        notes.add(item);
+        if let Some(label) = item.label {
+            labels.state(item.place(), label);
+        }
+    })?;
+    notes.tell();
     labels.check(n_classes)?;
     let labels = expect_all(&arguments.labels, labels, &fixed, &bar)?;
     let settings = settings(arguments, &models, &classifier, &smoothed, &fixed, &labels)?;
@@ -83,7 +92,7 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     work.all()
 }
 
-/// Nothing if the file of -o is none of those that are read. What it holds is looked at when it is opened.
+/// Nothing if the file of results can be written and is none of those that are read. One that is there may be that of an earlier run.
 fn check_output(arguments: &CertifyArguments, inputs: &[Input]) -> Result<()> {
     let Some(path) = &arguments.output else {
         return Ok(());
@@ -195,7 +204,7 @@ fn settings(
         "images_sha256": hexadecimal(&fixed.hash()),
         "labels": labels.to_string(),
         "labels_sha256": hexadecimal(&Sha256::digest(format!("{known:?}"))),
-        "range": arguments.images.range.unwrap_or_default().to_string(),
+        "range": arguments.images.range.to_string(),
         "sigma": distance(smoothing.sigma),
         "n0": smoothing.n0,
         "n": smoothing.n,
@@ -207,6 +216,10 @@ fn settings(
         EVIDENCE: if given.is_some() { REPRODUCED } else { FRESH },
         "holds": "for the smoothed classifier, with confidence 1 - alpha for each image, in exact arithmetic, for the image after resizing",
     });
+    let fit = arguments.images.fit();
+    if fit != PictureFit::default() {
+        settings["fit"] = json!(format!("{fit:?}"));
+    }
     if let Some(energy) = smoothed.energy() {
         settings["model_sha256"] = json!(hexadecimal(&Sha256::digest(models.step.bytes()?)));
         settings["steps"] = json!(energy.n_steps());
