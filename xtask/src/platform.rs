@@ -110,20 +110,24 @@ fn browser_steps(surroundings: &Surroundings) -> Vec<Step> {
     ]
 }
 
-/// The tests, and the smallest program, which is built with them: on this machine it would be the only one that wants tract without threads.
+/// The tests, and the smallest program, which takes what was built for them: on this machine it would be the only one that wants tract without
+/// threads.
 fn aarch64_steps(surroundings: &Surroundings) -> Vec<Step> {
+    let cargo = |name, command: &str, what: &str| {
+        let line = format!(
+            "{command} --release -p ebm-runtime --no-default-features --features tract,png {what} --target {AARCH64}"
+        );
+        Step::cargo(name, &line).with(
+            "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+            CROSS_COMPILER,
+        )
+    };
     let runner = format!("{EMULATOR} -L {SYSROOT}");
-    let test = format!(
-        "test --release -p ebm-runtime --no-default-features --features tract,png --tests --example smallest --target {AARCH64}"
-    );
     let program = surroundings.target().join(AARCH64).join(SMALLEST);
     vec![
-        Step::cargo("tests on aarch64", &test)
-            .with(
-                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
-                CROSS_COMPILER,
-            )
+        cargo("tests on aarch64", "test", "--tests")
             .with("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", &runner),
+        cargo("smallest program", "build", "--example smallest"),
         weighing(&program)
             .with("EBM_SMALLEST_STRIP", CROSS_STRIP)
             .with("EBM_SMALLEST_RUNNER", &runner),
