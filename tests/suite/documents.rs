@@ -142,6 +142,12 @@ const NOT_RUN: &[(&str, Instead, &str)] = &[
         Refused("netG.pth"),
         "wants published weights",
     ),
+    ("purify certify photos/ ", Help, "many draws of each photo"),
+    (
+        "purify certify t10k-images-idx3-ubyte.gz ",
+        Refused("t10k-images-idx3-ubyte.gz"),
+        "wants MNIST",
+    ),
     (
         "purify run data_batch_*.bin ",
         Refused("x.npz"),
