@@ -204,7 +204,7 @@ fn settings(
         "images_sha256": hexadecimal(&fixed.hash()),
         "labels": labels.to_string(),
         "labels_sha256": hexadecimal(&Sha256::digest(format!("{known:?}"))),
-        "range": arguments.images.range.to_string(),
+        "range": arguments.images.range.unwrap_or_default().to_string(),
         "sigma": distance(smoothing.sigma),
         "n0": smoothing.n0,
         "n": smoothing.n,
