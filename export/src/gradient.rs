@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
 use crate::op::{
-    BackwardStep, Binary, Cast, Compare, Expand, KeepDims, Operator, Reduce, ReduceKind, Reshape,
-    Slice,
+    Activation, BackwardStep, Binary, Cast, Compare, Expand, KeepDims, Op, Operator, Reduce,
+    ReduceKind, Reshape, Slice, Unary,
 };
 use crate::tensor::Tensor;
 
@@ -74,7 +74,7 @@ fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Re
             shape,
         });
     }
-    let dependent = graph.depends_on(source);
+    let dependent = differentiable(graph, source);
     let mut cotangents = BTreeMap::new();
     cotangents.insert(target, seed(graph, &dependent, source)?);
     for value in graph
@@ -118,6 +118,28 @@ fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Re
         None => graph.scalar("grad.zero", 0.0),
     };
     like_source(graph, gradient, source)
+}
+
+/// Per value: does it depend on `source` in a way that has a derivative? Masks, places and steps do not.
+fn differentiable(graph: &Graph, source: Value) -> Vec<bool> {
+    let mut found = vec![false; graph.values().len()];
+    for value in graph.values() {
+        found[value.0] = value == source
+            || graph.operator(value).is_some_and(|(op, inputs)| {
+                !is_flat(op) && inputs.iter().any(|input| found[input.0])
+            });
+    }
+    found
+}
+
+/// Is it constant between jumps?
+fn is_flat(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Compare(_)
+            | Op::Unary(Unary::Sign | Unary::Floor | Unary::Round)
+            | Op::Activation(Activation::Positive)
+    )
 }
 
 /// The derivative of an image's scalar with respect to itself, 1. It stays `[1]`, and with it whatever of the backward pass is

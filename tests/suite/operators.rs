@@ -12,7 +12,7 @@ use ebm_export::contract::Kind::Gradient;
 use ebm_export::gradient::gradient;
 use ebm_export::graph::{Graph, Shape};
 use ebm_export::onnx::{Batch, Opset, model_bytes};
-use ebm_export::op::{Binary, KeepDims, Op, Reduce, ReduceKind};
+use ebm_export::op::{Activation, Binary, Compare, KeepDims, Op, Reduce, ReduceKind, Unary};
 use ebm_export::pipeline::bind;
 use ebm_export::reference;
 use ebm_export::tensor::{Tensor, Tensors};
@@ -193,44 +193,90 @@ fn agree_on_every_backend() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// The name of an operator's type. A new operator does not compile here until it is named, and then needs a case.
-fn type_of(op: &Op) -> &'static str {
+/// What an operator is, as far as that needs a case of its own. A new operator does not compile here until it is named.
+fn kind_of(op: &Op) -> String {
     match op {
-        Op::Activation(_) => "Activation",
-        Op::AveragePool(_) => "AveragePool",
-        Op::Binary(_) => "Binary",
-        Op::Cast(_) => "Cast",
-        Op::Compare(_) => "Compare",
-        Op::Concat(_) => "Concat",
-        Op::Conv(_) => "Conv",
-        Op::ConvTranspose(_) => "ConvTranspose",
-        Op::Expand(_) => "Expand",
-        Op::MatMul(_) => "MatMul",
-        Op::MaxPool(_) => "MaxPool",
-        Op::Pad(_) => "Pad",
-        Op::Reduce(_) => "Reduce",
-        Op::Reshape(_) => "Reshape",
-        Op::Reverse(_) => "Reverse",
-        Op::Slice(_) => "Slice",
-        Op::Softmax(_) => "Softmax",
-        Op::Transpose(_) => "Transpose",
-        Op::Unary(_) => "Unary",
-        Op::Upsample(_) => "Upsample",
-        Op::Where(_) => "Where",
+        Op::Activation(activation) => kind_of_activation(activation).to_string(),
+        Op::AveragePool(_) => "AveragePool".to_string(),
+        Op::Binary(binary) => format!("{binary:?}"),
+        Op::Cast(_) => "Cast".to_string(),
+        Op::Compare(compare) => format!("{compare:?}"),
+        Op::Concat(_) => "Concat".to_string(),
+        Op::Conv(_) => "Conv".to_string(),
+        Op::ConvTranspose(_) => "ConvTranspose".to_string(),
+        Op::Expand(_) => "Expand".to_string(),
+        Op::MatMul(_) => "MatMul".to_string(),
+        Op::MaxPool(_) => "MaxPool".to_string(),
+        Op::Pad(_) => "Pad".to_string(),
+        Op::Reduce(reduce) => format!("Reduce{:?}", reduce.kind),
+        Op::Reshape(_) => "Reshape".to_string(),
+        Op::Reverse(_) => "Reverse".to_string(),
+        Op::Slice(_) => "Slice".to_string(),
+        Op::Softmax(_) => "Softmax".to_string(),
+        Op::Transpose(_) => "Transpose".to_string(),
+        Op::Unary(unary) => format!("{unary:?}"),
+        Op::Upsample(_) => "Upsample".to_string(),
+        Op::Where(_) => "Where".to_string(),
     }
 }
 
+fn kind_of_activation(activation: &Activation) -> &'static str {
+    match activation {
+        Activation::Relu => "Relu",
+        Activation::LeakyRelu { .. } => "LeakyRelu",
+        Activation::Sigmoid => "Sigmoid",
+        Activation::Tanh => "Tanh",
+        Activation::Softplus => "Softplus",
+        Activation::Positive => "Positive",
+    }
+}
+
+/// Operators without members, and activations. Those with members list these themselves.
+const KINDS: [&str; 22] = [
+    "AveragePool",
+    "Cast",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Expand",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Pad",
+    "Positive",
+    "Relu",
+    "Reshape",
+    "Reverse",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "Transpose",
+    "Upsample",
+    "Where",
+];
+
 #[test]
-fn every_operator_has_a_case() {
-    let mut types = BTreeSet::new();
+fn every_operator_and_every_member_has_a_case() {
+    let mut kinds = BTreeSet::new();
     for case in all() {
         let mut graph = Graph::new();
         let x = graph.input("x", Shape::batched(&case.image)).unwrap();
         (case.build)(&mut graph, x);
         let operators = graph.values().filter_map(|value| graph.operator(value));
-        types.extend(operators.map(|(op, _)| type_of(op)));
+        kinds.extend(operators.map(|(op, _)| kind_of(op)));
     }
-    assert_eq!(types.len(), 21, "of the operators only these: {types:?}");
+    let members = (Binary::ALL.iter().map(|op| format!("{op:?}")))
+        .chain(Compare::ALL.iter().map(|op| format!("{op:?}")))
+        .chain(Unary::ALL.iter().map(|op| format!("{op:?}")))
+        .chain(ReduceKind::ALL.iter().map(|kind| format!("Reduce{kind:?}")));
+    let wanted: BTreeSet<String> = KINDS
+        .iter()
+        .map(|kind| kind.to_string())
+        .chain(members)
+        .collect();
+    assert_eq!(kinds, wanted);
 }
 
 /// Every skip names a case and a backend that there are.

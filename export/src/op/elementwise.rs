@@ -2,63 +2,83 @@
 
 use ndarray::{ArrayD, Zip};
 
-use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, power};
+use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, power, singular};
 use crate::error::Error;
-use crate::graph::{DType, Graph, Shape, Value, ValueType};
+use crate::graph::{DType, Graph, Shape, Source, Value, ValueType};
 
-/// Two operands of broadcastable shapes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binary {
-    /// `a + b`.
-    Add,
-    /// `a − b`.
-    Sub,
-    /// `a · b`.
-    Mul,
-    /// `a / b`.
-    Div,
-    /// The lesser of both; the derivative of a tie is that of `a`.
-    Min,
-    /// The greater of both; the derivative of a tie is that of `a`.
-    Max,
-    /// `aᵇ`; a negative `a` takes whole `b` only.
-    Pow,
+members! {
+    "";
+    /// Two operands of broadcastable shapes.
+    pub enum Binary {
+        /// `a + b`.
+        Add,
+        /// `a − b`.
+        Sub,
+        /// `a · b`.
+        Mul,
+        /// `a / b`.
+        Div,
+        /// The lesser of both; the derivative of a tie is that of `a`.
+        Min,
+        /// The greater of both; the derivative of a tie is that of `a`.
+        Max,
+        /// `aᵇ`; a negative `a` takes whole `b` only.
+        Pow,
+    }
 }
 
-/// One operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unary {
-    /// `−x`.
-    Neg,
-    /// `√x`, x ≥ 0.
-    Sqrt,
-    /// `eˣ`.
-    Exp,
-    /// The natural logarithm, x > 0.
-    Log,
-    /// `1/x`.
-    Reciprocal,
-    /// The error function, `2/√π ∫₀ˣ e^(−t²) dt`.
-    Erf,
-    /// `|x|`; its derivative at 0 is 0.
-    Abs,
-    /// −1, 0 or 1, as x is negative, zero or positive.
-    Sign,
-    /// The sine.
-    Sin,
-    /// The cosine.
-    Cos,
+members! {
+    "";
+    /// One operand.
+    pub enum Unary {
+        /// `−x`.
+        Neg,
+        /// `√x`, x ≥ 0.
+        Sqrt,
+        /// `eˣ`.
+        Exp,
+        /// The natural logarithm, x > 0.
+        Log,
+        /// `1/x`.
+        Reciprocal,
+        /// The error function, `2/√π ∫₀ˣ e^(−t²) dt`.
+        Erf,
+        /// `|x|`; its derivative at 0 is 0.
+        Abs,
+        /// −1, 0 or 1, as x is negative, zero or positive.
+        Sign,
+        /// The sine.
+        Sin,
+        /// The cosine.
+        Cos,
+        /// The arcsine, −1 ≤ x ≤ 1.
+        Asin,
+        /// The arctangent.
+        Atan,
+        /// The inverse of the hyperbolic sine.
+        Asinh,
+        /// The inverse of the hyperbolic cosine, x ≥ 1.
+        Acosh,
+        /// The inverse of the hyperbolic tangent, −1 < x < 1.
+        Atanh,
+        /// The greatest whole number that is not above x.
+        Floor,
+        /// The nearest whole number, of two the even one.
+        Round,
+    }
 }
 
-/// Two f32 operands of broadcastable shapes to truth values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compare {
-    /// `a > b`.
-    Greater,
-    /// `a ≥ b`.
-    GreaterOrEqual,
-    /// `a = b`.
-    Equal,
+members! {
+    "";
+    /// Two f32 operands of broadcastable shapes to truth values.
+    pub enum Compare {
+        /// `a > b`.
+        Greater,
+        /// `a ≥ b`.
+        GreaterOrEqual,
+        /// `a = b`.
+        Equal,
+    }
 }
 
 /// To another float type; truth values become 0 and 1.
@@ -104,15 +124,7 @@ fn elementwise(inputs: &[ArrayD<f64>], function: impl Fn(f64, f64) -> f64) -> Ar
 
 impl Operator for Binary {
     fn name(&self) -> &'static str {
-        match self {
-            Binary::Add => "Add",
-            Binary::Sub => "Sub",
-            Binary::Mul => "Mul",
-            Binary::Div => "Div",
-            Binary::Min => "Min",
-            Binary::Max => "Max",
-            Binary::Pow => "Pow",
-        }
+        self.onnx_name()
     }
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
@@ -153,11 +165,24 @@ impl Operator for Binary {
                 (Binary::Sub, _) => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
                 (Binary::Mul, 0) => graph.apply(&step.named("left"), Binary::Mul, &[g, right])?,
                 (Binary::Mul, _) => graph.apply(&step.named("right"), Binary::Mul, &[g, left])?,
-                (Binary::Div, 0) => graph.apply(&step.named("left"), Binary::Div, &[g, right])?,
+                (Binary::Div, 0) => {
+                    let divisor = match step.wanted[1] || is_constant(graph, right) {
+                        true => singular::not_zero(graph, step, right)?,
+                        false => right,
+                    };
+                    graph.apply(&step.named("left"), Binary::Div, &[g, divisor])?
+                }
                 (Binary::Div, _) => {
-                    // ∂(a/b)/∂b = −(a/b)/b, with the quotient at hand.
+                    // ∂(a/b)/∂b = −(a/b)/b, with the quotient at hand if b is never 0.
+                    let divisor = singular::not_zero(graph, step, right)?;
+                    let quotient = match divisor == right {
+                        true => step.output,
+                        false => {
+                            graph.apply(&step.named("quotient"), Binary::Div, &[left, divisor])?
+                        }
+                    };
                     let ratio =
-                        graph.apply(&step.named("ratio"), Binary::Div, &[step.output, right])?;
+                        graph.apply(&step.named("ratio"), Binary::Div, &[quotient, divisor])?;
                     let product = graph.apply(&step.named("product"), Binary::Mul, &[g, ratio])?;
                     graph.apply(&step.named("neg"), Unary::Neg, &[product])?
                 }
@@ -204,18 +229,7 @@ impl Binary {
 
 impl Operator for Unary {
     fn name(&self) -> &'static str {
-        match self {
-            Unary::Neg => "Neg",
-            Unary::Sqrt => "Sqrt",
-            Unary::Exp => "Exp",
-            Unary::Log => "Log",
-            Unary::Reciprocal => "Reciprocal",
-            Unary::Erf => "Erf",
-            Unary::Abs => "Abs",
-            Unary::Sign => "Sign",
-            Unary::Sin => "Sin",
-            Unary::Cos => "Cos",
-        }
+        self.onnx_name()
     }
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
@@ -239,6 +253,13 @@ impl Operator for Unary {
             Unary::Sign => x.signum(),
             Unary::Sin => x.sin(),
             Unary::Cos => x.cos(),
+            Unary::Asin => x.asin(),
+            Unary::Atan => x.atan(),
+            Unary::Asinh => x.asinh(),
+            Unary::Acosh => x.acosh(),
+            Unary::Atanh => x.atanh(),
+            Unary::Floor => x.floor(),
+            Unary::Round => x.round_ties_even(),
         })
     }
 
@@ -251,15 +272,24 @@ impl Operator for Unary {
         let gradient = match self {
             Unary::Neg => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
             Unary::Exp => graph.apply(&step.named("exp"), Binary::Mul, &[g, y])?,
-            Unary::Log => graph.apply(&step.named("log"), Binary::Div, &[g, x])?,
+            Unary::Log => {
+                let divisor = singular::above_zero(graph, step, x)?;
+                graph.apply(&step.named("log"), Binary::Div, &[g, divisor])?
+            }
             Unary::Sqrt => {
                 // ½ g / √x.
+                let divisor = singular::above_zero(graph, step, y)?;
                 let half = graph.scalar(&step.named("half"), 0.5);
                 let halved = graph.apply(&step.named("halved"), Binary::Mul, &[g, half])?;
-                graph.apply(&step.named("sqrt"), Binary::Div, &[halved, y])?
+                graph.apply(&step.named("sqrt"), Binary::Div, &[halved, divisor])?
             }
             Unary::Reciprocal => {
                 // −g / x².
+                let divisor = singular::not_zero(graph, step, x)?;
+                let y = match divisor == x {
+                    true => y,
+                    false => graph.apply(&step.named("quotient"), Unary::Reciprocal, &[divisor])?,
+                };
                 let square = graph.apply(&step.named("square"), Binary::Mul, &[y, y])?;
                 let product = graph.apply(&step.named("product"), Binary::Mul, &[g, square])?;
                 graph.apply(&step.named("neg"), Unary::Neg, &[product])?
@@ -278,7 +308,7 @@ impl Operator for Unary {
                 graph.apply(&step.named("abs"), Binary::Mul, &[g, sign])?
             }
             // Constant almost everywhere.
-            Unary::Sign => return Ok(vec![None]),
+            Unary::Sign | Unary::Floor | Unary::Round => return Ok(vec![None]),
             Unary::Sin => {
                 let cos = graph.apply(&step.named("cos"), Unary::Cos, &[x])?;
                 graph.apply(&step.named("sin"), Binary::Mul, &[g, cos])?
@@ -288,18 +318,70 @@ impl Operator for Unary {
                 let product = graph.apply(&step.named("product"), Binary::Mul, &[g, sin])?;
                 graph.apply(&step.named("neg"), Unary::Neg, &[product])?
             }
+            // 1/√((1 − x)(1 + x)) and 1/√((x − 1)(x + 1)).
+            Unary::Asin | Unary::Acosh => {
+                let order = if *self == Unary::Asin {
+                    Order::OneFirst
+                } else {
+                    Order::XFirst
+                };
+                let radicand = difference_of_squares(graph, step, order)?;
+                let root = graph.apply(&step.named("root"), Unary::Sqrt, &[radicand])?;
+                let divisor = singular::above_zero(graph, step, root)?;
+                graph.apply(&step.named("inverse"), Binary::Div, &[g, divisor])?
+            }
+            // 1/((1 − x)(1 + x)).
+            Unary::Atanh => {
+                let product = difference_of_squares(graph, step, Order::OneFirst)?;
+                let divisor = singular::not_zero(graph, step, product)?;
+                graph.apply(&step.named("inverse"), Binary::Div, &[g, divisor])?
+            }
+            // 1/(1 + x²) and 1/√(1 + x²).
+            Unary::Atan | Unary::Asinh => {
+                let one = graph.scalar(&step.named("one"), 1.0);
+                let square = graph.apply(&step.named("square"), Binary::Mul, &[x, x])?;
+                let mut divisor = graph.apply(&step.named("sum"), Binary::Add, &[one, square])?;
+                if *self == Unary::Asinh {
+                    divisor = graph.apply(&step.named("root"), Unary::Sqrt, &[divisor])?;
+                }
+                graph.apply(&step.named("inverse"), Binary::Div, &[g, divisor])?
+            }
         };
         Ok(vec![Some(gradient)])
     }
 }
 
+/// What stands before the minus.
+#[derive(Clone, Copy)]
+enum Order {
+    OneFirst,
+    XFirst,
+}
+
+/// `1 − x²` or `x² − 1` as a product, which is exact where it is small.
+fn difference_of_squares(
+    graph: &mut Graph,
+    step: &BackwardStep<'_>,
+    order: Order,
+) -> Result<Value, Error> {
+    let x = step.inputs[0];
+    let one = graph.scalar(&step.named("one"), 1.0);
+    let operands = match order {
+        Order::OneFirst => [one, x],
+        Order::XFirst => [x, one],
+    };
+    let difference = graph.apply(&step.named("difference"), Binary::Sub, &operands)?;
+    let sum = graph.apply(&step.named("sum"), Binary::Add, &operands)?;
+    graph.apply(&step.named("product"), Binary::Mul, &[difference, sum])
+}
+
+fn is_constant(graph: &Graph, value: Value) -> bool {
+    matches!(graph.node(value).source, Source::Constant(_))
+}
+
 impl Operator for Compare {
     fn name(&self) -> &'static str {
-        match self {
-            Compare::Greater => "Greater",
-            Compare::GreaterOrEqual => "GreaterOrEqual",
-            Compare::Equal => "Equal",
-        }
+        self.onnx_name()
     }
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {

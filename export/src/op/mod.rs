@@ -4,6 +4,30 @@
 //! All follow ONNX semantics. To add one, write its file after the pattern of the others and list it in the
 //! `operators!` table below.
 
+/// An enum of operators without parameters that knows all of them, so that tables of tests cannot miss one. ONNX calls them as their members,
+/// behind a prefix.
+macro_rules! members {
+    ($prefix:literal; $(#[$about:meta])* pub enum $name:ident { $($(#[$of_member:meta])* $member:ident,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$of_member])* $member,)+
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[$name] = &[$($name::$member,)+];
+
+            /// ONNX's name of the operator.
+            fn onnx_name(self) -> &'static str {
+                match self {
+                    $($name::$member => concat!($prefix, stringify!($member)),)+
+                }
+            }
+        }
+    };
+}
+
 mod activation;
 mod concat;
 mod conv;
@@ -17,6 +41,7 @@ mod reduce;
 mod resize;
 mod select;
 mod shape;
+mod singular;
 mod slice;
 mod softmax;
 #[cfg(test)]

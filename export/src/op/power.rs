@@ -1,6 +1,6 @@
 //! The derivatives of [`Binary::Pow`], `y = xᵖ`.
 
-use super::{BackwardStep, Binary, Compare, Unary, Where};
+use super::{BackwardStep, Binary, Compare, Unary, Where, singular};
 use crate::error::Error;
 use crate::graph::{Graph, Source, Value};
 
@@ -18,21 +18,34 @@ pub(super) fn slope_of_base(graph: &mut Graph, step: &BackwardStep<'_>) -> Resul
         let is_flat = graph.apply(&step.named("is_flat"), Compare::Equal, &[p, zero])?;
         lowered = graph.apply(&step.named("lowered"), Where, &[is_flat, zero, lowered])?;
     }
-    let power = graph.apply(&step.named("power"), Binary::Pow, &[x, lowered])?;
-    graph.apply(&step.named("slope"), Binary::Mul, &[p, power])
+    // Where the slope is infinite or no number it is 0, and so is what its own derivatives come from.
+    let raw = graph.apply(&step.named("raw"), Binary::Pow, &[x, lowered])?;
+    let [zero, one, infinity] =
+        [0.0, 1.0, f32::INFINITY].map(|value| graph.scalar(&step.named("constant"), value));
+    let size = graph.apply(&step.named("size"), Unary::Abs, &[raw])?;
+    let is_finite = graph.apply(
+        &step.named("is_finite"),
+        Compare::Greater,
+        &[infinity, size],
+    )?;
+    let base = graph.apply(&step.named("finite"), Where, &[is_finite, x, one])?;
+    let power = graph.apply(&step.named("power"), Binary::Pow, &[base, lowered])?;
+    let slope = graph.apply(&step.named("slope"), Binary::Mul, &[p, power])?;
+    graph.apply(&step.named("slope"), Where, &[is_finite, slope, zero])
 }
 
-/// `∂y/∂p = y · ln x`, and 0 where x is.
+/// `∂y/∂p = y · ln x`, and 0 where x is not above 0.
 pub(super) fn slope_of_exponent(
     graph: &mut Graph,
     step: &BackwardStep<'_>,
 ) -> Result<Value, Error> {
     let x = step.inputs[0];
     let [zero, one] = [0.0, 1.0].map(|value| graph.scalar(&step.named("constant"), value));
-    let is_zero = graph.apply(&step.named("is_zero"), Compare::Equal, &[x, zero])?;
-    let nonzero = graph.apply(&step.named("nonzero"), Where, &[is_zero, one, x])?;
-    let log = graph.apply(&step.named("log"), Unary::Log, &[nonzero])?;
-    graph.apply(&step.named("slope"), Binary::Mul, &[step.output, log])
+    let above = graph.apply(&step.named("above"), Compare::Greater, &[x, zero])?;
+    let base = graph.apply(&step.named("base"), Where, &[above, x, one])?;
+    let power = graph.apply(&step.named("finite"), Where, &[above, step.output, zero])?;
+    let log = graph.apply(&step.named("log"), Unary::Log, &[base])?;
+    graph.apply(&step.named("slope"), Binary::Mul, &[power, log])
 }
 
 /// The exponent, where it is one number that stands in the graph.
@@ -59,10 +72,31 @@ fn slope_of_known_power(
     }
     let mut power = x;
     if exponent != 2.0 {
+        let base = base_of_known_power(graph, step, exponent)?;
         let lowered = graph.scalar(&step.named("lowered"), exponent - 1.0);
-        power = graph.apply(&step.named("power"), Binary::Pow, &[x, lowered])?;
+        power = graph.apply(&step.named("power"), Binary::Pow, &[base, lowered])?;
     }
     graph.apply(&step.named("slope"), Binary::Mul, &[factor, power])
+}
+
+/// x, or where the power has no slope what gives the lowered power 0: infinity to a negative exponent, or 0 to a positive one.
+fn base_of_known_power(
+    graph: &mut Graph,
+    step: &BackwardStep<'_>,
+    exponent: f32,
+) -> Result<Value, Error> {
+    let x = step.inputs[0];
+    match (exponent.fract() == 0.0, exponent < 1.0) {
+        (true, true) => singular::not_zero(graph, step, x),
+        (true, false) => Ok(x),
+        (false, true) => singular::above_zero(graph, step, x),
+        // x^1.5 of negative numbers is no number; its slope is 0 at 0.
+        (false, false) => {
+            let zero = graph.scalar(&step.named("zero"), 0.0);
+            let above = graph.apply(&step.named("above"), Compare::Greater, &[x, zero])?;
+            graph.apply(&step.named("base"), Where, &[above, x, zero])
+        }
+    }
 }
 
 #[cfg(test)]

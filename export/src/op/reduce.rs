@@ -9,15 +9,17 @@ use super::{
 use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
-/// What a [`Reduce`] makes of the elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReduceKind {
-    /// Their sum.
-    Sum,
-    /// Their mean.
-    Mean,
-    /// The greatest of them; those that are equally great share its derivative evenly.
-    Max,
+members! {
+    "Reduce";
+    /// What a [`Reduce`] makes of the elements.
+    pub enum ReduceKind {
+        /// Their sum.
+        Sum,
+        /// Their mean.
+        Mean,
+        /// The greatest of them; those that are equally great share its derivative evenly.
+        Max,
+    }
 }
 
 /// Whether reduced axes stay with extent 1.
@@ -67,11 +69,7 @@ impl Reduce {
 
 impl Operator for Reduce {
     fn name(&self) -> &'static str {
-        match self.kind {
-            ReduceKind::Sum => "ReduceSum",
-            ReduceKind::Mean => "ReduceMean",
-            ReduceKind::Max => "ReduceMax",
-        }
+        self.kind.onnx_name()
     }
 
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {

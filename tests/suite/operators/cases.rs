@@ -513,6 +513,8 @@ fn unaries() -> Vec<Case> {
         Unary::Abs,
         Unary::Sin,
         Unary::Cos,
+        Unary::Atan,
+        Unary::Asinh,
     ];
     let signed = either
         .into_iter()
@@ -520,12 +522,31 @@ fn unaries() -> Vec<Case> {
     let above_zero = [Unary::Sqrt, Unary::Log]
         .into_iter()
         .map(|op| positive(plain(&format!("{op:?}"), image, op)));
-    // The sign alone has no gradient.
-    let sign = case("Sign", image, |graph, x| {
-        let sign = graph.apply("sign", Unary::Sign, &[x]).unwrap();
-        graph.apply("y", Binary::Mul, &[sign, x]).unwrap()
+    // Of what lies within their domains.
+    let moved = |op: Unary, factor: f32, offset: f32| {
+        positive(case(&format!("{op:?}"), image, move |graph, x| {
+            let [factor, offset] = [factor, offset].map(|value| graph.scalar("constant", value));
+            let x = graph.apply("scaled", Binary::Mul, &[x, factor]).unwrap();
+            let x = graph.apply("moved", Binary::Add, &[x, offset]).unwrap();
+            graph.apply("y", op, &[x]).unwrap()
+        }))
+    };
+    let within = [
+        moved(Unary::Asin, 0.8, -0.6),
+        moved(Unary::Atanh, 0.8, -0.6),
+        moved(Unary::Acosh, 1.0, 1.0),
+    ];
+    // Steps alone have no gradient.
+    let steps = [Unary::Sign, Unary::Floor, Unary::Round].map(|op| {
+        case(&format!("{op:?}"), image, move |graph, x| {
+            let wide = graph.scalar("wide", 3.1);
+            let wide = graph.apply("scaled", Binary::Mul, &[x, wide]).unwrap();
+            let step = graph.apply("step", op, &[wide]).unwrap();
+            graph.apply("y", Binary::Mul, &[step, x]).unwrap()
+        })
     });
-    signed.chain(above_zero).chain([sign]).collect()
+    let others = within.into_iter().chain(steps);
+    signed.chain(above_zero).chain(others).collect()
 }
 
 fn activations() -> Vec<Case> {

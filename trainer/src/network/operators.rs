@@ -91,6 +91,13 @@ fn unary_of(unary: Unary, x: &Tensor) -> Result<Tensor> {
         Unary::Sign => x.f_sign()?,
         Unary::Sin => x.f_sin()?,
         Unary::Cos => x.f_cos()?,
+        Unary::Asin => x.f_asin()?,
+        Unary::Atan => x.f_atan()?,
+        Unary::Asinh => x.f_asinh()?,
+        Unary::Acosh => x.f_acosh()?,
+        Unary::Atanh => x.f_atanh()?,
+        Unary::Floor => x.f_floor()?,
+        Unary::Round => x.f_round()?,
     })
 }
 
