@@ -17,6 +17,35 @@ impl Node<'_, '_> {
         Ok(vec![self.is_set(numbers)?.into()])
     }
 
+    /// A value under another shape. One that is the same for all images is that of one image, and becomes that of each if the shape has the
+    /// batch.
+    pub fn seen_per_image(
+        &mut self,
+        suffix: &str,
+        x: Value,
+        shape: Shape,
+    ) -> Result<Value, String> {
+        let Some(axis) = shape
+            .batch_axis()
+            .filter(|_| self.shape(x).batch_axis().is_none())
+        else {
+            return self.seen_as(suffix, x, shape);
+        };
+        let Dim::Batch { outer, inner } = shape.0[axis] else {
+            return Err("the batch stands nowhere".to_string());
+        };
+        // [.., outer, N, inner, ..], of which the batch's axis is one.
+        let mut apart = shape.clone();
+        apart.0.splice(
+            axis..=axis,
+            [Dim::Size(outer), Dim::BATCH, Dim::Size(inner)],
+        );
+        let one_image = Shape::fixed(&apart.concrete(1));
+        let one_image = self.seen_as(suffix, x, one_image)?;
+        let images = self.stretch(one_image, &apart)?;
+        self.seen_as(suffix, images, shape)
+    }
+
     /// Floats stretched to a shape, which may have the batch where they have not.
     pub fn stretch(&mut self, value: Value, shape: &Shape) -> Result<Value, String> {
         let current = self.shape(value);

@@ -1,7 +1,8 @@
 //! Operators that make values of nothing, and those that change the type of one.
 
 use super::known::{Kind, Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, size_of, sizes_of};
+use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::own_image::ONLY_INDICES;
 use super::shape::shape_of_operand;
 use crate::graph::{DType, Dim, Shape, Value};
 use crate::onnx::proto::tensor_proto::DataType;
@@ -65,9 +66,10 @@ fn constant_of_shape(node: &mut Node<'_, '_>) -> Outputs {
                 kind: known.kind,
                 ..Known::scalar(number)
             };
-            Ok(vec![filler.stretched(&fixed_sizes(&extents)?)?.into()])
+            Ok(vec![filler.stretched(&target_shape(&extents)?)?.into()])
         }
-        Operand::Value(filler) => {
+        Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
+        Operand::Value(filler) | Operand::Integers(filler) => {
             let shape = target_shape(&extents)?;
             node.stretched(filler, &shape)
         }
@@ -79,19 +81,17 @@ pub(super) fn target_shape(extents: &[Number]) -> Result<Shape, String> {
     let dims = extents.iter().map(|extent| match extent {
         Number::Fixed(size) => size_of(*size).map(Dim::Size),
         Number::Batch(factor) => size_of(*factor).map(|inner| Dim::Batch { outer: 1, inner }),
+        Number::Image { .. } => Err(format!("expected an extent, got {extent}")),
     });
     dims.collect::<Result<_, String>>().map(Shape)
-}
-
-/// Extents that do not depend on the batch.
-pub(super) fn fixed_sizes(extents: &[Number]) -> Result<Vec<usize>, String> {
-    let fixed: Option<Vec<i64>> = extents.iter().map(|extent| extent.fixed()).collect();
-    sizes_of(&fixed.ok_or("integers for each image of a batch are not supported")?)
 }
 
 /// `start, start + delta, …` before `limit`.
 fn range(node: &mut Node<'_, '_>) -> Outputs {
     if let Some(known) = node.all_known() {
+        if is_over_batch(&known)? {
+            return Ok(vec![Known::images().into()]);
+        }
         let numbers: Vec<i64> = known
             .iter()
             .map(|known| known.fixed_numbers())
@@ -120,6 +120,14 @@ fn range(node: &mut Node<'_, '_>) -> Outputs {
         .collect();
     let tensor = Tensor::new(&[count], numbers);
     Ok(vec![node.named_constant(tensor).into()])
+}
+
+/// Does it count the images, from 0 to N by 1?
+fn is_over_batch(known: &[Known]) -> Result<bool, String> {
+    let numbers = known.iter().map(Known::numbers);
+    let numbers = numbers.collect::<Result<Vec<_>, String>>()?.concat();
+    let [zero, one] = [0, 1].map(Number::Fixed);
+    Ok(numbers == [zero, Number::Batch(1), one])
 }
 
 fn three<T: Copy>(numbers: &[T]) -> Result<[T; 3], String> {
@@ -195,6 +203,7 @@ fn cast_like(node: &mut Node<'_, '_>) -> Outputs {
             DType::Bool => Target::Truths,
             _ => Target::Floats,
         },
+        Operand::Integers(_) | Operand::OfImages(_) => Target::Integers,
         Operand::Known(known) => match known.kind {
             Kind::Integer => Target::Integers,
             Kind::Truth => Target::Truths,
@@ -209,12 +218,16 @@ fn converted(node: &mut Node<'_, '_>, target: Target) -> Outputs {
         Operand::Value(value) if node.dtype(value) == DType::Bool => match target {
             Target::Floats => Ok(vec![node.as_numbers(value)?.into()]),
             Target::Truths => Ok(vec![value.into()]),
-            Target::Integers => {
-                let numbers = node.as_numbers(value)?;
-                truncated(node, numbers)
-            }
+            Target::Integers => Ok(vec![Operand::Integers(node.as_numbers(value)?)]),
         },
-        Operand::Value(value) => match target {
+        operand @ Operand::OfImages(_) => match target {
+            Target::Integers => Ok(vec![operand]),
+            _ => Err(ONLY_INDICES.to_string()),
+        },
+        Operand::Integers(value) if matches!(target, Target::Integers) => {
+            Ok(vec![Operand::Integers(value)])
+        }
+        Operand::Value(value) | Operand::Integers(value) => match target {
             Target::Floats => Ok(vec![value.into()]),
             Target::Truths => {
                 let size = node.apply("size", Unary::Abs, &[value])?;
@@ -231,7 +244,7 @@ fn known_converted(node: &mut Node<'_, '_>, known: &Known, target: Target) -> Ou
         Target::Floats => return Ok(vec![node.floats_of(known)?.into()]),
         Target::Integers => Known {
             kind: Kind::Integer,
-            elements: known.elements.clone(),
+            ..known.clone()
         },
         Target::Truths => known.mapped(Kind::Truth, |number| {
             Some(Number::Fixed(i64::from(number != Number::Fixed(0))))
@@ -240,27 +253,12 @@ fn known_converted(node: &mut Node<'_, '_>, known: &Known, target: Target) -> Ou
     Ok(vec![known.into()])
 }
 
-/// Floats that depend on no input as integers, rounded towards zero.
+/// Floats as integers, rounded towards zero: known ones if they depend on no input.
 fn truncated(node: &mut Node<'_, '_>, value: Value) -> Outputs {
-    let tensor = node
-        .constant_of(value)?
-        .ok_or("integers that depend on the model's input are not supported")?;
-    let number = |&value: &f32| {
-        let whole = value.trunc();
-        // Beyond 2^62 the cast would saturate.
-        match whole.abs() < 4.6e18 {
-            true => Ok(Number::Fixed(whole as i64)),
-            false => Err(format!("{value} is no integer")),
-        }
+    let Some(tensor) = node.constant_of(value)? else {
+        return Ok(vec![Operand::Integers(node.truncated(value)?)]);
     };
-    let numbers = tensor
-        .data()
-        .iter()
-        .map(number)
-        .collect::<Result<Vec<Number>, String>>()?;
-    let elements = ndarray::ArrayD::from_shape_vec(tensor.shape(), numbers)
-        .map_err(|error| error.to_string())?;
-    Ok(vec![Known::integers(elements).into()])
+    Ok(vec![Known::whole(&tensor)?.into()])
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use crate::graph::{Dim, Shape};
 /// Refuses an output whose shape the file states otherwise than its nodes make it.
 pub(super) fn check_declared(model: &Model, output: &str, shape: &Shape) -> Result<(), Error> {
     let declared = model.graph.output.iter().find(|info| info.name() == output);
-    let Some(extents) = declared.and_then(stated_extents) else {
+    // Exporters that do not know the shape of an energy declare it a scalar.
+    let stated = declared.and_then(stated_extents);
+    let Some(extents) = stated.filter(|extents| !extents.is_empty()) else {
         return Ok(());
     };
     let agree = |(dim, extent): (&Dim, &Option<usize>)| match (dim, extent) {
@@ -21,10 +23,7 @@ pub(super) fn check_declared(model: &Model, output: &str, shape: &Shape) -> Resu
     if extents.len() == shape.rank() && shape.0.iter().zip(&extents).all(agree) {
         return Ok(());
     }
-    let declared = match extents.split_first() {
-        Some((first, rest)) => shown(*first, rest),
-        None => "[]".to_string(),
-    };
+    let declared = shown(extents[0], &extents[1..]);
     Err(Error::Onnx(format!(
         "output {output:?} is declared as {declared}, but its nodes make it {shape}"
     )))

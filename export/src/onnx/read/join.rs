@@ -1,23 +1,15 @@
 //! Operators that join values and take parts of them.
 
-use ndarray::{Axis, IxDyn};
+use ndarray::Axis;
 
-use super::known::{Known, Number, check_count};
+use super::known::{Known, Number};
 use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of, sizes_of};
+use super::own_image::ONLY_INDICES;
 use super::shape::shape_of_operand;
-use crate::graph::{DType, Dim, Shape, Value};
-use crate::op::{Concat, MatMul, Reshape, Reverse, Slice, Transpose};
-use crate::tensor::Tensor;
+use crate::graph::{DType, Dim, Value};
+use crate::op::{Concat, Reverse, Slice};
 
-pub(super) const RULES: &[(&str, Rule)] = &[
-    ("Concat", concat),
-    ("Split", split),
-    ("Slice", slice),
-    ("Gather", gather),
-];
-
-/// Most parts that a `Gather` is put together from; more are taken by a product with ones and zeros.
-const MAX_PARTS: usize = 16;
+pub(super) const RULES: &[(&str, Rule)] = &[("Concat", concat), ("Split", split), ("Slice", slice)];
 
 fn concat(node: &mut Node<'_, '_>) -> Outputs {
     let axis = node
@@ -25,6 +17,10 @@ fn concat(node: &mut Node<'_, '_>) -> Outputs {
         .ok_or("its attribute \"axis\" is missing")?;
     if let Some(known) = node.all_known() {
         return concat_known(&known, axis);
+    }
+    if node.names_images() {
+        let axis = axis_of(axis, shape_of_operand(node, node.operand(0)?).rank())?;
+        return Ok(vec![node.joined_of_images(axis)?]);
     }
     let values = (0..node.n_operands())
         .map(|position| node.value(position))
@@ -40,18 +36,26 @@ fn concat(node: &mut Node<'_, '_>) -> Outputs {
 
 fn concat_known(known: &[Known], axis: i64) -> Outputs {
     let first = known.first().ok_or("expected at least one operand")?;
-    let rank = first.elements.ndim();
-    let axis = axis_of(axis, rank)?;
-    if let Some(other) = known.iter().find(|known| known.elements.ndim() != rank) {
-        let [wanted, got] = [first, other].map(|known| known.elements.shape());
-        return Err(format!(
-            "expected as many axes as {wanted:?} has, got {got:?}"
-        ));
+    let axis = axis_of(axis, first.shape.rank())?;
+    let mut shape = first.shape.clone();
+    let misfit = |other: &Known| {
+        let (wanted, got) = (&first.shape, &other.shape);
+        format!("shapes {wanted} and {got} do not fit along axis {axis}")
+    };
+    let mut extent = 0;
+    for other in known {
+        let size = other.shape.size(axis).ok_or_else(|| misfit(other))?;
+        let mut beside = other.shape.clone();
+        beside.0[axis] = first.shape.0[axis];
+        if beside != first.shape {
+            return Err(misfit(other));
+        }
+        extent += size;
     }
+    shape.0[axis] = Dim::Size(extent);
     let views: Vec<_> = known.iter().map(|known| known.elements.view()).collect();
-    let elements = ndarray::concatenate(Axis(axis), &views)
-        .map_err(|_| format!("shapes do not fit along axis {axis}"))?;
-    Ok(vec![first.moved(elements).into()])
+    let elements = ndarray::concatenate(Axis(axis), &views).map_err(|error| error.to_string())?;
+    Ok(vec![first.moved(shape, elements).into()])
 }
 
 /// Into parts of the lengths that are given, or as many as there are outputs of the same length.
@@ -205,67 +209,9 @@ impl Bounds {
     }
 }
 
-/// Elements at indices that are known.
-fn gather(node: &mut Node<'_, '_>) -> Outputs {
-    let indices = node.known(1)?.clone();
-    let operand = node.operand(0)?.clone();
-    let current = shape_of_operand(node, &operand);
-    let axis = axis_of(node.int("axis")?.unwrap_or(0), current.rank())?;
-    let Dim::Size(extent) = current.0[axis] else {
-        return Err(format!(
-            "it takes some images of the batch along axis {axis} of {current}: this mixes its images"
-        ));
-    };
-    let picked = indices
-        .elements
-        .iter()
-        .map(|&index| picked_index(index, extent))
-        .collect::<Result<Vec<usize>, String>>()?;
-    let mut shape = current.0[..axis].to_vec();
-    shape.extend(indices.elements.shape().iter().map(|&size| Dim::Size(size)));
-    shape.extend(&current.0[axis + 1..]);
-    let shape = Shape(shape);
-    match operand {
-        Operand::Known(known) => {
-            check_count(&shape.concrete(1))?;
-            let elements = known.elements.select(Axis(axis), &picked);
-            let elements = elements
-                .into_shape_with_order(IxDyn(&shape.concrete(1)))
-                .map_err(|error| error.to_string())?;
-            Ok(vec![known.moved(elements).into()])
-        }
-        Operand::Value(value) => {
-            let truth = node.dtype(value) == DType::Bool;
-            let value = if truth {
-                node.as_numbers(value)?
-            } else {
-                value
-            };
-            let value = node.picked(value, axis, &picked)?;
-            let value = node.apply("shaped", Reshape { shape }, &[value])?;
-            let value = if truth { node.is_set(value)? } else { value };
-            Ok(vec![value.into()])
-        }
-    }
-}
-
-fn picked_index(index: Number, extent: usize) -> Result<usize, String> {
-    let counted = index.fixed().map(|index| {
-        if index < 0 {
-            index + extent as i64
-        } else {
-            index
-        }
-    });
-    counted
-        .and_then(|index| usize::try_from(index).ok())
-        .filter(|&index| index < extent)
-        .ok_or_else(|| format!("there is no element {index} of {extent}"))
-}
-
 impl Node<'_, '_> {
     /// A part of an operand.
-    fn part(&mut self, operand: &Operand, slice: Slice) -> Result<Operand, String> {
+    pub fn part(&mut self, operand: &Operand, slice: Slice) -> Result<Operand, String> {
         match operand {
             Operand::Known(known) => {
                 let range = ndarray::Slice::new(
@@ -277,14 +223,19 @@ impl Node<'_, '_> {
                     .elements
                     .slice_axis(Axis(slice.axis), range)
                     .to_owned();
-                Ok(known.moved(elements).into())
+                let mut shape = known.shape.clone();
+                shape.0[slice.axis] = Dim::Size(elements.shape()[slice.axis]);
+                Ok(known.moved(shape, elements).into())
             }
             Operand::Value(value) if self.dtype(*value) == DType::Bool => {
                 let numbers = self.as_numbers(*value)?;
                 let numbers = self.apply("part", slice, &[numbers])?;
                 Ok(self.is_set(numbers)?.into())
             }
-            Operand::Value(value) => Ok(self.slice(*value, slice)?.into()),
+            Operand::Value(value) | Operand::Integers(value) => {
+                Ok(self.slice(*value, slice)?.into())
+            }
+            Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
         }
     }
 
@@ -312,11 +263,12 @@ impl Node<'_, '_> {
             return match operand {
                 Operand::Known(known) => {
                     let none = ndarray::Slice::new(0, Some(0), 1);
-                    Ok(known
-                        .moved(known.elements.slice_axis(Axis(axis), none).to_owned())
-                        .into())
+                    let mut shape = known.shape.clone();
+                    shape.0[axis] = Dim::Size(0);
+                    let elements = known.elements.slice_axis(Axis(axis), none).to_owned();
+                    Ok(known.moved(shape, elements).into())
                 }
-                Operand::Value(_) => Err(format!("it takes no elements of axis {axis}")),
+                _ => Err(format!("it takes no elements of axis {axis}")),
             };
         };
         if step > 0 {
@@ -343,109 +295,13 @@ impl Node<'_, '_> {
             Operand::Known(known) => {
                 let mut elements = known.elements.clone();
                 elements.invert_axis(Axis(axis));
-                Ok(known.moved(elements).into())
+                Ok(known.moved(known.shape.clone(), elements).into())
             }
-            Operand::Value(value) => Ok(self
+            Operand::Value(value) | Operand::Integers(value) => Ok(self
                 .apply("reversed", Reverse { axes: vec![axis] }, &[value])?
                 .into()),
+            Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
         }
-    }
-
-    /// The elements at those indices along an axis: parts of neighbours put together, or a product with ones and zeros where that
-    /// would be many.
-    fn picked(&mut self, value: Value, axis: usize, indices: &[usize]) -> Result<Value, String> {
-        if indices.is_empty() {
-            return Err("it takes no elements".to_string());
-        }
-        let value_is_fixed = self.constant_of(value);
-        if let Ok(Some(tensor)) = value_is_fixed {
-            return Ok(self.add_constant("picked", picked_tensor(&tensor, axis, indices)?));
-        }
-        let runs = runs(indices);
-        if runs.len() > MAX_PARTS {
-            return self.picked_by_product(value, axis, indices);
-        }
-        let parts = runs
-            .into_iter()
-            .map(|run| self.slice(value, Slice::range(axis, run)))
-            .collect::<Result<Vec<Value>, String>>()?;
-        match parts.as_slice() {
-            [only] => Ok(*only),
-            parts => self.apply("picked", Concat { axis }, parts),
-        }
-    }
-
-    /// Moves the axis to the end, multiplies with a column of zeros and a one per index, and moves it back.
-    fn picked_by_product(
-        &mut self,
-        value: Value,
-        axis: usize,
-        indices: &[usize],
-    ) -> Result<Value, String> {
-        let shape = self.shape(value);
-        let (rank, extent) = (shape.rank(), shape.size(axis).unwrap_or(1));
-        check_count(&[extent, indices.len()])?;
-        let mut columns = vec![0.0; extent * indices.len()];
-        for (column, &row) in indices.iter().enumerate() {
-            columns[row * indices.len() + column] = 1.0;
-        }
-        let columns = self.add_constant("columns", Tensor::new(&[extent, indices.len()], columns));
-        let mut to_end: Vec<usize> = (0..rank).filter(|&other| other != axis).collect();
-        to_end.push(axis);
-        let mut back: Vec<usize> = (0..rank - 1).collect();
-        back.insert(axis, rank - 1);
-        let moved = self.apply("moved", Transpose { axes: to_end }, &[value])?;
-        let rows = match rank {
-            1 => self.apply(
-                "row",
-                Reshape {
-                    shape: Shape::fixed(&[1, extent]),
-                },
-                &[moved],
-            )?,
-            _ => moved,
-        };
-        let product = self.apply("product", MatMul, &[rows, columns])?;
-        match rank {
-            1 => self.apply(
-                "picked",
-                Reshape {
-                    shape: Shape::fixed(&[indices.len()]),
-                },
-                &[product],
-            ),
-            _ => self.apply("picked", Transpose { axes: back }, &[product]),
-        }
-    }
-}
-
-/// Indices that follow each other, as ranges.
-fn runs(indices: &[usize]) -> Vec<std::ops::Range<usize>> {
-    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
-    for &index in indices {
-        match runs.last_mut() {
-            Some(run) if run.end == index => run.end += 1,
-            _ => runs.push(index..index + 1),
-        }
-    }
-    runs
-}
-
-fn picked_tensor(tensor: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor, String> {
-    let mut sizes = tensor.shape().to_vec();
-    let inner: usize = sizes[axis + 1..].iter().product();
-    let outer: usize = sizes[..axis].iter().product();
-    let extent = std::mem::replace(&mut sizes[axis], indices.len());
-    check_count(&sizes)?;
-    let mut data = Vec::with_capacity(outer * indices.len() * inner);
-    for block in tensor.data().chunks_exact((extent * inner).max(1)) {
-        for &index in indices {
-            data.extend_from_slice(&block[index * inner..(index + 1) * inner]);
-        }
-    }
-    match data.len() == sizes.iter().product::<usize>() {
-        true => Ok(Tensor::new(&sizes, data)),
-        false => Err("it takes elements of an empty tensor".to_string()),
     }
 }
 
@@ -560,54 +416,6 @@ mod tests {
     }
 
     #[test]
-    fn gathers_are_selections() {
-        let x = random(&[2, 3, 20], 1);
-        let backwards: Vec<i64> = (0..20).map(|index| 19 - index).collect();
-        for (axis, indices) in [
-            (1, vec![2, 0, 1]),
-            (2, vec![3, 4, 5, -1]),
-            (-1, backwards),
-            (1, vec![1, 1]),
-        ] {
-            let model = Model::new()
-                .input("x", &[-1, 3, 20])
-                .ints("indices", &indices);
-            let model = model
-                .node("Gather", "x indices", "y", &[("axis", Int(axis))])
-                .output("y");
-            let axis = axis.rem_euclid(3) as usize;
-            let extent = x.shape()[axis] as i64;
-            let picked: Vec<usize> = indices
-                .iter()
-                .map(|index| index.rem_euclid(extent) as usize)
-                .collect();
-            assert_eq!(
-                model.evaluate(&x),
-                x.select(Axis(axis), &picked),
-                "{indices:?}"
-            );
-            model.check_derivatives(3);
-        }
-    }
-
-    #[test]
-    fn a_gather_takes_the_shape_of_its_indices() {
-        let x = random(&[2, 3, 4], 1);
-        for (sizes, indices, wanted) in [
-            (vec![], vec![1], vec![2, 4]),
-            (vec![2, 2], vec![0, 1, 1, 2], vec![2, 2, 2, 4]),
-        ] {
-            let model = Model::new()
-                .input("x", &[-1, 3, 4])
-                .initializer(int_tensor("indices", &sizes, &indices));
-            let model = model
-                .node("Gather", "x indices", "y", &[("axis", Int(1))])
-                .output("y");
-            assert_eq!(model.evaluate(&x).shape(), wanted);
-        }
-    }
-
-    #[test]
     fn concatenation_gives_fixed_values_the_batch() {
         for extent in [1, 3] {
             let model = Model::new().input("x", &[extent, 2, 2]);
@@ -642,11 +450,6 @@ mod tests {
         };
         let cases = [
             (
-                x().node("Gather", "x indices", "y", &[("axis", Int(1))]),
-                "there is no element 5 of 3",
-            ),
-            (x().node("Gather", "x one", "y", &[]), "mixes its images"),
-            (
                 x().node("Concat", "x x", "y", &[("axis", Int(0))]),
                 "never the batch",
             ),
@@ -661,7 +464,7 @@ mod tests {
                     "y",
                     &[("axis", Int(0))],
                 ),
-                "expected as many axes as [1] has, got []",
+                "shapes [1] and [] do not fit along axis 0",
             ),
             (
                 x().node("Split", "x one", "y", &[("axis", Int(1))]),

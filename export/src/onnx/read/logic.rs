@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use ndarray::{ArrayD, IxDyn, Zip};
 
-use super::known::{Kind, Known, Number, broadcast_sizes};
+use super::known::{Kind, Known, Number, broadcast};
 use super::node::{Node, Operand, Outputs, Rule};
 use crate::graph::{DType, Value};
-use crate::op::{Binary, Compare, Where};
+use crate::op::{Binary, Compare, Unary, Where};
 
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("Equal", equal),
@@ -24,6 +24,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         compared(node, Compare::GreaterOrEqual, [1, 0], Ordering::is_ge)
     }),
     ("IsNaN", is_nan),
+    ("IsInf", is_inf),
     ("And", and),
     ("Or", or),
     ("Xor", xor),
@@ -50,7 +51,7 @@ fn compared(
     if let Some([left, right]) = node.all_known().as_deref() {
         let operands = [left, right];
         let [a, b] = positions.map(|position| operands[position]);
-        let truths = a.combined(b, Kind::Truth, |a, b| a.compare(b).map(holds).map(truth))?;
+        let truths = a.combined(b, Kind::Truth, |a, b| a.holds(b, holds).map(truth))?;
         return Ok(vec![truths.into()]);
     }
     let operands = [node.value(positions[0])?, node.value(positions[1])?];
@@ -69,12 +70,32 @@ fn is_nan(node: &mut Node<'_, '_>) -> Outputs {
     negated(node, is_number)
 }
 
+/// Above or below every number, as far as its attributes ask for that: what is no number is neither.
+fn is_inf(node: &mut Node<'_, '_>) -> Outputs {
+    let sides = [
+        node.flag("detect_positive")?.unwrap_or(true),
+        node.flag("detect_negative")?.unwrap_or(true),
+    ];
+    let x = node.value(0)?;
+    let looked_at = match sides {
+        [true, true] => node.apply("size", Unary::Abs, &[x])?,
+        [false, true] => node.apply("opposite", Unary::Neg, &[x])?,
+        [true, false] => x,
+        [false, false] => {
+            // No number is below itself.
+            return node.result(Compare::Greater, &[x, x]);
+        }
+    };
+    let infinity = node.scalar("infinity", f32::INFINITY);
+    node.result(Compare::Equal, &[looked_at, infinity])
+}
+
 /// Is an operand of truth values?
 fn is_truth(node: &Node<'_, '_>, position: usize) -> bool {
     match node.optional(position) {
         Some(Operand::Value(value)) => node.dtype(*value) == DType::Bool,
         Some(Operand::Known(known)) => known.kind == Kind::Truth,
-        None => false,
+        Some(Operand::Integers(_) | Operand::OfImages(_)) | None => false,
     }
 }
 
@@ -175,10 +196,11 @@ fn choice(node: &mut Node<'_, '_>, condition: Value, [a, b]: [Value; 2]) -> Resu
 
 fn chosen(condition: &Known, a: &Known, b: &Known) -> Result<Known, String> {
     let operands = [condition, a, b];
-    let sizes = broadcast_sizes(&operands.map(|known| known.elements.shape()))?;
-    let stretched = operands.map(|known| known.elements.broadcast(IxDyn(&sizes)));
+    let shape = broadcast(&operands)?;
+    let sizes = IxDyn(&shape.concrete(1));
+    let stretched = operands.map(|known| known.elements.broadcast(sizes.clone()));
     let [Some(condition), Some(first), Some(second)] = stretched else {
-        return Err(format!("shapes do not broadcast to {sizes:?}"));
+        return Err(format!("shapes do not broadcast to {shape}"));
     };
     let choose = |holds: &Number, first: &Number, second: &Number| match holds {
         Number::Fixed(0) => *second,
@@ -188,7 +210,7 @@ fn chosen(condition: &Known, a: &Known, b: &Known) -> Result<Known, String> {
         .and(&first)
         .and(&second)
         .map_collect(choose);
-    Ok(a.moved(elements))
+    Ok(a.moved(shape, elements))
 }
 
 #[cfg(test)]

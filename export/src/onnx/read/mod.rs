@@ -6,6 +6,7 @@
 mod activation;
 mod arithmetic;
 mod batch;
+mod branch;
 mod compose;
 mod constant;
 mod constants;
@@ -13,21 +14,29 @@ mod convolution;
 mod declared;
 mod einsum;
 mod function;
+mod gather;
+mod integers;
 mod join;
 mod known;
 mod linear;
 mod logic;
+mod loss;
 mod model;
 mod node;
 mod normalization;
+mod own_image;
 mod pad;
+mod pick;
+mod places;
 mod pooling;
 #[cfg(test)]
 mod property;
+mod quantized;
 mod reader;
 mod reduction;
 mod reshape;
 mod resize;
+mod scatter;
 mod shape;
 mod shrink;
 mod softmax;
@@ -36,6 +45,7 @@ mod stretch;
 mod tensor;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tuples;
 mod window;
 
 use std::collections::BTreeMap;
@@ -49,6 +59,7 @@ use declared::check_declared;
 use known::Kind;
 use model::{Model, rule};
 use node::{Operand, Rule};
+use own_image::OfImages;
 use reader::Reader;
 
 use super::proto::ValueInfoProto;
@@ -64,22 +75,29 @@ use crate::tensor::Tensors;
 const RULES: &[&[(&str, Rule)]] = &[
     activation::RULES,
     arithmetic::RULES,
+    branch::RULES,
     constant::RULES,
     convolution::RULES,
     einsum::RULES,
+    gather::RULES,
     join::RULES,
     linear::RULES,
     logic::RULES,
+    loss::RULES,
     normalization::RULES,
     pad::RULES,
+    places::RULES,
     pooling::RULES,
+    quantized::RULES,
     reduction::RULES,
     resize::RULES,
+    scatter::RULES,
     shape::RULES,
     shrink::RULES,
     softmax::RULES,
     space::RULES,
     stretch::RULES,
+    tuples::RULES,
 ];
 
 /// What is read of a model.
@@ -199,9 +217,12 @@ pub(super) fn shapes(
             let value_type = reader.graph.value_type(*value).clone();
             (value_type.shape, Some(value_type.dtype))
         }
+        Operand::Integers(value) | Operand::OfImages(OfImages { value, .. }) => {
+            (reader.graph.shape(*value).clone(), None)
+        }
         Operand::Known(known) => {
             let dtype = (known.kind == Kind::Truth).then_some(DType::Bool);
-            (Shape::fixed(known.elements.shape()), dtype)
+            (known.shape.clone(), dtype)
         }
     };
     let values = values.iter();
@@ -271,8 +292,9 @@ fn selected_input<'a>(
 #[cfg(test)]
 mod tests {
     use super::testing::Attribute::{Float, Int};
-    use super::testing::{Model, float_tensor, int_tensor};
+    use super::testing::{Model, array, float_tensor, int_tensor};
     use super::*;
+    use crate::graph::ValueType;
     use crate::onnx::proto::tensor_proto::{DataLocation, DataType};
     use crate::onnx::proto::type_proto;
 
@@ -390,7 +412,14 @@ mod tests {
             DataType::Float16,
             DataType::Bfloat16,
         ] {
-            negated(Model::new().typed_input("x", kind, &[-1, 3])).read();
+            let model = negated(Model::new().typed_input("x", kind, &[-1, 3]));
+            let Foreign { graph, .. } = model.read();
+            for value in graph.values() {
+                let wanted = ValueType::f32(Shape::batched(&[3]));
+                assert_eq!(*graph.value_type(value), wanted, "{kind:?}");
+            }
+            let x = array(&[1, 3], &[1.5, -2.0, 0.25]);
+            assert_eq!(model.evaluate(&x), -x, "{kind:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use prost::Message;
 
 use super::RULES;
+use super::branch::captured;
 use super::function::inlined;
 use crate::error::Error;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
@@ -138,8 +139,9 @@ impl Model {
             .flat_map(|(index, node)| node.output.iter().map(move |name| (name.as_str(), index)))
             .collect();
         let sources = |index: usize| {
-            let inputs = self.graph.node[index].input.iter();
-            inputs.filter_map(|name| makers.get(name.as_str()).copied())
+            let node = &self.graph.node[index];
+            let inputs = node.input.iter().map(String::as_str).chain(captured(node));
+            inputs.filter_map(|name| makers.get(name).copied())
         };
         let mut needed = BTreeSet::new();
         let mut open: Vec<usize> = outputs
@@ -206,19 +208,40 @@ impl Model {
                 .or_default()
                 .push(printable(&node_name(node)));
         }
+        let advice = advice(&missing);
         let missing: Vec<String> = missing
             .iter()
             .map(|(op_type, nodes)| format!("{op_type} ({})", nodes.join(", ")))
             .collect();
-        let mut attributes = self.graph.node.iter().flat_map(|node| &node.attribute);
-        let advice = match attributes.any(|attribute| attribute.g.is_some()) {
-            true => "; control flow is not supported, so export the model with its decisions made",
-            false => "",
-        };
         Err(Error::Onnx(format!(
             "operators that are not supported, with their nodes: {}{advice}",
             missing.join("; ")
         )))
+    }
+}
+
+/// What to do about operators that are not supported.
+fn advice(missing: &BTreeMap<String, Vec<String>>) -> &'static str {
+    let is_among = |names: &[&str]| missing.keys().any(|name| names.contains(&name.as_str()));
+    match () {
+        () if is_among(&["RNN", "LSTM", "GRU"]) => {
+            "; recurrent layers are not supported, so write their steps as a loop over products and activations and export it unrolled"
+        }
+        () if is_among(&["Loop", "Scan"]) => {
+            "; loops are not supported, so export the model with its loops unrolled"
+        }
+        () if is_among(&[
+            "QuantizeLinear",
+            "DynamicQuantizeLinear",
+            "QLinearConv",
+            "QLinearMatMul",
+            "ConvInteger",
+            "MatMulInteger",
+        ]) =>
+        {
+            "; activations that are quantized have no derivative, so export the model before it is quantized"
+        }
+        () => "",
     }
 }
 
@@ -287,7 +310,7 @@ fn opset(header: &ModelProto) -> Result<i64, Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::onnx::proto::{AttributeProto, GraphProto, OperatorSetIdProto};
+    use crate::onnx::proto::OperatorSetIdProto;
     use crate::onnx::read::testing;
     use crate::onnx::read::{Selection, read};
 
@@ -387,16 +410,26 @@ mod tests {
             model.problem(),
             "operators that are not supported, with their nodes: Poem (a, c); com.example.Rhyme (last)"
         );
-        model.graph().node[0].attribute = vec![AttributeProto {
-            name: Some("body".to_string()),
-            g: Some(GraphProto::default()),
-            ..AttributeProto::default()
-        }];
-        assert!(
-            model.problem().contains("control flow is not supported"),
-            "{}",
-            model.problem()
-        );
+        for (op_type, advice) in [
+            (
+                "Loop",
+                "loops are not supported, so export the model with its loops unrolled",
+            ),
+            (
+                "LSTM",
+                "recurrent layers are not supported, so write their steps as a loop",
+            ),
+            ("GRU", "recurrent layers are not supported"),
+            ("RNN", "recurrent layers are not supported"),
+            ("QuantizeLinear", "export the model before it is quantized"),
+        ] {
+            model.graph().node[0].op_type = Some(op_type.to_string());
+            let problem = model.problem();
+            assert!(
+                problem.contains(op_type) && problem.contains(advice),
+                "{problem}"
+            );
+        }
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::Reader;
+use super::integers::as_integers;
 use super::known::{Kind, Known, Number};
+use super::own_image::{ONLY_INDICES, OfImages};
+use super::reader::Values;
 use super::tensor::Decoded;
 use crate::error::Error;
 use crate::graph::{DType, Dim, Shape, Value};
-use crate::onnx::proto::{AttributeProto, NodeProto, attribute_proto::AttributeType};
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType};
 use crate::op::{Cast, Compare, Op};
 use crate::tensor::Tensor;
 
@@ -20,6 +23,10 @@ const MAX_ELEMENTS: usize = 1 << 31;
 pub(super) enum Operand {
     /// Floats (always f32 in the graph) or truth values that stand in the graph.
     Value(Value),
+    /// Integers that depend on an input: whole numbers in f32.
+    Integers(Value),
+    /// Integers that depend on an input and on the number of the image.
+    OfImages(OfImages),
     /// Integers or truth values that are known.
     Known(Known),
 }
@@ -47,8 +54,10 @@ pub(super) type Rule = fn(&mut Node<'_, '_>) -> Outputs;
 pub(super) struct Node<'a, 'r> {
     proto: &'a NodeProto,
     name: &'a str,
-    operands: Vec<Option<Operand>>,
+    pub(super) operands: Vec<Option<Operand>>,
     pub(super) reader: &'r mut Reader,
+    /// What the names around the node stand for.
+    pub(super) outer: &'a Values,
     asked: RefCell<(BTreeSet<usize>, BTreeSet<String>)>,
 }
 
@@ -57,6 +66,7 @@ impl<'a, 'r> Node<'a, 'r> {
         proto: &'a NodeProto,
         name: &'a str,
         operands: Vec<Option<Operand>>,
+        outer: &'a Values,
         reader: &'r mut Reader,
     ) -> Node<'a, 'r> {
         Node {
@@ -64,13 +74,19 @@ impl<'a, 'r> Node<'a, 'r> {
             name,
             operands,
             reader,
+            outer,
             asked: RefCell::default(),
         }
     }
 
     /// Runs the rule and refuses what it did not look at.
     pub(super) fn read(mut self, rule: Rule) -> Outputs {
-        let outputs = rule(&mut self)?;
+        let whole = self.see_integers(self.proto.op_type())?;
+        let mut outputs = rule(&mut self)?;
+        if whole {
+            outputs = as_integers(&self, outputs);
+        }
+        let outputs = self.known_if_fixed(outputs)?;
         let (operands, attributes) = &*self.asked.borrow();
         if let Some(unused) = (0..self.operands.len())
             .find(|position| self.operands[*position].is_some() && !operands.contains(position))
@@ -130,6 +146,10 @@ impl Node<'_, '_> {
             Operand::Value(_) => Err(format!(
                 "its input {position} must be float, got truth values"
             )),
+            Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
+            Operand::Integers(_) => Err(format!(
+                "its input {position} must be float, got integers that depend on the model's input"
+            )),
             Operand::Known(known) => Err(format!(
                 "its input {position} must be float, got {}",
                 match known.kind {
@@ -169,7 +189,7 @@ impl Node<'_, '_> {
             Operand::Value(value) if self.reader.graph.value_type(*value).dtype.is_float() => {
                 Err(format!("its input {position} must be integers, got floats"))
             }
-            Operand::Value(_) => Err(format!(
+            Operand::Value(_) | Operand::Integers(_) | Operand::OfImages(_) => Err(format!(
                 "its input {position} must be known when the model is exported"
             )),
         }
@@ -206,12 +226,12 @@ impl Node<'_, '_> {
 }
 
 /// Attributes.
-impl Node<'_, '_> {
+impl<'a> Node<'a, '_> {
     fn attribute(
         &self,
         name: &str,
         kind: AttributeType,
-    ) -> Result<Option<&AttributeProto>, String> {
+    ) -> Result<Option<&'a AttributeProto>, String> {
         self.asked.borrow_mut().1.insert(name.to_string());
         let Some(attribute) = self
             .proto
@@ -290,6 +310,13 @@ impl Node<'_, '_> {
             Decoded::Known(known) => Ok(Some(known.into())),
             Decoded::Floats(tensor) => Ok(Some(self.named_constant(tensor).into())),
         }
+    }
+
+    /// A graph in an attribute.
+    pub fn graph_attribute(&self, name: &str) -> Result<&'a GraphProto, String> {
+        self.attribute(name, AttributeType::Graph)?
+            .and_then(|attribute| attribute.g.as_ref())
+            .ok_or_else(|| format!("its attribute {name:?} is missing"))
     }
 
     /// Says that an attribute does not matter.
@@ -414,10 +441,14 @@ impl Node<'_, '_> {
             Number::Batch(_) => Err(format!(
                 "{number} is used as a float: what depends on the size of the batch mixes its images"
             )),
+            Number::Image { .. } => Err(format!(
+                "{number} is used as a float: what depends on the place in the batch mixes its images"
+            )),
         });
         let numbers = numbers.collect::<Result<Vec<f32>, String>>()?;
         let tensor = Tensor::new(known.elements.shape(), numbers);
-        Ok(self.add_constant("numbers", tensor))
+        let constant = self.add_constant("numbers", tensor);
+        self.seen_per_image("numbers", constant, known.shape.clone())
     }
 
     /// 0 and 1 as truth values.

@@ -2,8 +2,9 @@
 
 use super::known::{Known, Number, check_count};
 use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of};
+use super::own_image::ONLY_INDICES;
 use super::shape::shape_of_operand;
-use crate::graph::{Dim, Value};
+use crate::graph::{Dim, Shape, Value};
 use crate::op::{Concat, Expand, Pad, Reverse, Slice};
 
 pub(super) const RULES: &[(&str, Rule)] = &[("Pad", pad)];
@@ -48,7 +49,8 @@ fn pad(node: &mut Node<'_, '_>) -> Outputs {
     }
     match operand {
         Operand::Known(known) => pad_known(node, &known, &around, mode),
-        Operand::Value(x) => {
+        Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
+        Operand::Integers(x) | Operand::Value(x) => {
             let x = cut(node, x, &around)?;
             let margins: Vec<[usize; 2]> = around
                 .iter()
@@ -84,10 +86,12 @@ fn filler(node: &mut Node<'_, '_>) -> Result<f32, String> {
     if let Some(value) = node.float("value")? {
         return Ok(value);
     }
-    if node.optional(2).is_none() {
-        return Ok(0.0);
-    }
-    match node.constant(2)?.data() {
+    let values = match node.optional(2).cloned() {
+        None => return Ok(0.0),
+        Some(Operand::Known(known)) => known.fixed_numbers()?.iter().map(|&n| n as f32).collect(),
+        Some(_) => node.constant(2)?.data().to_vec(),
+    };
+    match values.as_slice() {
         [value] => Ok(*value),
         values => Err(format!(
             "expected one number to pad with, got {}",
@@ -196,12 +200,24 @@ fn pad_known(node: &mut Node<'_, '_>, known: &Known, around: &[[i64; 2]], mode: 
     let mut sizes = Vec::new();
     for (axis, [before, behind]) in around.iter().enumerate() {
         let extent = known.elements.shape()[axis] as i64;
+        if known.shape.0[axis].is_batch() && [*before, *behind] != [0, 0] {
+            return Err(format!(
+                "cannot pad the batch, axis {axis} of {}",
+                known.shape
+            ));
+        }
         let size = extent
             .checked_add(*before)
             .and_then(|size| size.checked_add(*behind));
         sizes.push(size_of(size.unwrap_or(-1))?);
     }
     check_count(&sizes)?;
+    let dims = known.shape.0.iter().zip(&sizes);
+    let shape = dims.map(|(&dim, &size)| match dim.is_batch() {
+        true => dim,
+        false => Dim::Size(size),
+    });
+    let shape = Shape(shape.collect());
     let inside = |index: &ndarray::IxDyn| -> Option<Vec<usize>> {
         (0..around.len())
             .map(|axis| {
@@ -215,7 +231,7 @@ fn pad_known(node: &mut Node<'_, '_>, known: &Known, around: &[[i64; 2]], mode: 
     let elements = ndarray::ArrayD::from_shape_fn(sizes, |index| {
         inside(&index).map_or(filler, |index| known.elements[index.as_slice()])
     });
-    Ok(vec![known.moved(elements).into()])
+    Ok(vec![known.moved(shape, elements).into()])
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ struct Pool {
 impl Pool {
     fn read(node: &mut Node<'_, '_>) -> Result<Pool, String> {
         let x = node.value(0)?;
-        let layout = Layout::of(node, x)?;
+        let layout = Layout::of_pool(node, x)?;
         let x = layout.image(node, x)?;
         let image = extents(&node.shape(x))?;
         let windows = Windows::read(node, layout, image, None)?;
@@ -227,10 +227,7 @@ fn dilated_max_pool(node: &mut Node<'_, '_>, pool: &Pool) -> Outputs {
         }
     }
     let greatest = greatest.ok_or("its windows have no pixels")?;
-    let mut shape = node.shape(greatest);
-    if pool.layout == Layout::Rows {
-        shape.0.remove(2);
-    }
+    let shape = pool.layout.shape_of(node.shape(greatest));
     Ok(vec![node.seen_as("maxima", greatest, shape)?.into()])
 }
 
@@ -251,6 +248,24 @@ mod tests {
 
     use crate::onnx::read::testing::Attribute::{Int, Ints, Text};
     use crate::onnx::read::testing::{Attribute, Model, array, random};
+
+    /// Windows of three channels, as local response normalization has them.
+    #[test]
+    fn volumes_have_windows_along_their_depth() {
+        for op_type in ["AveragePool", "MaxPool"] {
+            let attributes = |kernel: Vec<i64>| [("kernel_shape", Ints(kernel))];
+            let volumes = model(op_type, &[1, 5, 2, 3], &attributes(vec![3, 1, 1]));
+            let images = model(op_type, &[1, 5, 6], &attributes(vec![3, 1]));
+            let x = random(&[2, 1, 5, 2, 3], 1);
+            let flat = x.clone().into_shape_with_order(vec![2, 1, 5, 6]).unwrap();
+            let wanted = images.evaluate(&flat);
+            let wanted = wanted.into_shape_with_order(vec![2, 1, 3, 2, 3]).unwrap();
+            assert_eq!(volumes.evaluate(&x), wanted, "{op_type}");
+            volumes.check_derivatives(3);
+            let problem = model(op_type, &[1, 5, 2, 3], &attributes(vec![3, 2, 1])).problem();
+            assert!(problem.contains("along their first axis only"), "{problem}");
+        }
+    }
 
     fn model(op_type: &str, sizes: &[i64], attributes: &[(&str, Attribute)]) -> Model {
         Model::of_opset(19)
@@ -519,7 +534,7 @@ mod tests {
                 "MaxPool",
                 vec![1, 4, 4, 4],
                 vec![kernel(2)],
-                "got [N, 1, 4, 4, 4]; other numbers of axes are not supported",
+                "windows of volumes are supported along their first axis only",
             ),
             ("MaxPool", vec![1, 4], vec![kernel(5)], "does not fit 4"),
             (

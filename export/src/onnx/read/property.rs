@@ -44,12 +44,19 @@ const DRAWS: &[(Draw, &[&str])] = &[
             "Erf",
             "Sin",
             "Cos",
+            "Tan",
+            "Atan",
+            "Sinh",
+            "Cosh",
+            "Asinh",
+            "Erfc",
             "Identity",
             "Shrink",
             "Dropout",
         ],
     ),
-    (positive, &["Sqrt", "Log", "Reciprocal"]),
+    (positive, &["Sqrt", "Log", "Reciprocal", "Acosh"]),
+    (inside, &["Asin", "Acos", "Atanh"]),
     (stepwise, &["Sign", "Floor", "Ceil", "Round"]),
     (
         binary,
@@ -67,6 +74,7 @@ const DRAWS: &[(Draw, &[&str])] = &[
             "Less",
             "LessOrEqual",
             "IsNaN",
+            "IsInf",
             "And",
             "Or",
             "Xor",
@@ -142,6 +150,15 @@ const DRAWS: &[(Draw, &[&str])] = &[
             "Pad",
         ],
     ),
+    (picked, &["GatherElements", "GatherND"]),
+    (scattered, &["Scatter", "ScatterElements", "ScatterND"]),
+    (placed, &["ArgMax", "ArgMin", "TopK", "OneHot", "Trilu"]),
+    (
+        loss,
+        &["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"],
+    ),
+    (quantized, &["DequantizeLinear"]),
+    (branch, &["If"]),
     (resized, &["Resize", "Upsample"]),
     (blocks, &["DepthToSpace", "SpaceToDepth"]),
 ];
@@ -275,10 +292,25 @@ fn positive(dice: &mut Dice, op: &str) -> Model {
     let rank = dice.int(1, 3);
     let opset = dice.int(11, 23);
     let (model, _) = dice.model(opset, rank);
-    end(with_positive(model).node(op, "p", "y", &[]))
+    let model = with_positive(model).node("Add", "p half", "more", &[]);
+    let model = model.node("Add", "more half", "most", &[]);
+    // The inverse of the hyperbolic cosine is one of numbers above 1.
+    let operand = if op == "Acosh" { "most" } else { "p" };
+    end(model.node(op, operand, "y", &[]))
 }
 
-/// Constant between jumps, and read of fixed values but for signs; times x, so that there is something to differentiate.
+/// Of values in [−0.8, 0.8].
+fn inside(dice: &mut Dice, op: &str) -> Model {
+    let rank = dice.int(1, 3);
+    let opset = dice.int(11, 23);
+    let (model, _) = dice.model(opset, rank);
+    let model = model.floats("most", &[], &[0.8]);
+    end(model
+        .node("Mul", "x most", "less", &[])
+        .node(op, "less", "y", &[]))
+}
+
+/// Constant between jumps, of fixed values or of x; times x, so that there is something to differentiate.
 fn stepwise(dice: &mut Dice, op: &str) -> Model {
     let rank = dice.int(1, 3);
     let opset = dice.int(11, 23);
@@ -286,7 +318,7 @@ fn stepwise(dice: &mut Dice, op: &str) -> Model {
     let beside = dice.beside(&sizes);
     let values = dice.floats(beside.iter().product(), -5.0, 5.0);
     let model = model.floats("w", &beside, &values);
-    let operand = if op == "Sign" { "x" } else { "w" };
+    let operand = dice.of(&["x", "w"]);
     let model = model.node(op, operand, "step", &[]);
     end(model.node("Mul", "step x", "y", &[]))
 }
@@ -336,6 +368,14 @@ fn chosen(dice: &mut Dice, op: &str) -> Model {
         .node("Less", "bent half", "less", &[]);
     let model = match op {
         "IsNaN" => model.node(op, "x", "truths", &[]),
+        "IsInf" => {
+            let [positive, negative] = [dice.int(0, 1), dice.int(0, 1)];
+            let sides = [
+                ("detect_positive", Int(positive)),
+                ("detect_negative", Int(negative)),
+            ];
+            model.node(op, "x", "truths", &sides)
+        }
         "Not" => model.node(op, "less", "truths", &[]),
         "And" | "Or" | "Xor" => model.node(op, "greater less", "truths", &[]),
         "Where" => model.node("Identity", "greater", "truths", &[]),
@@ -373,7 +413,10 @@ fn integers(dice: &mut Dice, op: &str) -> Model {
     let model = match op {
         "Mod" => {
             let fmod = ("fmod", Int(i64::from(dice.flag())));
-            model.node(op, "numbers step", "number", &[fmod])
+            let model = model.floats("two", &[], &[0.7]);
+            let model = model.node("Cast", "x", "of_x", &[("to", Int(7))]);
+            let operands = dice.of(&["numbers step", "x two", "of_x step"]);
+            model.node(op, operands, "number", &[fmod])
         }
         "Size" => model.node(op, "sizes", "number", &[]),
         "Shape" if opset >= 15 => {
@@ -730,6 +773,9 @@ fn resized(dice: &mut Dice, op: &str) -> Model {
     let factors = [dice.of(&[1.0, 2.0, 3.0]), dice.of(&[2.0, 3.0])];
     let scales = [vec![1.0, 1.0], factors.to_vec()].concat();
     let mode = ("mode", Text(dice.of(&["nearest", "linear"])));
+    if op == "Resize" && dice.flag() {
+        return cubic(dice, &sizes, &scales);
+    }
     if op == "Upsample" {
         let model = of_sizes(9, &sizes).floats("scales", &[4], &scales);
         return end(model.node(op, "x scales", "y", &[mode]));
@@ -762,6 +808,286 @@ fn resized(dice: &mut Dice, op: &str) -> Model {
                 .node(op, "x _ _ sizes", "y", &attributes)
         }
     })
+}
+
+fn cubic(dice: &mut Dice, sizes: &[i64], scales: &[f32]) -> Model {
+    let kinds = [
+        "half_pixel",
+        "half_pixel_symmetric",
+        "pytorch_half_pixel",
+        "align_corners",
+        "asymmetric",
+    ];
+    let opset = dice.of(&[13, 18, 19]);
+    let attributes = [
+        ("mode", Text("cubic")),
+        ("coordinate_transformation_mode", Text(dice.of(&kinds))),
+        ("cubic_coeff_a", Float(dice.of(&[-0.75, -0.5]))),
+        ("exclude_outside", Int(dice.int(0, 1))),
+    ];
+    let model = of_sizes(opset, sizes).floats("scales", &[4], scales);
+    end(model.node("Resize", "x _ scales", "y", &attributes))
+}
+
+/// Indices of that shape below an extent, counted from either end.
+fn places(dice: &mut Dice, sizes: &[i64], extent: i64) -> Vec<i64> {
+    dice.ints(sizes.iter().product(), -extent, extent - 1)
+}
+
+/// At indices that are known, that are the places of extremes, or that are images and places among them.
+fn picked(dice: &mut Dice, op: &str) -> Model {
+    let rank = dice.int(1, 3);
+    let opset = dice.of(&[13, 16, 18]);
+    let (model, sizes) = dice.model(opset, rank);
+    let axis = dice.axis(rank);
+    let place = (if axis < 0 { axis + rank + 1 } else { axis }) as usize;
+    let extent = sizes[place - 1];
+    if op == "GatherElements" {
+        let at = ("axis", Int(axis));
+        if dice.flag() {
+            let model = model.node("ArgMax", "x", "places", &[("axis", Int(axis))]);
+            return end(model.node(op, "x places", "y", &[at]));
+        }
+        let mut shape: Vec<i64> = sizes.iter().map(|&size| dice.int(1, size)).collect();
+        shape[place - 1] = dice.int(1, 4);
+        let indices = places(dice, &shape, extent);
+        let model = model.for_each_image("places", &shape, &indices);
+        return end(model.node(op, "x places", "y", &[at]));
+    }
+    let n_taken = dice.int(1, rank);
+    let lead = {
+        let n_axes = dice.int(1, 2);
+        dice.ints(n_axes, 1, 3)
+    };
+    let count: i64 = lead.iter().product();
+    let tuple = |dice: &mut Dice| -> Vec<i64> {
+        let taken = sizes[..n_taken as usize].iter();
+        taken.map(|&size| dice.int(-size, size - 1)).collect()
+    };
+    let tuples: Vec<i64> = (0..count).flat_map(|_| tuple(dice)).collect();
+    let shape = [lead.as_slice(), &[n_taken]].concat();
+    match dice.int(0, 2) {
+        // Of each image, by batch_dims.
+        0 => {
+            let model = model.for_each_image("places", &shape, &tuples);
+            end(model.node(op, "x places", "y", &[("batch_dims", Int(1))]))
+        }
+        // The images behind what is taken.
+        1 => {
+            let order: Vec<i64> = (1..=rank).chain([0]).collect();
+            let model = model
+                .initializer(int_tensor("places", &shape, &tuples))
+                .node("Transpose", "x", "last", &[("perm", Ints(order))])
+                .node(op, "last places", "y", &[]);
+            end(model)
+        }
+        // Fixed values, one for each tuple.
+        _ => {
+            let model = dice.weight(model, "w", &sizes);
+            let model = model
+                .initializer(int_tensor("places", &shape, &tuples))
+                .node(op, "w places", "taken", &[])
+                .node("ReduceMax", "taken", "greatest", &[("keepdims", Int(0))]);
+            end(model.node("Mul", "x greatest", "y", &[]))
+        }
+    }
+}
+
+fn scattered(dice: &mut Dice, op: &str) -> Model {
+    let rank = dice.int(1, 3);
+    let reductions: &[&'static str] = match op {
+        "Scatter" => &["none"],
+        _ => &["none", "add", "mul", "max", "min"],
+    };
+    let reduction = ("reduction", Text(dice.of(reductions)));
+    let opset = if op == "Scatter" { 10 } else { 18 };
+    let (model, sizes) = dice.model(opset, rank);
+    let more = if op == "Scatter" {
+        vec![]
+    } else {
+        vec![reduction]
+    };
+    if op == "ScatterND" {
+        let n_taken = dice.int(1, rank) as usize;
+        let count = dice.int(1, 3);
+        let taken = sizes[..n_taken].to_vec();
+        let tuples: Vec<i64> = (0..count)
+            .flat_map(|_| {
+                let tuple: Vec<i64> = taken
+                    .iter()
+                    .map(|&size| dice.int(-size, size - 1))
+                    .collect();
+                tuple
+            })
+            .collect();
+        let order: Vec<i64> = (1..=rank).chain([0]).collect();
+        let rest = sizes[n_taken..].to_vec();
+        let of_updates = [&[count], rest.as_slice(), &[1]].concat();
+        // The images stand behind what is taken, and updates of each of them come too.
+        let model = dice.weight(model, "w", &of_updates);
+        let shape = [count, n_taken as i64];
+        return end(model
+            .initializer(int_tensor("places", &shape, &tuples))
+            .ints("first", &[0])
+            .ints("of_updates", &of_updates[..of_updates.len() - 1])
+            .node("Transpose", "x", "last", &[("perm", Ints(order))])
+            .node("Sin", "last", "bent", &[])
+            .node("Shape", "x", "shape", &[])
+            .node("Gather", "shape first", "images", &[])
+            .node("Concat", "of_updates images", "all", &[("axis", Int(0))])
+            .node("Expand", "w all", "updates", &[])
+            .node(op, "bent places updates", "y", &more));
+    }
+    let axis = dice.axis(rank);
+    let place = (if axis < 0 { axis + rank + 1 } else { axis }) as usize;
+    let extent = sizes[place - 1];
+    let at = ("axis", Int(axis));
+    let attributes: Attributes = std::iter::once(at).chain(more).collect();
+    if dice.flag() {
+        // What is greatest becomes something else.
+        let model = model
+            .node("ArgMax", "x", "places", &[("axis", Int(axis))])
+            .node(
+                "GatherElements",
+                "x places",
+                "greatest",
+                &[("axis", Int(axis))],
+            )
+            .node("Sin", "greatest", "updates", &[]);
+        return end(model.node(op, "x places updates", "y", &attributes));
+    }
+    let mut shape: Vec<i64> = sizes.iter().map(|&size| dice.int(1, size)).collect();
+    shape[place - 1] = dice.int(1, 3);
+    let indices = places(dice, &shape, extent);
+    let model = dice.weight(model, "w", &[&[1], shape.as_slice()].concat());
+    let model = model.for_each_image("places", &shape, &indices).node(
+        "Expand",
+        "w places.all",
+        "updates",
+        &[],
+    );
+    end(model.node(op, "x places updates", "y", &attributes))
+}
+
+/// Places as numbers beside x, and what stands there.
+fn placed(dice: &mut Dice, op: &str) -> Model {
+    let rank = if op == "Trilu" {
+        dice.int(2, 3)
+    } else {
+        dice.int(1, 3)
+    };
+    let opset = dice.of(&[14, 17, 18]);
+    let (model, sizes) = dice.model(opset, rank);
+    let axis = dice.axis(rank);
+    let place = (if axis < 0 { axis + rank + 1 } else { axis }) as usize;
+    let at = ("axis", Int(axis));
+    let float = [("to", Int(1))];
+    match op {
+        "Trilu" => {
+            let k = int_tensor("k", &[], &[dice.int(-2, 2)]);
+            let upper = ("upper", Int(dice.int(0, 1)));
+            let inputs = dice.of(&["x k", "x"]);
+            end(model.initializer(k).node(op, inputs, "y", &[upper]))
+        }
+        "TopK" => {
+            let k = dice.int(1, sizes[place - 1]);
+            let largest = ("largest", Int(dice.int(0, 1)));
+            let model = model
+                .ints("k", &[k])
+                .node(op, "x k", "values places", &[at, largest]);
+            let model = model.node("Cast", "places", "numbers", &float);
+            end(model.node("Mul", "values numbers", "y", &[]))
+        }
+        "OneHot" => {
+            let model = model.node("ArgMin", "x", "places", &[at, ("keepdims", Int(0))]);
+            let model = model
+                .initializer(int_tensor("depth", &[], &[sizes[place - 1]]))
+                .floats("values", &[2], &[0.5, -2.0])
+                .node(op, "places depth values", "chosen", &[("axis", Int(axis))]);
+            end(model.node("Mul", "x chosen", "y", &[]))
+        }
+        _ => {
+            let keep = ("keepdims", Int(1));
+            let last = ("select_last_index", Int(dice.int(0, 1)));
+            let model = model.node(op, "x", "places", &[at, keep, last]);
+            let model = model.node("Cast", "places", "numbers", &float);
+            end(model.node("Mul", "x numbers", "y", &[]))
+        }
+    }
+}
+
+/// Of scores for classes, of which x has as many as channels; labels are known or the greatest scores.
+fn loss(dice: &mut Dice, op: &str) -> Model {
+    let rank = dice.int(1, 3);
+    let opset = dice.of(&[13, 17]);
+    let (model, sizes) = dice.model(opset, rank);
+    let classes = sizes[0];
+    let model = dice.weight(model, "w", &[classes]);
+    let mut ignored = vec![("reduction", Text("none"))];
+    if dice.flag() {
+        ignored.push(("ignore_index", Int(dice.int(0, classes))));
+    }
+    let model = match dice.flag() {
+        true => {
+            let attributes = [("axis", Int(1)), ("keepdims", Int(0))];
+            model.node("ArgMax", "x", "labels", &attributes)
+        }
+        false => {
+            let count = sizes[1..].iter().product();
+            let labels = dice.ints(count, 0, classes - 1);
+            model.for_each_image("labels", &sizes[1..], &labels)
+        }
+    };
+    end(model.node(op, dice.of(&["x labels", "x labels w"]), "y", &ignored))
+}
+
+fn quantized(dice: &mut Dice, op: &str) -> Model {
+    let rank = dice.int(1, 3);
+    let (model, sizes) = dice.model(21, rank);
+    let place = dice.int(0, rank - 1);
+    let numbers = dice.ints(sizes.iter().product(), -9, 9);
+    let extent = sizes[place as usize];
+    let model = model
+        .initializer(int_tensor("q", &sizes, &numbers))
+        .floats("one", &[], &[0.02])
+        .initializer(int_tensor("zero", &[], &[3]));
+    let model = dice.weight(model, "many", &[extent]);
+    let model = model.ints("zeros", &dice.ints(extent, -2, 2));
+    let inputs = dice.of(&["q one", "q one zero", "q many zeros"]);
+    let model = model.node(
+        op,
+        inputs,
+        "w",
+        &[("axis", Int(dice.either_end(place, rank)))],
+    );
+    end(model.node("Mul", "x w", "y", &[]))
+}
+
+/// Which of two branches is taken depends on the shape of x or on constants.
+fn branch(dice: &mut Dice, op: &str) -> Model {
+    let rank = dice.int(1, 3);
+    let opset = dice.of(&[13, 17, 21]);
+    let (model, sizes) = dice.model(opset, rank);
+    let body = |op: &str| {
+        let scale = float_tensor("scale", &[], &[1.5]);
+        let model = Model::new().initializer(scale);
+        let mut model = model
+            .node(op, "x", "bent", &[])
+            .node("Mul", "bent scale", "out", &[])
+            .output("out");
+        Attribute::Graph(Box::new(model.graph().clone()))
+    };
+    let branches = [("then_branch", body("Sin")), ("else_branch", body("Exp"))];
+    let model = model
+        .ints("last", &[-1])
+        .ints("wanted", &[dice.of(&[sizes[sizes.len() - 1], 7])])
+        .floats("a", &[1], &[dice.float(-1.0, 1.0)])
+        .floats("b", &[1], &[0.0])
+        .node("Shape", "x", "shape", &[])
+        .node("Gather", "shape last", "extent", &[])
+        .node("Equal", "extent wanted", "known", &[])
+        .node("Greater", "a b", "fixed", &[]);
+    end(model.node(op, dice.of(&["known", "fixed"]), "y", &branches))
 }
 
 fn blocks(dice: &mut Dice, op: &str) -> Model {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::Batch;
 use super::super::proto::tensor_proto::DataLocation;
 use super::super::proto::{NodeProto, TensorProto, ValueInfoProto};
+use super::branch::captured;
 use super::constants::Constants;
 use super::declared::{declared_extents, input_error, input_extents};
 use super::model::{Model, node_name, rule};
@@ -64,7 +65,10 @@ impl Reader {
         self.add_inputs(&inputs, selected.0, selected.1, &mut values)?;
         let used: BTreeSet<&str> = needed
             .iter()
-            .flat_map(|&index| nodes[index].input.iter().map(String::as_str))
+            .flat_map(|&index| {
+                let inputs = nodes[index].input.iter().map(String::as_str);
+                inputs.chain(captured(&nodes[index]))
+            })
             .chain(outputs.iter().copied())
             .collect();
         let mut initializers = initializers;
@@ -167,7 +171,7 @@ impl Reader {
         Ok(())
     }
 
-    fn add_node(&mut self, proto: &NodeProto, values: &mut Values) -> Result<(), Error> {
+    pub(super) fn add_node(&mut self, proto: &NodeProto, values: &mut Values) -> Result<(), Error> {
         let name = node_name(proto);
         let problem = |problem: String| Error::Node {
             node: name.clone(),
@@ -187,7 +191,7 @@ impl Reader {
             .collect::<Result<Vec<Option<Operand>>, Error>>()?;
         let rule =
             rule(proto.op_type()).ok_or_else(|| problem("it is not supported".to_string()))?;
-        let outputs = Node::new(proto, &name, operands, self)
+        let outputs = Node::new(proto, &name, operands, values, self)
             .read(rule)
             .map_err(problem)?;
         for (name, output) in proto.output.iter().zip(outputs) {

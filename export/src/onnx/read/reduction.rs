@@ -4,6 +4,7 @@ use ndarray::Axis;
 
 use super::known::{Kind, Known, Number, check_count};
 use super::node::{Node, Operand, Outputs, Rule, axes_of, axis_of};
+use super::shape::shape_of_operand;
 use crate::graph::{Dim, Shape, Value};
 use crate::op::{Binary, Cast, Compare, KeepDims, Reduce, ReduceKind, Slice, Unary};
 use crate::tensor::Tensor;
@@ -116,21 +117,33 @@ fn known_or(
     let Operand::Known(known) = node.operand(0)?.clone() else {
         return reduced(node, reduction);
     };
-    let along = Along::read(node, known.elements.ndim())?;
+    let along = Along::read(node, known.shape.rank())?;
+    along.check(&known.shape)?;
     let mut reduced = known;
     for &axis in along.axes.iter().rev() {
-        let mut lanes = reduced.elements.axis_iter(Axis(axis));
-        let first = lanes.next().ok_or("nothing of no integers is known")?;
-        let mut result = Known::integers(first.to_owned());
+        let mut lanes = lanes(&reduced, axis).into_iter();
+        let mut result = lanes.next().ok_or("nothing of no integers is known")?;
         for lane in lanes {
-            result = result.combined(&Known::integers(lane.to_owned()), Kind::Integer, pair)?;
+            result = result.combined(&lane, Kind::Integer, pair)?;
         }
-        reduced = match along.keep_dims {
-            KeepDims::Yes => Known::integers(result.elements.insert_axis(Axis(axis))),
-            KeepDims::No => result,
-        };
+        if along.keep_dims == KeepDims::Yes {
+            let mut shape = result.shape.clone();
+            shape.0.insert(axis, Dim::Size(1));
+            result = result.reshaped(shape)?;
+        }
+        reduced = result;
     }
     Ok(vec![reduced.into()])
+}
+
+/// The parts of an axis, which is not among theirs.
+fn lanes(known: &Known, axis: usize) -> Vec<Known> {
+    let mut shape = known.shape.clone();
+    shape.0.remove(axis);
+    let lanes = known.elements.axis_iter(Axis(axis));
+    lanes
+        .map(|lane| known.moved(shape.clone(), lane.to_owned()))
+        .collect()
 }
 
 fn max(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
@@ -198,7 +211,11 @@ fn product(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, St
     along.finished(node, product)
 }
 
-fn product_along(node: &mut Node<'_, '_>, x: Value, axis: usize) -> Result<Value, String> {
+pub(super) fn product_along(
+    node: &mut Node<'_, '_>,
+    x: Value,
+    axis: usize,
+) -> Result<Value, String> {
     let shape = node.shape(x);
     let mut extent = shape.size(axis).unwrap_or(0);
     if extent == 0 {
@@ -229,34 +246,79 @@ fn product_along(node: &mut Node<'_, '_>, x: Value, axis: usize) -> Result<Value
     }
 }
 
+/// Which elements a running sum takes: those before each one or those behind it, and whether each one itself.
+#[derive(Clone, Copy)]
+struct Running {
+    reverse: bool,
+    exclusive: bool,
+}
+
+impl Running {
+    fn takes(self, place: usize, of: usize) -> bool {
+        match self.reverse {
+            _ if place == of => !self.exclusive,
+            false => of < place,
+            true => of > place,
+        }
+    }
+}
+
 /// Each element becomes the sum of those up to it: a product with a triangle of ones.
 fn cumulative_sum(node: &mut Node<'_, '_>) -> Outputs {
     let axis = match node.known(1)?.fixed_numbers()?.as_slice() {
         [axis] => *axis,
         axes => return Err(format!("expected one axis, got {axes:?}")),
     };
-    let exclusive = node.flag("exclusive")? == Some(true);
-    let reverse = node.flag("reverse")? == Some(true);
-    let x = node.value(0)?;
-    let shape = node.shape(x);
+    let running = Running {
+        exclusive: node.flag("exclusive")? == Some(true),
+        reverse: node.flag("reverse")? == Some(true),
+    };
+    let operand = node.operand(0)?.clone();
+    let shape = shape_of_operand(node, &operand);
     let axis = axis_of(axis, shape.rank())?;
     let Dim::Size(extent) = shape.0[axis] else {
         return Err(format!(
             "it adds along axis {axis} of {shape}, which mixes the images of a batch"
         ));
     };
+    if let Operand::Known(known) = operand {
+        return Ok(vec![known_sums(&known, axis, running)?.into()]);
+    }
+    let x = node.value(0)?;
     check_count(&[extent, extent])?;
-    let counts = |row: usize, column: usize| match reverse {
-        false => column < row,
-        true => column > row,
-    };
     let triangle = (0..extent * extent).map(|index| {
         let [row, column] = [index / extent, index % extent];
-        let counted = counts(row, column) || (row == column && !exclusive);
-        f32::from(counted)
+        f32::from(running.takes(row, column))
     });
     let triangle = Tensor::new(&[extent, extent], triangle.collect());
     Ok(vec![node.combined_along("sums", x, axis, triangle)?.into()])
+}
+
+/// Running sums of integers that are known.
+fn known_sums(known: &Known, axis: usize, running: Running) -> Result<Known, String> {
+    let lanes = lanes(known, axis);
+    let Some(first) = lanes.first() else {
+        return Ok(known.clone());
+    };
+    let none = first.mapped(Kind::Integer, |_| Some(Number::Fixed(0)))?;
+    let mut sum = none;
+    let mut sums = vec![None; lanes.len()];
+    let places: Vec<usize> = match running.reverse {
+        false => (0..lanes.len()).collect(),
+        true => (0..lanes.len()).rev().collect(),
+    };
+    for place in places {
+        let with = sum.combined(&lanes[place], Kind::Integer, Number::plus)?;
+        sums[place] = Some(match running.exclusive {
+            true => sum,
+            false => with.clone(),
+        });
+        sum = with;
+    }
+    let sums = sums.iter().flatten().map(|sum| sum.elements.view());
+    let sums: Vec<_> = sums.collect();
+    let elements = ndarray::stack(Axis(axis), &sums).map_err(|error| error.to_string())?;
+    Ok(known.moved(known.shape.clone(), elements))
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ fn extent(current: &Shape, axis: usize, number: Number, zero: Zero) -> Result<Ex
         },
         Number::Fixed(size) => size_of(size).map(Extent::Size),
         Number::Batch(factor) => size_of(factor).map(Extent::Images),
+        Number::Image { .. } => Err(format!("expected an extent, got {number}")),
     }
 }
 

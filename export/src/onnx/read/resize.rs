@@ -1,4 +1,4 @@
-//! Images of other extents: nearest neighbours and linear interpolation, axis by axis.
+//! Images of other extents: nearest neighbours, linear and cubic interpolation, axis by axis.
 
 use super::known::{Number, check_count};
 use super::node::{Node, Outputs, Rule, axes_of, size_of};
@@ -32,10 +32,28 @@ enum Nearest {
 }
 
 /// What elements are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
     Nearest(Nearest),
     Linear,
+    Cubic(Cubic),
+}
+
+/// Interpolation between four elements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cubic {
+    /// The `a` of Keys, "Cubic convolution interpolation for digital image processing" (1981).
+    a: f32,
+    border: Border,
+}
+
+/// What stands outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Border {
+    /// The elements at the border.
+    Repeated,
+    /// Nothing: the weights of those inside add up to 1.
+    Excluded,
 }
 
 /// An axis before and after.
@@ -48,14 +66,18 @@ struct Extents {
 
 /// `Resize(x, roi, scales, sizes)`.
 fn resize(node: &mut Node<'_, '_>) -> Outputs {
-    for attribute in ["cubic_coeff_a", "extrapolation_value"] {
-        node.ignore(attribute);
+    node.ignore("extrapolation_value");
+    if node.flag("antialias")? == Some(true) {
+        return Err("antialias is not supported".to_string());
     }
-    for attribute in ["antialias", "exclude_outside"] {
-        if node.flag(attribute)? == Some(true) {
-            return Err(format!("{attribute} is not supported"));
-        }
-    }
+    let border = match node.flag("exclude_outside")? {
+        Some(true) => Border::Excluded,
+        _ => Border::Repeated,
+    };
+    let cubic = Cubic {
+        a: node.float("cubic_coeff_a")?.unwrap_or(-0.75),
+        border,
+    };
     let policy = node.text("keep_aspect_ratio_policy")?;
     if policy.is_some_and(|policy| policy != "stretch") {
         return Err("expected the keep_aspect_ratio_policy stretch".to_string());
@@ -80,7 +102,13 @@ fn resize(node: &mut Node<'_, '_>) -> Outputs {
         Some("ceil") => Nearest::Ceil,
         Some(other) => return Err(format!("nearest_mode {other:?} is not supported")),
     };
-    let mode = mode(node, nearest)?;
+    let mode = match (node.text("mode")?.as_deref(), border) {
+        (Some("cubic"), _) => Mode::Cubic(cubic),
+        (_, Border::Excluded) => {
+            return Err("exclude_outside is supported with mode \"cubic\" only".to_string());
+        }
+        _ => mode(node, nearest)?,
+    };
     // Only read where coordinates lie in a region.
     node.optional(1);
     let x = node.value(0)?;
@@ -135,7 +163,7 @@ fn mode(node: &Node<'_, '_>, nearest: Nearest) -> Result<Mode, String> {
         None | Some("nearest") => Ok(Mode::Nearest(nearest)),
         Some("linear") => Ok(Mode::Linear),
         Some(other) => Err(format!(
-            "mode {other:?} is not supported, only nearest and linear"
+            "mode {other:?} is not supported, only nearest, linear and, for Resize, cubic"
         )),
     }
 }
@@ -258,8 +286,40 @@ impl Mode {
                             false => vec![(first, 1.0 - share), (first + 1, share)],
                         }
                     }
+                    Mode::Cubic(cubic) => cubic.taps(place, last),
                 }
             })
+            .collect()
+    }
+}
+
+impl Cubic {
+    /// The four elements around a place.
+    fn taps(self, place: f32, last: usize) -> Taps {
+        let share = place - place.floor();
+        let a = self.a;
+        // |t|³ and so on for the distances t = 1 + share, share, 1 − share and 2 − share.
+        let near = |t: f32| ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0;
+        let far = |t: f32| ((a * t - 5.0 * a) * t + 8.0 * a) * t - 4.0 * a;
+        let weights = [
+            far(1.0 + share),
+            near(share),
+            near(1.0 - share),
+            far(2.0 - share),
+        ];
+        let first = place.floor() as i64 - 1;
+        let places = (first..).zip(weights);
+        let (inside, scale): (Vec<(i64, f32)>, f32) = match self.border {
+            Border::Repeated => (places.collect(), 1.0),
+            Border::Excluded => {
+                let inside = places.filter(|(place, _)| (0..=last as i64).contains(place));
+                let inside: Vec<(i64, f32)> = inside.collect();
+                let sum = inside.iter().map(|(_, weight)| weight).sum();
+                (inside, sum)
+            }
+        };
+        let taps = inside.into_iter().filter(|(_, weight)| *weight != 0.0);
+        taps.map(|(place, weight)| (place.clamp(0, last as i64) as usize, weight / scale))
             .collect()
     }
 }
@@ -611,10 +671,16 @@ mod tests {
     fn refuses_what_it_cannot_do() {
         for (attributes, size, scale, wanted) in [
             (
-                vec![("mode", Text("cubic"))],
+                vec![("mode", Text("quintic"))],
                 Some(8),
                 0.0,
-                "only nearest and linear",
+                "only nearest, linear and",
+            ),
+            (
+                vec![("mode", Text("linear")), ("exclude_outside", Int(1))],
+                Some(8),
+                0.0,
+                "with mode \"cubic\" only",
             ),
             (
                 vec![transformed("tf_crop_and_resize")],

@@ -4,6 +4,7 @@ use ndarray::IxDyn;
 
 use super::known::{Known, Number};
 use super::node::{Node, Operand, Outputs, Rule, axes_of, axis_of};
+use super::own_image::{ONLY_INDICES, OfImages};
 use super::reshape;
 use crate::graph::{DType, Dim, Shape, Value};
 use crate::op::{Op, Reshape, Transpose};
@@ -26,24 +27,17 @@ fn reshape_rule(node: &mut Node<'_, '_>) -> Outputs {
         Some(true) => reshape::Zero::Itself,
         _ => reshape::Zero::Keeps,
     };
-    match node.operand(0)?.clone() {
-        Operand::Known(known) => {
-            let current = Shape::fixed(known.elements.shape());
-            let shape = reshape::target(&current, &target, zero, None)?;
-            reshaped_known(&known, &shape)
-        }
-        Operand::Value(x) => {
-            let shape = reshape::target(&node.shape(x), &target, zero, node.fixed_batch())?;
-            moved(node, x, Reshape { shape })
-        }
-    }
+    let operand = node.operand(0)?.clone();
+    let current = shape_of_operand(node, &operand);
+    let shape = reshape::target(&current, &target, zero, node.fixed_batch())?;
+    reshaped(node, &operand, shape)
 }
 
 /// `[a, b, c, d]` from axis 2 becomes `[a·b, c·d]`.
 fn flatten(node: &mut Node<'_, '_>) -> Outputs {
     let axis = node.int("axis")?.unwrap_or(1);
-    let x = node.value(0)?;
-    let current = node.shape(x);
+    let operand = node.operand(0)?.clone();
+    let current = shape_of_operand(node, &operand);
     let axis = match usize::try_from(axis) {
         Ok(axis) if axis == current.rank() => axis,
         _ => axis_of(axis, current.rank())?,
@@ -54,7 +48,7 @@ fn flatten(node: &mut Node<'_, '_>) -> Outputs {
             .unwrap_or(Dim::Size(part.elements_per_image()))
     };
     let shape = Shape(vec![merged(&current.0[..axis]), merged(&current.0[axis..])]);
-    node.result(Reshape { shape }, &[x])
+    reshaped(node, &operand, shape)
 }
 
 /// Drops axes of extent 1: those that are named, or all of them.
@@ -109,18 +103,17 @@ fn transpose(node: &mut Node<'_, '_>) -> Outputs {
         None => (0..rank).rev().collect(),
     };
     match operand {
-        Operand::Value(x) => moved(node, x, Transpose { axes }),
+        Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
+        Operand::Value(x) | Operand::Integers(x) => moved(node, x, Transpose { axes }),
         Operand::Known(known) => {
             let mut sorted = axes.clone();
             sorted.sort_unstable();
             if sorted != (0..rank).collect::<Vec<usize>>() {
                 return Err(format!("{axes:?} is not a permutation of {rank} axes"));
             }
-            Ok(vec![
-                known
-                    .moved(known.elements.clone().permuted_axes(IxDyn(&axes)))
-                    .into(),
-            ])
+            let shape = Shape(axes.iter().map(|&axis| known.shape.0[axis]).collect());
+            let elements = known.elements.clone().permuted_axes(IxDyn(&axes));
+            Ok(vec![known.moved(shape, elements).into()])
         }
     }
 }
@@ -173,25 +166,24 @@ fn dropout(node: &mut Node<'_, '_>) -> Outputs {
 /// The shape of an operand, be it in the graph or known.
 pub(super) fn shape_of_operand(node: &Node<'_, '_>, operand: &Operand) -> Shape {
     match operand {
-        Operand::Value(value) => node.shape(*value),
-        Operand::Known(known) => Shape::fixed(known.elements.shape()),
+        Operand::Value(value) | Operand::Integers(value) => node.shape(*value),
+        Operand::OfImages(of_images) => node.shape(of_images.value),
+        Operand::Known(known) => known.shape.clone(),
     }
 }
 
 /// An operand under another shape of as many elements.
 pub(super) fn reshaped(node: &mut Node<'_, '_>, operand: &Operand, shape: Shape) -> Outputs {
     match operand {
-        Operand::Value(x) => moved(node, *x, Reshape { shape }),
-        Operand::Known(known) => reshaped_known(known, &shape),
+        Operand::Value(x) | Operand::Integers(x) => moved(node, *x, Reshape { shape }),
+        Operand::Known(known) => Ok(vec![known.reshaped(shape)?.into()]),
+        Operand::OfImages(OfImages { value, steps }) if steps.len() == 1 => {
+            let value = node.seen_as("reshaped", *value, shape)?;
+            let steps = steps.clone();
+            Ok(vec![Operand::OfImages(OfImages { value, steps })])
+        }
+        Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
     }
-}
-
-fn reshaped_known(known: &Known, shape: &Shape) -> Outputs {
-    let contiguous = known.elements.as_standard_layout().into_owned();
-    let elements = contiguous
-        .into_shape_with_order(IxDyn(&shape.concrete(1)))
-        .map_err(|_| format!("cannot reshape {:?} to {shape}", known.elements.shape()))?;
-    Ok(vec![known.moved(elements).into()])
 }
 
 /// The node's result by a primitive that moves elements, also of truth values, for which it goes by way of 0 and 1.

@@ -15,16 +15,18 @@ fn softmax(node: &mut Node<'_, '_>) -> Outputs {
     })
 }
 
-/// `x − max x − log Σ e^(x − max x)`. As for `ReduceLogSumExp`, the maximum adds nothing to any derivative.
 fn log_softmax(node: &mut Node<'_, '_>) -> Outputs {
-    along_one_axis(node, |node, x, axis| {
-        let greatest = node.along("greatest", ReduceKind::Max, x, &[axis])?;
-        let below = node.apply("below", Binary::Sub, &[x, greatest])?;
-        let exponentials = node.apply("exponentials", Unary::Exp, &[below])?;
-        let sum = node.along("sum", ReduceKind::Sum, exponentials, &[axis])?;
-        let log = node.apply("log", Unary::Log, &[sum])?;
-        node.apply("shares", Binary::Sub, &[below, log])
-    })
+    along_one_axis(node, log_shares)
+}
+
+/// `x − max x − log Σ e^(x − max x)`. As for `ReduceLogSumExp`, the maximum adds nothing to any derivative.
+pub(super) fn log_shares(node: &mut Node<'_, '_>, x: Value, axis: usize) -> Result<Value, String> {
+    let greatest = node.along("greatest", ReduceKind::Max, x, &[axis])?;
+    let below = node.apply("below", Binary::Sub, &[x, greatest])?;
+    let exponentials = node.apply("exponentials", Unary::Exp, &[below])?;
+    let sum = node.along("sum", ReduceKind::Sum, exponentials, &[axis])?;
+    let log = node.apply("log", Unary::Log, &[sum])?;
+    node.apply("shares", Binary::Sub, &[below, log])
 }
 
 /// Along `axis`; before opset 13 along that axis and all behind it as one.

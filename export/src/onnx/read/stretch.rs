@@ -1,7 +1,8 @@
 //! Operators that repeat elements.
 
-use super::known::{Known, Number};
+use super::known::Number;
 use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::own_image::ONLY_INDICES;
 use super::shape::shape_of_operand;
 use crate::graph::{DType, Dim, Shape};
 use crate::op::Reshape;
@@ -25,8 +26,9 @@ fn expand(node: &mut Node<'_, '_>) -> Outputs {
     });
     let shape = Shape(dims.collect::<Result<_, String>>()?);
     match operand {
-        Operand::Known(known) => stretched_known(&known, &shape),
-        Operand::Value(value) => node.stretched(value, &shape),
+        Operand::Known(known) => Ok(vec![known.stretched(&shape)?.into()]),
+        Operand::Value(value) | Operand::Integers(value) => node.stretched(value, &shape),
+        Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
     }
 }
 
@@ -40,13 +42,6 @@ fn expanded_extent(node: &Node<'_, '_>, own: Dim, wanted: Number) -> Result<Dim,
         }
         (own, wanted) => Err(format!("an extent of {own} does not stretch to {wanted}")),
     }
-}
-
-fn stretched_known(known: &Known, shape: &Shape) -> Outputs {
-    if shape.batch_axis().is_some() {
-        return Err("integers for each image of a batch are not supported".to_string());
-    }
-    Ok(vec![known.stretched(&shape.concrete(1))?.into()])
 }
 
 /// `Tile(x, repeats)`: the whole of each axis again and again.
@@ -87,6 +82,7 @@ fn tile(node: &mut Node<'_, '_>) -> Outputs {
                 };
                 (Dim::Batch { outer: 1, inner }, whole)
             }
+            (Number::Image { .. }, _) => return Err(format!("expected a number, got {repeat}")),
             (Number::Batch(_), dim @ Dim::Batch { .. }) => {
                 return Err(format!(
                     "{dim} repeated {repeat} times pairs every image with every other"
@@ -99,22 +95,12 @@ fn tile(node: &mut Node<'_, '_>) -> Outputs {
     }
     let (apart, stretched, joined) = (Shape(apart), Shape(stretched), Shape(joined));
     match operand {
-        Operand::Known(known) if joined.batch_axis().is_none() => {
-            let contiguous = known.elements.as_standard_layout().into_owned();
-            let split = contiguous
-                .into_shape_with_order(apart.concrete(1))
-                .map_err(|error| error.to_string())?;
-            let many = known.moved(split).stretched(&stretched.concrete(1))?;
-            let whole = many
-                .elements
-                .into_shape_with_order(joined.concrete(1))
-                .map_err(|error| error.to_string())?;
-            Ok(vec![known.moved(whole).into()])
+        Operand::Known(known) => {
+            let many = known.reshaped(apart)?.stretched(&stretched)?;
+            Ok(vec![many.reshaped(joined)?.into()])
         }
-        Operand::Known(_) => {
-            Err("integers for each image of a batch are not supported".to_string())
-        }
-        Operand::Value(value) => {
+        Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
+        Operand::Value(value) | Operand::Integers(value) => {
             let truth = node.dtype(value) == DType::Bool;
             let value = if truth {
                 node.as_numbers(value)?

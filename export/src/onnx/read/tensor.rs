@@ -244,7 +244,10 @@ fn integers(
     let elements = ArrayD::from_shape_vec(IxDyn(sizes), numbers.collect::<Result<_, String>>()?)
         .map_err(|error| error.to_string())?;
     let kind = if truth { Kind::Truth } else { Kind::Integer };
-    Ok(Decoded::Known(Known { kind, elements }))
+    Ok(Decoded::Known(Known {
+        kind,
+        ..Known::integers(elements)
+    }))
 }
 
 /// The bytes of a tensor that stands in a file of its own beside the model.

@@ -30,6 +30,7 @@ pub enum Attribute {
     Floats(Vec<f32>),
     Text(&'static str),
     Tensor(Box<TensorProto>),
+    Graph(Box<GraphProto>),
 }
 
 /// A model under construction. Names of values are given; nodes are called after their first output.
@@ -113,6 +114,28 @@ impl Model {
             ..ValueInfoProto::default()
         });
         self
+    }
+
+    /// Integers of that shape for each image, `[N, sizes…]`, the same for all of them.
+    pub fn for_each_image(self, name: &str, sizes: &[i64], values: &[i64]) -> Model {
+        let one = [&[1], sizes].concat();
+        self.initializer(int_tensor(&format!("{name}.one"), &one, values))
+            .ints(&format!("{name}.sizes"), sizes)
+            .ints(&format!("{name}.first"), &[0])
+            .node("Shape", "x", &format!("{name}.shape"), &[])
+            .node(
+                "Gather",
+                &format!("{name}.shape {name}.first"),
+                &format!("{name}.images"),
+                &[],
+            )
+            .node(
+                "Concat",
+                &format!("{name}.images {name}.sizes"),
+                &format!("{name}.all"),
+                &[("axis", Attribute::Int(0))],
+            )
+            .node("Expand", &format!("{name}.one {name}.all"), name, &[])
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -349,6 +372,10 @@ fn attribute_proto((name, attribute): &(&str, Attribute)) -> AttributeProto {
         Attribute::Tensor(tensor) => {
             proto.t = Some((**tensor).clone());
             AttributeType::Tensor
+        }
+        Attribute::Graph(graph) => {
+            proto.g = Some((**graph).clone());
+            AttributeType::Graph
         }
     };
     proto.r#type = Some(kind as i32);

@@ -1,5 +1,5 @@
 //! Windows that slide over images `[N, C, H, W]`, as attributes state them; also over rows `[N, C, L]`, which are taken for images of
-//! one row.
+//! one row, and along the depth of volumes `[N, C, D, H, W]`.
 
 use super::node::{Node, Outputs, size_of, sizes_of};
 use crate::graph::{Dim, Shape, Value};
@@ -12,6 +12,13 @@ pub(super) enum Layout {
     Images,
     /// `[N, C, L]`, taken for `[N, C, 1, L]`.
     Rows,
+    /// `[N, C, D, H, W]` with windows of one pixel of each slice, taken for `[N, C, D, H·W]`.
+    Volumes {
+        /// H.
+        rows: usize,
+        /// W.
+        columns: usize,
+    },
 }
 
 impl Layout {
@@ -27,22 +34,52 @@ impl Layout {
         }
     }
 
+    /// That of a value with windows that have no weights, which may be a volume.
+    pub fn of_pool(node: &Node<'_, '_>, x: Value) -> Result<Layout, String> {
+        match node.shape(x).0.as_slice() {
+            &[_, _, _, Dim::Size(rows), Dim::Size(columns)] => {
+                Ok(Layout::Volumes { rows, columns })
+            }
+            _ => Layout::of(node, x),
+        }
+    }
+
     /// A value of this layout, or the weight for it, as images.
     pub fn image(self, node: &mut Node<'_, '_>, value: Value) -> Result<Value, String> {
         let shape = node.shape(value);
         let wanted = match self {
             Layout::Images => 4,
             Layout::Rows => 3,
+            Layout::Volumes { .. } => 5,
         };
         if shape.rank() != wanted {
             return Err(format!("expected {wanted} axes, got {shape}"));
         }
-        if self == Layout::Images {
-            return Ok(value);
-        }
         let mut image = shape;
-        image.0.insert(2, Dim::Size(1));
+        match self {
+            Layout::Images => {}
+            Layout::Rows => image.0.insert(2, Dim::Size(1)),
+            Layout::Volumes { rows, columns } => {
+                image.0.truncate(3);
+                image.0.push(Dim::Size(rows * columns));
+            }
+        }
         node.seen_as("image", value, image)
+    }
+
+    /// What the shape of an image is in this layout.
+    pub fn shape_of(self, mut image: Shape) -> Shape {
+        match self {
+            Layout::Images => {}
+            Layout::Rows => {
+                image.0.remove(2);
+            }
+            Layout::Volumes { rows, columns } => {
+                image.0.truncate(3);
+                image.0.extend([rows, columns].map(Dim::Size));
+            }
+        }
+        image
     }
 
     /// The node's result by an operator on images.
@@ -51,8 +88,7 @@ impl Layout {
             return node.result(op, inputs);
         }
         let images = node.apply("images", op, inputs)?;
-        let mut shape = node.shape(images);
-        shape.0.remove(2);
+        let shape = self.shape_of(node.shape(images));
         node.result(Reshape { shape }, &[images])
     }
 
@@ -61,6 +97,10 @@ impl Layout {
         match (self, numbers) {
             (Layout::Images, &[rows, columns]) => Ok([rows, columns]),
             (Layout::Rows, &[columns]) => Ok([one_row, columns]),
+            (Layout::Volumes { .. }, &[depth, 1, 1]) => Ok([depth, 1]),
+            (Layout::Volumes { .. }, _) => Err(format!(
+                "windows of volumes are supported along their first axis only, got {name} {numbers:?}"
+            )),
             _ => Err(format!(
                 "expected {name} for each axis behind the channels, got {numbers:?}"
             )),
@@ -88,6 +128,7 @@ impl Layout {
         match (self, sizes_of(&pads)?.as_slice()) {
             (Layout::Images, &[top, left, bottom, right]) => Ok([top, left, bottom, right]),
             (Layout::Rows, &[left, right]) => Ok([0, left, 0, right]),
+            (Layout::Volumes { .. }, &[front, 0, 0, back, 0, 0]) => Ok([front, 0, back, 0]),
             _ => Err(format!(
                 "expected two pads for each axis behind the channels, got {pads:?}"
             )),
