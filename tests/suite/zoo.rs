@@ -308,21 +308,92 @@ fn skip(path: &Path, backend: &str) -> Option<&'static str> {
 fn derivatives_are_those_of_autograd() {
     let paths = models_in(&zoo());
     assert!(paths.len() > 100, "{} models", paths.len());
+    let all = faults_of_all(&paths, faults_of);
+    assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
+}
+
+/// What is wrong with each of some models, with its name before it; a panic is one fault.
+fn faults_of_all(paths: &[PathBuf], faults_of: impl Fn(&Path) -> Vec<String>) -> Vec<String> {
     let mut all = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let faults = catch_unwind(AssertUnwindSafe(|| faults_of(&path)));
-        match faults {
-            Ok(faults) => all.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
-            Err(panic) => {
-                let message = panic.downcast_ref::<String>().cloned();
-                all.push(format!(
-                    "{name}: {}",
-                    message.unwrap_or_else(|| "it panicked".to_string())
-                ));
-            }
+        let faults = catch_unwind(AssertUnwindSafe(|| faults_of(path)));
+        let faults = faults.unwrap_or_else(|panic| {
+            let message = panic.downcast_ref::<String>().cloned();
+            vec![message.unwrap_or_else(|| "it panicked".to_string())]
+        });
+        all.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
+    }
+    all
+}
+
+/// Bound on the difference of ONNX Runtime in f32 from the interpreter in f64, and on that of derivatives from differences in f64.
+const OPERATOR_TOLERANCE: f64 = 1e-5;
+
+/// The images of a model of `operators/` or `exporters/`, and what ONNX Runtime made of them.
+fn images_and_energies(golden: &SafeTensors<'_>, name: &str) -> [ArrayD<f64>; 2] {
+    ["x", "energy"].map(|kind| {
+        let tensor = golden.tensor(&format!("{name}/{kind}")).unwrap();
+        let (chunks, _) = tensor.data().as_chunks::<4>();
+        let values = chunks
+            .iter()
+            .map(|&chunk| f64::from(f32::from_le_bytes(chunk)));
+        ArrayD::from_shape_vec(tensor.shape(), values.collect()).unwrap()
+    })
+}
+
+/// All that is wrong with a model of `operators/` or `exporters/`.
+fn faults_of_operator(path: &Path, golden: &SafeTensors<'_>) -> Vec<String> {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    let [x, energy] = images_and_energies(golden, name);
+    let foreign = read_file(path, &Selection::default()).unwrap();
+    let waves = (1..=x.len()).map(|place| (place as f64).sin());
+    let direction = ArrayD::from_shape_vec(x.raw_dim(), waves.collect()).unwrap();
+    let raw = derived(&foreign, &settings(&foreign, None));
+    let at = |shift: f64| {
+        let x = &x + &(&direction * shift);
+        let inputs = Arrays::from([("x".to_string(), x), ("v".to_string(), direction.clone())]);
+        (by_reference(&raw, &foreign.input, &inputs), inputs)
+    };
+    let (reference, inputs) = at(0.0);
+    let step = 1e-6;
+    let (ahead, behind) = (at(step).0, at(-step).0);
+    let difference_of = |output: usize| (&ahead[output] - &behind[output]) / (2.0 * step);
+    let mut slope = &reference[1] * &direction;
+    while slope.ndim() > 1 {
+        slope = slope.sum_axis(ndarray::Axis(1));
+    }
+    let mut found = Vec::new();
+    for (what, got, wanted) in [
+        ("energy", &reference[0], &energy),
+        ("gradient", &slope, &difference_of(0)),
+        ("hvp", &reference[2], &difference_of(1)),
+    ] {
+        let error = (got - wanted).mapv(f64::abs).sum() / wanted.mapv(f64::abs).sum().max(1.0);
+        if error.is_nan() || error > OPERATOR_TOLERANCE {
+            found.push(format!("{what} is off by {error:e}"));
         }
     }
+    for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
+        let fast = derived(&foreign, &settings(&foreign, Some(target)));
+        let shapes = OUTPUTS.into_iter().zip(&reference);
+        let outputs: Vec<(&str, &[usize])> =
+            shapes.map(|(name, array)| (name, array.shape())).collect();
+        let got = run(backend, &fast, &inputs, &outputs);
+        let faults = faults(&got, &reference, BACKEND_TOLERANCE).into_iter();
+        found.extend(faults.map(|fault| format!("{}: {fault}", backend.name())));
+    }
+    found
+}
+
+#[test]
+fn operators_are_those_of_onnx_runtime() {
+    let folder = zoo().join("operators");
+    let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let paths = [models_in(&folder), models_in(&zoo().join("exporters"))].concat();
+    assert_eq!(2 * paths.len(), golden.len());
+    let all = faults_of_all(&paths, |path| faults_of_operator(path, &golden));
     assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
 }
 

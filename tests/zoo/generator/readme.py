@@ -17,6 +17,8 @@ HEAD = """# Forward models that `ebm-export gradient` is proved with
 
 `make_zoo.py` writes everything here, this text included: {n_files} forward models of {n_models} networks, as exporters write them, with
 energy, gradient and Hessian-vector product by autograd in f64; and `bad/`, {n_bad} files that must be refused.
+`make_operators.py` writes `operators/`: a small model for each operator and kind of its attributes, with the energies that ONNX Runtime gives in f32 (`golden.safetensors`,
+tensors `NAME/x` and `NAME/energy`), also of `exporters/`, models that others exported. Their derivatives are compared with differences in f64.
 
 ## Files
 
