@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, Ix4};
 
+use super::conv_weight::{by_bias, by_weight};
 use super::windows::Windows;
 use super::{Arithmetic, BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
 use crate::error::Error;
@@ -220,8 +221,18 @@ impl Operator for Conv {
         graph: &mut Graph,
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
-        only_image_wanted(self.name(), step)?;
         let cotangent = step.full_cotangent(graph)?;
+        let mut gradients = vec![None; step.inputs.len()];
+        if step.wanted[1] {
+            let operands = [step.inputs[0], cotangent];
+            gradients[1] = Some(by_weight(graph, step, self, operands)?);
+        }
+        if step.wanted.get(2) == Some(&true) {
+            gradients[2] = Some(by_bias(graph, step, cotangent)?);
+        }
+        if !step.wanted[0] {
+            return Ok(gradients);
+        }
         let [x, weight] = [0, 1].map(|operand| graph.shape(step.inputs[operand]).clone());
         let result = graph.shape(cotangent).clone();
         // Along an axis of the batch the convolution has neither kernel nor stride, and leaves nothing over.
@@ -246,7 +257,8 @@ impl Operator for Conv {
             transpose,
             &[cotangent, step.inputs[1]],
         )?;
-        Ok(only_first(gradient, step))
+        gradients[0] = Some(gradient);
+        Ok(gradients)
     }
 
     fn arithmetic(&self) -> Arithmetic {
@@ -311,7 +323,6 @@ impl Operator for ConvTranspose {
         graph: &mut Graph,
         step: &BackwardStep<'_>,
     ) -> Result<Vec<Option<Value>>, Error> {
-        only_image_wanted(self.name(), step)?;
         let cotangent = step.full_cotangent(graph)?;
         let conv = Conv {
             strides: self.strides,
@@ -319,8 +330,20 @@ impl Operator for ConvTranspose {
             dilations: self.dilations,
             groups: self.groups,
         };
-        let gradient = graph.apply(&step.named("conv"), conv, &[cotangent, step.inputs[1]])?;
-        Ok(only_first(gradient, step))
+        let mut gradients = vec![None; step.inputs.len()];
+        if step.wanted[1] {
+            // Of the convolution that this transposes the cotangent is the image, and the image the slope.
+            let operands = [cotangent, step.inputs[0]];
+            gradients[1] = Some(by_weight(graph, step, &conv, operands)?);
+        }
+        if step.wanted.get(2) == Some(&true) {
+            gradients[2] = Some(by_bias(graph, step, cotangent)?);
+        }
+        if step.wanted[0] {
+            let operands = [cotangent, step.inputs[1]];
+            gradients[0] = Some(graph.apply(&step.named("conv"), conv, &operands)?);
+        }
+        Ok(gradients)
     }
 
     fn arithmetic(&self) -> Arithmetic {
@@ -347,22 +370,6 @@ fn add_bias(mut result: ndarray::Array4<f64>, bias: Option<&ArrayD<f64>>) -> Arr
         }
     }
     result.into_dyn()
-}
-
-fn only_image_wanted(op: &'static str, step: &BackwardStep<'_>) -> Result<(), Error> {
-    if step.wanted[1..].contains(&true) {
-        return Err(step.unsupported(
-            op,
-            "its weight or bias depends on the input; only fixed ones are supported",
-        ));
-    }
-    Ok(())
-}
-
-fn only_first(gradient: Value, step: &BackwardStep<'_>) -> Vec<Option<Value>> {
-    (0..step.inputs.len())
-        .map(|operand| (operand == 0).then_some(gradient))
-        .collect()
 }
 
 #[cfg(test)]

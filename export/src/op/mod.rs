@@ -31,6 +31,7 @@ macro_rules! members {
 mod activation;
 mod concat;
 mod conv;
+mod conv_weight;
 mod elementwise;
 mod linear;
 mod max_pool;
