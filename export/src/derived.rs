@@ -8,12 +8,12 @@ use crate::error::Error;
 use crate::exported::Settings;
 use crate::gradient::{gradient, hessian_vector_product, hessian_vector_product_along};
 use crate::graph::{Dim, Graph, Shape, Source, Value};
-use crate::langevin::{Steps, steps_graph, with_weights_once};
+use crate::langevin::{Steps, written_steps};
 use crate::onnx::read::Foreign;
 use crate::onnx::{Model, model};
 use crate::op::Reshape;
-use crate::pipeline::{bind, multiplications};
-use crate::precision::{Comparison, lowered};
+use crate::pipeline::{multiplications, written};
+use crate::precision::{Comparison, Precision, lowered};
 use crate::rewrite::{apply, apply_before_gradient};
 
 /// What is made of an energy.
@@ -100,8 +100,7 @@ pub fn derived_file(
         raw_multiplications: raw_multiplications(foreign, &request.derivation)?,
         ..contract(foreign, settings)
     };
-    let bound = lowered(&bind(&graph, &foreign.weights)?, settings.precision)?;
-    let model = model(&bound, &contract, settings.opset, settings.batch)?;
+    let model = model(&graph, &contract, settings.opset, settings.batch)?;
     model.documented(&foreign.documentation)
 }
 
@@ -140,7 +139,7 @@ pub fn comparison(foreign: &Foreign, settings: &Settings) -> Result<Comparison, 
         &gradient(&energy, "energy", &foreign.input)?,
         &settings.rewrites,
     )?;
-    let exact = bind(&gradient, &foreign.weights)?;
+    let exact = written(&gradient, &foreign.weights, Precision::F32)?;
     Ok(Comparison {
         written: lowered(&exact, settings.precision)?,
         exact,
@@ -177,7 +176,8 @@ fn derivatives(foreign: &Foreign, request: &Request, settings: &Settings) -> Res
     for (name, wanted) in all {
         named.set_output(wanted, graph.output(name)?);
     }
-    apply(&named.rebuild(|_, _, _| Ok(None))?, &settings.rewrites)
+    let named = apply(&named.rebuild(|_, _, _| Ok(None))?, &settings.rewrites)?;
+    written(&named, &foreign.weights, settings.precision)
 }
 
 fn steps(foreign: &Foreign, form: &Steps, settings: &Settings) -> Result<Graph, Error> {
@@ -196,7 +196,8 @@ fn steps(foreign: &Foreign, form: &Steps, settings: &Settings) -> Result<Graph, 
     let rewrites = &settings.rewrites;
     let energy = apply_before_gradient(&energy, rewrites)?;
     let gradient = apply(&gradient(&energy, "energy", "x")?, rewrites)?;
-    with_weights_once(&steps_graph(&gradient, form)?)
+    let gradient = written(&gradient, &foreign.weights, settings.precision)?;
+    written_steps(&gradient, form)
 }
 
 /// The model's graph with its selected output as `energy [N]`, of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like.

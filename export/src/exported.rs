@@ -9,9 +9,9 @@ use crate::checkpoint::{Header, tensors_sha256};
 use crate::contract::{Contract, FORMAT_VERSION, Kind, Origin, PriorTerm, Terms};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::langevin::{Steps, steps_graph, with_weights_once};
+use crate::langevin::{Steps, steps_graph, written_steps};
 use crate::onnx::{Batch, Model, Opset, model};
-use crate::pipeline::{bind, check_weights, gradient_graph, multiplications};
+use crate::pipeline::{check_weights, gradient_graph, multiplications, written};
 use crate::potential::{Potential, check_scale};
 use crate::precision::{Comparison, Precision, lowered};
 use crate::rewrite::{Rewrite, Target, apply};
@@ -83,9 +83,8 @@ pub fn exported_files(
     check_weights(&header.network.graph()?, weights)?;
     let potential = potential(header, settings)?;
     let raw = Graphs::new(&header.network, &potential, &[])?;
-    let graphs = Graphs::new(&header.network, &potential, &settings.rewrites)?
-        .bound(weights, &potential)?
-        .lowered(settings.precision)?;
+    let graphs = Graphs::new(&header.network, &potential, &settings.rewrites)?;
+    let graphs = graphs.written(&potential.weights(weights), settings.precision)?;
     let contract = contract(header, &potential, settings, weights);
     let steps = Steps {
         count: settings.steps_per_run,
@@ -112,7 +111,7 @@ pub fn exported_files(
         }
         return Ok(vec![written(name, kind, &graphs.forward, &raw.forward)?]);
     };
-    let step = with_weights_once(&steps_graph(gradient, &steps)?)?;
+    let step = written_steps(gradient, &steps)?;
     let raw_step = steps_graph(raw_gradient, &steps)?;
     Ok(vec![
         written("energy.onnx", Kind::Energy, &graphs.forward, &raw.forward)?,
@@ -132,8 +131,8 @@ pub fn comparison(
 ) -> Result<Comparison, Error> {
     check_weights(&header.network.graph()?, weights)?;
     let potential = potential(header, settings)?;
-    let graphs =
-        Graphs::new(&header.network, &potential, &settings.rewrites)?.bound(weights, &potential)?;
+    let graphs = Graphs::new(&header.network, &potential, &settings.rewrites)?;
+    let graphs = graphs.written(&potential.weights(weights), Precision::F32)?;
     let (input, output) = match header.network.kind() {
         Kind::Classifier => ("x", "logits"),
         Kind::Generator => ("z", "image"),
@@ -194,19 +193,11 @@ impl Graphs {
         })
     }
 
-    fn bound(self, weights: &Tensors, potential: &Potential) -> Result<Graphs, Error> {
-        let weights = potential.weights(weights);
-        self.map(|graph| bind(graph, &weights))
-    }
-
-    fn lowered(self, precision: Precision) -> Result<Graphs, Error> {
-        self.map(|graph| lowered(graph, precision))
-    }
-
-    fn map(self, change: impl Fn(&Graph) -> Result<Graph, Error>) -> Result<Graphs, Error> {
+    fn written(self, weights: &Tensors, precision: Precision) -> Result<Graphs, Error> {
+        let written = |graph: &Graph| written(graph, weights, precision);
         Ok(Graphs {
-            forward: change(&self.forward)?,
-            gradient: self.gradient.as_ref().map(&change).transpose()?,
+            forward: written(&self.forward)?,
+            gradient: self.gradient.as_ref().map(written).transpose()?,
         })
     }
 }
@@ -295,10 +286,16 @@ fn n_elements(weights: &Tensors) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
     use crate::arch::{Activation, ConvClassifier, Sngan, SnganGenerator};
-    use crate::contract::Langevin;
-    use crate::graph::DType;
+    use crate::contract::{Langevin, Purification};
+    use crate::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
+    use crate::onnx::proto::tensor_proto::DataType;
+    use crate::onnx::proto::{ModelProto, type_proto};
+    use crate::onnx::read::{Selection, read};
+    use crate::triton::{Batching, Content, Served, repository};
 
     fn energy() -> Network {
         Network::Sngan(Sngan::small(
@@ -425,29 +422,98 @@ mod tests {
         );
     }
 
-    /// Chains move by steps that f16 would round away: the state, and all that is added to it, is f32.
+    /// Operators by what they are and the type of their result: those that steps add to the network, and all in a low type.
+    type Types = BTreeMap<(String, i32), usize>;
+
+    fn types(bytes: &[u8]) -> [Types; 2] {
+        let graph = ModelProto::decode(bytes).unwrap().graph.unwrap();
+        let stated = graph.value_info.iter().chain(&graph.output);
+        let of_value: BTreeMap<&str, i32> = stated
+            .map(|info| match info.r#type.as_ref().unwrap().value.as_ref() {
+                Some(type_proto::Value::TensorType(tensor)) => (info.name(), tensor.elem_type()),
+                _ => panic!("{} is not a tensor", info.name()),
+            })
+            .collect();
+        let mut counts = [Types::new(), Types::new()];
+        for node in &graph.node {
+            let dtype = of_value[node.output[0].as_str()];
+            let kind = (node.op_type().to_string(), dtype);
+            if node.name().starts_with("step.") {
+                *counts[0].entry(kind.clone()).or_default() += 1;
+            }
+            if [DataType::Float16, DataType::Bfloat16].contains(&DataType::try_from(dtype).unwrap())
+            {
+                *counts[1].entry(kind).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Chains move by steps that f16 would round away: the state, and all that is added to it, is f32, whichever way a file is made.
     #[test]
-    fn the_state_of_a_step_stays_f32_in_low_types() {
+    fn steps_stay_f32_behind_the_same_network_whatever_a_file_is_made_of() {
         let header = Header::new(energy());
         let weights = header.network.initial_weights(1).unwrap();
-        let potential = Potential::default();
+        let of_name = |files: Vec<ExportedFile>, name: &str| {
+            let mut files = files.into_iter();
+            let file = files.find(|file| file.name == name).unwrap();
+            file.model.to_bytes()
+        };
+        let raw = Settings {
+            rewrites: Vec::new(),
+            ..Settings::default()
+        };
+        let energy = exported_files(&header, &weights, &raw).unwrap();
+        let energy = of_name(energy, "energy.onnx");
+        let foreign = read(&energy, &Selection::default()).unwrap();
+        let request = Request {
+            derivation: Derivation::Steps(Steps::ONE),
+            energy: EnergyOutput::Renamed,
+            names: Names::default(),
+        };
+        let served = Served {
+            dynamics: Purification {
+                step_size: 0.01,
+                temperature: 1e-4,
+                steps: 1,
+            },
+            batching: Batching {
+                max_batch: 4,
+                max_delay_microseconds: 1,
+            },
+            classifier: None,
+        };
         for precision in [Precision::F16, Precision::Bf16, Precision::Mixed] {
-            let graphs = Graphs::new(&header.network, &potential, &Rewrite::COMMON)
-                .and_then(|graphs| graphs.bound(&weights, &potential))
-                .and_then(|graphs| graphs.lowered(precision))
-                .unwrap();
-            let step = steps_graph(&graphs.gradient.unwrap(), &Steps::ONE).unwrap();
-            let dtype = |value| step.value_type(value).dtype;
-            assert!(step.inputs().all(|input| dtype(input) == DType::F32));
-            let next = step.output("x_next").unwrap();
-            let (_, terms) = step.operator(next).unwrap();
-            let of_x = step.depends_on(step.input_named("x").unwrap());
-            assert_eq!(dtype(next), DType::F32, "{precision}");
-            assert!(terms.iter().any(|term| of_x[term.0]), "{precision}");
-            for &term in terms {
-                assert_eq!(dtype(term), DType::F32, "{precision}");
-            }
-            assert!(step.values().any(|value| dtype(value).is_low()));
+            let settings = Settings {
+                precision,
+                rewrites: Rewrite::COMMON.to_vec(),
+                opset: Opset::OLDEST_WITH_BF16,
+                ..Settings::default()
+            };
+            let own = exported_files(&header, &weights, &settings).unwrap();
+            let own = types(&of_name(own, "step.onnx"));
+            let derived = derived_file(&foreign, &request, &settings).unwrap();
+            let derived = types(&derived.to_bytes());
+            let purifier = repository(&header, &weights, &settings, &served).unwrap();
+            let mut purifier = purifier.into_iter();
+            let purifier = purifier.find_map(|file| match file.content {
+                Content::Model(model) => Some(types(&model.to_bytes())),
+                Content::Bytes(_) => None,
+            });
+            let [steps, network] = &own;
+            assert!(!network.is_empty(), "{precision}");
+            let single = DataType::Float as i32;
+            assert!(steps.keys().all(|(_, dtype)| *dtype == single), "{steps:?}");
+            let [sub, norm] = ["Sub", "Sqrt"].map(|op_type| (op_type.to_string(), single));
+            assert!(steps.contains_key(&sub) && steps.contains_key(&norm));
+            assert_eq!(derived, own, "{precision}");
+            let [purifier_steps, purifier_network] = purifier.unwrap();
+            assert_eq!(&purifier_network, network, "{precision}");
+            // What ε and T make alone is computed before.
+            let is_single = |(kind, count): (&(String, i32), &usize)| {
+                kind.1 == single && steps.get(kind).is_some_and(|own| count <= own)
+            };
+            assert!(purifier_steps.iter().all(is_single), "{purifier_steps:?}");
         }
     }
 

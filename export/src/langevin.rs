@@ -118,12 +118,13 @@ pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph, Error
     graph.rebuild(|_, _, _| Ok(None))
 }
 
-/// The graph of several steps, of which every one reads the same weights: what is made of them alone is made once, so that a file holds it once.
+/// Langevin steps as they are written, of a gradient as it is written ([`written`](crate::pipeline::written)): the steps themselves, which add up small
+/// drifts, stay in f32 whatever the network works in. All of them read the same weights, which a file holds once.
 ///
 /// # Errors
-/// As [`apply`].
-pub(crate) fn with_weights_once(graph: &Graph) -> Result<Graph, Error> {
-    apply(graph, &[Rewrite::Share])
+/// As [`steps_graph`].
+pub(crate) fn written_steps(gradient: &Graph, steps: &Steps) -> Result<Graph, Error> {
+    apply(&steps_graph(gradient, steps)?, &[Rewrite::Share])
 }
 
 /// A state with energy and gradient there.

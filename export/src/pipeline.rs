@@ -7,6 +7,7 @@ use crate::fold::{Folding, check_cost};
 use crate::gradient::gradient;
 use crate::graph::{Graph, Node, Shape};
 use crate::op::Operator;
+use crate::precision::{Precision, lowered};
 use crate::rewrite::{Rewrite, apply, apply_before_gradient};
 use crate::tensor::{Tensor, Tensors};
 
@@ -39,6 +40,18 @@ pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
         let constant = folding.constant(value, || checked_weight(node, weights).cloned())?;
         Ok(constant.map(|tensor| target.constant(&node.name, tensor)))
     })
+}
+
+/// A graph as it is written: its weights bound, in the types of that precision. What is added behind it, as steps are, stays in f32.
+///
+/// # Errors
+/// As [`bind`].
+pub(crate) fn written(
+    graph: &Graph,
+    weights: &Tensors,
+    precision: Precision,
+) -> Result<Graph, Error> {
+    lowered(&bind(graph, weights)?, precision)
 }
 
 /// Multiplications of one image in convolutions and matrix products, by operator. What depends on weights alone costs nothing: it

@@ -15,10 +15,10 @@ use crate::checkpoint::Header;
 use crate::contract::{Contract, ImageShape, Kind, Purification};
 use crate::error::Error;
 use crate::exported::{Settings, contract, potential};
-use crate::langevin::{Steps, steps_graph, with_weights_once};
+use crate::graph::Graph;
+use crate::langevin::{Steps, written_steps};
 use crate::onnx::{Batch, Model, model};
-use crate::pipeline::{bind, check_weights, gradient_graph, multiplications};
-use crate::precision::lowered;
+use crate::pipeline::{bind, check_weights, gradient_graph, multiplications, written};
 use crate::rewrite::Rewrite;
 use crate::tensor::Tensors;
 
@@ -239,23 +239,27 @@ fn purifier_model(
     settings: &Settings,
     served: &Served,
 ) -> Result<Model, Error> {
-    check_weights(&header.network.graph()?, weights)?;
+    let network = header.network.graph()?;
+    check_weights(&network, weights)?;
     let potential = potential(header, settings)?;
-    let graph = |rewrites: &[Rewrite]| {
-        let gradient = gradient_graph(&header.network.graph()?, rewrites)?;
-        let gradient = potential.gradient_graph(&gradient, rewrites)?;
-        let steps = steps_graph(&gradient, &served.form(settings))?;
-        with_weights_once(&purifier_graph(&steps, &served.dynamics)?)
+    let gradient = |rewrites: &[Rewrite]| {
+        potential.gradient_graph(&gradient_graph(&network, rewrites)?, rewrites)
+    };
+    let purifier = |gradient: &Graph| {
+        let steps = written_steps(gradient, &served.form(settings))?;
+        purifier_graph(&steps, &served.dynamics)
     };
     let steps = served.dynamics.steps;
     let contract = Contract {
         kind: Kind::Purifier,
         purification: Some(served.dynamics.clone()),
         n_steps: (steps > 1).then_some(steps),
-        raw_multiplications: multiplications(&graph(&[])?),
+        raw_multiplications: multiplications(&purifier(&gradient(&[])?)?),
         ..contract(header, &potential, settings, weights)
     };
-    let bound = bind(&graph(&settings.rewrites)?, &potential.weights(weights))?;
-    let written = lowered(&bound, settings.precision)?;
-    model(&written, &contract, settings.opset, settings.batch)
+    let weights = potential.weights(weights);
+    let gradient = written(&gradient(&settings.rewrites)?, &weights, settings.precision)?;
+    // What ε and T alone make is computed once.
+    let purifier = bind(&purifier(&gradient)?, &Tensors::new())?;
+    model(&purifier, &contract, settings.opset, settings.batch)
 }
