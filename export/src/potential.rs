@@ -62,8 +62,9 @@ impl Potential {
     /// `temperature []`. The graph itself where the energy is all there is. `rewrites` are applied to the prior's part.
     ///
     /// # Errors
-    /// The graph lacks that input or output, or has names that begin with [`PRIOR_PREFIX`]; the prior's description makes no sense.
+    /// The graph lacks that input or output, has further outputs, or names that begin with [`PRIOR_PREFIX`]; the prior's description makes no sense.
     pub fn energy_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+        check_outputs(graph, &["energy"])?;
         self.joined(graph, |network| apply(&network.graph()?, rewrites))
     }
 
@@ -72,7 +73,7 @@ impl Potential {
     /// # Errors
     /// As [`Potential::energy_graph`].
     pub fn gradient_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
-        graph.output("gradient")?;
+        check_outputs(graph, &["energy", "gradient"])?;
         self.joined(graph, |network| gradient_graph(&network.graph()?, rewrites))
     }
 
@@ -120,11 +121,30 @@ impl Potential {
             }
         }
         for (name, own) in graph.outputs().to_vec() {
-            let rest = graph.apply("potential.scaled", Binary::Mul, &[rest[&name], temperature])?;
+            let Some(&rest) = rest.get(&name) else {
+                continue;
+            };
+            let rest = graph.apply("potential.scaled", Binary::Mul, &[rest, temperature])?;
             let total = graph.apply(&format!("potential.{name}"), Binary::Add, &[own, rest])?;
             graph.set_output(&name, total);
         }
         graph.rebuild(|_, _, _| Ok(None))
+    }
+}
+
+/// Refuses a graph with other outputs: the terms of a potential are known for these alone.
+fn check_outputs(graph: &Graph, wanted: &[&str]) -> Result<(), Error> {
+    let outputs: Vec<&str> = graph
+        .outputs()
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let is_known = |name: &&str| wanted.contains(name);
+    match outputs.len() == wanted.len() && outputs.iter().all(is_known) {
+        true => Ok(()),
+        false => Err(Error::Potential {
+            problem: format!("expected a graph with the outputs {wanted:?}, got {outputs:?}"),
+        }),
     }
 }
 
@@ -305,6 +325,30 @@ mod tests {
         check_weights(&graph, &weights).unwrap();
         assert!(weights.contains_key("prior.stem.conv1.weight"));
         assert!(potential.check(own.image()).is_ok());
+    }
+
+    /// No term is known of features, and no gradient of an energy alone.
+    #[test]
+    fn refuses_graphs_with_other_outputs() {
+        let own = energy(4).graph().unwrap();
+        let mut more = own.clone();
+        more.set_output("features", own.output("energy").unwrap());
+        let mut slopes = gradient_graph(&own, &[]).unwrap();
+        slopes.set_output("hvp", slopes.output("gradient").unwrap());
+        for potential in [potential(None), potential(Some(0.5)), Potential::default()] {
+            for result in [
+                potential.energy_graph(&more, &[]),
+                potential.energy_graph(&slopes, &[]),
+                potential.gradient_graph(&own, &[]),
+                potential.gradient_graph(&slopes, &[]),
+            ] {
+                let error = result.unwrap_err().to_string();
+                assert!(
+                    error.contains("expected a graph with the outputs"),
+                    "{error}"
+                );
+            }
+        }
     }
 
     #[test]
