@@ -101,7 +101,7 @@ fn inspect_in(bytes: &[u8], folder: Option<&Path>) -> Result<Inspection, String>
         return inspect_model(&model);
     }
     if let Some(graph) = &mut model.graph
-        && let Ok(flat) = read::inlined(graph.node.clone(), &model.functions)
+        && let Ok(flat) = read::inlined(graph.node.clone(), graph, &model.functions)
     {
         graph.node = flat;
     }

@@ -1,24 +1,26 @@
 //! Functions that a model defines itself, put in place of the nodes that call them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::node_name;
 use crate::error::Error;
-use crate::onnx::proto::{AttributeProto, FunctionProto, NodeProto};
+use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
 /// Most functions within functions.
 const MAX_DEPTH: usize = 64;
 /// Most nodes that functions become: calls of calls multiply.
 const MAX_NODES: usize = 1 << 16;
 
-/// The nodes without calls. What a function makes inside is called after the node that calls it.
+/// The nodes of a graph without calls. What a function makes inside is called after the node that calls it, by a name that nothing else has.
 pub(in crate::onnx) fn inlined(
     nodes: Vec<NodeProto>,
+    graph: &GraphProto,
     functions: &[FunctionProto],
 ) -> Result<Vec<NodeProto>, Error> {
     if functions.is_empty() {
         return Ok(nodes);
     }
+    let mut names = Names::of(&nodes, graph);
     let by_name: BTreeMap<_, &FunctionProto> = functions
         .iter()
         .map(|function| {
@@ -42,15 +44,62 @@ pub(in crate::onnx) fn inlined(
                 node.op_type()
             )));
         }
-        let body = body(&node, function);
+        let body = body(&node, function, &names.free_prefix(&node, function));
+        names.take(&body);
         open.extend(body.into_iter().rev().map(|node| (node, depth + 1)));
     }
     Ok(flat)
 }
 
-/// The nodes of a function with the names and attributes of a call.
-fn body(call: &NodeProto, function: &FunctionProto) -> Vec<NodeProto> {
-    let prefix = node_name(call);
+/// The names of all values.
+struct Names {
+    taken: BTreeSet<String>,
+    /// The last number that was put behind the name of a node.
+    numbers: BTreeMap<String, usize>,
+}
+
+impl Names {
+    fn of(nodes: &[NodeProto], graph: &GraphProto) -> Names {
+        let inputs = graph.input.iter().map(|input| input.name().to_string());
+        let fixed = graph.initializer.iter();
+        let fixed = fixed.map(|tensor| tensor.name().to_string());
+        let mut names = Names {
+            taken: inputs.chain(fixed).collect(),
+            numbers: BTreeMap::new(),
+        };
+        names.take(nodes);
+        names
+    }
+
+    fn take(&mut self, nodes: &[NodeProto]) {
+        let made = nodes.iter().flat_map(|node| &node.output);
+        self.taken.extend(made.cloned());
+    }
+
+    /// What stands before the names of what a call makes inside: the name of its node, with a number behind it where that gives a name that is taken.
+    fn free_prefix(&mut self, call: &NodeProto, function: &FunctionProto) -> String {
+        let name = node_name(call);
+        let numbered = |number: usize| match number {
+            1 => name.clone(),
+            number => format!("{name}_{number}"),
+        };
+        let is_taken = |number: usize| {
+            let prefix = numbered(number);
+            let mut inside = function.node.iter().flat_map(|node| &node.output);
+            inside.any(|inner| self.taken.contains(&format!("{prefix}.{inner}")))
+        };
+        let mut number = self.numbers.get(&name).map_or(1, |last| last + 1);
+        while is_taken(number) {
+            number += 1;
+        }
+        let prefix = numbered(number);
+        self.numbers.insert(name, number);
+        prefix
+    }
+}
+
+/// The nodes of a function with the attributes of a call, and the names that it gives.
+fn body(call: &NodeProto, function: &FunctionProto, prefix: &str) -> Vec<NodeProto> {
     let actual = |formal: &[String], actual: &[String]| -> BTreeMap<String, String> {
         let given = actual
             .iter()
@@ -199,6 +248,34 @@ mod tests {
         model.0.functions = vec![function("Through", &["a", "b"], &["out", "a"], through)];
         let x = random(&[2, 2], 1);
         assert_eq!(model.evaluate(&x), &x * 0.0);
+    }
+
+    /// A value is called as what a call makes inside, before it and behind it; and two nodes have one name.
+    #[test]
+    fn names_inside_make_room_for_those_outside() {
+        let doubled = || {
+            let inside = Model::new().node("Add", "a a", "t", &[]);
+            let inside = inside.node("Identity", "t", "out", &[]);
+            function("Twice", &["a"], &["out"], inside)
+        };
+        for [first, second, third] in [
+            ["p", "p.t", "y"],
+            ["p.t", "p", "y"],
+            ["p", "q", "y"],
+            ["p.t", "p_2.t", "y"],
+        ] {
+            let model = Model::new().input("x", &[-1, 2]);
+            let model = call(model.node("Twice", "x", first, &[]));
+            let model = call(model.node("Twice", first, second, &[]));
+            let mut model = call(model.node("Twice", second, third, &[])).output("y");
+            let nodes = &mut model.graph().node;
+            nodes
+                .iter_mut()
+                .for_each(|node| node.name = Some("p".to_string()));
+            model.0.functions = vec![doubled()];
+            let x = random(&[2, 2], 1);
+            assert_eq!(model.evaluate(&x), &x * 8.0, "{first}, {second}");
+        }
     }
 
     #[test]

@@ -43,7 +43,8 @@ impl Model {
             .graph
             .take()
             .ok_or_else(|| Error::Onnx("this is not an ONNX model: it has no graph".to_string()))?;
-        graph.node = inlined(graph.node, &header.functions)?;
+        let nodes = std::mem::take(&mut graph.node);
+        graph.node = inlined(nodes, &graph, &header.functions)?;
         let opset = opset(&header)?;
         let mut model = Model {
             header,

@@ -55,17 +55,30 @@ fn batch_normalization(node: &mut Node<'_, '_>) -> Outputs {
     node.result(Binary::Add, &[scaled, offset])
 }
 
-/// A value less its mean along axes, and `1 / √(variance + epsilon)`, whose axes have extent 1 there.
-fn centred(
+/// What a norm is made of.
+struct Moments {
+    /// The mean along some axes, which have extent 1.
+    mean: Value,
+    /// The value less its mean.
+    centred: Value,
+    /// `1 / √(variance + epsilon)`, shaped as the mean.
+    inverse: Value,
+}
+
+fn moments(
     node: &mut Node<'_, '_>,
     x: Value,
     axes: &[usize],
     epsilon: f32,
-) -> Result<(Value, Value), String> {
+) -> Result<Moments, String> {
     let mean = node.along("mean", ReduceKind::Mean, x, axes)?;
     let centred = node.apply("centred", Binary::Sub, &[x, mean])?;
     let inverse = inverse_deviation(node, centred, axes, epsilon)?;
-    Ok((centred, inverse))
+    Ok(Moments {
+        mean,
+        centred,
+        inverse,
+    })
 }
 
 /// `1 / √(mean x² + epsilon)`.
@@ -103,7 +116,9 @@ fn instance_normalization(node: &mut Node<'_, '_>) -> Outputs {
     }
     let axes: Vec<usize> = (2..rank).collect();
     check_axes(&shape, &axes)?;
-    let (centred, inverse) = centred(node, x, &axes, epsilon)?;
+    let Moments {
+        centred, inverse, ..
+    } = moments(node, x, &axes, epsilon)?;
     let scale = node.on_axis("scale", scale, 1, rank)?;
     let offset = node.on_axis("offset", offset, 1, rank)?;
     let factor = node.apply("factor", Binary::Mul, &[inverse, scale])?;
@@ -138,7 +153,9 @@ fn group_normalization(node: &mut Node<'_, '_>) -> Outputs {
     apart.extend(group.map(Dim::Size));
     apart.push(Dim::Size(pixels.elements_per_image()));
     let apart = node.seen_as("groups", x, Shape(apart))?;
-    let (centred, inverse) = centred(node, apart, &[2, 3], epsilon)?;
+    let Moments {
+        centred, inverse, ..
+    } = moments(node, apart, &[2, 3], epsilon)?;
     let sizes = match node.opset() < SCALE_PER_CHANNEL {
         true => [groups, 1, 1],
         false => [group[0], group[1], 1],
@@ -168,19 +185,27 @@ fn from_axis_on(node: &mut Node<'_, '_>) -> Result<(Value, Vec<usize>), String> 
     Ok((x, axes))
 }
 
-/// Over all axes from `axis` on.
+/// Over all axes from `axis` on; further outputs are the mean and the inverse of the deviation.
 fn layer_normalization(node: &mut Node<'_, '_>) -> Outputs {
     let epsilon = epsilon(node)?;
     let (x, axes) = from_axis_on(node)?;
     let scale = node.value(1)?;
     let offset = node.optional_value(2)?;
-    let (centred, inverse) = centred(node, x, &axes, epsilon)?;
+    let Moments {
+        mean,
+        centred,
+        inverse,
+    } = moments(node, x, &axes, epsilon)?;
     let normalized = node.apply("normalized", Binary::Mul, &[centred, inverse])?;
-    let Some(offset) = offset else {
-        return node.result(Binary::Mul, &[normalized, scale]);
+    let mut outputs = match offset {
+        None => node.result(Binary::Mul, &[normalized, scale])?,
+        Some(offset) => {
+            let scaled = node.apply("scaled", Binary::Mul, &[normalized, scale])?;
+            node.result(Binary::Add, &[scaled, offset])?
+        }
     };
-    let scaled = node.apply("scaled", Binary::Mul, &[normalized, scale])?;
-    node.result(Binary::Add, &[scaled, offset])
+    outputs.extend([mean.into(), inverse.into()]);
+    Ok(outputs)
 }
 
 /// `x / √(mean x² + epsilon) · scale` over all axes from `axis` on.
@@ -239,6 +264,20 @@ mod tests {
             .floats("offset", &[count as i64], &OFFSET[..count])
             .node(op_type, "x scale offset", "y", attributes)
             .output("y")
+    }
+
+    #[test]
+    fn mean_and_inverse_deviation_of_a_layer_norm_are_outputs() {
+        let model = Model::new()
+            .input("x", &[-1, 2, 2])
+            .floats("scale", &[2], &[1.0, 1.0])
+            .node("LayerNormalization", "x scale", "norm mean inverse", &[])
+            .node("Add", "mean inverse", "y", &[])
+            .output("y");
+        let y = model.evaluate(&array(&[1, 2, 2], &[1.0, 3.0, 0.0, 4.0]));
+        let inverse = |variance: f64| 1.0 / (variance + f64::from(super::EPSILON)).sqrt();
+        assert_eq!(y.shape(), [1, 2, 1]);
+        check(&y, &[2.0 + inverse(1.0), 2.0 + inverse(4.0)]);
     }
 
     /// Elements less their mean over the root of their variance.
@@ -459,17 +498,6 @@ mod tests {
                 .output("y")
                 .problem()
                 .contains("a p of 1 or 2, got 3")
-        );
-        let deviations = Model::new()
-            .input("x", &[-1, 2])
-            .floats("scale", &[2], &[1.0; 2])
-            .node("LayerNormalization", "x scale", "y mean", &[])
-            .node("Add", "y mean", "z", &[]);
-        assert!(
-            deviations
-                .output("z")
-                .problem()
-                .contains("is not supported")
         );
     }
 }

@@ -11,6 +11,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[("Resize", resize), ("Upsample", ups
 /// Most elements of the matrix that takes an axis to its new extent.
 const MAX_MATRIX: usize = 1 << 24;
 
+/// The first opset whose `Resize` says how coordinates are transformed.
+const FIRST_WITH_COORDINATES: i64 = 11;
+
 /// Where an element of the result lies among those of the operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coordinates {
@@ -64,8 +67,11 @@ struct Extents {
     scale: f32,
 }
 
-/// `Resize(x, roi, scales, sizes)`.
+/// `Resize(x, roi, scales, sizes)`; in opset 10 `Resize(x, scales)`, which is the `Upsample` of older ones.
 fn resize(node: &mut Node<'_, '_>) -> Outputs {
+    if node.opset() < FIRST_WITH_COORDINATES {
+        return upsample(node);
+    }
     node.ignore("extrapolation_value");
     if node.flag("antialias")? == Some(true) {
         return Err("antialias is not supported".to_string());
@@ -660,7 +666,12 @@ mod tests {
             let in_input = model
                 .node("Upsample", "x scales", "y", &[("mode", Text(mode))])
                 .output("y");
-            for model in [in_attribute, in_input] {
+            let model = Model::of_opset(10).input("x", &[-1, 1, 2]);
+            let model = model.floats("scales", &[3], &scales());
+            let of_opset_10 = model
+                .node("Resize", "x scales", "y", &[("mode", Text(mode))])
+                .output("y");
+            for model in [in_attribute, in_input, of_opset_10] {
                 let y = model.evaluate(&array(&[1, 1, 2], &[1.0, 3.0]));
                 assert_eq!(y, array(&[1, 1, 4], &wanted), "{mode}");
             }
