@@ -150,10 +150,12 @@ fn images(graph: &mut Graph, shape: &Shape, pixels: &Pixels) -> Result<Value, Er
 /// `[N, classes]` of `[N, classes]`, `[N, classes, 1, 1]` and the like.
 fn two_axes(graph: &mut Graph, foreign: &Foreign) -> Result<Value, Error> {
     let output = graph.output(&foreign.output)?;
+    let input = graph.input_named("x")?;
+    let images = graph.shape(input).0[0];
     match graph.shape(output).0[..] {
-        [Dim::BATCH, Dim::Size(_)] => Ok(output),
-        [Dim::BATCH, Dim::Size(classes), ref rest @ ..]
-            if rest.iter().all(|extent| *extent == Dim::Size(1)) =>
+        [batch, Dim::Size(_)] if batch == images => Ok(output),
+        [batch, Dim::Size(classes), ref rest @ ..]
+            if batch == images && rest.iter().all(|extent| *extent == Dim::Size(1)) =>
         {
             let shape = Shape::batched(&[classes]);
             graph.apply("logits.flat", Reshape { shape }, &[output])

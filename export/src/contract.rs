@@ -65,6 +65,9 @@ pub struct ForeignModel {
     pub producer: String,
     /// SHA-256 of its file, hexadecimal.
     pub sha256: String,
+    /// How its output became an energy, as `--reduce` takes it; absent where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<String>,
 }
 
 /// Extents of one image.

@@ -72,6 +72,42 @@ pub struct Request {
     pub names: Names,
 }
 
+impl Request {
+    /// Checks what can be checked without a model.
+    ///
+    /// # Errors
+    /// The numbers of steps make no sense, or two names are one.
+    pub fn check(&self) -> Result<(), Error> {
+        if let Derivation::Steps(steps) = &self.derivation {
+            return steps.check();
+        }
+        let used = self.used_names();
+        for (index, (what, name)) in used.iter().enumerate() {
+            if let Some((other, _)) = used[..index].iter().find(|(_, other)| other == name) {
+                return Err(Error::Onnx(format!(
+                    "{what} and {other} are both called {name:?}; give one another name with --{what}-name"
+                )));
+            }
+            if name.is_empty() {
+                return Err(Error::Onnx(format!(
+                    "{what} has no name; give it one with --{what}-name"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What gets a name, and which.
+    fn used_names(&self) -> Vec<(&'static str, &String)> {
+        let names = &self.names;
+        let mut used = vec![("energy", &names.energy), ("gradient", &names.gradient)];
+        if self.derivation == Derivation::HessianVectorProduct {
+            used.extend([("hvp", &names.hvp), ("v", &names.v)]);
+        }
+        used
+    }
+}
+
 /// The ONNX file with what was asked for.
 ///
 /// # Errors
@@ -82,6 +118,7 @@ pub fn derived_file(
     request: &Request,
     settings: &Settings,
 ) -> Result<Model, Error> {
+    request.check()?;
     let graph = match &request.derivation {
         Derivation::Steps(form) => steps(foreign, form, settings)?,
         _ => derivatives(foreign, request, settings)?,
@@ -181,7 +218,6 @@ fn derivatives(foreign: &Foreign, request: &Request, settings: &Settings) -> Res
 }
 
 fn steps(foreign: &Foreign, form: &Steps, settings: &Settings) -> Result<Graph, Error> {
-    form.check()?;
     let inputs: Vec<&str> = foreign
         .graph
         .inputs()
@@ -200,7 +236,7 @@ fn steps(foreign: &Foreign, form: &Steps, settings: &Settings) -> Result<Graph, 
     written_steps(&gradient, form)
 }
 
-/// The model's graph with its selected output as `energy [N]`, of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like.
+/// The model's graph with its selected output as `energy [N]`, of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like. Of the only image it is `[1]`, also of `[]`.
 ///
 /// # Errors
 /// The output is not one number per image.
@@ -214,7 +250,8 @@ pub(crate) fn energy_graph(foreign: &Foreign) -> Result<Graph, Error> {
             foreign.output, foreign.input
         )));
     }
-    let energy = one_axis(&mut graph, output, &foreign.output)?;
+    let images = graph.shape(source).0.first().copied();
+    let energy = one_axis(&mut graph, output, images.as_ref(), &foreign.output)?;
     graph.remove_output(&foreign.output);
     graph.set_output("energy", energy);
     Ok(graph)
@@ -234,13 +271,22 @@ pub(crate) fn flows(graph: &Graph, source: Value) -> Vec<bool> {
     flows
 }
 
-/// `[N]` of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like.
-fn one_axis(graph: &mut Graph, output: Value, name: &str) -> Result<Value, Error> {
+/// `[N]` of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like; `[1]` of the single number of the only image.
+fn one_axis(
+    graph: &mut Graph,
+    output: Value,
+    images: Option<&Dim>,
+    name: &str,
+) -> Result<Value, Error> {
     let shape = graph.shape(output);
-    if shape.0 == [Dim::BATCH] {
+    if shape.rank() == 1 && shape.0.first() == images {
         return Ok(output);
     }
-    if shape.around_batch() != Some(Dim::BATCH) {
+    let per_image = match images {
+        Some(Dim::Size(_)) => Some(Dim::Size(shape.elements_per_image())),
+        _ => shape.around_batch(),
+    };
+    if per_image.as_ref() != images {
         return Err(Error::NotScalarPerImage {
             output: name.to_string(),
             shape: shape.to_string(),
@@ -264,28 +310,16 @@ fn with_input_named(graph: &Graph, name: &str, wanted: &str) -> Result<Graph, Er
 
 /// Refuses names that the model uses itself: which of both a runtime would take is not said.
 fn check_names(foreign: &Foreign, request: &Request) -> Result<(), Error> {
-    let names = &request.names;
-    let mut used = vec![("energy", &names.energy), ("gradient", &names.gradient)];
-    if request.derivation == Derivation::HessianVectorProduct {
-        used.extend([("hvp", &names.hvp), ("v", &names.v)]);
-    }
-    for (index, (what, name)) in used.iter().enumerate() {
+    for (what, name) in request.used_names() {
         if let Some(kind) = own_kind(foreign, name) {
             return Err(Error::Onnx(format!(
                 "the model has {kind} named {name:?}; give {what} another name with --{what}-name"
             )));
         }
-        if request.energy == EnergyOutput::OwnNameToo
-            && **name == foreign.output
-            && *what != "energy"
+        if request.energy == EnergyOutput::OwnNameToo && *name == foreign.output && what != "energy"
         {
             return Err(Error::Onnx(format!(
                 "the model calls its energy {name:?}; give {what} another name with --{what}-name"
-            )));
-        }
-        if let Some((other, _)) = used[..index].iter().find(|(_, other)| other == name) {
-            return Err(Error::Onnx(format!(
-                "{what} and {other} are both called {name:?}; give one another name with --{what}-name"
             )));
         }
     }
@@ -326,6 +360,7 @@ pub(crate) fn contract(foreign: &Foreign, settings: &Settings) -> Contract {
         network: Origin::Model(ForeignModel {
             producer: foreign.producer.clone(),
             sha256: foreign.sha256.clone(),
+            reduction: foreign.reduction.map(|reduction| reduction.to_string()),
         }),
         image,
         value_range: [-1.0, 1.0],
@@ -415,7 +450,7 @@ mod tests {
         let selection = Selection {
             output: Some(output),
             input: Some(inputs[0].0),
-            image: None,
+            ..Selection::default()
         };
         let foreign = read(bytes, &selection).unwrap();
         let mut values = bindings(&foreign.weights);
@@ -581,7 +616,7 @@ mod tests {
         for (model, wanted) in [
             (
                 vector,
-                "output \"y\" has shape [N, 2], expected one scalar per image, [N]; reduce it first",
+                "output \"y\" has shape [N, 2], expected one scalar per image, [N]; reduce it with --reduce",
             ),
             (truths, "output \"y\" does not depend on input \"x\""),
         ] {
@@ -698,6 +733,7 @@ mod tests {
         let origin = ForeignModel {
             producer: "somebody".to_string(),
             sha256: crate::checkpoint::sha256(&model.bytes()),
+            reduction: None,
         };
         assert_eq!(contract.network, Origin::Model(origin));
         let text = serde_json::to_value(&contract.network).unwrap();

@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// An output that cannot be differentiated because it is not one scalar per image.
     #[error(
-        "output {output:?} has shape {shape}, expected one scalar per image, [N]; reduce it first, such as to its sum or logsumexp over all axes but the first"
+        "output {output:?} has shape {shape}, expected one scalar per image, [N]; reduce it with --reduce logsumexp, class=K or sum"
     )]
     NotScalarPerImage {
         /// Name of the output.

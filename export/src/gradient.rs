@@ -17,7 +17,7 @@ use crate::tensor::Tensor;
 /// that of its own scalar, since images of a batch do not mix.
 ///
 /// # Errors
-/// There is no such output or input; the output is not `[N]`; or a node has no gradient rule.
+/// There is no such output or input; the output is not `[N]`, or `[1]` of an input without the batch; or a node has no gradient rule.
 pub fn gradient(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error> {
     let mut graph = graph.clone();
     let target = graph.output(output)?;
@@ -67,7 +67,7 @@ pub fn hessian_vector_product_along(
 
 /// Adds the backward pass from `target` to `source`; what it names after `output` is for errors.
 fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Result<Value, Error> {
-    if graph.shape(target).0 != [Dim::BATCH] {
+    if !is_scalar_per_image(graph, target, source) {
         let shape = graph.shape(target).to_string();
         return Err(Error::NotScalarPerImage {
             output: output.to_string(),
@@ -142,6 +142,15 @@ fn is_flat(op: &Op) -> bool {
     )
 }
 
+/// Is it `[N]`, or `[1]` of the only image?
+fn is_scalar_per_image(graph: &Graph, value: Value, source: Value) -> bool {
+    let one = match graph.shape(source).batch_axis() {
+        Some(_) => Dim::BATCH,
+        None => Dim::Size(1),
+    };
+    graph.shape(value).0 == [one]
+}
+
 /// The derivative of an image's scalar with respect to itself, 1. It stays `[1]`, and with it whatever of the backward pass is
 /// the same for all images, unless a value has images and something else along one axis, to which nothing of extent 1 broadcasts.
 fn seed(graph: &mut Graph, dependent: &[bool], source: Value) -> Result<Value, Error> {
@@ -206,7 +215,7 @@ fn like_source(graph: &mut Graph, gradient: Value, source: Value) -> Result<Valu
     if *graph.shape(gradient) == shape {
         return Ok(gradient);
     }
-    if graph.shape(gradient).batch_axis().is_none() {
+    if shape.batch_axis().is_some() && graph.shape(gradient).batch_axis().is_none() {
         return over_batch(graph, gradient, &shape, source);
     }
     graph.apply("grad.expand", Expand { shape }, &[gradient])
@@ -339,12 +348,47 @@ mod tests {
         let error = gradient(&graph, "energy", "x").unwrap_err().to_string();
         assert_eq!(
             error,
-            "output \"energy\" has shape [N, 2], expected one scalar per image, [N]; reduce it first, such as to its sum or logsumexp over all axes but the first"
+            "output \"energy\" has shape [N, 2], expected one scalar per image, [N]; reduce it with --reduce logsumexp, class=K or sum"
         );
         let error = gradient(&graph, "density", "x").unwrap_err().to_string();
         assert_eq!(
             error,
             "the graph has no output \"density\"; it has [\"energy\"]"
         );
+    }
+
+    /// `Σ x²` and `Σ x` of an input `[1, 2]`, whose axis 0 is one like any other.
+    #[test]
+    fn the_only_image_needs_no_batch() {
+        for (is_linear, wanted) in [(false, [2.0, 4.0]), (true, [1.0, 1.0])] {
+            let mut graph = Graph::new();
+            let x = graph.input("x", Shape::fixed(&[1, 2])).unwrap();
+            let term = match is_linear {
+                true => x,
+                false => graph.apply("square", Binary::Mul, &[x, x]).unwrap(),
+            };
+            let sum = Reduce {
+                kind: ReduceKind::Sum,
+                axes: vec![0, 1],
+                keep_dims: KeepDims::No,
+            };
+            let sum = graph.apply("sum", sum, &[term]).unwrap();
+            let one = Reshape {
+                shape: Shape::fixed(&[1]),
+            };
+            let energy = graph.apply("energy", one, &[sum]).unwrap();
+            graph.set_output("energy", energy);
+            let product = hessian_vector_product(&graph, "energy", "x").unwrap();
+            let point = array![[1.0, 2.0]].into_dyn();
+            let values = BTreeMap::from([
+                ("x".to_string(), point.clone()),
+                ("v".to_string(), point.clone()),
+            ]);
+            let outputs = evaluate(&product, &values).unwrap();
+            let wanted = ArrayD::from_shape_vec(vec![1, 2], wanted.to_vec()).unwrap();
+            assert_eq!(outputs["gradient"], wanted);
+            let curvature = if is_linear { 0.0 } else { 2.0 };
+            assert_eq!(outputs["hvp"], point * curvature);
+        }
     }
 }

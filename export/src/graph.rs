@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::error::Error;
 use crate::op::{Op, Operator};
 use crate::tensor::Tensor;
-pub use crate::value_type::{DType, Dim, Shape, ValueType};
+pub use crate::value_type::{DType, Dim, Integer, Shape, ValueType};
 
 /// A handle of one value of a [`Graph`]; only meaningful for the graph that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +63,15 @@ impl Graph {
     /// # Errors
     /// The name is taken.
     pub fn input(&mut self, name: &str, shape: Shape) -> Result<Value, Error> {
-        self.add_named(name, Source::Input, ValueType::f32(shape))
+        self.input_of_type(name, ValueType::f32(shape))
+    }
+
+    /// Adds an input of any type.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn input_of_type(&mut self, name: &str, value_type: ValueType) -> Result<Value, Error> {
+        self.add_named(name, Source::Input, value_type)
     }
 
     /// Adds a named f32 weight.
@@ -275,8 +283,8 @@ impl Graph {
         Ok(rebuilt.without_dead_nodes())
     }
 
-    /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Inputs and weights
-    /// of which `given` names a value here are not added but stand for that value.
+    /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Inputs, weights and
+    /// constants of which `given` names a value here are not added but stand for that value.
     ///
     /// # Errors
     /// A name of an input or weight is taken; or a given value does not fit where it is used.
@@ -288,8 +296,8 @@ impl Graph {
     ) -> Result<BTreeMap<String, Value>, Error> {
         let mut mapping = Mapping(HashMap::with_capacity(other.nodes.len()));
         for (index, node) in other.nodes.iter().enumerate() {
-            let is_open = matches!(node.source, Source::Input | Source::Weight);
-            let new = match given.get(&node.name).filter(|_| is_open) {
+            let is_made = matches!(node.source, Source::Operator { .. });
+            let new = match given.get(&node.name).filter(|_| !is_made) {
                 Some(&value) => value,
                 None => {
                     let name = format!("{prefix}{}", node.name);
@@ -430,9 +438,9 @@ fn inferred(op: &Op, operands: &[&ValueType]) -> Result<ValueType, String> {
     }
     let as_f32: Vec<ValueType> = operands
         .iter()
-        .map(|operand| match operand.dtype {
-            DType::Bool => (*operand).clone(),
-            _ => ValueType::f32(operand.shape.clone()),
+        .map(|operand| match operand.dtype.is_float() {
+            true => ValueType::f32(operand.shape.clone()),
+            false => (*operand).clone(),
         })
         .collect();
     let mut result = op.infer(&as_f32.iter().collect::<Vec<_>>())?;

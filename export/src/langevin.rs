@@ -165,12 +165,13 @@ impl Dynamics {
     }
 }
 
-/// What every step has in common: the weights, and inputs other than x.
+/// What every step has in common: weights, constants, and inputs other than x.
 fn shared_values(gradient_graph: &Graph) -> Result<BTreeMap<String, Value>, Error> {
     let x = gradient_graph.input_named("x")?;
-    let open = gradient_graph.inputs().chain(gradient_graph.weights());
-    Ok(open
-        .filter(|&value| value != x)
+    let is_shared = |value: &Value| gradient_graph.operator(*value).is_none() && *value != x;
+    Ok(gradient_graph
+        .values()
+        .filter(is_shared)
         .map(|value| (gradient_graph.node(value).name.clone(), value))
         .collect())
 }

@@ -11,9 +11,11 @@ pub mod arch;
 mod fold;
 pub mod gradient;
 pub mod langevin;
+pub mod layout;
 pub mod pipeline;
 pub mod potential;
 pub mod precision;
+pub mod reduction;
 pub mod reference;
 pub mod rewrite;
 

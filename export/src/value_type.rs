@@ -157,6 +157,47 @@ pub enum DType {
     BF16,
     /// Truth values, as comparisons give them.
     Bool,
+    /// Whole numbers, which only inputs hold: a cast makes f32 of them.
+    Integer(Integer),
+}
+
+/// A type of whole numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Integer {
+    /// 8 bits with a sign.
+    I8,
+    /// 16 bits with a sign.
+    I16,
+    /// 32 bits with a sign.
+    I32,
+    /// 64 bits with a sign.
+    I64,
+    /// 8 bits.
+    U8,
+    /// 16 bits.
+    U16,
+    /// 32 bits.
+    U32,
+    /// 64 bits.
+    U64,
+}
+
+impl Integer {
+    /// Bytes of one element.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            Integer::I8 | Integer::U8 => 1,
+            Integer::I16 | Integer::U16 => 2,
+            Integer::I32 | Integer::U32 => 4,
+            Integer::I64 | Integer::U64 => 8,
+        }
+    }
+}
+
+impl fmt::Display for Integer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
 }
 
 impl DType {
@@ -166,18 +207,19 @@ impl DType {
             DType::F32 => 4,
             DType::F16 | DType::BF16 => 2,
             DType::Bool => 1,
+            DType::Integer(integer) => integer.size_bytes(),
         }
     }
 
     /// What a number becomes in this type, ties to even. It goes through f32, as in engines that sum up in f32 and then round; truth
-    /// values are not changed.
+    /// values and integers are not changed.
     pub fn rounded(self, value: f64) -> f64 {
         let single = value as f32;
         match self {
             DType::F32 => f64::from(single),
             DType::F16 => f16::from_f32(single).to_f64(),
             DType::BF16 => bf16::from_f32(single).to_f64(),
-            DType::Bool => value,
+            DType::Bool | DType::Integer(_) => value,
         }
     }
 
@@ -186,9 +228,9 @@ impl DType {
         matches!(self, DType::F16 | DType::BF16)
     }
 
-    /// Is it a type of numbers?
+    /// Is it a type of floats?
     pub fn is_float(self) -> bool {
-        self != DType::Bool
+        matches!(self, DType::F32 | DType::F16 | DType::BF16)
     }
 }
 
@@ -199,6 +241,7 @@ impl fmt::Display for DType {
             DType::F16 => "f16",
             DType::BF16 => "bf16",
             DType::Bool => "bool",
+            DType::Integer(integer) => return integer.fmt(f),
         })
     }
 }

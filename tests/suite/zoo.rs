@@ -111,7 +111,7 @@ fn by_reference(bytes: &[u8], input: &str, inputs: &Arrays) -> Vec<ArrayD<f64>> 
         let selection = Selection {
             output: Some(name),
             input: Some(input),
-            image: None,
+            ..Selection::default()
         };
         let foreign = read(bytes, &selection).unwrap();
         let mut values = bindings(&foreign.weights);

@@ -315,6 +315,12 @@ fn write_elements(out: &mut dyn Write, tensor: &Tensor, dtype: DType) -> io::Res
                 bf16::from_f32(value).to_le_bytes()
             }),
             DType::Bool => fill(&mut bytes, piece, |value| [u8::from(value != 0.0)]),
+            DType::Integer(integer) => {
+                let slots = bytes.chunks_exact_mut(integer.size_bytes());
+                for (slot, &value) in slots.zip(piece) {
+                    slot.copy_from_slice(&(value as i64).to_le_bytes()[..slot.len()]);
+                }
+            }
         }
         out.write_all(&bytes)?;
     }

@@ -11,7 +11,7 @@ use super::proto::{
 };
 use crate::contract::{Contract, METADATA_KEY};
 use crate::error::Error;
-use crate::graph::{DType, Dim, Graph, Shape, Source, Value, ValueType};
+use crate::graph::{DType, Dim, Graph, Integer, Shape, Source, Value, ValueType};
 use crate::op::{OnnxAttribute, OnnxInput, Op, Operator};
 use crate::tensor::Tensor;
 
@@ -387,6 +387,14 @@ pub(super) fn element_type(dtype: DType) -> tensor_proto::DataType {
         DType::F16 => tensor_proto::DataType::Float16,
         DType::BF16 => tensor_proto::DataType::Bfloat16,
         DType::Bool => tensor_proto::DataType::Bool,
+        DType::Integer(Integer::I8) => tensor_proto::DataType::Int8,
+        DType::Integer(Integer::I16) => tensor_proto::DataType::Int16,
+        DType::Integer(Integer::I32) => tensor_proto::DataType::Int32,
+        DType::Integer(Integer::I64) => tensor_proto::DataType::Int64,
+        DType::Integer(Integer::U8) => tensor_proto::DataType::Uint8,
+        DType::Integer(Integer::U16) => tensor_proto::DataType::Uint16,
+        DType::Integer(Integer::U32) => tensor_proto::DataType::Uint32,
+        DType::Integer(Integer::U64) => tensor_proto::DataType::Uint64,
     }
 }
 

@@ -81,7 +81,7 @@ members! {
     }
 }
 
-/// To another float type; truth values become 0 and 1.
+/// To another float type; truth values become 0 and 1, integers the floats next to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cast {
     /// A float type.
@@ -440,7 +440,7 @@ impl Operator for Cast {
         inputs[0].clone()
     }
 
-    /// Back in the operand's type; truth values have no derivative.
+    /// Back in the operand's type; truth values and integers have no derivative.
     fn gradient(
         &self,
         graph: &mut Graph,

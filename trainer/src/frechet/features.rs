@@ -8,6 +8,7 @@ use ebm_export::checkpoint::{sha256, tensors_sha256};
 use ebm_export::classifier::Pixels;
 use ebm_export::contract::{ImageShape, Kind as NetworkKind};
 use ebm_export::graph::{Dim, Graph, Value};
+use ebm_export::onnx::Batch;
 use ebm_export::onnx::read::{Selection, read_file};
 use ebm_export::op::{Binary, Op};
 use ebm_export::tensor::Tensors;
@@ -225,6 +226,8 @@ fn of_file(path: &Path, output: Option<&str>, images: ImageShape) -> Result<Read
             output,
             input: None,
             image,
+            // Many images at once, whatever batch the file fixes.
+            batch: Some(Batch::Symbolic),
         };
         read_file(path, &selection)
     };

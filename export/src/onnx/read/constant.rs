@@ -38,9 +38,6 @@ fn constant(node: &mut Node<'_, '_>) -> Outputs {
             return Err("expected a value of floats, integers or truth values".to_string());
         }
     };
-    if tensor.data().iter().any(|value| value.is_nan()) {
-        return Err("its value is NaN".to_string());
-    }
     Ok(vec![node.named_constant(tensor).into()])
 }
 

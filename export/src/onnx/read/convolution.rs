@@ -22,9 +22,9 @@ impl Operands {
         let (x, weight) = (node.value(0)?, node.value(1)?);
         let bias = node.optional_value(2)?;
         for (what, value) in [("weight", Some(weight)), ("bias", bias)] {
-            if value.is_some_and(|value| node.depends_on_input(value)) {
+            if value.is_some_and(|value| node.shape(value).batch_axis().is_some()) {
                 return Err(format!(
-                    "its {what} depends on the model's input; only a fixed one is supported"
+                    "its {what} is another one for each image; expected one for all of them, or a batch fixed to 1"
                 ));
             }
         }
@@ -383,12 +383,17 @@ mod tests {
             assert!(problem.contains(wanted), "{problem}");
         }
         let hyper = Model::new()
-            .input("x", &[1, 1, 2, 2])
+            .input("x", &[-1, 1, 2, 2])
             .node("Conv", "x x", "y", &[])
             .output("y");
         assert_eq!(
             hyper.problem(),
-            "node \"y\" (Conv): its weight depends on the model's input; only a fixed one is supported"
+            "node \"y\" (Conv): its weight is another one for each image; expected one for all of them, or a batch fixed to 1"
         );
+        let of_one_image = Model::new()
+            .input("x", &[1, 1, 2, 2])
+            .node("Conv", "x x", "y", &[("pads", Ints(vec![1; 4]))])
+            .output("y");
+        of_one_image.check_derivatives(1);
     }
 }

@@ -6,7 +6,7 @@ use super::super::proto::{ValueInfoProto, type_proto};
 use super::model::Model;
 use super::node;
 use crate::error::Error;
-use crate::graph::{Dim, Shape};
+use crate::graph::{DType, Dim, Integer, Shape};
 
 /// Refuses an output whose shape the file states otherwise than its nodes make it.
 pub(super) fn check_declared(model: &Model, output: &str, shape: &Shape) -> Result<(), Error> {
@@ -33,26 +33,67 @@ pub(super) fn input_error(input: &ValueInfoProto, problem: &str) -> Error {
     Error::Onnx(format!("input {:?}: {problem}", input.name()))
 }
 
+/// The type that an input has in the graph, where all floats are f32.
+pub(super) fn input_type(input: &ValueInfoProto) -> Result<DType, Error> {
+    let kind = element_type(input)?;
+    match kind {
+        DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16 => {
+            Ok(DType::F32)
+        }
+        DataType::Bool => Ok(DType::Bool),
+        kind => integer(kind).map(DType::Integer).ok_or_else(|| {
+            let problem = format!(
+                "it holds {}, expected floats, integers or truth values",
+                kind.as_str_name()
+            );
+            input_error(input, &problem)
+        }),
+    }
+}
+
+/// The type of integers, if it is one.
+pub(super) fn integer(kind: DataType) -> Option<Integer> {
+    match kind {
+        DataType::Int8 => Some(Integer::I8),
+        DataType::Int16 => Some(Integer::I16),
+        DataType::Int32 => Some(Integer::I32),
+        DataType::Int64 => Some(Integer::I64),
+        DataType::Uint8 => Some(Integer::U8),
+        DataType::Uint16 => Some(Integer::U16),
+        DataType::Uint32 => Some(Integer::U32),
+        DataType::Uint64 => Some(Integer::U64),
+        _ => None,
+    }
+}
+
+/// Refuses an input of anything but floats: nothing can be differentiated by it, and images are not bytes here.
+pub(super) fn check_is_float(input: &ValueInfoProto) -> Result<(), Error> {
+    let kind = element_type(input)?;
+    match input_type(input)?.is_float() {
+        true => Ok(()),
+        false => {
+            let problem = format!(
+                "it holds {}, expected floats; export the model without the cast that makes floats of it, or name another input with --input",
+                kind.as_str_name()
+            );
+            Err(input_error(input, &problem))
+        }
+    }
+}
+
+fn element_type(input: &ValueInfoProto) -> Result<DataType, Error> {
+    match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => {
+            Ok(DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined))
+        }
+        _ => Err(input_error(input, "it is not a tensor")),
+    }
+}
+
 /// The extents that the file states, `None` each where it leaves one open, and `None` where it states no shape.
 pub(super) fn declared_extents(
     input: &ValueInfoProto,
 ) -> Result<Option<Vec<Option<usize>>>, Error> {
-    let Some(type_proto::Value::TensorType(tensor)) =
-        input.r#type.as_ref().and_then(|kind| kind.value.as_ref())
-    else {
-        return Err(input_error(input, "it is not a tensor"));
-    };
-    let kind = DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined);
-    if !matches!(
-        kind,
-        DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16
-    ) {
-        let problem = format!(
-            "it holds {}; only float inputs are supported, so give it a fixed value in the model",
-            kind.as_str_name()
-        );
-        return Err(input_error(input, &problem));
-    }
     let Some(extents) = stated_extents(input) else {
         return Ok(None);
     };

@@ -160,3 +160,163 @@ fn check_exact(known: &Known) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::ArrayD;
+
+    use crate::graph::{DType, Integer};
+    use crate::onnx::proto::tensor_proto::DataType;
+    use crate::onnx::read::testing::Attribute::Int;
+    use crate::onnx::read::testing::{Model, array, int_tensor};
+    use crate::onnx::read::{Selection, read};
+    use crate::reference::{bindings, evaluate};
+
+    /// `x [N, 2]` and a label `c [N]` of that type, a table of three rows, and some integers.
+    fn model(kind: DataType) -> Model {
+        Model::new()
+            .input("x", &[-1, 2])
+            .typed_input("c", kind, &[-1])
+            .floats("table", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+            .floats("half", &[], &[0.5])
+            .initializer(int_tensor("one", &[], &[1]))
+            .initializer(int_tensor("zero", &[], &[0]))
+            .initializer(int_tensor("large", &[], &[1 << 30]))
+            .ints("ranks", &[7, 8, 9])
+            .ints("axis", &[1])
+    }
+
+    /// `y` of two images, the second one's label being −1.
+    fn evaluated(model: &Model) -> ArrayD<f64> {
+        let foreign = model.read();
+        let mut values = bindings(&foreign.weights);
+        values.insert("x".to_string(), array(&[2, 2], &[1.0, 10.0, 100.0, 1000.0]));
+        values.insert("c".to_string(), array(&[2], &[1.0, -1.0]));
+        evaluate(&foreign.graph, &values).unwrap()["y"].clone()
+    }
+
+    #[test]
+    fn rows_of_a_table_are_taken_by_a_label() {
+        for (kind, wanted) in [
+            (DataType::Int64, Integer::I64),
+            (DataType::Int32, Integer::I32),
+            (DataType::Int8, Integer::I8),
+            (DataType::Uint8, Integer::U8),
+        ] {
+            let model = model(kind)
+                .node("Gather", "table c", "row", &[])
+                .node("Mul", "x row", "y", &[])
+                .output("y");
+            assert_eq!(
+                evaluated(&model),
+                array(&[2, 2], &[3.0, 40.0, 500.0, 6000.0])
+            );
+            let graph = model.read().graph;
+            let label = graph.input_named("c").unwrap();
+            let dtype = graph.value_type(label).dtype;
+            assert_eq!(dtype, DType::Integer(wanted));
+        }
+        let columns = model(DataType::Int64)
+            .node("Gather", "table c", "column", &[("axis", Int(1))])
+            .node("Transpose", "column", "row", &[])
+            .node("Unsqueeze", "c axis", "more", &[])
+            .node("Gather", "ranks more", "ranked", &[])
+            .node("Cast", "ranked", "rank", &[("to", Int(1))])
+            .node("Mul", "row rank", "weighed", &[])
+            .node("Gather", "weighed zero", "weight", &[("axis", Int(1))])
+            .node("Unsqueeze", "weight axis", "factor", &[])
+            .node("Mul", "x factor", "y", &[])
+            .output("y");
+        // Column 1 of a table of two; the last of the ranks.
+        let wanted = [16.0, 160.0, 1800.0, 18000.0];
+        assert_eq!(evaluated(&columns), array(&[2, 2], &wanted));
+    }
+
+    #[test]
+    fn labels_are_reckoned_with_and_compared() {
+        let model = || {
+            let model = model(DataType::Int64).node("Unsqueeze", "c axis", "label", &[]);
+            model.node("Add", "label one", "next", &[])
+        };
+        let cases = [
+            model().node("Cast", "next", "number", &[("to", Int(1))]),
+            model().node("Mul", "one next", "same", &[]).node(
+                "Cast",
+                "same",
+                "number",
+                &[("to", Int(11))],
+            ),
+            model()
+                .node("Equal", "next zero", "is_none", &[])
+                .node("Where", "is_none zero next", "same", &[])
+                .node("Cast", "same", "number", &[("to", Int(1))]),
+            model()
+                .node("Greater", "next zero", "is_some", &[])
+                .node("Cast", "is_some", "some", &[("to", Int(7))])
+                .node("Add", "some some", "twice", &[])
+                .node("Cast", "twice", "number", &[("to", Int(1))]),
+            model()
+                .node("Greater", "next zero", "is_some", &[])
+                .node("Where", "is_some one zero", "some", &[])
+                .node("Add", "some some", "twice", &[])
+                .node("Cast", "twice", "number", &[("to", Int(1))]),
+        ];
+        for (index, model) in cases.into_iter().enumerate() {
+            let model = model.node("Mul", "x number", "y", &[]).output("y");
+            let wanted = array(&[2, 2], &[2.0, 20.0, 0.0, 0.0]);
+            assert_eq!(evaluated(&model), wanted, "{index}");
+        }
+        // Floats made of them are divided as floats.
+        let model = model()
+            .node("Cast", "next", "number", &[("to", Int(1))])
+            .node("Mul", "number half", "halved", &[])
+            .node("Div", "halved half", "number_again", &[])
+            .node("Mul", "x number_again", "y", &[])
+            .output("y");
+        assert_eq!(evaluated(&model), array(&[2, 2], &[2.0, 20.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn truth_values_may_be_inputs() {
+        let model = Model::new()
+            .input("x", &[-1, 2])
+            .typed_input("c", DataType::Bool, &[-1, 2])
+            .floats("zero", &[], &[0.0])
+            .node("Where", "c x zero", "y", &[])
+            .output("y");
+        let foreign = model.read();
+        let label = foreign.graph.input_named("c").unwrap();
+        assert_eq!(foreign.graph.value_type(label).dtype, DType::Bool);
+    }
+
+    #[test]
+    fn refuses_what_would_not_be_exact_and_images_of_bytes() {
+        let divided = model(DataType::Int64)
+            .node("Div", "c one", "part", &[])
+            .node("Cast", "part", "y", &[("to", Int(1))]);
+        let large = model(DataType::Int64)
+            .node("Add", "c large", "sum", &[])
+            .node("Cast", "sum", "y", &[("to", Int(1))]);
+        for (model, input, wanted) in [
+            (divided, "x", "it divides integers that an input brings"),
+            (
+                large,
+                "x",
+                "1073741824 stands beside integers that an input brings",
+            ),
+            (
+                model(DataType::Int64).node("Cast", "c", "y", &[("to", Int(1))]),
+                "c",
+                "input \"c\": it holds INT64, expected floats",
+            ),
+        ] {
+            let selection = Selection {
+                input: Some(input),
+                ..Selection::default()
+            };
+            let model = model.output("y");
+            let problem = read(&model.bytes(), &selection).unwrap_err().to_string();
+            assert!(problem.contains(wanted), "{problem}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod constants;
 mod convolution;
 mod declared;
 mod einsum;
+mod finite;
 mod function;
 mod gather;
 mod integers;
@@ -49,18 +50,18 @@ mod tuples;
 mod window;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) use einsum::multiplications as einsum_multiplications;
 pub(super) use function::inlined;
 pub(super) use model::node_name;
 
-use declared::check_declared;
+use declared::{check_declared, check_is_float};
 use known::Kind;
 use model::{Model, rule};
 use node::{Operand, Rule};
 use own_image::OfImages;
-use reader::Reader;
+use reader::{Reader, Selected};
 
 use super::proto::ValueInfoProto;
 use super::{Batch, Documentation};
@@ -69,6 +70,7 @@ use crate::contract::{HASH_KEY, METADATA_KEY};
 use crate::error::Error;
 use crate::file::folder_of;
 use crate::graph::{DType, Graph, Shape};
+use crate::reduction::Reduction;
 use crate::tensor::Tensors;
 
 /// The rules of all families.
@@ -105,10 +107,12 @@ const RULES: &[&[(&str, Rule)]] = &[
 pub struct Selection<'a> {
     /// The output to read, or a value within, with all that it needs; the only output or `energy` where it is not given.
     pub output: Option<&'a str>,
-    /// The input whose axis 0 is the batch and that `image` describes; the only one or `x` where it is not given.
+    /// The input whose axis 0 is the batch and that `image` describes; the only one of floats or `x` where it is not given.
     pub input: Option<&'a str>,
     /// Extents of that input behind the batch, for models that leave them open.
     pub image: Option<&'a [usize]>,
+    /// The batch for which files are written; the model's own where it is not given.
+    pub batch: Option<Batch>,
 }
 
 /// A model that was read.
@@ -118,7 +122,7 @@ pub struct Foreign {
     pub graph: Graph,
     /// Its weights by the names of their initialisers, as f32.
     pub weights: Tensors,
-    /// The batch as the file has it. The graph leaves it open in any case.
+    /// The batch for which files are written. The graph leaves it open unless it is 1: the only image is mixed with no other.
     pub batch: Batch,
     /// Name of the input that was selected.
     pub input: String,
@@ -132,8 +136,14 @@ pub struct Foreign {
     pub documentation: Documentation,
     /// Names of its outputs that were not selected.
     pub other_outputs: Vec<String>,
+    /// Names of its inputs that nothing of the selected output needs, which the graph has not.
+    pub unused_inputs: Vec<String>,
     /// SHA-256 of its file, hexadecimal.
     pub sha256: String,
+    /// The files that it consists of: its own and those of weights, needed or not.
+    pub files: Vec<PathBuf>,
+    /// How its output became an energy, if it was made one.
+    pub reduction: Option<Reduction>,
 }
 
 /// Reads a model from a file; weights that stand in files of their own are looked for in its folder and below.
@@ -144,7 +154,11 @@ pub fn read_file(path: &Path, selection: &Selection<'_>) -> Result<Foreign, Erro
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let (model, sha256) = (Model::decode(&bytes)?, sha256(&bytes));
     drop(bytes);
-    read_model(model, selection, sha256, Some(folder_of(path)))
+    let folder = Some(folder_of(path));
+    let mut files = vec![path.to_path_buf()];
+    files.extend(model.external_files(folder));
+    let foreign = read_model(model, selection, sha256, folder)?;
+    Ok(Foreign { files, ..foreign })
 }
 
 /// Reads a model from the bytes of its file.
@@ -167,7 +181,12 @@ fn read_model(
     let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().collect();
     let input = selected_input(&inputs, selection.input)?;
     let mut reader = Reader::new(model.opset, folder);
-    let values = reader.values(&model, initializers, &[&output], (input, selection.image))?;
+    let selected = Selected {
+        name: input,
+        image: selection.image,
+        batch: selection.batch,
+    };
+    let values = reader.values(&model, initializers, &[&output], &selected)?;
     let Some(Operand::Value(value)) = values.get(&output) else {
         return Err(Error::Onnx(format!(
             "output {output:?} is not computed as floats from the model's input"
@@ -178,7 +197,7 @@ fn read_model(
     let header = &model.header;
     Ok(Foreign {
         weights: reader.weights,
-        batch: reader.batch,
+        batch: selection.batch.unwrap_or(reader.batch),
         input: input.to_string(),
         opset: model.opset,
         producer: [header.producer_name(), header.producer_version()]
@@ -187,7 +206,10 @@ fn read_model(
             .to_string(),
         documentation: documentation(&model, &inputs),
         other_outputs: other_outputs(&model, &output),
+        unused_inputs: unused_inputs(&inputs, &reader.graph),
         sha256,
+        files: Vec::new(),
+        reduction: None,
         graph: reader.graph,
         output,
     })
@@ -211,7 +233,12 @@ pub(super) fn shapes(
     let outputs = model.graph.output.iter().map(ValueInfoProto::name);
     let outputs: Vec<&str> = outputs.collect();
     let mut reader = Reader::new(model.opset, folder);
-    let values = reader.values(&model, initializers, &outputs, (input, None))?;
+    let selected = Selected {
+        name: input,
+        image: None,
+        batch: None,
+    };
+    let values = reader.values(&model, initializers, &outputs, &selected)?;
     let shape = |operand: &Operand| match operand {
         Operand::Value(value) => {
             let value_type = reader.graph.value_type(*value).clone();
@@ -264,14 +291,22 @@ fn other_outputs(model: &Model, selected: &str) -> Vec<String> {
         .collect()
 }
 
+fn unused_inputs(inputs: &[&ValueInfoProto], graph: &Graph) -> Vec<String> {
+    let names = inputs.iter().map(|input| input.name());
+    let unused = names.filter(|name| graph.input_named(name).is_err());
+    unused.map(str::to_string).collect()
+}
+
 fn selected_input<'a>(
     inputs: &[&'a ValueInfoProto],
     asked: Option<&str>,
 ) -> Result<&'a str, Error> {
     let names: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
-    let wanted = asked.or(match names.as_slice() {
-        [only] => Some(only),
-        names => names.contains(&"x").then_some("x"),
+    let of_floats = inputs.iter().filter(|input| check_is_float(input).is_ok());
+    let of_floats: Vec<&str> = of_floats.map(|input| input.name()).collect();
+    let wanted = asked.or(match (names.as_slice(), of_floats.as_slice()) {
+        ([only], _) | (_, [only]) => Some(only),
+        (names, _) => names.contains(&"x").then_some("x"),
     });
     let Some(wanted) = wanted else {
         return Err(Error::Onnx(format!(
@@ -317,8 +352,15 @@ mod tests {
             (4, [4, 2, 3], "[N, 2, 3]"),
             (-1, [-1, 2, 3], "[N, 2, 3]"),
         ] {
-            let model = Model::new().input("x", &[batch, 3]).input("more", &extents);
-            let foreign = negated(model).read();
+            let axis = i64::from(wanted.starts_with("[N"));
+            let foreign = Model::new()
+                .input("x", &[batch, 3])
+                .input("more", &extents)
+                .ints("axes", &[axis])
+                .node("ReduceSum", "more axes", "sum", &[("keepdims", Int(0))])
+                .node("Add", "x sum", "y", &[])
+                .output("y")
+                .read();
             let more = foreign.graph.input_named("more").unwrap();
             assert_eq!(foreign.graph.shape(more).to_string(), wanted, "{extents:?}");
         }
@@ -326,18 +368,64 @@ mod tests {
 
     #[test]
     fn axis_0_is_the_batch() {
-        for (extents, batch) in [
-            ([-1, 3], Batch::Symbolic),
-            ([0, 3], Batch::Symbolic),
-            ([4, 3], Batch::Fixed(4)),
-            ([1, 3], Batch::Fixed(1)),
+        let [any, one, four] = [Batch::Symbolic, Batch::Fixed(1), Batch::Fixed(4)];
+        for (extents, asked, batch, wanted) in [
+            ([-1, 3], None, any, "[N, 3]"),
+            ([0, 3], None, any, "[N, 3]"),
+            ([-1, 3], Some(four), four, "[N, 3]"),
+            ([4, 3], None, four, "[N, 3]"),
+            ([4, 3], Some(any), any, "[N, 3]"),
+            ([4, 3], Some(one), one, "[N, 3]"),
+            // The only image: its axis is one like any other.
+            ([1, 3], None, one, "[1, 3]"),
+            ([1, 3], Some(one), one, "[1, 3]"),
+            ([-1, 3], Some(one), one, "[1, 3]"),
+            ([1, 3], Some(any), any, "[N, 3]"),
+            ([1, 3], Some(four), four, "[N, 3]"),
         ] {
             let model = negated(Model::new().input("x", &extents));
-            assert_eq!(
-                shape_of_input(&model, &Selection::default()).unwrap(),
-                "[N, 3]"
-            );
-            assert_eq!(model.read().batch, batch);
+            let selection = Selection {
+                batch: asked,
+                ..Selection::default()
+            };
+            let shape = shape_of_input(&model, &selection).unwrap();
+            assert_eq!(shape, wanted, "{extents:?}");
+            let foreign = read(&model.bytes(), &selection).unwrap();
+            assert_eq!(foreign.batch, batch, "{extents:?}");
+        }
+    }
+
+    /// The sum over all axes is an energy of one image; of four it mixes them.
+    #[test]
+    fn only_one_image_may_be_summed_with_itself() {
+        let [one, four] = [1, 4].map(|size| Some(Batch::Fixed(size)));
+        for (extent, asked, is_read) in [
+            (1, None, true),
+            (-1, one, true),
+            (-1, None, false),
+            (-1, four, false),
+            (1, Some(Batch::Symbolic), false),
+            (4, None, false),
+            (4, one, false),
+        ] {
+            let model = Model::new()
+                .input("x", &[extent, 3])
+                .node("ReduceSum", "x", "y", &[("keepdims", Int(0))])
+                .output("y");
+            let selection = Selection {
+                batch: asked,
+                ..Selection::default()
+            };
+            match read(&model.bytes(), &selection) {
+                Ok(_) => assert!(is_read, "{extent} {asked:?}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(
+                        !is_read && error.contains("or fix the batch to 1"),
+                        "{error}"
+                    );
+                }
+            }
         }
     }
 
@@ -405,6 +493,37 @@ mod tests {
     }
 
     #[test]
+    fn inputs_that_nothing_needs_are_left_out() {
+        let model = Model::new()
+            .typed_input("text", DataType::String, &[-1])
+            .input("images", &[-1, 2])
+            .input("more", &[-1, -1])
+            .typed_input("label", DataType::Int64, &[-1])
+            .node("Neg", "more", "z", &[])
+            .node("Neg", "images", "y", &[])
+            .output("y");
+        let selection = Selection {
+            input: Some("images"),
+            ..Selection::default()
+        };
+        let foreign = read(&model.bytes(), &selection).unwrap();
+        assert_eq!(foreign.unused_inputs, ["text", "more", "label"]);
+        assert_eq!(foreign.graph.inputs().count(), 1);
+    }
+
+    /// Nobody differentiates by a label: of several inputs the only one of floats is meant.
+    #[test]
+    fn labels_need_no_name_of_the_images() {
+        let model = Model::new()
+            .typed_input("label", DataType::Int64, &[-1, 1])
+            .input("images", &[-1, 2])
+            .node("Cast", "label", "number", &[("to", Int(1))])
+            .node("Mul", "images number", "y", &[])
+            .output("y");
+        assert_eq!(model.read().input, "images");
+    }
+
+    #[test]
     fn floats_of_every_width_are_read_as_f32() {
         for kind in [
             DataType::Float,
@@ -443,7 +562,7 @@ mod tests {
             ),
             (
                 negated(Model::new().typed_input("x", DataType::Uint8, &[-1, 3])),
-                "input \"x\": it holds UINT8; only float inputs",
+                "input \"x\": it holds UINT8, expected floats; export the model without the cast",
             ),
             (
                 negated(Model::new().typed_input("x", DataType::Int64, &[-1, 3])),

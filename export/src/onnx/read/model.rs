@@ -2,12 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 
 use super::RULES;
 use super::branch::captured;
 use super::function::inlined;
+use super::tensor;
 use crate::error::Error;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -57,6 +59,16 @@ impl Model {
         let inputs = &mut model.graph.input;
         inputs.retain(|input| !names.contains(input.name()));
         Ok(model)
+    }
+
+    /// The files that hold elements of its tensors.
+    pub fn external_files(&self, folder: Option<&Path>) -> BTreeSet<PathBuf> {
+        let attributes = self.graph.node.iter().flat_map(|node| &node.attribute);
+        let tensors = attributes.filter_map(|attribute| attribute.t.as_ref());
+        let tensors = tensors.chain(&self.graph.initializer);
+        let locations = tensors.filter_map(|tensor| tensor::entry(tensor, "location"));
+        let files = locations.map(|location| tensor::beside(location, folder));
+        files.flatten().collect()
     }
 
     /// Every value has one maker.

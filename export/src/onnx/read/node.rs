@@ -21,7 +21,7 @@ const MAX_ELEMENTS: usize = 1 << 31;
 /// A value of the model while it is read.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
-    /// Floats (always f32 in the graph) or truth values that stand in the graph.
+    /// Floats (always f32 in the graph), integers that an input brings (f32 too) or truth values that stand in the graph.
     Value(Value),
     /// Integers that depend on an input: whole numbers in f32.
     Integers(Value),
@@ -52,7 +52,7 @@ pub(super) type Rule = fn(&mut Node<'_, '_>) -> Outputs;
 
 /// One node of the model while its rule runs. Attributes and operands that the rule never asks for are an error afterwards.
 pub(super) struct Node<'a, 'r> {
-    proto: &'a NodeProto,
+    pub(super) proto: &'a NodeProto,
     name: &'a str,
     pub(super) operands: Vec<Option<Operand>>,
     pub(super) reader: &'r mut Reader,

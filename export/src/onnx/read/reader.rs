@@ -8,12 +8,14 @@ use super::super::proto::tensor_proto::DataLocation;
 use super::super::proto::{NodeProto, TensorProto, ValueInfoProto};
 use super::branch::captured;
 use super::constants::Constants;
-use super::declared::{declared_extents, input_error, input_extents};
+use super::declared::{check_is_float, declared_extents, input_error, input_extents, input_type};
+use super::finite::check_finite;
 use super::model::{Model, node_name, rule};
 use super::node::{Node, Operand, check_size};
 use super::tensor::Decoded;
 use crate::error::Error;
-use crate::graph::{Dim, Graph, Shape, Value};
+use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
+use crate::op::Cast;
 use crate::tensor::Tensors;
 
 /// The graph as far as it is read.
@@ -21,7 +23,10 @@ pub(super) struct Reader {
     pub(super) graph: Graph,
     pub(super) weights: Tensors,
     pub(super) opset: i64,
+    /// The batch as the file has it.
     pub(super) batch: Batch,
+    /// How the graph has it.
+    images: Images,
     pub(super) constants: Constants,
     /// The selected input.
     pub(super) source: Option<Value>,
@@ -29,6 +34,34 @@ pub(super) struct Reader {
     pub(super) zeros: Option<Value>,
     /// Folder of the model's file.
     pub(super) folder: Option<PathBuf>,
+}
+
+/// The input with the batch, and what is asked of it.
+pub(super) struct Selected<'a> {
+    pub(super) name: &'a str,
+    /// Its extents behind the batch.
+    pub(super) image: Option<&'a [usize]>,
+    /// The batch that is written.
+    pub(super) batch: Option<Batch>,
+}
+
+/// The images of a graph.
+#[derive(Clone, Copy, PartialEq)]
+enum Images {
+    /// N of them, which never mix.
+    Many,
+    /// The only one: its axis is one like any other, of extent 1.
+    One,
+}
+
+impl Images {
+    fn of(file: Batch, asked: Option<Batch>) -> Images {
+        match (file, asked) {
+            (Batch::Fixed(1), None | Some(Batch::Fixed(1)))
+            | (Batch::Symbolic, Some(Batch::Fixed(1))) => Images::One,
+            _ => Images::Many,
+        }
+    }
 }
 
 /// What the names of the model stand for.
@@ -41,6 +74,7 @@ impl Reader {
             weights: Tensors::new(),
             opset,
             batch: Batch::Symbolic,
+            images: Images::Many,
             constants: Constants::default(),
             source: None,
             zeros: None,
@@ -48,21 +82,17 @@ impl Reader {
         }
     }
 
-    /// What the names of a model stand for, as far as some outputs need them. `selected` is the name of the input with the batch, and
-    /// its extents behind it.
+    /// What the names of a model stand for, as far as some outputs need them. Inputs that they do not need are left out, but for the selected one.
     pub(super) fn values(
         &mut self,
         model: &Model,
         initializers: Vec<TensorProto>,
         outputs: &[&str],
-        selected: (&str, Option<&[usize]>),
+        selected: &Selected<'_>,
     ) -> Result<Values, Error> {
         let nodes = &model.graph.node;
         let needed = model.needed(outputs)?;
         model.check_operators(&needed)?;
-        let mut values = Values::new();
-        let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().collect();
-        self.add_inputs(&inputs, selected.0, selected.1, &mut values)?;
         let used: BTreeSet<&str> = needed
             .iter()
             .flat_map(|&index| {
@@ -71,6 +101,11 @@ impl Reader {
             })
             .chain(outputs.iter().copied())
             .collect();
+        let mut values = Values::new();
+        let is_needed = |name: &str| name == selected.name || used.contains(name);
+        let inputs = model.graph.input.iter();
+        let inputs: Vec<&ValueInfoProto> = inputs.filter(|input| is_needed(input.name())).collect();
+        self.add_inputs(&inputs, selected, &mut values)?;
         let mut initializers = initializers;
         initializers.retain(|tensor| used.contains(tensor.name()));
         check_external(initializers.iter())?;
@@ -80,6 +115,7 @@ impl Reader {
         for &index in &needed {
             self.add_node(&nodes[index], &mut values)?;
         }
+        check_finite(self)?;
         Ok(values)
     }
 
@@ -88,29 +124,42 @@ impl Reader {
     fn add_inputs(
         &mut self,
         inputs: &[&ValueInfoProto],
-        selected: &str,
-        image: Option<&[usize]>,
+        selected: &Selected<'_>,
         values: &mut Values,
     ) -> Result<(), Error> {
-        let image_of = |input: &ValueInfoProto| image.filter(|_| input.name() == selected);
+        let is_selected = |input: &ValueInfoProto| input.name() == selected.name;
+        let image_of = |input: &ValueInfoProto| selected.image.filter(|_| is_selected(input));
         let mut one = Vec::new();
-        for input in inputs.iter().filter(|input| input.name() == selected) {
+        for input in inputs.iter().filter(|input| is_selected(input)) {
+            check_is_float(input)?;
             let (batch, image) = input_extents(input, image_of(input))?;
             self.batch = batch.map_or(Ok(Batch::Symbolic), Batch::fixed)?;
+            self.images = Images::of(self.batch, selected.batch);
             one.push(batch);
             one.extend(image.into_iter().map(Some));
         }
         for input in inputs {
-            let shape = match declared_extents(input)?.as_deref() {
+            let dtype = input_type(input)?;
+            let mut shape = match declared_extents(input)?.as_deref() {
                 Some(&[Some(count), ref each @ ..]) if each == one => several(count, &one),
-                _ => self.input_shape(input, image_of(input), input.name() == selected)?,
+                _ => self.input_shape(input, image_of(input), is_selected(input))?,
             };
+            if self.images == Images::One {
+                shape = Shape::fixed(&shape.concrete(1));
+            }
             check_size(&shape).map_err(|problem| input_error(input, &problem))?;
-            let value = self.graph.input(input.name(), shape)?;
-            if input.name() == selected {
+            let value_type = ValueType { dtype, shape };
+            let mut value = self.graph.input_of_type(input.name(), value_type)?;
+            if is_selected(input) {
                 self.source = Some(value);
             }
-            values.insert(input.name().to_string(), Operand::Value(value));
+            if let DType::Integer(_) = dtype {
+                let name = format!("{}.numbers", input.name());
+                value = self.graph.apply(&name, Cast::F32, &[value])?;
+                values.insert(input.name().to_string(), Operand::Integers(value));
+            } else {
+                values.insert(input.name().to_string(), Operand::Value(value));
+            }
         }
         Ok(())
     }
@@ -154,10 +203,10 @@ impl Reader {
             })?;
         let operand = match decoded {
             Decoded::Known(known) => Operand::Known(known),
-            // Numbers, and masks of infinities, are no weights: rewrites may look at them.
+            // Numbers, and masks and fillers that are not finite, are no weights: rewrites may look at them.
             Decoded::Floats(tensor)
                 if tensor.data().len() <= 1
-                    || tensor.data().iter().any(|value| value.is_infinite()) =>
+                    || tensor.data().iter().any(|value| !value.is_finite()) =>
             {
                 Operand::Value(self.graph.constant(&name, tensor))
             }

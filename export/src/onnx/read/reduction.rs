@@ -61,7 +61,7 @@ impl Along {
     fn check(&self, shape: &Shape) -> Result<(), String> {
         match self.axes.iter().find(|&&axis| shape.0[axis].is_batch()) {
             Some(axis) => Err(format!(
-                "it reduces axis {axis} of {shape}, which mixes the images of a batch"
+                "it reduces axis {axis} of {shape}, which mixes the images of a batch; reduce each image alone, or fix the batch to 1"
             )),
             None => Ok(()),
         }
@@ -555,7 +555,7 @@ mod tests {
             assert_eq!(
                 model.problem(),
                 format!(
-                    "node \"y\" ({op_type}): it reduces axis 0 of [N, 2], which mixes the images of a batch"
+                    "node \"y\" ({op_type}): it reduces axis 0 of [N, 2], which mixes the images of a batch; reduce each image alone, or fix the batch to 1"
                 )
             );
         }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use ndarray::{ArrayD, IxDyn};
 
 use super::known::{Kind, Known, Number};
+use crate::file::folder_of;
 use crate::onnx::proto::TensorProto;
 use crate::onnx::proto::tensor_proto::{DataLocation, DataType};
 use crate::tensor::Tensor;
@@ -205,15 +206,9 @@ fn from_fields(
     }
 }
 
-/// As f32. Infinities are masks, but whatever is not a number would poison everything.
+/// As f32. What is not finite is looked at where it is used.
 fn floats(sizes: &[usize], values: impl Iterator<Item = f32>) -> Result<Decoded, String> {
-    let values: Vec<f32> = values.collect();
-    match values.iter().position(|value| value.is_nan()) {
-        Some(position) => Err(format!(
-            "its element {position} is NaN; take an earlier model"
-        )),
-        None => Ok(Decoded::Floats(Tensor::new(sizes, values))),
-    }
+    Ok(Decoded::Floats(Tensor::new(sizes, values.collect())))
 }
 
 /// f64 as f32, if they are not too large for it.
@@ -250,15 +245,16 @@ fn integers(
     }))
 }
 
+/// What a tensor says of its elements in a file of their own.
+pub(super) fn entry<'a>(proto: &'a TensorProto, key: &str) -> Option<&'a str> {
+    let mut entries = proto.external_data.iter();
+    let found = entries.find(|entry| entry.key() == key)?;
+    Some(found.value())
+}
+
 /// The bytes of a tensor that stands in a file of its own beside the model.
 fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>, String> {
-    let entry = |key: &str| {
-        proto
-            .external_data
-            .iter()
-            .find(|entry| entry.key() == key)
-            .map(|entry| entry.value())
-    };
+    let entry = |key: &str| entry(proto, key);
     let number = |key: &str| match entry(key) {
         Some(text) => text
             .parse::<u64>()
@@ -277,8 +273,13 @@ fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result
     }
     let failed =
         |error: std::io::Error| format!("its data cannot be read from {}: {error}", path.display());
+    // Asked before it is opened: opening a pipe waits for whoever writes to it.
+    let metadata = path.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(format!("expected a file, got {}", path.display()));
+    }
     let mut file = File::open(&path).map_err(failed)?;
-    let available = file.metadata().map_err(failed)?.len();
+    let available = metadata.len();
     if offset
         .checked_add(wanted as u64)
         .is_none_or(|end| end > available)
@@ -294,8 +295,9 @@ fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result
     Ok(bytes)
 }
 
-/// A file in the model's folder or below it, never elsewhere, not even by a link.
-fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
+/// The file of that name in the model's folder or below it: neither a name nor a linked folder leads elsewhere. The file itself may be a link, as
+/// those of download caches are.
+pub(super) fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
     let folder =
         folder.ok_or("it stands in another file, but the model does not come from a file")?;
     let outside =
@@ -310,9 +312,9 @@ fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
     let path = folder.join(relative);
     let failed =
         |error: std::io::Error| format!("its data cannot be read from {}: {error}", path.display());
-    let real = path.canonicalize().map_err(failed)?;
-    match real.starts_with(folder.canonicalize().map_err(failed)?) {
-        true => Ok(real),
+    let holder = folder_of(&path).canonicalize().map_err(failed)?;
+    match holder.starts_with(folder.canonicalize().map_err(failed)?) {
+        true => Ok(path),
         false => Err(outside()),
     }
 }
@@ -438,10 +440,6 @@ mod tests {
             (raw(DataType::String, &[1], &[0]), "type STRING"),
             (raw(DataType::Float8e4m3fn, &[1], &[0]), "type FLOAT8E4M3FN"),
             (
-                raw(float, &[1], &f32::NAN.to_le_bytes()),
-                "element 0 is NaN",
-            ),
-            (
                 raw(DataType::Double, &[1], &f64::MAX.to_le_bytes()),
                 "beyond f32",
             ),
@@ -542,10 +540,31 @@ mod tests {
         }
     }
 
-    /// A link in the folder may lead out of it, but only a file that lies in the folder is read.
+    /// A file of a download cache is a link to one elsewhere.
     #[cfg(unix)]
     #[test]
-    fn external_data_is_refused_behind_a_link_that_leads_out() {
+    fn external_data_may_be_a_link_to_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [blobs, snapshot] = ["blobs", "snapshot"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&blobs).unwrap();
+        std::fs::create_dir(&snapshot).unwrap();
+        let bytes = [1.0f32, -2.0].map(f32::to_le_bytes).concat();
+        std::fs::write(blobs.join("2222"), bytes).unwrap();
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, snapshot.join(name)).unwrap();
+        };
+        link("../blobs/2222", "data");
+        link("../blobs", "folder");
+        let proto = external(&[("location", "./data")]);
+        assert!(Decoded::take(&mut proto.clone(), Some(&snapshot)).is_ok());
+        let proto = external(&[("location", "folder")]);
+        let problem = problem(&proto, Some(&snapshot));
+        assert!(problem.contains("expected a file, got"), "{problem}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn external_data_is_refused_behind_a_linked_folder_that_leads_out() {
         let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         std::fs::write(other.path().join("weights.bin"), [0; 8]).unwrap();
         let link = folder.path().join("link");

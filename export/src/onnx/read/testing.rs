@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Foreign, Selection, read};
 use crate::error::Error;
 use crate::gradient::{gradient, hessian_vector_product};
-use crate::graph::Dim;
+use crate::graph::{Dim, Shape};
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension};
@@ -19,7 +19,7 @@ use crate::onnx::proto::{
     TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 use crate::op::testing::DERIVATIVE_TOLERANCE;
-use crate::op::{Binary, KeepDims, Reduce, ReduceKind};
+use crate::op::{Binary, KeepDims, Reduce, ReduceKind, Reshape};
 use crate::reference::{bindings, evaluate};
 
 /// An attribute of a node under test.
@@ -221,9 +221,13 @@ impl Model {
             .apply("check.both", Binary::Add, &[square, y])
             .unwrap();
         let shape = graph.shape(both).clone();
-        let batch = shape.batch_axis().unwrap();
-        assert_eq!(shape.0[batch], Dim::BATCH, "{shape}");
-        let axes: Vec<usize> = (0..shape.rank()).filter(|&axis| axis != batch).collect();
+        let batch = shape.batch_axis();
+        assert!(
+            batch.is_none_or(|axis| shape.0[axis] == Dim::BATCH),
+            "{shape}"
+        );
+        let axes = (0..shape.rank()).filter(|&axis| Some(axis) != batch);
+        let axes: Vec<usize> = axes.collect();
         let sum = Reduce {
             kind: ReduceKind::Sum,
             axes,
@@ -233,6 +237,10 @@ impl Model {
             true => both,
             false => graph.apply("check.energy", sum, &[both]).unwrap(),
         };
+        let shape = Shape::batched(&[]);
+        let energy = graph
+            .apply("check.scalar", Reshape { shape }, &[energy])
+            .unwrap();
         graph.remove_output(&foreign.output);
         graph.set_output("energy", energy);
 
