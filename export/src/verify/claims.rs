@@ -100,6 +100,7 @@ impl Claims {
             )));
         }
         let reader = Reader::new(path, naming, &inspection);
+        reader.check_inputs()?;
         let names = &naming.derivatives;
         let outputs = if reader.has("x_next") {
             Outputs::Steps(reader.steps(&inspection)?)
@@ -121,6 +122,7 @@ impl Claims {
                 name: foreign.output,
             }
         };
+        outputs.check()?;
         Ok(Claims {
             input: outputs.first().input().to_string(),
             v: names.v.clone(),
@@ -131,12 +133,59 @@ impl Claims {
 }
 
 impl Outputs {
-    /// Some output; all have the same inputs.
+    /// Some output.
     pub fn first(&self) -> &Function {
         match self {
             Outputs::Forward { value, .. } => value,
             Outputs::Gradient { gradient, .. } | Outputs::Product { gradient, .. } => gradient,
             Outputs::Steps(steps) => &steps.next,
+        }
+    }
+
+    /// All of them; each has the inputs that it needs.
+    pub fn all(&self) -> Vec<&Function> {
+        let first = std::iter::once(self.first());
+        match self {
+            Outputs::Forward { .. } => first.collect(),
+            Outputs::Gradient { energy, .. } => first.chain(energy).collect(),
+            Outputs::Product {
+                energy, product, ..
+            } => first.chain(energy).chain([product]).collect(),
+            Outputs::Steps(steps) => {
+                let StepOutputs {
+                    energy,
+                    energies,
+                    norms,
+                    ..
+                } = steps;
+                first.chain([energy, energies, norms]).collect()
+            }
+        }
+    }
+
+    /// Refuses values whose shapes are not those of what they claim to be.
+    fn check(&self) -> Result<(), Error> {
+        match self {
+            Outputs::Forward { .. } => Ok(()),
+            Outputs::Gradient { energy, gradient } => {
+                gradient.check_is_like_input()?;
+                energy.iter().try_for_each(|energy| energy.check_count(1))
+            }
+            Outputs::Product {
+                energy,
+                gradient,
+                product,
+            } => {
+                gradient.check_is_like_input()?;
+                product.check_is_like_input()?;
+                energy.iter().try_for_each(|energy| energy.check_count(1))
+            }
+            Outputs::Steps(steps) => {
+                steps.next.check_is_like_input()?;
+                steps.energies.check_count(steps.count)?;
+                steps.norms.check_count(steps.count)?;
+                steps.check_noise()
+            }
         }
     }
 
@@ -151,19 +200,50 @@ impl Outputs {
     }
 }
 
+/// What steps take beside the images.
+const OF_STEPS: [&str; 3] = ["noise", "step_size", "temperature"];
+
+impl StepOutputs {
+    /// Refuses steps that lack an input, and noise of another shape than that of so many steps.
+    fn check_noise(&self) -> Result<(), Error> {
+        let graph = self.next.graph();
+        for name in OF_STEPS {
+            if graph.input_named(name).is_err() {
+                return Err(Error::Onnx(format!(
+                    "x_next is made of x, noise, step_size and temperature, but of this file it needs no input {name:?}"
+                )));
+            }
+        }
+        let of = |name| Ok(graph.shape(graph.input_named(name)?).concrete(1));
+        let (noise, image): (Vec<usize>, Vec<usize>) = (of("noise")?, of(self.next.input())?);
+        let wanted = match self.count {
+            1 => image,
+            count => [&[count], image.as_slice()].concat(),
+        };
+        match noise == wanted {
+            true => Ok(()),
+            false => Err(Error::Onnx(format!(
+                "noise is {noise:?}, expected {wanted:?} of {} steps for one image",
+                self.count
+            ))),
+        }
+    }
+}
+
 /// Reads one output after the other.
 struct Reader<'a> {
     path: &'a Path,
     naming: &'a Naming,
     input: Option<String>,
+    inputs: Vec<&'a str>,
     outputs: Vec<&'a str>,
 }
 
 impl<'a> Reader<'a> {
     fn new(path: &'a Path, naming: &'a Naming, inspection: &'a Inspection) -> Reader<'a> {
-        let besides = [&naming.derivatives.v, "noise", "step_size", "temperature"];
         let inputs = inspection.inputs.iter().map(|input| input.name.as_str());
-        let mut own = inputs.filter(|name| !besides.contains(name));
+        let is_other = |name: &&str| *name == naming.derivatives.v || OF_STEPS.contains(name);
+        let mut own = inputs.clone().filter(|name| !is_other(name));
         let only = match (own.next(), own.next()) {
             (Some(only), None) => Some(only.to_string()),
             _ => None,
@@ -172,11 +252,24 @@ impl<'a> Reader<'a> {
             path,
             naming,
             input: naming.input.clone().or(only),
+            inputs: inputs.collect(),
             outputs: inspection
                 .outputs
                 .iter()
                 .map(|output| output.name.as_str())
                 .collect(),
+        }
+    }
+
+    /// Refuses a product without the input that it multiplies with.
+    fn check_inputs(&self) -> Result<(), Error> {
+        let Names { hvp, v, .. } = &self.naming.derivatives;
+        match self.has("x_next") || !self.has(hvp) || self.inputs.contains(&v.as_str()) {
+            true => Ok(()),
+            false => Err(Error::Onnx(format!(
+                "{hvp} is a product with an input, but the file has no input {v:?}; it has {:?}, so say with --v-name which one it is",
+                self.inputs
+            ))),
         }
     }
 
@@ -189,6 +282,7 @@ impl<'a> Reader<'a> {
             output,
             input: self.input.as_deref(),
             image: self.naming.image.as_deref(),
+            ..Selection::default()
         };
         read_file(self.path, &selection)
     }

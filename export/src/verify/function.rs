@@ -7,7 +7,7 @@ use ndarray::ArrayD;
 
 use crate::error::Error;
 use crate::gradient::gradient;
-use crate::graph::Graph;
+use crate::graph::{Graph, Shape};
 use crate::reference::evaluate;
 
 /// What a model is evaluated at: its inputs by name, for a batch of one image.
@@ -68,6 +68,41 @@ impl Function {
     /// Its graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Refuses a value of another shape than that of the input, as no derivative by it has.
+    ///
+    /// # Errors
+    /// It has another shape.
+    pub fn check_is_like_input(&self) -> Result<(), Error> {
+        let shape = self.shape()?;
+        let wanted = self.graph.shape(self.graph.input_named(&self.input)?);
+        match shape.concrete(1) == wanted.concrete(1) {
+            true => Ok(()),
+            false => Err(Error::Onnx(format!(
+                "output {:?} is {shape}, expected the shape of input {:?}, {wanted}",
+                self.output, self.input
+            ))),
+        }
+    }
+
+    /// Refuses a value of another number of elements per image.
+    ///
+    /// # Errors
+    /// It has another number.
+    pub fn check_count(&self, count: usize) -> Result<(), Error> {
+        let shape = self.shape()?;
+        match shape.elements_per_image() == count {
+            true => Ok(()),
+            false => Err(Error::Onnx(format!(
+                "output {:?} is {shape}, expected {count} numbers per image",
+                self.output
+            ))),
+        }
+    }
+
+    fn shape(&self) -> Result<&Shape, Error> {
+        Ok(self.graph.shape(self.graph.output(&self.output)?))
     }
 
     /// Its value at a point.

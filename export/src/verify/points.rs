@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::claims::{Claims, Outputs};
-use super::function::Point;
+use super::function::{Function, Point};
 use crate::error::Error;
 
 /// ε and T where the file does not recommend any.
@@ -53,14 +53,17 @@ pub fn points(
 }
 
 fn random_point(claims: &Claims, rng: &mut ChaCha8Rng) -> Point {
-    let graph = claims.outputs.first().graph();
     let is_step = matches!(claims.outputs, Outputs::Steps(_));
     let has_potential = claims.contract.as_ref();
     let has_potential = has_potential.is_some_and(|contract| contract.potential.is_some());
     let [step_size, temperature] = dynamics(claims);
     let mut point = Point::new();
-    for input in graph.inputs() {
-        let node = graph.node(input);
+    let graphs = claims.outputs.all().into_iter().map(Function::graph);
+    let inputs = graphs.flat_map(|graph| graph.inputs().map(|input| graph.node(input)));
+    for node in inputs {
+        if point.contains_key(&node.name) {
+            continue;
+        }
         let sizes = node.value_type.shape.concrete(1);
         let array = match node.name.as_str() {
             "noise" if is_step => spread(&sizes, rng),
@@ -69,9 +72,17 @@ fn random_point(claims: &Claims, rng: &mut ChaCha8Rng) -> Point {
                 ArrayD::from_elem(IxDyn(&sizes), temperature)
             }
             name if name == claims.v => spread(&sizes, rng),
-            _ => uniform(&sizes, 1.0, rng),
+            _ if node.value_type.dtype.is_float() => uniform(&sizes, 1.0, rng),
+            // Every label has these two, and so has every truth value.
+            _ => ArrayD::from_shape_fn(IxDyn(&sizes), |_| f64::from(rng.random_range(0..2u8))),
         };
         point.insert(node.name.clone(), array);
+    }
+    // A product that is 0 everywhere needs no v.
+    if let (Outputs::Product { .. }, Some(x)) = (&claims.outputs, point.get(&claims.input)) {
+        let sizes = x.shape().to_vec();
+        let v = point.entry(claims.v.clone());
+        v.or_insert_with(|| spread(&sizes, rng));
     }
     point
 }

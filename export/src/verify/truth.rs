@@ -6,14 +6,16 @@ use std::sync::Arc;
 use super::claims::Claims;
 use super::function::{Function, Point, Weights};
 use crate::checkpoint::{Header, read_best_weights, read_header, read_potential, resolve};
-use crate::contract::{Kind, PriorTerm};
+use crate::contract::{Kind, Origin, PriorTerm};
 use crate::derived::energy_graph;
 use crate::error::Error;
 use crate::gradient::{gradient, hessian_vector_product_along};
-use crate::graph::Graph;
-use crate::onnx::inspect;
-use crate::onnx::read::{Selection, read_file};
+use crate::graph::{Graph, Shape};
+use crate::layout::{ImageLayout, with_channels_first};
+use crate::onnx::read::{Foreign, Selection, read_file};
+use crate::onnx::{Batch, inspect};
 use crate::potential::{Potential, Prior};
+use crate::reduction::Reduction;
 use crate::reference::bindings;
 
 /// The name that v has in truths; no model has an input of this name.
@@ -56,11 +58,15 @@ impl Truth {
         let inspection = inspect(path)?;
         let mut inputs = inspection.inputs.iter();
         let shared = inputs.any(|other| other.name == input).then_some(input);
+        let function = claims.outputs.first();
+        let wanted = function.graph().shape(function.graph().input_named(input)?);
         let selection = Selection {
             input: selection.input.or(shared),
+            // The only image of the file is that of the model.
+            batch: wanted.batch_axis().is_none().then_some(Batch::Fixed(1)),
             ..*selection
         };
-        let foreign = read_file(path, &selection)?;
+        let foreign = reduced(like(read_file(path, &selection)?, wanted)?, claims)?;
         let weights = Arc::new(bindings(&foreign.weights));
         match energy_graph(&foreign) {
             Ok(energy) => Truth::of_energy(&energy, &weights, &foreign.input),
@@ -113,6 +119,47 @@ impl Truth {
             }
         }
         own
+    }
+}
+
+/// The model with images as the file takes them, which may have the channels elsewhere.
+fn like(foreign: Foreign, wanted: &Shape) -> Result<Foreign, Error> {
+    let own = foreign.graph.input_named(&foreign.input)?;
+    let own = foreign.graph.shape(own).concrete(1);
+    let wanted = wanted.concrete(1);
+    let transposed = match own.as_slice() {
+        &[one, rows, columns, channels] => vec![one, channels, rows, columns],
+        _ => Vec::new(),
+    };
+    let is_transposed = match (own == wanted, transposed == wanted) {
+        (false, true) => true,
+        (true, true) => matches!(ImageLayout::of(&foreign), Ok(ImageLayout::Nhwc)),
+        (true, false) => false,
+        (false, false) => {
+            return Err(Error::Onnx(format!(
+                "the model takes {own:?} for one image, but the file {wanted:?}; give a model of the same images with --against"
+            )));
+        }
+    };
+    match is_transposed {
+        true => with_channels_first(&foreign),
+        false => Ok(foreign),
+    }
+}
+
+/// The model with its output made the energy that the file says, if it is none.
+fn reduced(foreign: Foreign, claims: &Claims) -> Result<Foreign, Error> {
+    let origin = claims.contract.as_ref().map(|contract| &contract.network);
+    let Some(Origin::Model(model)) = origin else {
+        return Ok(foreign);
+    };
+    if energy_graph(&foreign).is_ok() {
+        return Ok(foreign);
+    }
+    match model.reduction.as_deref().map(str::parse::<Reduction>) {
+        Some(Ok(reduction)) => reduction.applied(&foreign),
+        Some(Err(problem)) => Err(Error::Onnx(format!("the contract's reduction: {problem}"))),
+        None => Ok(foreign),
     }
 }
 
