@@ -162,6 +162,24 @@ impl NewFolder {
     }
 }
 
+/// Refuses a path at which no file or folder can be made: the nearest folder above it that is there has to take one.
+///
+/// # Errors
+/// What is there is not a folder, or the system refused.
+pub fn check_writable(path: &Path) -> Result<(), Error> {
+    let mut folder = folder_of(path);
+    while folder.symlink_metadata().is_err() {
+        folder = folder_of(folder);
+    }
+    let probe = || match folder.is_dir() {
+        true => unfinished(0o666).tempfile_in(folder).map(drop),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    };
+    probe()
+        .map_err(without_name)
+        .map_err(Error::io("write into", folder))
+}
+
 /// The folder that holds a file.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent()
@@ -240,6 +258,21 @@ mod tests {
         new.publish().unwrap();
         fs::remove_file(&from).unwrap();
         assert_eq!(fs::read_to_string(to.join("from")).unwrap(), "content");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        check_writable(&folder.path().join("new/folder/file")).unwrap();
+        check_writable(&file).unwrap();
+        check_writable(Path::new("file")).unwrap();
+        for below in ["file/new", "file/new/folder"] {
+            let error = check_writable(&folder.path().join(below)).unwrap_err();
+            assert!(error.to_string().contains("cannot write into"), "{error}");
+        }
+        assert_eq!(entries(folder.path()), ["file"]);
     }
 
     #[test]

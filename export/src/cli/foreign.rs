@@ -1,68 +1,142 @@
-//! What the commands that read a model of others have in common.
+//! How commands take and read a model of others.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use clap::Args;
 
+use crate::layout::{ImageLayout, with_channels_first};
 use crate::onnx::Batch;
-use crate::onnx::read::Foreign;
+use crate::onnx::read::{Foreign, Selection, read_file};
 
-/// Refuses what stands in the way of a file that replaces nothing, before any work starts.
-pub(super) fn check_room(file: &Path, model: &Path) -> Result<()> {
-    check_place(file, model)?;
-    let shown = file.display();
-    ensure!(
-        !file.exists(),
-        "{shown} exists already; give another name with -o, or --force to replace it"
-    );
-    Ok(())
+/// A model of others, and how it is read.
+#[derive(Args)]
+pub struct ModelArguments {
+    /// An ONNX model
+    pub model: PathBuf,
+    /// Input that takes the images; the only one of floats, or `x`, unless given
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    input: Option<String>,
+    /// Output, or value within, that is taken; the only output, or `energy`, unless given
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    output: Option<String>,
+    /// Fix the batch to a number, or leave it open with `any`
+    #[arg(long, value_name = "N")]
+    batch: Option<String>,
+    /// Extents of the input behind the batch, for models that leave them open
+    #[arg(long, value_delimiter = ',', value_name = "C,H,W")]
+    shape: Option<Vec<usize>>,
+    /// Where the channels of the model's images stand: nchw, or nhwc as Keras has them. The file takes [N, C, H, W] in any case. By what the
+    /// model does with them unless given
+    #[arg(long, value_name = "LAYOUT")]
+    image_layout: Option<ImageLayout>,
 }
 
-/// Refuses what stands in the way of a file that may replace another.
-pub(super) fn check_place(file: &Path, model: &Path) -> Result<()> {
-    let shown = file.display();
-    ensure!(
-        !file.is_dir(),
-        "{shown} is a folder, expected a file or nothing; give another name with -o"
-    );
-    ensure!(
-        !is_same(file, model),
-        "{shown} is the model itself; give another name with -o"
-    );
-    Ok(())
+/// A model that was read, and what was made of it without being asked for.
+pub struct Taken {
+    pub foreign: Foreign,
+    notes: String,
 }
 
-fn is_same(file: &Path, model: &Path) -> bool {
-    match (file.canonicalize(), model.canonicalize()) {
-        (Ok(file), Ok(model)) => file == model,
-        _ => false,
+impl ModelArguments {
+    /// Reads the model, its images as `[N, C, H, W]`.
+    pub fn read(&self) -> Result<Taken> {
+        let selection = Selection {
+            output: self.output.as_deref(),
+            input: self.input.as_deref(),
+            image: self.shape.as_deref(),
+            batch: self.batch()?,
+        };
+        let shown = self.model.display();
+        let read = || {
+            let foreign = read_file(&self.model, &selection)?;
+            let notes = unused(&foreign);
+            Ok(self.with_channels_first(Taken { foreign, notes })?)
+        };
+        read().map_err(|error: anyhow::Error| error.context(format!("cannot read {shown}")))
+    }
+
+    /// The batch that is asked for.
+    pub fn batch(&self) -> Result<Option<Batch>> {
+        let Some(text) = &self.batch else {
+            return Ok(None);
+        };
+        match (text.as_str(), text.parse()) {
+            ("any", _) => Ok(Some(Batch::Symbolic)),
+            (_, Ok(size)) => Ok(Some(Batch::fixed(size).context("--batch")?)),
+            (_, Err(_)) => bail!("--batch: expected a number or `any`, got {text:?}"),
+        }
+    }
+
+    fn with_channels_first(&self, taken: Taken) -> Result<Taken, crate::Error> {
+        let layout = match self.image_layout {
+            Some(layout) => layout,
+            None => ImageLayout::of(&taken.foreign)?,
+        };
+        if layout == ImageLayout::Nchw {
+            return Ok(taken);
+        }
+        let Taken { foreign, mut notes } = taken;
+        let transposed = with_channels_first(&foreign)?;
+        if self.image_layout.is_none() {
+            notes += &format!(
+                "input {:?} {} has the channels last: the file takes {}; --image-layout nchw leaves it as it is\n",
+                foreign.input,
+                shape_of_input(&foreign),
+                shape_of_input(&transposed)
+            );
+        }
+        Ok(Taken {
+            foreign: transposed,
+            notes,
+        })
     }
 }
 
-/// The batch that is asked for, or else the model's own.
-pub(super) fn batch(asked: Option<&str>, foreign: &Foreign) -> Result<Batch> {
-    match (asked, asked.map(str::parse)) {
-        (None, _) | (_, None) => Ok(foreign.batch),
-        (Some("any"), _) => Ok(Batch::Symbolic),
-        (_, Some(Ok(size))) => Batch::fixed(size).context("--batch"),
-        (Some(text), Some(Err(_))) => {
-            bail!("--batch: expected a number or `any`, got {text:?}")
-        }
+impl Taken {
+    /// What was read, in a line, and what was made of it unasked.
+    pub fn described(&self, what: &str) -> String {
+        let foreign = &self.foreign;
+        let weights = foreign.weights.values();
+        let weights: usize = weights.map(|weight| weight.data().len()).sum();
+        format!(
+            "{what} {:?} of input {:?}, opset {}, {weights} weights, by {}\n{}",
+            foreign.output,
+            foreign.input,
+            foreign.opset,
+            match foreign.producer.as_str() {
+                "" => "an unnamed program",
+                producer => producer,
+            },
+            self.notes
+        )
+    }
+
+    /// The files that the model consists of.
+    pub fn files(&self) -> Vec<&Path> {
+        self.foreign.files.iter().map(PathBuf::as_path).collect()
     }
 }
 
-/// What was read, in a line.
-pub(super) fn described(what: &str, foreign: &Foreign) -> String {
-    let weights = foreign.weights.values();
-    let weights: usize = weights.map(|weight| weight.data().len()).sum();
-    format!(
-        "{what} {:?} of input {:?}, opset {}, {weights} weights, by {}",
-        foreign.output,
-        foreign.input,
-        foreign.opset,
-        match foreign.producer.as_str() {
-            "" => "an unnamed program",
-            producer => producer,
-        }
-    )
+fn unused(foreign: &Foreign) -> String {
+    let line = |name: &String| {
+        let output = &foreign.output;
+        format!("input {name:?} is left out: nothing of {output:?} needs it\n")
+    };
+    foreign.unused_inputs.iter().map(line).collect()
+}
+
+fn shape_of_input(foreign: &Foreign) -> String {
+    let input = foreign.graph.input_named(&foreign.input);
+    input.map_or(String::new(), |input| {
+        foreign.graph.shape(input).to_string()
+    })
+}
+
+/// A name of a value of a model: ONNX has none that is empty.
+pub fn name(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err(format!("expected a name, got {text:?}")),
+        false => Ok(text.to_string()),
+    }
 }

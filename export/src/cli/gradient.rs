@@ -1,12 +1,13 @@
 //! `ebm-export gradient`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::foreign::{batch, check_place, check_room, described};
+use super::foreign::{ModelArguments, name};
+use super::output::OutputFile;
 use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
 use super::{print, summary};
@@ -14,7 +15,7 @@ use crate::derived::{Derivation, EnergyOutput, Names, Request, comparison, deriv
 use crate::exported::Settings;
 use crate::file::Staged;
 use crate::langevin::Steps;
-use crate::onnx::read::{Selection, read_file};
+use crate::reduction::Reduction;
 use crate::rewrite::Rewrite;
 
 /// Write the gradient of any energy model as plain ONNX.
@@ -22,7 +23,14 @@ use crate::rewrite::Rewrite;
 #[command(
     after_help = "The model is one of common operators that any exporter wrote, opset 11 or newer, in any float type; it is read in f32.
 Its energy is an output of one number per image, [N] or [N, 1]; axis 0 of its inputs is the batch. A batch that the file fixes stays
-fixed, unless --batch says otherwise. Weights in files of their own are looked for beside the model.
+fixed, unless --batch says otherwise. With a batch of 1 the energy may be summed over all axes, [] or [1]: nothing is mixed. Weights in files
+of their own are looked for beside the model. Further inputs, such as a class or a time step, may hold floats, integers or truth values; they
+become inputs of the file. Images with the channels last, as Keras has them, are taken as [N, C, H, W] by the file.
+
+Low energies are likely images: the density is exp(-E/T). With --reduce the energy is made of an output of several numbers per image:
+  logsumexp   E = -log(sum of exp(logit)) over the classes: of images of any class (JEM)
+  class=K     E = -logit of class K, counted from 0: of images of that class
+  sum         E = the sum of all numbers, which are energies themselves: of patches, or of pixels
 
 Written: `energy [N]` and `gradient`, shaped as the input; with --hvp, from a further input `v`, `hvp` = ∂²E/∂x²·v, both shaped alike.
 With --steps 1: `x_next`, `energy [N]` and `gradient_norm [N]`, from `x`, `noise`, `step_size` and `temperature`, as the runtime wants it; the
@@ -33,27 +41,25 @@ Examples:
   ebm-export gradient model.onnx -o gradient.onnx --input images --output score
   ebm-export gradient model.onnx -o hvp.onnx --hvp --batch 8
   ebm-export gradient model.onnx -o half.onnx --precision f16 --max-error 0.01
-  ebm-export gradient model.onnx -o model/step.onnx --steps 1"
+  ebm-export gradient model.onnx -o model/step.onnx --steps 1
+  ebm-export gradient classifier.onnx -o model/step.onnx --steps 1 --reduce logsumexp
+  ebm-export gradient keras.onnx -o gradient.onnx --image-layout nhwc"
 )]
 pub struct Arguments {
-    /// An ONNX model
-    model: PathBuf,
-    /// File to write
-    #[arg(short = 'o', value_name = "FILE")]
-    file: PathBuf,
-    /// Input to differentiate with respect to; the only one, or `x`, unless given
-    #[arg(long, value_name = "NAME")]
-    input: Option<String>,
-    /// Output, or value within, that is the energy; the only output, or `energy`, unless given
-    #[arg(long, value_name = "NAME")]
-    output: Option<String>,
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    output: OutputFile,
+    /// Make an energy of an output of several numbers per image: logsumexp, class=K or sum
+    #[arg(long, value_name = "HOW")]
+    reduce: Option<Reduction>,
     /// Write the product of the Hessian with a further input `v` beside the gradient
     #[arg(long, conflicts_with = "steps")]
     hvp: bool,
     /// Write the energy under the name that the model has for it as well
-    #[arg(long)]
+    #[arg(long, conflicts_with = "reduce")]
     keep_energy: bool,
-    /// Write Langevin dynamics, so many steps of it in one run
+    /// Write Langevin dynamics, K steps of it in one run
     #[arg(long, value_name = "K")]
     steps: Option<usize>,
     /// Limit the L2 norm of each image's drift (ε²/(2T))·∇E
@@ -67,12 +73,6 @@ pub struct Arguments {
     /// Version of ONNX's operators, 13 to 22; 17 unless given, 22 for bf16
     #[arg(long)]
     opset: Option<i64>,
-    /// Fix the batch to a number, or leave it open with `any`
-    #[arg(long, value_name = "N")]
-    batch: Option<String>,
-    /// Extents of the input behind the batch, for models that leave them open
-    #[arg(long, value_delimiter = ',', value_name = "C,H,W")]
-    shape: Option<Vec<usize>>,
     /// What the file is to be fast on
     #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
     target: TargetChoice,
@@ -82,9 +82,6 @@ pub struct Arguments {
     /// Apply only these rewrites, in this order
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     rewrites: Option<Vec<Rewrite>>,
-    /// Replace the file of an earlier export
-    #[arg(long)]
-    force: bool,
     #[command(flatten)]
     precision: PrecisionArguments,
     #[command(flatten)]
@@ -94,52 +91,56 @@ pub struct Arguments {
 #[derive(Args)]
 pub(super) struct NameArguments {
     /// Name of the energy
-    #[arg(long, value_name = "NAME", default_value = "energy")]
+    #[arg(long, value_name = "NAME", value_parser = name, default_value = "energy")]
     energy_name: String,
     /// Name of the gradient
-    #[arg(long, value_name = "NAME", default_value = "gradient")]
+    #[arg(long, value_name = "NAME", value_parser = name, default_value = "gradient")]
     gradient_name: String,
     /// Name of the product of the Hessian with v
-    #[arg(long, value_name = "NAME", default_value = "hvp")]
+    #[arg(long, value_name = "NAME", value_parser = name, default_value = "hvp")]
     hvp_name: String,
     /// Name of v
-    #[arg(long, value_name = "NAME", default_value = "v")]
+    #[arg(long, value_name = "NAME", value_parser = name, default_value = "v")]
     v_name: String,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let opset = arguments.precision.opset(arguments.opset)?;
-    match arguments.force {
-        true => check_place(&arguments.file, &arguments.model)?,
-        false => check_room(&arguments.file, &arguments.model)?,
+    arguments.model.batch()?;
+    arguments.precision.check()?;
+    let request = request(arguments);
+    request.check()?;
+    let images = arguments.precision.images.as_deref();
+    let inputs: Vec<&Path> = images
+        .into_iter()
+        .chain([&*arguments.model.model])
+        .collect();
+    arguments.output.check(&inputs)?;
+    let shown = arguments.model.model.display();
+    let mut taken = arguments.model.read()?;
+    arguments.output.check_is_none_of(&taken.files())?;
+    if let Some(reduction) = arguments.reduce {
+        taken.foreign = reduction.applied(&taken.foreign)?;
     }
-    let selection = Selection {
-        output: arguments.output.as_deref(),
-        input: arguments.input.as_deref(),
-        image: arguments.shape.as_deref(),
-    };
-    let shown = arguments.model.display();
-    let foreign =
-        read_file(&arguments.model, &selection).with_context(|| format!("cannot read {shown}"))?;
-    let batch = batch(arguments.batch.as_deref(), &foreign)?;
+    let foreign = &taken.foreign;
     let settings = Settings {
         opset,
-        batch,
+        batch: foreign.batch,
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
             None => arguments
                 .precision
-                .rewrites(arguments.target.target(), batch),
+                .rewrites(arguments.target.target(), foreign.batch),
         },
         precision: arguments.precision.precision,
         ..Settings::default()
     };
-    let model = derived_file(&foreign, &request(arguments), &settings)
+    let model = derived_file(foreign, &request, &settings)
         .with_context(|| format!("cannot differentiate {shown}"))?;
     let measured = match arguments.precision.measures() {
         true => {
-            let comparison = comparison(&foreign, &settings)?;
+            let comparison = comparison(foreign, &settings)?;
             arguments
                 .precision
                 .measured(&comparison, &BTreeMap::new())?
@@ -147,12 +148,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         false => String::new(),
     };
     let mut staged = Staged::default();
-    staged.write(&arguments.file, |out| model.write_to(out))?;
+    let file = &arguments.output.file;
+    staged.write(file, |out| model.write_to(out))?;
     staged.publish()?;
+    let what = match arguments.reduce {
+        Some(reduction) => format!("energy, {reduction} of"),
+        None => "energy".to_string(),
+    };
     print(&format!(
-        "{}\n{}{measured}",
-        described("energy", &foreign),
-        summary(&arguments.file, &model)
+        "{}{}{measured}",
+        taken.described(&what),
+        summary(file, &model)
     ))
 }
 

@@ -9,6 +9,7 @@ use super::network::{Dynamics, Parameters};
 use super::print;
 use crate::arch::Network;
 use crate::checkpoint::{self, WEIGHTS};
+use crate::file::check_writable;
 use crate::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
 
 /// Make a checkpoint of weights that were learned elsewhere: safetensors, or what torch.save wrote. Nothing in the file is executed.
@@ -69,6 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             !output.exists(),
             "{shown} exists already; give another name with -o"
         );
+        check_writable(output)?;
     }
     let source = read(&arguments.file)?;
     let map = arguments

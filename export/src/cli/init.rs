@@ -8,6 +8,7 @@ use clap::Args;
 use super::network::{Dynamics, Parameters};
 use super::print;
 use crate::checkpoint::{self, WEIGHTS};
+use crate::file::check_writable;
 
 /// Write a checkpoint of a network with random weights (Glorot uniform, zero biases), for benchmarks and tests.
 #[derive(Args)]
@@ -40,6 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "{} exists already; give another name with -o",
         arguments.output.display()
     );
+    check_writable(&arguments.output)?;
     let weights = header.network.initial_weights(arguments.seed)?;
     checkpoint::write(&arguments.output, &header, &[(WEIGHTS, &weights)])?;
     let parameters: usize = weights.values().map(|weight| weight.data().len()).sum();

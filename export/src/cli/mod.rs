@@ -8,6 +8,7 @@ mod init;
 mod inspect;
 mod network;
 mod onnx;
+mod output;
 mod precision;
 mod target;
 mod triton;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
+use super::output::{Existing, check_is_none_of, check_output, files_of};
 use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
 use super::triton::TritonArguments;
@@ -15,6 +16,7 @@ use crate::exported::{
     ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
 };
 use crate::file::Staged;
+use crate::langevin::Steps;
 use crate::onnx::Batch;
 use crate::potential::{Potential, Prior};
 use crate::rewrite::Rewrite;
@@ -122,6 +124,7 @@ impl FromStr for Tau {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut settings = settings(arguments)?;
+    arguments.precision.check()?;
     let folder = checkpoint::resolve(&arguments.checkpoint)?;
     let header = checkpoint::read_header(&folder)?;
     settings.potential = Some(potential(arguments, &folder, &header)?);
@@ -138,7 +141,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Some(arguments.triton.served(&header, &settings)?)
         }
     };
-    check_room(arguments, &names(&header, served.as_ref()))?;
+    check_outputs(arguments, &folder, &names(&header, served.as_ref()))?;
     let weights = match arguments.weights {
         WeightChoice::Average => checkpoint::read_best_weights(&folder, &header),
         WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
@@ -179,6 +182,11 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
         .batch
         .map_or(Ok(Batch::Symbolic), Batch::fixed)
         .context("--batch")?;
+    let steps = Steps {
+        count: arguments.steps_per_run,
+        clip: None,
+    };
+    steps.check().context("--steps-per-run")?;
     Ok(Settings {
         opset: arguments.precision.opset(arguments.opset)?,
         batch,
@@ -295,24 +303,26 @@ fn prior(path: &Path, temperature: Option<f64>) -> Result<Prior> {
     })
 }
 
-/// Refuses what stands in the way of the files, before any work starts.
-fn check_room(arguments: &Arguments, names: &[String]) -> Result<()> {
+/// Refuses what stands in the way of the files, and to replace what is read, before any work starts.
+fn check_outputs(arguments: &Arguments, folder: &Path, names: &[String]) -> Result<()> {
     let output = &arguments.output;
     ensure!(
         !output.is_file(),
         "{} is a file, expected a folder; give another name with -o",
         output.display()
     );
+    let prior = arguments.prior.as_deref().map(checkpoint::resolve);
+    let prior = prior.transpose().context("--prior")?;
+    let others = [
+        arguments.triton.classifier.as_deref(),
+        arguments.precision.images.as_deref(),
+    ];
+    let read = [Some(folder), prior.as_deref()].into_iter().chain(others);
+    let inputs: Vec<PathBuf> = read.flatten().flat_map(files_of).collect();
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     for path in names.iter().map(|name| output.join(name)) {
-        let path_shown = path.display();
-        ensure!(
-            !path.is_dir(),
-            "{path_shown} is a folder, expected a file or nothing; give another folder with -o"
-        );
-        ensure!(
-            !path.exists() || arguments.force,
-            "{path_shown} exists already; give another folder with -o, or --force to replace it"
-        );
+        check_output(&path, Existing::of(arguments.force))?;
+        check_is_none_of(&path, &inputs)?;
     }
     Ok(())
 }

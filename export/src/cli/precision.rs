@@ -29,11 +29,11 @@ pub struct PrecisionArguments {
     pub precision: Precision,
     /// Largest relative error against f64 that the gradient of any image tried may have, or nothing is written; 0.1 for f16 and mixed,
     /// 0.3 for bf16, 0.01 for f32, unless given
-    #[arg(long, value_name = "ERROR")]
+    #[arg(long, value_name = "ERROR", allow_negative_numbers = true)]
     max_error: Option<f64>,
     /// Images to try beside random ones: the first 16 of a safetensors file with a tensor `x` [n, C, H, W] of f32 or f64
     #[arg(long, value_name = "FILE")]
-    images: Option<PathBuf>,
+    pub images: Option<PathBuf>,
 }
 
 impl PrecisionArguments {
@@ -55,6 +55,15 @@ impl PrecisionArguments {
             }
             (Precision::F32, ..) => target.rewrites(),
             _ => Rewrite::COMMON.to_vec(),
+        }
+    }
+
+    /// Refuses a bound and images that make no sense, before any work starts.
+    pub fn check(&self) -> Result<()> {
+        self.max_error()?;
+        match &self.images {
+            Some(path) => images::read(path).map(drop).context("--images"),
+            None => Ok(()),
         }
     }
 

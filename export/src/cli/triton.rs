@@ -33,7 +33,7 @@ pub struct TritonArguments {
     temperature: Option<f64>,
     /// Classify what is purified: a classifier's checkpoint or run folder, or the ONNX file of any classifier `[N, C, H, W] → [N, classes]`
     #[arg(long, value_name = "CLASSIFIER")]
-    classifier: Option<PathBuf>,
+    pub classifier: Option<PathBuf>,
     /// Most images that the server runs at once; 64 unless given
     #[arg(long, value_name = "N")]
     max_batch: Option<usize>,

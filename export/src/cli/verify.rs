@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::foreign::name;
 use super::gradient::NameArguments;
 use super::print;
 use crate::derived::Names;
@@ -40,10 +41,10 @@ pub struct Arguments {
     #[arg(long, value_name = "MODEL_OR_CHECKPOINT")]
     against: Option<PathBuf>,
     /// Output of the model of --against that is its energy or logits; the only one, or `energy`, unless given
-    #[arg(long, value_name = "NAME", requires = "against")]
+    #[arg(long, value_name = "NAME", value_parser = name, requires = "against")]
     against_output: Option<String>,
     /// Input of the model of --against; the one that the file has too, the only one, or `x`, unless given
-    #[arg(long, value_name = "NAME", requires = "against")]
+    #[arg(long, value_name = "NAME", value_parser = name, requires = "against")]
     against_input: Option<String>,
     /// The checkpoint of the prior, where the file descends one too
     #[arg(long, value_name = "CHECKPOINT", requires = "against")]
@@ -61,10 +62,10 @@ pub struct Arguments {
     #[arg(long, value_name = "E", default_value_t = 1e-4)]
     max_error: f64,
     /// Input that is differentiated by; the only one besides noise, step size, temperature and v, or `x`, unless given
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     input: Option<String>,
     /// Output of a forward model; the only one, or `energy`, unless given
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     output: Option<String>,
     /// Extents of the input behind the batch, for models that leave them open
     #[arg(long, value_delimiter = ',', value_name = "C,H,W")]
@@ -84,6 +85,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         derivatives: Names::from(&arguments.names),
         image: arguments.shape.clone(),
     };
+    let images = arguments.images.as_deref();
+    let images = images.map(images::read).transpose()?;
     let shown = arguments.file.display();
     let claims =
         Claims::read(&arguments.file, &naming).with_context(|| format!("cannot read {shown}"))?;
@@ -91,8 +94,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let truth = truth
         .map(|path| truth_of(path, arguments, &claims))
         .transpose()?;
-    let images = arguments.images.as_deref();
-    let images = images.map(images::read).transpose()?;
     let report = verify(&claims, truth.as_ref(), images.as_ref(), &settings)
         .with_context(|| format!("cannot verify {shown}"))?;
     match arguments.json {
@@ -132,6 +133,7 @@ fn truth_of(path: &Path, arguments: &Arguments, claims: &Claims) -> Result<Truth
         input: arguments.against_input.as_deref(),
         output: arguments.against_output.as_deref(),
         image: arguments.shape.as_deref(),
+        ..Selection::default()
     };
     Truth::read(path, &naming, claims, arguments.prior.as_deref())
         .with_context(|| format!("cannot read {}", path.display()))

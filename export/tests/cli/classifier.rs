@@ -5,7 +5,7 @@ use std::path::Path;
 use predicates::prelude::*;
 use predicates::str::contains;
 
-use crate::workplace::{Workplace, files};
+use crate::workplace::{Workplace, case, files};
 
 /// A classifier of images `[2, 8, 8]` in three classes.
 const CLASSIFIER: &str = r#"{"name":"conv_classifier","image_size":8,"channels":2,"widths":[4],"pools":[true],"n_classes":3,"activation":"relu"}"#;
@@ -81,4 +81,31 @@ fn what_is_no_classifier_is_refused_and_leaves_nothing() {
         .stderr(contains("expected two numbers with a comma between"));
     let points = zoo("../toy_tanh.legacy13.onnx");
     refuses(&points, &[], "an input [N, C, H, W]");
+}
+
+/// A Keras classifier: the file takes what every other takes, and means are those of three channels.
+#[test]
+fn channels_may_be_last() {
+    let workplace = Workplace::empty();
+    let keras = case("keras_classifier.onnx");
+    let command = ["classifier", &keras, "-o", "out.onnx", "--mean", ".5,.4,.3"];
+    workplace.export(&command).success().stdout(contains(
+        "input \"x\" [N, 16, 16, 3] has the channels last: the file takes [N, 3, 16, 16]",
+    ));
+    let contract = &workplace.inspection("out.onnx")["contract"];
+    assert_eq!(contract["image"]["channels"], 3);
+    assert_eq!(contract["image"]["width"], 16);
+    let command = ["classifier", &keras, "-o", "out.onnx", "--force"];
+    workplace.export(&command).success();
+    let against = ["verify", "out.onnx", "--against", &keras];
+    workplace.export(&against).success();
+    let asked = [&command[..], &["--image-layout", "nchw", "--batch", "1"]].concat();
+    workplace.export(&asked).success();
+    let contract = &workplace.inspection("out.onnx")["contract"];
+    assert_eq!(contract["image"]["channels"], 16);
+    assert_eq!(contract["batch"], 1);
+    workplace.refuses(
+        &["classifier", &case("clf_uint8.onnx"), "-o", "bytes.onnx"],
+        "input \"x\": it holds UINT8, expected floats; export the model without the cast",
+    );
 }

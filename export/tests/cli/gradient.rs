@@ -6,7 +6,7 @@ use std::path::Path;
 use predicates::prelude::*;
 use predicates::str::contains;
 
-use crate::workplace::{Workplace, files};
+use crate::workplace::{Workplace, case, files};
 
 /// A model of `tests/zoo`.
 fn zoo(name: &str) -> String {
@@ -29,10 +29,8 @@ impl Workplace {
 
     /// Refused, and nothing is there afterwards.
     fn refuses_gradient(&self, model: &str, arguments: &[&str], reason: &str) {
-        self.refuses(
-            &[&["gradient", model, "-o", "out.onnx"], arguments].concat(),
-            reason,
-        );
+        let arguments = [&["gradient", model, "-o", "out.onnx"], arguments].concat();
+        self.export(&arguments).failure().stderr(contains(reason));
         let left = files(self.folder());
         assert!(left.is_empty(), "{reason}: left {left:?}");
     }
@@ -195,7 +193,7 @@ fn a_file_that_is_there_is_replaced_only_when_asked() {
         (
             "model.onnx",
             &["--force"],
-            "model.onnx is the model itself; give another name with -o",
+            "model.onnx is an input, which is read; give another name with -o",
         ),
         (
             ".",
@@ -242,6 +240,34 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
             &["--shape", "3"],
             "its shape [?, 2] is not that of --shape, [3]",
         ),
+        (&["--energy-name", ""], "expected a name, got \"\""),
+        (&["--gradient-name", " "], "expected a name, got \" \""),
+        (&["--hvp", "--v-name", ""], "expected a name"),
+        (&["--input", ""], "expected a name"),
+        (&["--output", ""], "expected a name"),
+        (
+            &["--hvp", "--v-name", "hvp"],
+            "v and hvp are both called \"hvp\"",
+        ),
+        (
+            &["--max-error", "-1"],
+            "--max-error: expected a positive number, got -1",
+        ),
+        (&["--images", "absent"], "--images"),
+        (
+            &["--image-layout", "hwc"],
+            "expected nchw or nhwc, got \"hwc\"",
+        ),
+        (
+            &["--image-layout", "nhwc"],
+            "--image-layout nhwc is for images [N, H, W, C]",
+        ),
+        (&["--reduce", "mean"], "expected logsumexp, class=K"),
+        (
+            &["--reduce", "logsumexp"],
+            "--reduce logsumexp expects logits [N, classes]",
+        ),
+        (&["--reduce", "sum", "--keep-energy"], "cannot be used with"),
         (&["--steps", "0"], "expected from 1 to 1024 steps, got 0"),
         (&["--steps", "1", "--clip", "-1"], "to clip at, got -1"),
         (
@@ -263,4 +289,204 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     ] {
         workplace.refuses_gradient(&bad.join(file).display().to_string(), &[], "bad/");
     }
+}
+
+/// Models that were refused or misread once: each has its gradient now, which is checked against the model.
+#[test]
+fn models_of_users_have_their_gradients() {
+    let workplace = Workplace::empty();
+    for (model, arguments, inputs, outputs, line) in [
+        (
+            "sum.onnx",
+            &[][..],
+            &["x [1, 3, 16, 16]"][..],
+            &["energy [1]", "gradient [1, 3, 16, 16]"][..],
+            "",
+        ),
+        (
+            "torch_dynamo.onnx",
+            &["--hvp"],
+            &["x [1, 3, 16, 16]", "v [1, 3, 16, 16]"],
+            &[
+                "energy [1]",
+                "gradient [1, 3, 16, 16]",
+                "hvp [1, 3, 16, 16]",
+            ],
+            "",
+        ),
+        (
+            "torch_dynamo.onnx",
+            &["--steps", "2", "--clip", "0.5"],
+            &[
+                "x [1, 3, 16, 16]",
+                "noise [2, 1, 3, 16, 16]",
+                "step_size []",
+                "temperature []",
+            ],
+            &[
+                "x_next [1, 3, 16, 16]",
+                "energy [2, 1]",
+                "gradient_norm [2, 1]",
+            ],
+            "",
+        ),
+        (
+            "weights_scaled_by_image.onnx",
+            &["--hvp"],
+            &["x [1, 2, 7, 7]", "v [1, 2, 7, 7]"],
+            &["energy [1]", "gradient [1, 2, 7, 7]", "hvp [1, 2, 7, 7]"],
+            "",
+        ),
+        (
+            "jax_var.onnx",
+            &[],
+            &["in_0 [N, 4, 4, 3]"],
+            &["energy [N]", "gradient [N, 4, 4, 3]"],
+            "",
+        ),
+        (
+            "label.onnx",
+            &["--hvp"],
+            &["x [N, 4]", "y [N]", "v [N, 4]"],
+            &["energy [N]", "gradient [N, 4]", "hvp [N, 4]"],
+            "",
+        ),
+        (
+            "timestep.onnx",
+            &["--batch", "1"],
+            &["x [1, 3, 16, 16]", "c [1]"],
+            &["energy [1]", "gradient [1, 3, 16, 16]"],
+            "",
+        ),
+        (
+            "unused.onnx",
+            &["--steps", "1"],
+            &["x [N, 4]", "noise [N, 4]", "step_size []", "temperature []"],
+            &["x_next [N, 4]", "energy [N]", "gradient_norm [N]"],
+            "input \"unused\" is left out: nothing of \"energy\" needs it",
+        ),
+        (
+            "keras.onnx",
+            &["--steps", "1"],
+            &[
+                "x [N, 3, 16, 16]",
+                "noise [N, 3, 16, 16]",
+                "step_size []",
+                "temperature []",
+            ],
+            &["x_next [N, 3, 16, 16]", "energy [N]", "gradient_norm [N]"],
+            "input \"x\" [N, 16, 16, 3] has the channels last: the file takes [N, 3, 16, 16]; --image-layout nchw leaves it",
+        ),
+        (
+            "keras.onnx",
+            &["--image-layout", "nchw"],
+            &["x [N, 16, 16, 3]"],
+            &["energy [N]", "gradient [N, 16, 16, 3]"],
+            "",
+        ),
+        (
+            "keras_classifier.onnx",
+            &["--reduce", "logsumexp", "--image-layout", "nhwc"],
+            &["x [N, 3, 16, 16]"],
+            &["energy [N]", "gradient [N, 3, 16, 16]"],
+            "energy, logsumexp of \"Identity:0\"",
+        ),
+        (
+            "keras_classifier.onnx",
+            &["--reduce", "class=9", "--steps", "2", "--batch", "1"],
+            &[
+                "x [1, 3, 16, 16]",
+                "noise [2, 1, 3, 16, 16]",
+                "step_size []",
+                "temperature []",
+            ],
+            &[
+                "x_next [1, 3, 16, 16]",
+                "energy [2, 1]",
+                "gradient_norm [2, 1]",
+            ],
+            "energy, class=9 of",
+        ),
+        (
+            "resize10_lin.onnx",
+            &[],
+            &["x [N, 2, 7, 7]"],
+            &["energy [N]", "gradient [N, 2, 7, 7]"],
+            "",
+        ),
+        (
+            "fn_name_clash2.onnx",
+            &[],
+            &["x [N, 4]"],
+            &["energy [N]", "gradient [N, 4]"],
+            "",
+        ),
+        (
+            "ln_outputs.onnx",
+            &["--hvp"],
+            &["x [N, 2, 7, 7]", "v [N, 2, 7, 7]"],
+            &["energy [N]", "gradient [N, 2, 7, 7]", "hvp [N, 2, 7, 7]"],
+            "",
+        ),
+    ] {
+        let model = case(model);
+        let command = ["gradient", &model, "-o", "out.onnx", "--force"];
+        workplace
+            .export(&[&command, arguments].concat())
+            .success()
+            .stdout(contains(line));
+        let inspection = workplace.inspection("out.onnx");
+        assert_eq!(values(&inspection, "inputs"), inputs, "{model}");
+        assert_eq!(values(&inspection, "outputs"), outputs, "{model}");
+        workplace
+            .export(&["verify", "out.onnx", "--against", &model])
+            .success();
+    }
+    let bytes = case("clf_uint8.onnx");
+    workplace
+        .export(&["gradient", &bytes, "-o", "bytes.onnx"])
+        .failure()
+        .stderr(contains("input \"x\": it holds UINT8, expected floats"));
+}
+
+/// A download cache has links where a model has files.
+#[cfg(unix)]
+#[test]
+fn a_model_may_be_links_and_none_of_its_files_is_replaced() {
+    use std::os::unix::fs::symlink;
+    let workplace = Workplace::empty();
+    let path = |name: &str| workplace.path(name);
+    let weights = [0.5f32; 2400].map(f32::to_le_bytes).concat();
+    for folder in ["blobs", "snapshot"] {
+        fs::create_dir(path(folder)).unwrap();
+    }
+    fs::copy(case("external.onnx"), path("blobs/1111")).unwrap();
+    fs::write(path("blobs/2222"), &weights).unwrap();
+    symlink("../blobs/1111", path("snapshot/a.onnx")).unwrap();
+    symlink("../blobs/2222", path("snapshot/a.onnx.data")).unwrap();
+    fs::hard_link(path("blobs/2222"), path("other_name")).unwrap();
+    let model = "snapshot/a.onnx";
+    for output in [
+        "snapshot/a.onnx",
+        "./snapshot/../snapshot/a.onnx",
+        "blobs/1111",
+        "snapshot/a.onnx.data",
+        "blobs/2222",
+        "other_name",
+    ] {
+        for command in ["gradient", "classifier"] {
+            let arguments = [command, model, "-o", output, "--force"];
+            workplace.refuses(&arguments, "which is read; give another name with -o");
+        }
+    }
+    assert_eq!(fs::read(path("blobs/2222")).unwrap(), weights);
+    for (output, reason) in [
+        ("blobs/1111/out.onnx", "cannot write into blobs/1111"),
+        ("snapshot", "snapshot is a folder"),
+    ] {
+        workplace.refuses(&["gradient", model, "-o", output], reason);
+    }
+    workplace
+        .export(&["gradient", model, "-o", "new/out.onnx"])
+        .success();
 }

@@ -204,7 +204,7 @@ fn nothing_is_overwritten_unasked() {
         .success();
     workplace.refuses(
         &["onnx", "checkpoint", "-o", "model"],
-        "exists already; give another folder with -o, or --force",
+        "exists already; give another name with -o, or --force",
     );
     workplace
         .export(&["onnx", "checkpoint", "-o", "model", "--force"])

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use ebm_export::onnx::proto::{ModelProto, TensorProto};
+use ebm_export::onnx::proto::{ModelProto, NodeProto, TensorProto};
 use predicates::str::contains;
 use prost::Message;
 
-use crate::workplace::Workplace;
+use crate::workplace::{Workplace, case};
 
 fn energy(activation: &str) -> String {
     format!(
@@ -63,6 +63,49 @@ impl Workplace {
         let mut proto = ModelProto::decode(fs::read(self.path(model)).unwrap().as_slice()).unwrap();
         let graph = proto.graph.as_mut().unwrap();
         graph.output.retain(|value| value.name() != output);
+        fs::write(self.path(copy), proto.encode_to_vec()).unwrap();
+    }
+
+    /// Copies a model of which an output is computed as another one is.
+    fn with_output_of_another(&self, model: &str, output: &str, other: &str, copy: &str) {
+        let mut proto = ModelProto::decode(fs::read(self.path(model)).unwrap().as_slice()).unwrap();
+        let graph = proto.graph.as_mut().unwrap();
+        let info = graph.output.iter().find(|value| value.name() == other);
+        let mut info = info.unwrap().clone();
+        info.name = Some(output.to_string());
+        graph.output.retain(|value| value.name() != output);
+        graph.output.push(info);
+        for name in graph.node.iter_mut().flat_map(|node| &mut node.output) {
+            if name == output {
+                *name = format!("{output}.before");
+            }
+        }
+        for name in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+            if name == output {
+                *name = format!("{output}.before");
+            }
+        }
+        graph.node.push(NodeProto {
+            op_type: Some("Identity".to_string()),
+            input: vec![other.to_string()],
+            output: vec![output.to_string()],
+            ..NodeProto::default()
+        });
+        fs::write(self.path(copy), proto.encode_to_vec()).unwrap();
+    }
+
+    /// Copies a model with an input called otherwise, everywhere.
+    fn with_input_called(&self, model: &str, input: &str, name: &str, copy: &str) {
+        let mut proto = ModelProto::decode(fs::read(self.path(model)).unwrap().as_slice()).unwrap();
+        let graph = proto.graph.as_mut().unwrap();
+        let values = graph.input.iter_mut();
+        for value in values.filter(|value| value.name() == input) {
+            value.name = Some(name.to_string());
+        }
+        let operands = graph.node.iter_mut().flat_map(|node| &mut node.input);
+        for operand in operands.filter(|operand| *operand == input) {
+            *operand = name.to_string();
+        }
         fs::write(self.path(copy), proto.encode_to_vec()).unwrap();
     }
 
@@ -355,6 +398,45 @@ fn what_cannot_be_verified_is_refused() {
     workplace.refuses(
         &["verify", "classes/classifier.onnx", "--against", "smooth"],
         "they are not of one kind",
+    );
+    let energy = case("torch_dynamo.onnx");
+    let derive = |file: &str, options: &[&str]| {
+        let command = ["gradient", &energy, "-o", file];
+        workplace.export(&[&command, options].concat()).success();
+    };
+    derive("hvp.onnx", &["--hvp"]);
+    derive("steps.onnx", &["--steps", "2"]);
+    workplace.with_input_called("hvp.onnx", "v", "w", "renamed.onnx");
+    workplace.refuses(
+        &["verify", "renamed.onnx"],
+        "the file has no input \"v\"; it has [\"x\", \"w\"], so say with --v-name which one it is",
+    );
+    workplace
+        .export(&["verify", "renamed.onnx", "--v-name", "w"])
+        .success();
+    for file in ["model/step.onnx", "steps.onnx"] {
+        for input in ["noise", "step_size", "temperature"] {
+            workplace.with_input_called(file, input, "other", "renamed.onnx");
+            let reason = format!("it needs no input {input:?}");
+            workplace.refuses(&["verify", "renamed.onnx", "--input", "x"], &reason);
+        }
+    }
+    for (file, output, wanted) in [
+        ("hvp.onnx", "hvp", "energy"),
+        ("hvp.onnx", "gradient", "energy"),
+        ("steps.onnx", "x_next", "energy"),
+        ("steps.onnx", "energy", "x_next"),
+        ("steps.onnx", "gradient_norm", "x_next"),
+    ] {
+        workplace.with_output_of_another(file, output, wanted, "swapped.onnx");
+        workplace.refuses(
+            &["verify", "swapped.onnx"],
+            &format!("output {output:?} is ["),
+        );
+    }
+    workplace.refuses(
+        &["verify", "hvp.onnx", "--against", &case("label.onnx")],
+        "the model takes [1, 4] for one image, but the file [1, 3, 16, 16]",
     );
     workplace.refuses(&["verify", "nowhere.onnx"], "cannot read nowhere.onnx");
     fs::write(workplace.path("text.onnx"), "not a model").unwrap();

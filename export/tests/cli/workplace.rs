@@ -59,6 +59,12 @@ impl Workplace {
     }
 }
 
+/// A model of `tests/cases`, as users brought it.
+pub fn case(name: &str) -> String {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    cases.join(name).display().to_string()
+}
+
 /// The names in a folder, in order.
 pub fn files(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
