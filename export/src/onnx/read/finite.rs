@@ -1,18 +1,16 @@
 //! Constants that are not finite: what a choice leaves out and masks are legal, damaged weights are not.
 
-use super::Reader;
 use crate::error::Error;
 use crate::graph::{Graph, Source, Value};
-use crate::op::{Arithmetic, Binary, Op, Operator};
+use crate::op::{Arithmetic, Binary, Compare, Op, Operator};
 use crate::tensor::Tensor;
 
 /// Refuses constants that spoil what is made of them. NaN may only be a branch of a `Where`, as exporters write what is never taken. Infinities
 /// may not be factors of convolutions and matrix products; elsewhere they are masks and bounds.
-pub(super) fn check_finite(reader: &Reader) -> Result<(), Error> {
-    let graph = &reader.graph;
+pub(super) fn check_finite(graph: &Graph) -> Result<(), Error> {
     let mut moved = Moved::default();
     for value in graph.values() {
-        moved.push(graph, reader.zeros, value);
+        moved.push(graph, value);
         let Some((op, inputs)) = graph.operator(value) else {
             continue;
         };
@@ -46,14 +44,14 @@ pub(super) fn check_finite(reader: &Reader) -> Result<(), Error> {
 #[derive(Default)]
 struct Moved {
     constants: Vec<Option<Value>>,
-    /// Zeros with the batch, which are added to what has none.
+    /// Zeros with the batch, which are added to what has none, here and in files that were written here.
     are_zeros: Vec<bool>,
     are_moves: Vec<bool>,
 }
 
 impl Moved {
     /// Adds the next value of the graph.
-    fn push(&mut self, graph: &Graph, zeros: Option<Value>, value: Value) {
+    fn push(&mut self, graph: &Graph, value: Value) {
         let (moves, inputs) = match &graph.node(value).source {
             Source::Operator { op, inputs } => (self.moves(op, inputs), &inputs[..]),
             _ => (false, &[][..]),
@@ -64,7 +62,8 @@ impl Moved {
             _ => None,
         };
         let inherits_zeros = moves && inputs.iter().all(|input| self.are_zeros[input.0]);
-        self.are_zeros.push(zeros == Some(value) || inherits_zeros);
+        self.are_zeros
+            .push(is_never(graph, value) || inherits_zeros);
         self.constants.push(constant);
         self.are_moves.push(moves);
     }
@@ -96,13 +95,25 @@ impl Moved {
     }
 }
 
+/// Is it whether numbers are above infinity, as a number? That is 0 for each of them.
+fn is_never(graph: &Graph, value: Value) -> bool {
+    let Some((Op::Cast(_), &[truth])) = graph.operator(value) else {
+        return false;
+    };
+    let Some((Op::Compare(Compare::Greater), &[_, bound])) = graph.operator(truth) else {
+        return false;
+    };
+    let is_infinite = |tensor: &Tensor| tensor.data().iter().all(|&bound| bound == f32::INFINITY);
+    matches!(&graph.node(bound).source, Source::Constant(tensor) if is_infinite(tensor))
+}
+
 fn is_finite(tensor: &Tensor) -> bool {
     tensor.data().iter().all(|element| element.is_finite())
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::onnx::read::testing::Attribute::Tensor;
+    use crate::onnx::read::testing::Attribute::{Int, Tensor};
     use crate::onnx::read::testing::{Model, array, float_tensor};
 
     const NAN: f32 = f32::NAN;
@@ -135,6 +146,12 @@ mod tests {
                 "y",
                 &[],
             ),
+            model()
+                .floats("bound", &[], &[INF])
+                .node("Greater", "x bound", "never", &[])
+                .node("Cast", "never", "zeros", &[("to", Int(1))])
+                .node("Add", "nan zeros", "many", &[])
+                .node("Where", "positive x many", "y", &[]),
             model()
                 .node("Shape", "x", "shape", &[])
                 .node("Expand", "nan shape", "many", &[])

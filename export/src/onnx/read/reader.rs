@@ -115,7 +115,7 @@ impl Reader {
         for &index in &needed {
             self.add_node(&nodes[index], &mut values)?;
         }
-        check_finite(self)?;
+        check_finite(&self.graph)?;
         Ok(values)
     }
 
