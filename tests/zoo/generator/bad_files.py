@@ -258,11 +258,12 @@ def contrib_domain():
                    imports=[helper.make_opsetid("com.microsoft", 1)])
 
 
-@bad("control_if", ["node_changed", "If"], "control flow: If")
+@bad("control_if", ["node_changed", "If"], "control flow: an If that the input decides")
 def control_if():
     branch = lambda kind: helper.make_graph([node(kind, ["softened"], ["inner"], name=f"node_{kind.lower()}")], kind, [], [value("inner", None)])
-    condition = numpy_helper.from_array(np.array(True), "condition")
-    return between(node("If", ["condition"], ["changed"], name="node_changed", then_branch=branch("Tanh"), else_branch=branch("Exp")), extra=[condition])
+    zero = numpy_helper.from_array(np.float32(0.0), "zero")
+    condition = node("Greater", ["softened", "zero"], ["condition"], name="node_condition")
+    return between(condition, node("If", ["condition"], ["changed"], name="node_changed", then_branch=branch("Tanh"), else_branch=branch("Exp")), extra=[zero])
 
 
 @bad("control_loop", ["node_changed", "Loop"], "control flow: Loop")
@@ -276,14 +277,14 @@ def control_loop():
     return between(node("Loop", ["trips", "going_on", "softened"], ["changed"], name="node_changed", body=body), extra=extra)
 
 
-@bad("missing_operators", ["NonMaxSuppression", "node_boxes", "TopK", "node_top", "Det", "node_det"], "three operators that are missing: one error lists all, by node")
+@bad("missing_operators", ["NonMaxSuppression", "node_boxes", "Unique", "node_unique", "Det", "node_det"], "three operators that are missing: one error lists all, by node")
 def missing_operators():
-    extra = [numpy_helper.from_array(np.array([2]), "k"), numpy_helper.from_array(np.zeros((1, 2, 4), np.float32), "boxes"),
+    extra = [numpy_helper.from_array(np.zeros((1, 2, 4), np.float32), "boxes"),
              numpy_helper.from_array(np.zeros((1, 1, 2), np.float32), "scores")]
     return between(
         node("NonMaxSuppression", ["boxes", "scores"], ["selected"], name="node_boxes"), node("Cast", ["selected"], ["floats"], name="node_floats", to=1),
         node("Det", ["square"], ["determinant"], name="node_det"),
-        node("TopK", ["softened", "k"], ["changed", "indices"], name="node_top"), extra=[*extra, numpy_helper.from_array(np.eye(2, dtype=np.float32), "square")],
+        node("Unique", ["softened"], ["changed"], name="node_unique", axis=1), extra=[*extra, numpy_helper.from_array(np.eye(2, dtype=np.float32), "square")],
     )
 
 
@@ -433,7 +434,7 @@ def gradient_taken():
     return model(nodes, [value("gradient", ["N", 4])])
 
 
-@bad("quantized", ["node_changed"], "quantised activations")
+@bad("quantized", ["node_quantized"], "quantised activations")
 def quantized():
     extra = [numpy_helper.from_array(np.float32(0.1), "scale"), numpy_helper.from_array(np.uint8(128), "zero_point")]
     return between(node("QuantizeLinear", ["softened", "scale", "zero_point"], ["quantized"], name="node_quantized"),
@@ -481,7 +482,7 @@ def missing_input():
     return between(node("Add", ["softened"], ["changed"], name="node_changed"))
 
 
-@bad("computed_shape", ["node_cast"], "a Reshape by a shape that is computed from the data")
+@bad("computed_shape", ["node_changed"], "a Reshape by a shape that is computed from the data")
 def computed_shape():
     return between(node("Cast", ["softened"], ["shape"], name="node_cast", to=TensorProto.INT64), node("Reshape", ["softened", "shape"], ["changed"], name="node_changed"))
 
