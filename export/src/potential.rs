@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use crate::arch::Network;
 use crate::contract::{ImageShape, Kind};
 use crate::error::Error;
+use crate::gradient::hessian_vector_product;
 use crate::graph::{Graph, Shape, Value};
 use crate::op::{Binary, KeepDims, Reduce, ReduceKind};
 use crate::pipeline::{check_weights, gradient_graph};
-use crate::rewrite::{Rewrite, apply};
+use crate::rewrite::{Rewrite, apply, apply_before_gradient};
 use crate::tensor::Tensors;
 
 /// Stands before the names of the prior's weights and nodes.
@@ -75,6 +76,21 @@ impl Potential {
     pub fn gradient_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
         check_outputs(graph, &["energy", "gradient"])?;
         self.joined(graph, |network| gradient_graph(&network.graph()?, rewrites))
+    }
+
+    /// From a graph with input `x [N, C, H, W]` and output `energy [N]` to one with a further input `v`, shaped as x, whose only output `hvp` is
+    /// `∇²(T·U)·v` at x: what a cotangent loses on its way back through a Langevin step.
+    ///
+    /// # Errors
+    /// As [`Potential::energy_graph`]; or an operator has no second derivative.
+    pub fn hvp_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+        let own = apply_before_gradient(graph, rewrites)?;
+        let joint = self.energy_graph(&own, rewrites)?;
+        let mut product = hessian_vector_product(&joint, "energy", "x")?;
+        for name in ["energy", "gradient"] {
+            product.remove_output(name);
+        }
+        apply(&product.rebuild(|_, _, _| Ok(None))?, rewrites)
     }
 
     /// The weights of all networks by the names that they have in the graphs.
@@ -291,6 +307,30 @@ mod tests {
             let difference = &written[name] - &differentiated[name];
             assert!(difference.iter().all(|error| error.abs() < 1e-6), "{name}");
         }
+    }
+
+    /// Against central differences of the gradient of the joint energy along v.
+    #[test]
+    fn the_hessian_vector_product_is_that_of_the_joint_energy() {
+        let own = energy(4).graph().unwrap();
+        let potential = potential(Some(0.5));
+        let product = potential.hvp_graph(&own, &Rewrite::COMMON).unwrap();
+        let alone = gradient_graph(&own, &[]).unwrap();
+        let gradient = potential.gradient_graph(&alone, &[]).unwrap();
+        let mut values = random_values(&product, 11);
+        values.insert("temperature".to_string(), scalar(0.125));
+        let got = evaluate(&product, &values).unwrap();
+        assert_eq!(got.keys().collect::<Vec<_>>(), ["hvp"]);
+        let at = |shift: f64| {
+            let mut moved = values.clone();
+            moved.insert("x".to_string(), &values["x"] + &values["v"] * shift);
+            evaluate(&gradient, &moved).unwrap()["gradient"].clone()
+        };
+        let differences = (at(1e-5) - at(-1e-5)) / 2e-5;
+        let error = (&got["hvp"] - &differences)
+            .iter()
+            .fold(0.0f64, |most, error| most.max(error.abs()));
+        assert!(error < 1e-6, "{error}");
     }
 
     /// E = 0 beside a Gaussian term alone: the step is `x (1 − ε²/(2τ²)) + ε·noise` at every temperature.
