@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::Result;
 use ebm_export::arch::Network as Description;
+use ebm_export::graph::Graph;
 use ebm_export::pipeline::gradient_graph;
 use ebm_export::potential::{PRIOR_PREFIX, Potential};
 use ebm_export::rewrite::Rewrite;
@@ -35,22 +36,41 @@ impl Descent {
         precision: Precision,
         device: Device,
     ) -> Result<Descent> {
-        let kind = precision.kind();
         potential.check(network.image())?;
         let own = gradient_graph(&network.graph()?, &Rewrite::COMMON)?;
         let graph = potential.gradient_graph(&own, &Rewrite::COMMON)?;
+        Ok(Descent::of(&graph, potential, precision, device))
+    }
+
+    /// The curvature of the same potential: output `hvp [N, C, H, W]` is `∇²(T·U)(x)·v`, for a further input `v` shaped as x.
+    ///
+    /// # Errors
+    /// As [`Descent::new`].
+    pub fn curvature(
+        network: &Description,
+        potential: &Potential,
+        precision: Precision,
+        device: Device,
+    ) -> Result<Descent> {
+        potential.check(network.image())?;
+        let graph = potential.hvp_graph(&network.graph()?, &Rewrite::COMMON)?;
+        Ok(Descent::of(&graph, potential, precision, device))
+    }
+
+    fn of(graph: &Graph, potential: &Potential, precision: Precision, device: Device) -> Descent {
+        let kind = precision.kind();
         let prior = potential.prior.iter().flat_map(|prior| &prior.weights);
         let named = prior.map(|(name, tensor)| {
             let name = format!("{PRIOR_PREFIX}{name}");
             (name, from_host(tensor, kind, device))
         });
-        Ok(Descent {
-            program: Program::new(&graph, kind, device).multiplying(precision.products()),
+        Descent {
+            program: Program::new(graph, kind, device).multiplying(precision.products()),
             beside: named.collect(),
             takes_temperature: !potential.is_plain(),
             precision,
             device,
-        })
+        }
     }
 
     /// Bytes of the prior's weights.

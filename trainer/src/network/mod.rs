@@ -198,12 +198,18 @@ impl Network<'_> {
     /// # Errors
     /// There is no such input, or it has another shape.
     pub fn given(mut self, name: &str, value: &Tensor) -> Result<Self> {
+        let index = self.fitting_input(name, value)?;
+        self.given.push((index, value.shallow_clone()));
+        Ok(self)
+    }
+
+    /// Where an input lies that takes such a value.
+    fn fitting_input(&self, name: &str, value: &Tensor) -> Result<usize> {
         let input = self.program.inputs.iter().find(|(_, own, _)| own == name);
         let (index, name, shape) =
             input.with_context(|| format!("the graph has no input {name:?}"))?;
         check_input(name, shape, value)?;
-        self.given.push((*index, value.shallow_clone()));
-        Ok(self)
+        Ok(*index)
     }
 
     /// All outputs of the graph, in its order, for the only input that is not given.
@@ -219,7 +225,23 @@ impl Network<'_> {
     /// # Errors
     /// As [`Network::evaluate`].
     pub fn evaluate_batch(&self, x: &Tensor) -> Result<Evaluation> {
-        let mut values = self.inputs(x)?;
+        self.evaluate_with(x, &[])
+    }
+
+    /// As [`Network::evaluate_batch`], with the values of further inputs, by name and image: `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// As [`Network::evaluate`]; or there is no such input.
+    pub fn evaluate_with(&self, x: &Tensor, further: &[(&str, &Tensor)]) -> Result<Evaluation> {
+        let further = further.iter().map(|(name, value)| {
+            let laid_out = match self.program.channels_last {
+                true => channels_last(value)?,
+                false => value.shallow_clone(),
+            };
+            Ok((self.fitting_input(name, value)?, laid_out))
+        });
+        let further = further.collect::<Result<Vec<_>>>()?;
+        let mut values = self.inputs(x, &further)?;
         let keep_operands = self.tracked || x.requires_grad();
         self.program.products.choose(self.program.device);
         for instruction in &self.program.flowing {
@@ -249,8 +271,9 @@ impl Network<'_> {
     }
 
     /// The values that an evaluation begins with.
-    fn inputs(&self, x: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let is_given = |index: &usize| self.given.iter().any(|(given, _)| given == index);
+    fn inputs(&self, x: &Tensor, further: &[(usize, Tensor)]) -> Result<Vec<Option<Tensor>>> {
+        let given = || self.given.iter().chain(further);
+        let is_given = |index: &usize| given().any(|(given, _)| given == index);
         let open = self.program.inputs.iter();
         let open: Vec<_> = open.filter(|(index, ..)| !is_given(index)).collect();
         let [(index, name, shape)] = open.as_slice() else {
@@ -258,7 +281,7 @@ impl Network<'_> {
         };
         check_input(name, shape, x)?;
         let mut values: Vec<Option<Tensor>> = (0..self.program.n_values).map(|_| None).collect();
-        for (index, value) in &self.given {
+        for (index, value) in given() {
             values[*index] = Some(value.shallow_clone());
         }
         values[*index] = Some(if self.program.channels_last {
