@@ -1,5 +1,5 @@
-//! What the crates of this workspace share: which files are pictures, where they lie, and what they show. `docs/pictures.md` states the
-//! rules for those who use the commands.
+//! What the crates of this workspace share: which files are pictures, where they lie, and what they show (`docs/pictures.md` states the rules for
+//! those who use the commands); and distances of pixels with their scale.
 #![deny(missing_docs)]
 
 #[cfg(feature = "folders")]
@@ -7,3 +7,6 @@ pub mod folder;
 pub mod name;
 #[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
 pub mod picture;
+pub mod pixel_distance;
+
+pub use pixel_distance::PixelDistance;

@@ -58,7 +58,11 @@ impl FromStr for PixelDistance {
         match distance.filter(|distance| distance.is_finite() && *distance >= 0.0) {
             None => Err(refuse()),
             Some(distance) if distance > 1.0 && !text.contains('/') => {
-                Err(format!("{}; did you mean {}/255?", refuse(), text.trim()))
+                let typed = text.trim();
+                Err(format!(
+                    "{}; did you mean {typed}/255? (If not, write {typed}/1.)",
+                    refuse()
+                ))
             }
             Some(distance) => Ok(Self::of_unit_range(distance)),
         }

@@ -19,7 +19,6 @@ mod model;
 pub mod noise;
 #[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
 mod picture;
-mod pixel_distance;
 mod prepared;
 mod purifier;
 mod rows;
@@ -36,6 +35,7 @@ pub use contract::{
 };
 #[cfg(feature = "datasets")]
 pub use dataset::{DataSet, DataSetFormat, FloatRange, Record, Records, decode_data_set};
+pub use ebm_common::PixelDistance;
 pub use energy_score::{EnergyScore, Threshold};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{AtomicFile, write_atomically};
@@ -51,7 +51,6 @@ pub use picture::{
 };
 #[cfg(feature = "png")]
 pub use picture::{read_png, write_png};
-pub use pixel_distance::PixelDistance;
 pub use prepared::Prepared;
 pub use purifier::{
     ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request, Snapshot, State,

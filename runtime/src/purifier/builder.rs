@@ -10,9 +10,9 @@ use crate::contract::{Contract, Kind};
 use crate::error::{Error, ErrorKind, Result, out_of_range};
 use crate::langevin::{Dynamics, StepNoise};
 use crate::model::Model;
-use crate::pixel_distance::PixelDistance;
 use crate::prepared::Prepared;
 use crate::seed::Seed;
+use ebm_common::PixelDistance;
 
 /// The largest number of chains that run as one batch, where nothing else is asked for.
 const DEFAULT_BATCH: usize = 8;

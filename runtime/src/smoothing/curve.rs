@@ -2,7 +2,7 @@
 
 use super::Smoothing;
 use super::statistics::interval;
-use crate::pixel_distance::PixelDistance;
+use ebm_common::PixelDistance;
 
 /// The share of images that are certified for their own class within a radius.
 #[derive(Debug, Clone, Copy, PartialEq)]

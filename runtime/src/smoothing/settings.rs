@@ -2,7 +2,7 @@
 
 use super::statistics::{lower_bound, normal_quantile};
 use crate::error::{Result, out_of_range};
-use crate::pixel_distance::PixelDistance;
+use ebm_common::PixelDistance;
 
 /// More draws than this are refused: the tail of a binomial distribution is known to nine digits up to here.
 const MOST_DRAWS: usize = 100_000;

@@ -2,8 +2,8 @@
 
 use super::Smoothing;
 use super::statistics::{lower_bound, p_value_of_a_tie};
-use crate::pixel_distance::PixelDistance;
 use crate::seed::Seed;
+use ebm_common::PixelDistance;
 
 /// How often each class was the answer under noise.
 #[derive(Debug, Clone, PartialEq, Eq)]
