@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{Beta, ContinuousCDF};
 
 /// A share of right answers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,8 +14,10 @@ pub struct Accuracy {
     pub n_right: usize,
     /// Their share.
     pub accuracy: f64,
-    /// Wilson's 95 % interval of it.
+    /// Two-sided 95 % interval of it by Clopper and Pearson.
     pub interval: [f64; 2],
+    /// One-sided 95 % lower bound of it by Clopper and Pearson.
+    pub at_least: f64,
 }
 
 impl Accuracy {
@@ -24,11 +27,12 @@ impl Accuracy {
             n,
             n_right,
             accuracy: n_right as f64 / n as f64,
-            interval: wilson(n_right, n),
+            interval: [lower(n_right, n, 0.025), upper(n_right, n, 0.025)],
+            at_least: lower(n_right, n, 0.05),
         }
     }
 
-    /// From one truth value per image.
+    /// From one answer per image, right or not.
     pub fn of(right: &[bool]) -> Accuracy {
         Accuracy::new(right.iter().filter(|right| **right).count(), right.len())
     }
@@ -46,40 +50,42 @@ impl fmt::Display for Accuracy {
     }
 }
 
-/// The score interval of a share (Wilson 1927): also right where all or none are.
-///
-/// `(p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n)`.
-fn wilson(n_right: usize, n: usize) -> [f64; 2] {
-    /// The 97.5 % quantile of the standard normal distribution.
-    const Z: f64 = 1.959_963_984_540_054;
-    let n = n as f64;
-    let share = n_right as f64 / n;
-    let centre = share + Z * Z / (2.0 * n);
-    let reach = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    [
-        ((centre - reach) / scale).max(0.0),
-        ((centre + reach) / scale).min(1.0),
-    ]
+/// The exact lower bound of a share (Clopper and Pearson 1934): the α quantile of Beta(k, n − k + 1), 0 if k = 0.
+fn lower(n_right: usize, n: usize, alpha: f64) -> f64 {
+    quantile(n_right, n - n_right + 1, alpha).unwrap_or(0.0)
+}
+
+/// The exact upper bound: the 1 − α quantile of Beta(k + 1, n − k), 1 if k = n.
+fn upper(n_right: usize, n: usize, alpha: f64) -> f64 {
+    quantile(n_right + 1, n - n_right, 1.0 - alpha).unwrap_or(1.0)
+}
+
+/// None if a parameter is zero, for which there is no such distribution.
+fn quantile(a: usize, b: usize, share: f64) -> Option<f64> {
+    Some(Beta::new(a as f64, b as f64).ok()?.inverse_cdf(share))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Values of R's `prop.test(…, correct = FALSE)`.
+    /// Quantiles of scipy's `beta`.
     #[test]
     fn intervals_are_those_of_other_software() {
-        for ((n_right, n), expected) in [
-            ((8, 10), [0.490_162, 0.943_318]),
-            ((0, 10), [0.0, 0.277_533]),
-            ((10, 10), [0.722_467, 1.0]),
+        for ((n_right, n), [low, high], at_least) in [
+            ((8, 10), [0.443_904_5, 0.974_789_3], 0.493_100_2),
+            ((0, 10), [0.0, 0.308_497_1], 0.0),
+            ((10, 10), [0.691_502_9, 1.0], 0.741_134_4),
+            ((450, 500), [0.870_290_9, 0.924_864_2], 0.875_134_2),
         ] {
-            let got = wilson(n_right, n);
-            assert!(
-                (got[0] - expected[0]).abs() < 1e-5 && (got[1] - expected[1]).abs() < 1e-5,
-                "{n_right}/{n}: {got:?}"
-            );
+            let got = Accuracy::new(n_right, n);
+            for (got, wanted) in [
+                (got.interval[0], low),
+                (got.interval[1], high),
+                (got.at_least, at_least),
+            ] {
+                assert!((got - wanted).abs() < 1e-5, "{n_right}/{n}: {got} {wanted}");
+            }
         }
     }
 }
