@@ -112,7 +112,7 @@ fn life_cycle_report_counts_what_neither_attack_nor_fresh_purifications_break() 
         );
     }
     assert_eq!(
-        (&results["epsilon"], &results["n_images"]),
+        (&results["epsilon"]["of_0_to_1"], &results["n_images"]),
         (&0.5.into(), &20.into())
     );
     assert!(results["seconds"].as_f64().unwrap() > 0.0);

@@ -94,17 +94,19 @@ fn from_learning_to_a_report() {
     run(
         folder.path(),
         "trainer",
-        &format!("attack --energy energy --classifier classifier --epsilon 0.25 -o attack {few}"),
+        &format!(
+            "attack --energy energy --classifier classifier --epsilon 0.125 --protocol quick -o attack {few}"
+        ),
     );
     assert!(at("attack/attacked.safetensors").is_file());
 
-    let report = "--model model --attack attack --epsilon 0.25 -o . --replicas 2";
+    let report = "--model model --attack attack --epsilon 0.125 -o . --replicas 2";
     let table = run(folder.path(), "life_cycle_report", report);
     assert!(table.contains("defended"), "{table}");
     let results: serde_json::Value =
         serde_json::from_slice(&fs::read(at("results.json")).unwrap()).unwrap();
     assert_eq!(results["n_images"], 6);
-    assert_eq!(results["epsilon"], 0.25);
+    assert_eq!(results["epsilon"]["of_0_to_1"], 0.125);
     for key in ["clean", "attacked", "defended_clean", "defended_attacked"] {
         let accuracy = results[key].as_f64().unwrap();
         let interval = &results[format!("{key}_interval")];
@@ -164,8 +166,8 @@ fn exported_networks_purify_pictures() {
 fn a_checkpoint_of_another_kind_is_refused() {
     let folder = learned();
     for arguments in [
-        "attack --energy classifier --classifier classifier --epsilon 0.25 -o attack",
-        "attack --energy energy --classifier energy --epsilon 0.25 -o attack",
+        "attack --energy classifier --classifier classifier --epsilon 0.125 -o attack",
+        "attack --energy energy --classifier energy --epsilon 0.125 -o attack",
     ] {
         let output = program("trainer")
             .current_dir(folder.path())

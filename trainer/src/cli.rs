@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::attack::{Attack, Norm, PixelDistance, Protocol};
 use crate::config::Source;
 use crate::cuda::DeviceName;
 use crate::frechet::{FloatRange, SnapshotChoice};
@@ -58,10 +59,14 @@ pub enum Command {
         trainer bench digits-midrun\n  \
         trainer bench cifar10-shortrun --set learning.batch=32 --set langevin.steps=20 --threads 2")]
     Bench(BenchArgs),
-    /// Attack a classifier, bare (PGD) and defended by purification (BPDA+EOT, breaks confirmed).
-    #[command(after_help = "Example:\n  \
-        trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.25 \\\n      \
-            -o runs/digits-midrun/attack")]
+    /// Attack a classifier, bare and defended by purification: from BPDA to exact gradients through the whole chain, each break confirmed.
+    #[command(after_help = "Examples:\n  \
+        trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.125 \\\n      \
+            -o runs/digits-midrun/attack\n  \
+        trainer attack --energy runs/energy --classifier runs/classifier --epsilon 8/255 --protocol quick -o quick\n  \
+        trainer attack --energy runs/energy --classifier runs/classifier --norm l2 --epsilon 0.5 --attacks bpda,exact -o l2\n\n\
+        Distances are of pixels in [0, 1], as in the literature; pixels of presets are in [-1, 1], where the same change has twice the number.\n\
+        The same command goes on where it was interrupted.")]
     Attack(AttackArgs),
     /// Sample what a run has learned: chains of any length, looked at on the way.
     #[command(after_help = "Examples:\n  \
@@ -307,24 +312,39 @@ pub struct AttackArgs {
     /// Run or checkpoint of the classifier; its test images are attacked.
     #[arg(long, value_name = "RUN")]
     pub classifier: PathBuf,
-    /// ε∞: largest change of a pixel, with pixels in [-1, 1].
-    #[arg(long)]
-    pub epsilon: f64,
-    /// Steps of the attack.
-    #[arg(long, default_value_t = 20)]
-    pub pgd_steps: usize,
-    /// Length of each step [default: ε/5].
-    #[arg(long)]
-    pub pgd_step_size: Option<f64>,
-    /// Purifications per image and step over which the gradient is averaged.
-    #[arg(long, default_value_t = 8)]
-    pub replicas: usize,
-    /// Fresh purifications that confirm a break.
-    #[arg(long, default_value_t = 32)]
-    pub verify_replicas: usize,
+    /// Bound ε of the change, of pixels in [0, 1]: a number, or a fraction such as 8/255.
+    #[arg(long, value_name = "DISTANCE")]
+    pub epsilon: PixelDistance,
+    /// How the change is measured.
+    #[arg(long, value_enum, default_value_t = Norm::Linf)]
+    pub norm: Norm,
+    /// How thoroughly to look; the options below change its values one by one.
+    #[arg(long, value_enum, default_value_t = Protocol::Standard)]
+    pub protocol: Protocol,
+    /// The attacks, with commas between [default: those of the protocol].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ATTACK,…")]
+    pub attacks: Vec<Attack>,
     /// Test images to attack: the first so many.
-    #[arg(long, default_value_t = 200)]
-    pub images: usize,
+    #[arg(long)]
+    pub images: Option<usize>,
+    /// The first so many of these meet every attack; the others only until they are broken.
+    #[arg(long, value_name = "IMAGES")]
+    pub in_all: Option<usize>,
+    /// Steps of an attack.
+    #[arg(long)]
+    pub pgd_steps: Option<usize>,
+    /// Length of each step, of pixels in [0, 1] [default: ε/4].
+    #[arg(long, value_name = "DISTANCE")]
+    pub pgd_step_size: Option<PixelDistance>,
+    /// Purifications per image and step over which the gradient is averaged.
+    #[arg(long)]
+    pub replicas: Option<usize>,
+    /// Fresh purifications whose vote confirms a break.
+    #[arg(long)]
+    pub verify_replicas: Option<usize>,
+    /// Megabytes that the states of chains may take on their way back; with fewer, only every √K-th is kept.
+    #[arg(long, value_name = "MB", default_value_t = 2_000)]
+    pub memory: u64,
     /// Langevin steps of a purification [default: as the checkpoint recommends].
     #[arg(long)]
     pub steps: Option<usize>,

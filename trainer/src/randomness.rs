@@ -41,6 +41,8 @@ pub enum Purpose {
     Examples,
     /// Which part of a picture becomes the image.
     Crop,
+    /// The noise of one of several batches, or copies, of purifications.
+    ChainNoise,
 }
 
 /// A seed for one purpose at one update.

@@ -27,8 +27,8 @@ const WRITTEN: &[&str] = &[
     "summary.png",
 ];
 
-/// Bound of the attack, as the largest change of a pixel in [-1, 1].
-const EPSILON: &str = "0.25";
+/// Bound of the attack, as the largest change of a pixel in [0, 1].
+const EPSILON: &str = "0.125";
 
 /// The stages: name, program, and what it is told. `{epsilon}` stands for [`EPSILON`].
 const STAGES: &[(&str, &str, &str)] = &[
@@ -55,7 +55,7 @@ const STAGES: &[(&str, &str, &str)] = &[
     (
         "attack",
         "trainer",
-        "attack --energy demo/energy --classifier demo/classifier --epsilon {epsilon} -o demo/attack",
+        "attack --energy demo/energy --classifier demo/classifier --epsilon {epsilon} --images 200 --in-all 64 --attacks none,random,transfer,bpda,exact,known-noise -o demo/attack",
     ),
     (
         "purify with the exported model",
@@ -94,8 +94,7 @@ pub fn demo(surroundings: &Surroundings, existing: Existing) -> Result<()> {
     );
     println!("Table and pictures: {FOLDER}/results.json, {FOLDER}/summary.png");
     println!(
-        "The attack (BPDA+EOT) is the one that the reference evaluates itself with. It is not the strongest known: \
-         the accuracy under attack is no guarantee."
+        "These are attacks that were tried, from BPDA to exact gradients: no accuracy under attack is a guarantee."
     );
     let next = programs::run(surroundings, "next", NEXT.0, NEXT.1);
     println!(

@@ -1,9 +1,9 @@
 //! `trainer attack`.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use ebm_export::arch::{Activation, Network as Description};
 use ebm_export::checkpoint::{read_potential, tensors_sha256};
 use ebm_export::contract::Kind as NetworkKind;
 use ebm_export::tensor::Tensors;
@@ -11,7 +11,8 @@ use tch::{Kind, Tensor};
 
 use super::{load, saved_config};
 use crate::attack::{
-    Defence, Outcome, Parameters, RESULTS, Report, Results, attack_bare, attack_defended,
+    Attack, Audit, Ball, Defence, Noise, Parameters, PixelDistance, Purification, RESULTS, Results,
+    Session, state_bytes,
 };
 use crate::cli::AttackArgs;
 use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
@@ -22,6 +23,9 @@ use crate::network::{Program, to_device};
 use crate::saved::Saved;
 use crate::session::{End, Machine};
 
+/// Width of the bend by which ReLUs are softened on the way back.
+const BEND: f32 = 0.1;
+
 /// `trainer attack`.
 ///
 /// # Errors
@@ -30,45 +34,61 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     let energy = Saved::open_kind(&args.energy, NetworkKind::Energy, "--energy")?;
     let classifier = Saved::open_kind(&args.classifier, NetworkKind::Classifier, "--classifier")?;
     check_same_images(&energy, &classifier)?;
-    let (parameters, dynamics) = (parameters(args)?, purification(args, &energy)?);
+    let (mut parameters, dynamics) = (parameters(args)?, purification(args, &energy)?);
+    let network = &energy.header.network;
+    let softened = softened(network);
+    let attacks = attacks(args, &parameters, softened.is_some())?;
     let weights = [energy.weights()?, classifier.weights()?];
-    let _lock = prepare_output(args)?;
+    let _lock = FolderLock::take(&args.output)?;
+    let earlier = earlier(args)?;
 
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let device = machine.device;
-    let (clean, labels) = test_images(args, &classifier, machine.team.n_threads())?;
+    let (clean, labels) = test_images(&parameters, args, &classifier, machine.team.n_threads())?;
     let (clean, labels) = (clean.to_device(device), labels.to_device(device));
-    let potential = read_potential(&energy.folder, &energy.header)?;
-    let descent = Descent::new(&energy.header.network, &potential, Precision::F32, device)?;
-    let program = Program::new(&classifier.header.network.graph()?, Kind::Float, device);
-    let defence = Defence {
-        team: &machine.team,
-        gradient_network: &descent.bind(
-            &to_device(&weights[0], Kind::Float, device),
-            dynamics.temperature,
-        )?,
-        classifier: &program.bind(&to_device(&weights[1], Kind::Float, device))?,
-        dynamics,
-        batch: args.batch,
-    };
+    fit_to(&mut parameters, &clean);
 
-    let start = Instant::now();
-    let bare = attack_bare(defence.classifier, &clean, &labels, &parameters)?;
-    let defended = attack_defended(&defence, &clean, &labels, &parameters)?;
-    let results = Results {
-        attack: "PGD on the bare classifier; BPDA+EOT with confirmed breaks on the defended one"
-            .to_string(),
-        parameters,
-        purification: dynamics,
-        n_images: clean.size()[0] as usize,
-        report: summary(&bare, &defended),
-        seconds: start.elapsed().as_secs_f64(),
-        weights_sha256: hashes(&weights),
+    let potential = read_potential(&energy.folder, &energy.header)?;
+    let curvature = |network| Descent::curvature(network, &potential, Precision::F32, device);
+    let (descent, bent) = (
+        Descent::new(network, &potential, Precision::F32, device)?,
+        curvature(network)?,
+    );
+    let softened = softened.as_ref().map(curvature).transpose()?;
+    let of_energy = to_device(&weights[0], Kind::Float, device);
+    let softened = match &softened {
+        Some(softened) => Some(softened.bind(&of_energy, dynamics.temperature)?),
+        None => None,
     };
-    results.write(&args.output, &clean, &labels, &bare, &defended)?;
+    let program = Program::new(&classifier.header.network.graph()?, Kind::Float, device);
+    let session = Session {
+        audit: Audit {
+            bare: Defence {
+                classifier: &program.bind(&to_device(&weights[1], Kind::Float, device))?,
+                purification: None,
+                batch: parameters.batch,
+            },
+            purification: Purification {
+                team: &machine.team,
+                gradient: &descent.bind(&of_energy, dynamics.temperature)?,
+                dynamics,
+                noise: Noise::OfEachImage,
+                batch: parameters.batch,
+            },
+            curvature: &bent.bind(&of_energy, dynamics.temperature)?,
+            softened: softened.as_ref(),
+            parameters: &parameters,
+        },
+        attacks: &attacks,
+        clean: &clean,
+        labels: &labels,
+        piecewise_linear: is_piecewise_linear(network.activation()),
+        weights_sha256: hashes(&weights),
+        folder: &args.output,
+    };
+    let results = session.run(earlier)?;
     console::print(&format!(
-        "{}{:.1} s; {}",
-        results.report,
+        "{results}{:.1} s; {}",
         results.seconds,
         args.output.display()
     ))?;
@@ -90,38 +110,82 @@ fn hashes([energy, classifier]: &[Tensors; 2]) -> BTreeMap<String, String> {
         .into()
 }
 
-fn summary(bare: &Outcome, defended: &Outcome) -> Report {
-    Report {
-        clean: bare.clean(),
-        attacked: bare.robust(),
-        defended_clean: defended.clean(),
-        defended_attacked: defended.robust(),
-    }
+fn is_piecewise_linear(activation: Activation) -> bool {
+    matches!(activation, Activation::Relu | Activation::LeakyRelu { .. })
 }
 
+/// The same energy with softened ReLUs, if it has any: `(1 − a)·x + a·√(x² + e²) − a·e` has the slopes 1 and 1 − 2a.
+fn softened(network: &Description) -> Option<Description> {
+    let slope = match network.activation() {
+        Activation::Relu => 0.0,
+        Activation::LeakyRelu { slope } => slope,
+        _ => return None,
+    };
+    let a = (1.0 - slope) / 2.0;
+    Some(
+        network
+            .clone()
+            .with_activation(Activation::SoftLeakyRelu { a, e: BEND }),
+    )
+}
+
+/// What was typed over the defaults of the protocol.
 fn parameters(args: &AttackArgs) -> Result<Parameters> {
+    let defaults = args.protocol.defaults();
+    let quarter = PixelDistance::of_unit_range(args.epsilon.in_unit_range() / 4.0);
+    let n_images = args.images.unwrap_or(defaults.n_images);
     let parameters = Parameters {
-        epsilon: args.epsilon,
-        pgd_steps: args.pgd_steps,
-        pgd_step_size: args.pgd_step_size.unwrap_or(args.epsilon / 5.0),
-        replicas: args.replicas,
-        verify_replicas: args.verify_replicas,
+        protocol: args.protocol,
+        ball: Ball {
+            norm: args.norm,
+            epsilon: args.epsilon,
+        },
+        n_images,
+        n_in_all: args.in_all.unwrap_or(defaults.n_in_all).min(n_images),
+        pgd_steps: args.pgd_steps.unwrap_or(defaults.steps),
+        pgd_step_size: args.pgd_step_size.unwrap_or(quarter),
+        blind_factor: defaults.blind_factor,
+        replicas: args.replicas.unwrap_or(defaults.copies),
+        verify_replicas: args.verify_replicas.unwrap_or(defaults.verify_copies),
+        votes: defaults.votes.to_vec(),
         batch: args.batch,
+        state_bytes: 0,
+        memory_bytes: args.memory * 1_000_000,
         attack_seed: args.seed,
         verify_seed: args.verify_seed,
     };
     parameters.check()?;
-    ensure!(
-        args.images >= 1,
-        "--images {}: expected at least 1",
-        args.images
-    );
-    ensure!(
-        args.seed != args.verify_seed,
-        "--seed and --verify-seed are both {}: a break must be confirmed with another seed",
-        args.seed
-    );
     Ok(parameters)
+}
+
+/// What depends on the images that there are.
+fn fit_to(parameters: &mut Parameters, clean: &Tensor) {
+    parameters.n_images = clean.size()[0] as usize;
+    parameters.n_in_all = parameters.n_in_all.min(parameters.n_images);
+    let at_once = parameters
+        .batch
+        .min(parameters.n_images * parameters.replicas);
+    parameters.state_bytes = state_bytes(clean, at_once);
+}
+
+/// The attacks in their order, without those of the protocol that do not suit the norm or the energy, which is said.
+fn attacks(args: &AttackArgs, parameters: &Parameters, has_relus: bool) -> Result<Vec<Attack>> {
+    let typed = !args.attacks.is_empty();
+    let mut attacks = match typed {
+        true => args.attacks.clone(),
+        false => args.protocol.defaults().attacks.to_vec(),
+    };
+    attacks.sort_unstable();
+    attacks.dedup();
+    let mut suitable = Vec::new();
+    for attack in attacks {
+        match attack.obstacle(parameters.ball.norm, has_relus) {
+            None => suitable.push(attack),
+            Some(obstacle) if typed => bail!("--attacks {attack}: {obstacle}"),
+            Some(obstacle) => eprintln!("without the attack {attack}: {obstacle}"),
+        }
+    }
+    Ok(suitable)
 }
 
 fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
@@ -146,23 +210,25 @@ fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
     Ok(dynamics)
 }
 
-/// The folder, which no other process writes into until the lock is dropped.
-fn prepare_output(args: &AttackArgs) -> Result<FolderLock> {
-    let lock = FolderLock::take(&args.output)?;
-    let held = [RESULTS, "attacked.safetensors"]
-        .iter()
-        .any(|name| args.output.join(name).exists());
-    if held && !args.force {
-        bail!(
-            "{} holds the results of an attack already: choose another folder with -o, or replace them with --force",
-            args.output.display()
-        );
+/// What an audit that was interrupted has left in the folder.
+fn earlier(args: &AttackArgs) -> Result<Option<Results>> {
+    let folder = &args.output;
+    if args.force || !folder.join(RESULTS).exists() {
+        return Ok(None);
     }
-    Ok(lock)
+    let results = Results::read(folder)
+        .context("choose another folder with -o, or replace what is in it with --force")?;
+    ensure!(
+        !results.complete,
+        "{} holds the results of an attack already: choose another folder with -o, or replace them with --force",
+        folder.display()
+    );
+    Ok(Some(results))
 }
 
 /// The first test images of the classifier's data.
 fn test_images(
+    parameters: &Parameters,
     args: &AttackArgs,
     classifier: &Saved,
     n_threads: usize,
@@ -176,5 +242,5 @@ fn test_images(
         n_threads,
     )?;
     classifier.compare_data(Some(&dataset.fingerprint()));
-    Ok(dataset.test.first(args.images)?)
+    Ok(dataset.test.first(parameters.n_images)?)
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use ebm_export::arch::Activation;
 use ebm_export::checkpoint::{self, Header};
 use ebm_export::tensor::{Tensor, Tensors};
 use predicates::str::contains;
@@ -10,7 +11,7 @@ use safetensors::SafeTensors;
 
 use crate::common::{classifier, fit, refused, trainer};
 
-const TINY: &str = "--epsilon 0.25 --images 7 --pgd-steps 3 --replicas 2 --verify-replicas 3 --steps 2 --threads 1";
+const TINY: &str = "--epsilon 0.125 --protocol quick --images 7 --pgd-steps 2 --replicas 2 --verify-replicas 3 --steps 2 --threads 1";
 
 struct Runs {
     folder: tempfile::TempDir,
@@ -95,7 +96,10 @@ fn an_attack_writes_its_results_and_repeats_them() {
         runs.attack(&format!("{TINY} -o {}", out.display()))
             .assert()
             .success()
-            .stdout(contains("defended, attacked (BPDA+EOT)"))
+            .stdout(contains("BPDA+EOT"))
+            .stdout(contains("what no attack broke"))
+            .stdout(contains("ℓ∞ 0.125 of [0, 1] (0.25 of [-1, 1])"))
+            .stdout(contains("piecewise linear"))
             .stdout(contains("95 % interval"));
     }
     check_tensors(&one.join("attacked.safetensors"));
@@ -113,7 +117,11 @@ fn an_attack_writes_its_results_and_repeats_them() {
             "{key}"
         );
     }
-    assert_eq!(results["parameters"]["epsilon"], 0.25);
+    let epsilon = &results["parameters"]["ball"]["epsilon"];
+    assert_eq!(
+        (&epsilon["of_0_to_1"], &epsilon["of_minus_1_to_1"]),
+        (&0.125.into(), &0.25.into())
+    );
     assert_eq!(results["purification"]["steps"], 2);
     refused(
         &mut runs.attack(&format!("{TINY} -o {}", one.display())),
@@ -129,7 +137,12 @@ fn parameters_out_of_range_are_refused() {
     let runs = Runs::learned();
     for (more, expected) in [
         ("--epsilon 0", "--epsilon 0: expected above 0"),
-        ("--epsilon 3", "--epsilon 3: expected above 0 and at most 2"),
+        ("--epsilon 300/255", "expected at most 1"),
+        (
+            "--epsilon 0.2 --norm l2 --attacks square",
+            "--attacks square: it is one of ℓ∞",
+        ),
+        ("--epsilon 0.2 --memory 0", "--memory"),
         (
             "--epsilon 0.2 --step-size 0",
             "purification.step_size = 0: expected above 0",
@@ -218,5 +231,76 @@ fn weights_of_another_network_are_refused() {
     refused(
         &mut trainer(&arguments),
         &["head.weight", "another network"],
+    );
+}
+
+/// Every attack and both norms, on a smooth energy; and what an interruption leaves is gone on from.
+#[test]
+fn all_attacks_are_made_and_an_interrupted_audit_goes_on() {
+    let runs = Runs::learned();
+    let smooth = runs.with_weights("energy", |header, _| {
+        header.network = header.network.clone().with_activation(Activation::Silu);
+    });
+    let of = |out: &Path, more: &str| {
+        let tiny = match more.contains("--epsilon") {
+            true => TINY.replace("--epsilon 0.125", ""),
+            false => TINY.to_string(),
+        };
+        trainer(&format!(
+            "attack --energy {} --classifier {} {tiny} -o {} {more}",
+            smooth.display(),
+            runs.path("classifier").display(),
+            out.display()
+        ))
+    };
+    let all = runs.path("all");
+    of(&all, "--attacks none,random,transfer,square,differences,bpda,surrogate,exact,exact-from-clean,apgd-ce,apgd-dlr,known-noise")
+        .assert()
+        .success()
+        .stdout(contains("exact gradients:"))
+        .stdout(contains("known noise"));
+    of(
+        &runs.path("l2"),
+        "--norm l2 --epsilon 0.5 --attacks transfer,bpda,exact,apgd-ce",
+    )
+    .assert()
+    .success()
+    .stdout(contains("ℓ2 0.5 of [0, 1] (1 of [-1, 1])"));
+
+    let (whole, part) = (runs.path("whole"), runs.path("part"));
+    of(&whole, "--attacks bpda,exact").assert().success();
+    of(&part, "--attacks bpda,exact").assert().success();
+    let file = part.join("attack.json");
+    let mut results: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    results["attacks"].as_array_mut().unwrap().pop();
+    results["complete"] = false.into();
+    fs::write(&file, serde_json::to_vec(&results).unwrap()).unwrap();
+    refused(
+        &mut of(&part, "--attacks bpda,exact --seed 9"),
+        &["begun with other networks or options"],
+    );
+    of(&part, "--attacks bpda,exact")
+        .assert()
+        .success()
+        .stderr(contains("going on behind the attacks bpda"));
+    let [whole, part] =
+        [whole, part].map(|folder| fs::read(folder.join("attacked.safetensors")).unwrap());
+    assert_eq!(whole, part);
+}
+
+/// Results without a scale are of an earlier version, which meant pixels in [-1, 1].
+#[test]
+fn results_without_a_scale_are_refused() {
+    let runs = Runs::learned();
+    let out = runs.path("old");
+    fs::create_dir(&out).unwrap();
+    fs::write(
+        out.join("attack.json"),
+        r#"{"parameters": {"epsilon": 0.25}}"#,
+    )
+    .unwrap();
+    refused(
+        &mut runs.attack(&format!("{TINY} -o {}", out.display())),
+        &["does not say of which scale its epsilon is", "--force"],
     );
 }

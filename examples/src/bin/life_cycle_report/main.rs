@@ -26,7 +26,7 @@ use score::Score;
 /// Measures bare and defended accuracy on clean and attacked images
 #[derive(Parser)]
 #[command(after_help = "Example:
-  life_cycle_report --model demo/model --attack demo/attack --epsilon 0.25 -o demo")]
+  life_cycle_report --model demo/model --attack demo/attack --epsilon 0.125 -o demo")]
 struct Arguments {
     /// Folder with step.onnx and classifier.onnx
     #[arg(long, value_name = "DIR")]
@@ -34,7 +34,7 @@ struct Arguments {
     /// File of attacked images, or the folder that holds it as attacked.safetensors
     #[arg(long, value_name = "FILE_OR_DIR")]
     attack: PathBuf,
-    /// Bound of the attack, as the largest change of a pixel in [-1, 1]; only repeated in the results
+    /// Bound of the attack, as the largest change of a pixel in [0, 1]; only repeated in the results
     #[arg(long)]
     epsilon: f64,
     /// Folder for results.json and summary.png
@@ -288,7 +288,7 @@ fn results(
 ) -> Vec<u8> {
     let purifier = defended.purifier();
     let mut results = json!({
-        "epsilon": arguments.epsilon,
+        "epsilon": { "of_0_to_1": arguments.epsilon, "of_minus_1_to_1": 2.0 * arguments.epsilon },
         "n_images": scores[0].2.n,
         "seconds": seconds,
         "milliseconds_per_image_step": milliseconds,

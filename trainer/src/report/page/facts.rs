@@ -5,9 +5,8 @@ use maud::{Markup, html};
 use super::super::quantity;
 use super::super::run::{Run, names};
 use super::words;
-use crate::attack::Results;
+use crate::attack::{Attack, Results, WORST_OF};
 use crate::config::Dynamics;
-use crate::interval::Accuracy;
 use crate::record::metrics::Line;
 
 /// Checkpoints shown of a run, the newest, and sessions as many.
@@ -121,7 +120,7 @@ fn value(of: &serde_json::Value) -> String {
     }
 }
 
-/// What an attack came to.
+/// What an audit came to: what is said of each attack, the strongest in bold.
 pub fn attack(attack: &Results) -> Markup {
     let Dynamics {
         steps,
@@ -130,20 +129,38 @@ pub fn attack(attack: &Results) -> Markup {
         ..
     } = attack.purification;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let strongest = attack.strongest.map(Attack::title);
     html! {
         p.note {
             (attack.parameters) "; purified by " (steps) " steps of " (step_size) " at the temperature " (temperature) "."
         }
+        @if attack.piecewise_linear {
+            p.note { (Results::PIECEWISE_LINEAR) }
+        }
+        @if let Some(health) = &attack.health {
+            p.note { (health) }
+        }
         div.wide {
             table {
-                thead { tr { th { "" } th.number { "accuracy" } th.number { "images" } th { "95 % interval" } } }
+                thead {
+                    tr {
+                        th { "" } th.number { "one purification" }
+                        @for votes in &attack.parameters.votes { th.number { "vote of " (votes) } }
+                        th.number { "worst of " (WORST_OF) } th.number { "images" } th { "95 % interval" } th.number { "at least (95 %)" }
+                    }
+                }
                 tbody {
-                    @for (name, Accuracy { n, accuracy, interval: [low, high], .. }) in attack.report.rows() {
+                    @for line in attack.all_lines() {
                         tr {
-                            td { (name) }
-                            td.number { (percent(accuracy)) }
-                            td.number { (n) }
-                            td { (percent(low)) " to " (percent(high)) }
+                            td { @if strongest == Some(line.title.as_str()) { b { (line.title) } } @else { (line.title) } }
+                            td.number { (percent(line.single.accuracy)) }
+                            @for votes in &attack.parameters.votes {
+                                td.number { (line.vote(*votes).map_or("–".to_string(), |vote| percent(vote.accuracy))) }
+                            }
+                            td.number { (percent(line.worst.accuracy)) }
+                            td.number { (line.last().n) }
+                            td { (percent(line.last().interval[0])) " to " (percent(line.last().interval[1])) }
+                            td.number { (percent(line.last().at_least)) }
                         }
                     }
                 }

@@ -257,15 +257,31 @@ mod tests {
     fn write_results(run: &Path) {
         let accuracies = [20, 0, 19, 12].map(|n_right| Accuracy::new(n_right, 20));
         let [clean, attacked, defended_clean, defended_attacked] = accuracies;
+        let right = |n_right: usize| (0..20).map(|image| image < n_right).collect::<Vec<_>>();
+        let on_clean = attack::Verdict {
+            single: right(18),
+            votes: vec![(32, right(19))],
+            worst: right(11),
+        };
+        let all: Vec<usize> = (0..20).collect();
         let results = attack::Results {
-            attack: "PGD".to_string(),
             parameters: attack::Parameters {
-                epsilon: 0.25,
+                protocol: attack::Protocol::Quick,
+                ball: attack::Ball {
+                    norm: attack::Norm::Linf,
+                    epsilon: "0.125".parse().unwrap(),
+                },
+                n_images: 20,
+                n_in_all: 20,
                 pgd_steps: 20,
-                pgd_step_size: 0.05,
+                pgd_step_size: "0.025".parse().unwrap(),
+                blind_factor: 1,
                 replicas: 8,
                 verify_replicas: 32,
+                votes: vec![32],
                 batch: 400,
+                state_bytes: 0,
+                memory_bytes: 0,
                 attack_seed: 1,
                 verify_seed: 1001,
             },
@@ -275,13 +291,20 @@ mod tests {
                 temperature: 0.002,
                 clip: Setting::OFF,
             },
+            piecewise_linear: true,
             n_images: 20,
+            lines: vec![attack::Line::new("BPDA+EOT", 20, &all, &on_clean)],
+            strongest: Some(attack::Attack::Bpda),
             report: attack::Report {
                 clean,
                 attacked,
                 defended_clean,
                 defended_attacked,
             },
+            complete: true,
+            health: None,
+            on_clean,
+            attacks: Vec::new(),
             seconds: 1.0,
             weights_sha256: BTreeMap::new(),
         };
@@ -313,11 +336,12 @@ mod tests {
         let after = page("run", &runs(folder.path()).unwrap()).unwrap();
         assert_eq!(unbalanced(&after), None);
         for wanted in [
-            "defended, attacked (BPDA+EOT)",
-            "ε∞ 0.25 of pixels in [-1, 1]",
+            "<b>BPDA+EOT</b>",
+            "ℓ∞ 0.125 of [0, 1] (0.25 of [-1, 1])",
             "60 steps of 0.04",
-            "60.0 %",
-            "38.7 % to 78.1 %",
+            "piecewise linear",
+            "55.0 %",
+            "75.1 % to 99.9 %",
             "FID-128",
             "250",
             "unknown",
@@ -330,7 +354,7 @@ mod tests {
         // What a redirection leaves behind a command that failed.
         fs::write(folder.path().join(DISTANCES), "").unwrap();
         let without = page("run", &runs(folder.path()).unwrap()).unwrap();
-        assert!(!without.contains("FID-128") && without.contains("defended, attacked"));
+        assert!(!without.contains("FID-128") && without.contains("BPDA+EOT"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn commands(run: &Run) -> String {
     let use_it = match is_classifier(run) {
         true => format!(
             "ebm-export onnx {path} -o model\n\
-             trainer attack --energy RUN --classifier {path} --epsilon 0.25 -o RUN/attack"
+             trainer attack --energy RUN --classifier {path} --epsilon 0.125 -o RUN/attack"
         ),
         false => format!(
             "trainer sample {path} -n 64\n\

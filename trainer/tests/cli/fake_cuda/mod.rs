@@ -48,9 +48,9 @@ const COMMANDS: [(&str, &str); 11] = [
         "test accuracy",
     ),
     (
-        "attack --energy midrun --classifier classifier --epsilon 0.25 --images 7 --pgd-steps 2 --replicas 2 \
+        "attack --energy midrun --classifier classifier --epsilon 0.125 --protocol quick --images 7 --pgd-steps 2 --replicas 2 \
          --verify-replicas 3 --steps 2 --threads 1 -o attack",
-        "defended, attacked (BPDA+EOT)",
+        "what no attack broke",
     ),
     (
         "sample midrun -n 70 --steps 4 --snapshots 2 --threads 1 -o sampled",
