@@ -178,7 +178,9 @@ fn colours_are_changed_only_as_is_asked() {
     let stored_in_colour = png(RgbImage::from_pixel(2, 2, Rgb([7; 3])));
     let colour = png(RgbImage::from_pixel(2, 2, Rgb([0, 255, 0])));
     use Colours::{Converted, FromGrey, Kept};
-    let cases: [(&[u8], usize, Colours, Result<&[u8], Unfit>); 14] = [
+    /// A picture, the channels that are wanted and what may be changed; then the first pixels, or why not.
+    type Case<'a> = (&'a [u8], usize, Colours, Result<&'a [u8], Unfit>);
+    let cases: [Case<'_>; 14] = [
         (&grey, 1, Kept, Ok(&[7])),
         (&grey, 3, Kept, Err(Unfit::Grey)),
         (&grey, 3, FromGrey, Ok(&[7; 3])),

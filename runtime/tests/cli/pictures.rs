@@ -44,7 +44,9 @@ fn sizes_and_colours_change_only_as_is_asked_and_refusals_name_the_option() {
         "red.png",
         &encode_picture(&red, 0, PictureEncoding::Png).unwrap(),
     );
-    let cases: [(&str, &str, &[&str], Result<&[u8], &str>); 11] = [
+    /// Model, picture and options; then the first pixels, or what the refusal says.
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], Result<&'a [u8], &'a str>);
+    let cases: [Case<'_>; 11] = [
         ("digits", "wide.png", &[], Err("--crop or --resize")),
         (
             "digits",

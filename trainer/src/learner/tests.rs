@@ -65,10 +65,10 @@ fn chain_ends(config: &EnergyConfig, energy: &Exact, starts: &Tensor, noise_seed
     let potential = |x: &Tensor| {
         let mut potential = energy.energies(x).sum(Kind::Double) / langevin.temperature;
         if let Some((prior, temperature)) = &prior {
-            potential = potential + prior.energies(x).sum(Kind::Double) / *temperature;
+            potential = prior.energies(x).sum(Kind::Double) / *temperature + &potential;
         }
         if let Some(tau) = langevin.tau.value() {
-            potential = potential + x.square().sum(Kind::Double) / (2.0 * tau * tau);
+            potential = x.square().sum(Kind::Double) / (2.0 * tau * tau) + &potential;
         }
         potential
     };

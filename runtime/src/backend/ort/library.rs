@@ -178,7 +178,9 @@ mod tests {
 
     #[test]
     fn the_cache_is_that_of_setup() {
-        let cases: &[(&[(&str, &str)], Option<&str>)] = &[
+        /// Variables, and the folder that they mean.
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: &[Case<'_>] = &[
             (
                 &[
                     ("EBM_CACHE_DIR", "/a"),

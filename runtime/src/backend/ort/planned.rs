@@ -29,7 +29,7 @@ pub(super) enum PlannedSessions {
     Single(Turns),
     /// Each for batches up to a size, and how to open more: TensorRT takes no larger batch than its engine was laid out for.
     BySize {
-        opener: Opener,
+        opener: Box<Opener>,
         opened: Mutex<Vec<(usize, Turns)>>,
     },
 }
@@ -43,7 +43,7 @@ impl PlannedSessions {
             match provider::plans_batches(opener.provider, &opener.model) {
                 false => Self::Single(session),
                 true => Self::BySize {
-                    opener,
+                    opener: Box::new(opener),
                     opened: Mutex::new(vec![(first, session)]),
                 },
             },
@@ -119,13 +119,13 @@ mod tests {
             return;
         }
         let sessions = PlannedSessions::BySize {
-            opener: Opener {
+            opener: Box::new(Opener {
                 environment: library::load(None).unwrap(),
                 model: Model::open(fixture("digits/classifier.onnx")).unwrap(),
                 backend,
                 provider: Provider::Cpu,
                 n_threads: 1,
-            },
+            }),
             opened: Mutex::default(),
         };
         let of = [3, 1, 64, 65, 128, 2, 300].map(|batch| sessions.for_batch(batch).unwrap());
