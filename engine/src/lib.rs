@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod error;
+mod shape;
+
+mod graph;
+mod onnx;
+mod read;
+
+mod arena;
+mod fuse;
+mod layout;
+mod lower;
+mod plan;
+mod program;
+mod weights;
+
+mod crew;
+mod kernels;
+mod lanes;
+mod memory;
+mod session;
+mod steps;
+
+pub use error::{Error, Result};
+pub use lanes::Processor;
+pub use plan::Plan;
+pub use session::{Input, Output, Session};

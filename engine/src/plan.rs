@@ -1,0 +1,100 @@
+//! Plans: what is run, in which order, and where everything lies.
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::lanes::Processor;
+use crate::lower;
+use crate::memory::Block;
+use crate::read;
+use crate::shape::Shape;
+use crate::steps::Step;
+
+/// An input or output of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub name: String,
+    pub shape: Shape,
+    pub slot: usize,
+}
+
+/// Everything that is known before a run: steps, weights as kernels want them, places.
+pub(crate) struct Layouted {
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    pub steps: Vec<Step>,
+    pub constants: Block,
+    /// First float of each slot for one image, and its floats.
+    pub slots: Vec<(usize, usize)>,
+    /// Floats of all slots for one image.
+    pub n_floats: usize,
+}
+
+/// A file that is ready to run: its steps in order, its weights transformed and packed for this machine's vectors.
+///
+/// Sessions share it; it does not change.
+pub struct Plan {
+    pub(crate) processor: Processor,
+    pub(crate) layouted: Layouted,
+}
+
+impl Plan {
+    /// Reads an ONNX file and plans it for this machine's processor.
+    ///
+    /// # Errors
+    /// The file is not a whole ONNX model, or has an operator that the engine does not take.
+    pub fn new(file: impl Into<Bytes>) -> Result<Self> {
+        Self::on(Processor::best(), file)
+    }
+
+    /// Plans a file for one of the kinds of vectors that this machine has, see [`Processor::all`].
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn on(processor: Processor, file: impl Into<Bytes>) -> Result<Self> {
+        let graph = read::graph(file.into())?;
+        let layouted = lower::layouted(graph, processor)?;
+        Ok(Self {
+            processor,
+            layouted,
+        })
+    }
+
+    /// The kind of vectors that it computes with.
+    pub fn processor(&self) -> Processor {
+        self.processor
+    }
+
+    /// Names of the inputs, each with its extents for one image and the axis that the number of images is at, if it has one.
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, &[usize], Option<usize>)> {
+        self.layouted.inputs.iter().map(described)
+    }
+
+    /// As [`Plan::inputs`], of the outputs.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, &[usize], Option<usize>)> {
+        self.layouted.outputs.iter().map(described)
+    }
+
+    /// Bytes of weights and other constants, as they lie in memory.
+    pub fn constant_bytes(&self) -> usize {
+        self.layouted.constants.len() * size_of::<f32>()
+    }
+
+    /// Bytes that a session needs for each image of a chunk, beside its scratch.
+    pub fn image_bytes(&self) -> usize {
+        self.layouted.n_floats * size_of::<f32>()
+    }
+
+    /// One line for each step: what computes it and the value's name, for people who ask where the time goes.
+    pub fn describe(&self) -> Vec<String> {
+        let line = |step: &Step| {
+            let n_instructions = step.program.instructions.len();
+            format!("{:28} +{n_instructions:<3} {}", step.form(), step.name)
+        };
+        self.layouted.steps.iter().map(line).collect()
+    }
+}
+
+fn described(port: &Port) -> (&str, &[usize], Option<usize>) {
+    (&port.name, &port.shape.extents, port.shape.batch_axis())
+}

@@ -1,0 +1,273 @@
+//! How a convolution is computed, and its weights as that form wants them.
+
+use crate::graph::Windows;
+use crate::kernels::table::{Direction, Table};
+use crate::kernels::winograd::{FormName, Points};
+use crate::lanes::{LANES, Processor};
+use crate::layout::Pictures;
+use crate::steps::{Columns, Direct, Panel, Place, Winograd, Work};
+
+/// What streaming a weight from memory costs, in products, for an image of a batch of a few. Weights outgrow the caches in wide networks, where a form
+/// with fewer products has more of them.
+const COST_OF_WEIGHT: usize = 8;
+/// Fewest channels, on both sides, that pay for maps to points and back.
+const FEWEST_CHANNELS: usize = 12;
+/// Most channels of a result for which the products of all taps come first.
+const FEW_CHANNELS: usize = 4;
+
+/// A convolution or a transpose of one, on the way to a step.
+pub(crate) struct Convolution<'a> {
+    pub windows: Windows,
+    pub direction: Direction,
+    /// `[O, I/groups, kh, kw]`, of a transpose `[I, O/groups, kh, kw]`.
+    pub weight: &'a [f32],
+    pub from: Place,
+    pub pictures: Pictures,
+    pub result: Pictures,
+}
+
+impl Convolution<'_> {
+    fn n_taps(&self) -> usize {
+        self.windows.kernel[0] * self.windows.kernel[1]
+    }
+
+    /// The weight from a channel to another at a tap; 0 between groups.
+    fn weight(&self, output: usize, input: usize, tap: usize) -> f32 {
+        let groups = self.windows.groups;
+        let (outputs, inputs) = (
+            self.result.channels / groups,
+            self.pictures.channels / groups,
+        );
+        if output / outputs != input / inputs {
+            return 0.0;
+        }
+        let row = match self.direction {
+            Direction::Gather => output * inputs + input % inputs,
+            Direction::Spread => input * outputs + output % outputs,
+        };
+        self.weight[row * self.n_taps() + tap]
+    }
+
+    /// The step of it alone.
+    pub fn work(&self, packer: &mut Packer<'_>) -> Work {
+        let windows = &self.windows;
+        let few = self.result.channels <= FEW_CHANNELS && self.n_taps() > 1 && windows.groups == 1;
+        if few {
+            return self.columns(packer);
+        }
+        let keeps_size = windows.kernel == [3, 3]
+            && windows.strides == [1, 1]
+            && windows.dilations == [1, 1]
+            && windows.pads == [1, 1]
+            && windows.groups == 1
+            && (self.result.rows, self.result.columns)
+                == (self.pictures.rows, self.pictures.columns);
+        let wide = self.pictures.channels.min(self.result.channels) >= FEWEST_CHANNELS;
+        let direct = self.result.pixels() * self.n_taps() + COST_OF_WEIGHT * self.n_taps();
+        let forms = [FormName::Four, FormName::Two].map(|form| (form, self.cost(form)));
+        let best = forms.into_iter().min_by_key(|&(_, cost)| cost);
+        match best.filter(|&(_, cost)| keeps_size && wide && cost < direct) {
+            Some((form, _)) => self.winograd(packer, form),
+            None => self.direct(packer),
+        }
+    }
+
+    /// The step of it together with its pool.
+    pub fn pooled_work(&self, packer: &mut Packer<'_>) -> Work {
+        let forms = match self.direction {
+            Direction::Gather => [FormName::PooledFour, FormName::PooledTwo],
+            Direction::Spread => [
+                FormName::PooledFourTransposed,
+                FormName::PooledTwoTransposed,
+            ],
+        };
+        let [four, two] = forms;
+        match self.cost(four) <= self.cost(two) {
+            true => self.winograd(packer, four),
+            false => self.winograd(packer, two),
+        }
+    }
+
+    /// Products and weights for a pair of channels.
+    fn cost(&self, form: FormName) -> usize {
+        let geometry = form.geometry();
+        let points = Points::new(geometry.groups);
+        let tiles = |extent: usize| match geometry.step_out < geometry.out {
+            true => (extent / 2).div_ceil(geometry.step_in),
+            false => extent.div_ceil(geometry.step_out),
+        };
+        let n_tiles = tiles(self.result.rows) * tiles(self.result.columns);
+        n_tiles * points.rows_per_tile() + COST_OF_WEIGHT * points.rows.len()
+    }
+
+    fn direct(&self, packer: &mut Packer<'_>) -> Work {
+        let groups = self.windows.groups;
+        let (outputs, inputs) = (
+            self.result.channels / groups,
+            self.pictures.channels / groups,
+        );
+        let mut panels = match groups {
+            1 => packer.panels(self.result.blocks(), self.pictures.channels),
+            // The channels of the groups that a block of outputs belongs to.
+            _ => (0..self.result.blocks())
+                .map(|block| {
+                    let last = ((block + 1) * LANES).min(self.result.channels) - 1;
+                    let (first_group, last_group) = (block * LANES / outputs, last / outputs);
+                    let from_block = first_group * inputs / LANES;
+                    let depth = (last_group + 1) * inputs - from_block * LANES;
+                    Panel {
+                        block,
+                        vectors: 1,
+                        from_block,
+                        depth,
+                        weights: 0,
+                    }
+                })
+                .collect(),
+        };
+        for panel in &mut panels {
+            let first = panel.from_block * LANES;
+            packer.pack(
+                panel,
+                self.n_taps(),
+                self.result.channels,
+                |output, input, tap| self.weight(output, first + input, tap),
+            );
+        }
+        Work::Direct(Direct {
+            table: Table::new(&self.windows, self.direction, &self.pictures, &self.result),
+            panels,
+            from: self.from,
+            pictures: self.pictures,
+            result: self.result,
+        })
+    }
+
+    fn columns(&self, packer: &mut Packer<'_>) -> Work {
+        let n_channels = self.result.channels;
+        let n_products = self.n_taps() * n_channels;
+        let mut panels = packer.panels(n_products.div_ceil(LANES), self.pictures.channels);
+        for panel in &mut panels {
+            packer.pack(panel, 1, n_products, |product, input, _| {
+                self.weight(product % n_channels, input, product / n_channels)
+            });
+        }
+        Work::Columns(Columns {
+            table: Table::new(&self.windows, self.direction, &self.pictures, &self.result),
+            panels,
+            n_channels,
+            depth: self.pictures.channels,
+            from: self.from,
+            pictures: self.pictures,
+            result: self.result,
+        })
+    }
+
+    fn winograd(&self, packer: &mut Packer<'_>, form: FormName) -> Work {
+        let geometry = form.geometry();
+        let rows = geometry.kernel;
+        // A transpose with stride 1 reads its taps in reverse order.
+        let is_reversed =
+            self.direction == Direction::Spread && matches!(form, FormName::Four | FormName::Two);
+        let mut panels = packer.panels(self.result.blocks(), self.pictures.channels);
+        for panel in &mut panels {
+            packer.pack_points(panel, rows, self.result.channels, |output, input| {
+                std::array::from_fn(|tap| {
+                    let tap = if is_reversed { 8 - tap } else { tap };
+                    f64::from(self.weight(output, input, tap))
+                })
+            });
+        }
+        Work::Winograd(Winograd {
+            form,
+            geometry,
+            points: Points::new(geometry.groups),
+            panels,
+            from: self.from,
+            pictures: self.pictures,
+            result: self.result,
+        })
+    }
+}
+
+/// Where weights are packed, for a kind of vectors.
+pub(crate) struct Packer<'a> {
+    pub processor: Processor,
+    pub constants: &'a mut Vec<f32>,
+}
+
+impl Packer<'_> {
+    /// Panels over all blocks of outputs that read all channels.
+    fn panels(&self, n_blocks: usize, depth: usize) -> Vec<Panel> {
+        let rows = self.processor.rows();
+        let mut panels = Vec::new();
+        let mut block = 0;
+        while block < n_blocks {
+            let fits = |&vectors: &usize| {
+                vectors <= n_blocks - block && rows[vectors.trailing_zeros() as usize] > 0
+            };
+            let vectors = [4, 2].into_iter().find(fits).unwrap_or(1);
+            panels.push(Panel {
+                block,
+                vectors,
+                from_block: 0,
+                depth,
+                weights: 0,
+            });
+            block += vectors;
+        }
+        panels
+    }
+
+    /// Room for a panel's weights, `[taps, depth, vectors, 16]`.
+    fn room(&mut self, panel: &mut Panel, n_taps: usize) -> &mut [f32] {
+        panel.weights = self.constants.len();
+        let length = n_taps * panel.depth * panel.vectors * LANES;
+        self.constants.resize(panel.weights + length, 0.0);
+        &mut self.constants[panel.weights..]
+    }
+
+    fn pack(
+        &mut self,
+        panel: &mut Panel,
+        n_taps: usize,
+        n_outputs: usize,
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) {
+        let (width, depth, first) = (panel.vectors * LANES, panel.depth, panel.block * LANES);
+        let room = self.room(panel, n_taps);
+        for (row, weights) in room.chunks_exact_mut(width).enumerate() {
+            for (output, to) in (first..n_outputs).zip(weights) {
+                *to = weight(output, row % depth, row / depth);
+            }
+        }
+    }
+
+    /// `G g Gᵀ` of each kernel g, in f64.
+    fn pack_points(
+        &mut self,
+        panel: &mut Panel,
+        rows: &[[f64; 3]],
+        n_outputs: usize,
+        kernel: impl Fn(usize, usize) -> [f64; 9],
+    ) {
+        let (width, depth, first) = (panel.vectors * LANES, panel.depth, panel.block * LANES);
+        let n = rows.len();
+        let room = self.room(panel, n * n);
+        for input in 0..depth {
+            for (lane, output) in (first..n_outputs).take(width).enumerate() {
+                let g = kernel(output, input);
+                for (i, of_rows) in rows.iter().enumerate() {
+                    let half: [f64; 3] = std::array::from_fn(|column| {
+                        (0..3).map(|row| of_rows[row] * g[3 * row + column]).sum()
+                    });
+                    for (j, of_columns) in rows.iter().enumerate() {
+                        let point: f64 =
+                            (0..3).map(|column| half[column] * of_columns[column]).sum();
+                        room[((i * n + j) * depth + input) * width + lane] = point as f32;
+                    }
+                }
+            }
+        }
+    }
+}
