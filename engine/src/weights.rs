@@ -203,9 +203,10 @@ impl Packer<'_> {
         let mut panels = Vec::new();
         let mut block = 0;
         while block < n_blocks {
-            let fits = |&vectors: &usize| {
-                vectors <= n_blocks - block && rows[vectors.trailing_zeros() as usize] > 0
-            };
+            // Two panels at least, where there are so many blocks, are work for two threads.
+            let most = (n_blocks / 2).clamp(1, n_blocks - block);
+            let fits =
+                |&vectors: &usize| vectors <= most && rows[vectors.trailing_zeros() as usize] > 0;
             let vectors = [4, 2].into_iter().find(fits).unwrap_or(1);
             panels.push(Panel {
                 block,

@@ -79,6 +79,11 @@ impl Rows {
             }
             let mut x = self.x.add(slice.start / LANES * self.x_block + row * LANES);
             let mut panel = self.panel.add(slice.start * VECTORS * LANES);
+            // While the first rows read the panel, the one behind it is on its way to the second cache.
+            let ahead = match row {
+                0 => self.depth * VECTORS * LANES,
+                _ => 0,
+            };
             let mut left = slice.end - slice.start;
             while left > 0 {
                 let here = left.min(LANES);
@@ -88,6 +93,7 @@ impl Rows {
                             &mut sums,
                             x.add(k),
                             panel.add(k * VECTORS * LANES),
+                            ahead,
                         );
                     }
                 } else {
@@ -96,6 +102,7 @@ impl Rows {
                             &mut sums,
                             x.add(k),
                             panel.add(k * VECTORS * LANES),
+                            ahead,
                         );
                     }
                 }
@@ -121,11 +128,13 @@ unsafe fn accumulate<V: Lanes, const ROWS: usize, const VECTORS: usize>(
     sums: &mut [[V; VECTORS]; ROWS],
     x: *const f32,
     panel: *const f32,
+    ahead: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
         let mut weights = [V::zero(); VECTORS];
         for (vector, weight) in weights.iter_mut().enumerate() {
+            V::prefetch(panel.wrapping_add(ahead + vector * LANES));
             *weight = V::load(panel.add(vector * LANES));
         }
         for (row, sums) in sums.iter_mut().enumerate() {

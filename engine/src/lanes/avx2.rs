@@ -34,6 +34,10 @@ impl Lanes for Two {
         }
     }
     #[inline(always)]
+    fn prefetch(at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         unsafe {
             Self(

@@ -53,6 +53,10 @@ pub(crate) trait Lanes: Copy {
     /// `2ˣ` for whole x from -126 to 127.
     fn power_of_two(self) -> Self;
 
+    /// Asks for the line of the cache at an address that is read soon; any address will do.
+    #[inline(always)]
+    fn prefetch(_: *const f32) {}
+
     #[inline(always)]
     fn zero() -> Self {
         Self::splat(0.0)

@@ -3,7 +3,7 @@
 use super::Ruled;
 use super::node::NodeReader;
 use crate::graph::{AxisSource, Op, Value, Windows};
-use crate::shape::Shape;
+use crate::shape::{Shape, product};
 
 /// What both directions of a convolution have in common.
 struct Convolution {
@@ -126,6 +126,21 @@ fn count(windows: &Windows, pads: [usize; 4], axis: usize, extent: usize) -> Res
         .ok_or_else(|| format!("a window that reaches over {reach} does not fit {extent}"))
 }
 
+/// Taps of all pixels of a result: larger tables come from files that were made to do harm.
+const MOST_TAPS: usize = 1 << 28;
+
+/// Nothing if there is room for what every tap of every pixel sees.
+fn check_taps(windows: &Windows, result: &Shape) -> Result<(), String> {
+    let sizes = [&windows.kernel[..], &result.extents[2..]].concat();
+    match product(&sizes) <= MOST_TAPS {
+        true => Ok(()),
+        false => Err(format!(
+            "its windows {:?} over {:?} are too many",
+            windows.kernel, result.extents
+        )),
+    }
+}
+
 /// The picture with other channels, rows and columns.
 fn resized(picture: &Shape, channels: usize, rows: usize, columns: usize) -> Shape {
     picture.with_extents(vec![picture.extents[0], channels, rows, columns], |axis| {
@@ -139,6 +154,7 @@ pub(super) fn conv(node: &NodeReader<'_>) -> Result<Ruled, String> {
     of.check_channels(node, of.weight[1] * of.windows.groups, outputs)?;
     let along = |axis| count(&of.windows, of.pads, axis, of.picture.extents[axis + 2]);
     let shape = resized(&of.picture, outputs, along(0)?, along(1)?);
+    check_taps(&of.windows, &shape)?;
     Ok((Op::Conv(of.windows), of.operands, shape))
 }
 
@@ -161,6 +177,7 @@ pub(super) fn conv_transpose(node: &NodeReader<'_>) -> Result<Ruled, String> {
             .ok_or_else(|| format!("its pads leave nothing of {full}"))
     };
     let shape = resized(&of.picture, outputs, along(0)?, along(1)?);
+    check_taps(&of.windows, &shape)?;
     Ok((Op::ConvTranspose(of.windows), of.operands, shape))
 }
 
@@ -203,6 +220,7 @@ fn pool(
     }
     let along = |axis| count(&windows, pads, axis, picture.extents[axis + 2]);
     let shape = resized(picture, picture.extents[1], along(0)?, along(1)?);
+    check_taps(&windows, &shape)?;
     Ok((windows, operand, shape))
 }
 
