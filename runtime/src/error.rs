@@ -76,7 +76,10 @@ impl Error {
     }
 
     /// Only backends know of tensors.
-    #[cfg_attr(not(any(feature = "tract", feature = "ort")), allow(dead_code))]
+    #[cfg_attr(
+        not(any(feature = "native", feature = "tract", feature = "ort")),
+        allow(dead_code)
+    )]
     pub(crate) fn at_tensor(mut self, tensor: impl Into<String>) -> Self {
         self.0.tensor = Some(tensor.into());
         self

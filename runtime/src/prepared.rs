@@ -19,6 +19,7 @@ pub struct Prepared(Arc<Inner>);
 struct Inner {
     contract: Contract,
     backend: Backend,
+    backend_reason: Option<String>,
     n_threads: usize,
     session: Mutex<Box<dyn Session>>,
 }
@@ -45,11 +46,13 @@ impl Prepared {
                 n_threads,
             ));
         }
+        let chosen = backend.choose(model, n_threads)?;
         Ok(Self(Arc::new(Inner {
             contract: model.contract().clone(),
-            backend: backend.clone(),
+            backend: chosen.backend,
+            backend_reason: chosen.reason,
             n_threads,
-            session: Mutex::new(backend.prepare(model, n_threads)?),
+            session: Mutex::new(chosen.session),
         })))
     }
 
@@ -65,9 +68,14 @@ impl Prepared {
         &self.0.contract
     }
 
-    /// The backend that runs it.
+    /// The backend that runs it: of [`Backend::automatic`], the one that took the model.
     pub fn backend(&self) -> &Backend {
         &self.0.backend
+    }
+
+    /// Why a faster backend does not run it, where none was named.
+    pub fn backend_reason(&self) -> Option<&str> {
+        self.0.backend_reason.as_deref()
     }
 
     /// Number of threads that it may use.

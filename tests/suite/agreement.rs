@@ -24,7 +24,7 @@ const TEMPERATURE: f32 = 0.01;
 
 /// Every backend. A missing one fails the test, for what a passing test prints is not shown.
 pub fn backends() -> Vec<Backend> {
-    let backends = vec![Backend::tract(), Backend::ort()];
+    let backends = vec![Backend::tract(), Backend::ort(), Backend::native()];
     for backend in &backends {
         if let Err(error) = backend.check() {
             panic!(

@@ -7,7 +7,8 @@ use std::process::Command;
 use crate::programs::path_of;
 
 /// Crates in the tree of the runtime, itself included, for each set of features that applications choose.
-const MOST_CRATES: [(&[&str], usize); 3] = [
+const MOST_CRATES: [(&[&str], usize); 4] = [
+    (&["--no-default-features", "--features", "native"], 37),
     (&["--no-default-features", "--features", "tract"], 97),
     (&["--no-default-features", "--features", "ort"], 40),
     (

@@ -7,9 +7,9 @@ use ebm_runtime::{Backend, ImageShape, Images, Purifier, Request};
 use crate::agreement::{backends, models};
 use crate::networks::images;
 
-/// Backends may sum in another order for another batch; on tract they do not.
+/// ONNX Runtime may sum in another order for another batch; the others do not.
 fn tolerance(backend: &Backend) -> f32 {
-    if backend.name() == "tract" { 0.0 } else { 1e-5 }
+    if backend.name() == "ort" { 1e-5 } else { 0.0 }
 }
 
 fn purified(

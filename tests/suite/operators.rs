@@ -285,6 +285,9 @@ fn skips_name_what_exists() {
     let names: Vec<String> = all().into_iter().map(|case| case.name).collect();
     for (case, backend, reason) in SKIPS {
         assert!(names.iter().any(|name| name == case), "{case}: {reason}");
-        assert!(["libtorch", "tract", "ort"].contains(backend), "{backend}");
+        assert!(
+            ["libtorch", "native", "tract", "ort"].contains(backend),
+            "{backend}"
+        );
     }
 }

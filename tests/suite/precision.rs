@@ -51,7 +51,11 @@ fn gradients_in_low_types_are_near_those_in_f32() {
             "{precision}: {measured:?}"
         );
         let (exact, low) = (models(&network, &single), models(&network, &low));
-        for backend in backends() {
+        // The engine works in f32 alone, and says so as the test below wants it.
+        for backend in backends()
+            .into_iter()
+            .filter(|backend| backend.name() != "native")
+        {
             let [(_, wanted), (_, got)] = [&exact, &low].map(|models| {
                 let mut session = session(&backend, models, "gradient.onnx");
                 energy_and_gradient(session.as_mut(), &to_tensor(&images))
@@ -68,7 +72,7 @@ fn gradients_in_low_types_are_near_those_in_f32() {
 
 /// Should an engine learn bfloat16, this test fails, and the one above takes it up.
 #[test]
-fn both_cpu_engines_refuse_bfloat16_with_a_reason() {
+fn cpu_engines_refuse_bfloat16_with_a_reason() {
     let (_, network) = energies().pop().unwrap();
     let settings = Settings {
         precision: Precision::Bf16,

@@ -1,5 +1,7 @@
 //! Engines that run models, chosen by name.
 
+#[cfg(feature = "native")]
+mod native;
 #[cfg(feature = "ort")]
 mod ort;
 #[cfg(feature = "tract")]
@@ -96,6 +98,9 @@ pub enum Parallelism {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
+    /// The first that takes the model.
+    Automatic,
+    Native,
     Tract,
     Ort(Provider),
 }
@@ -129,6 +134,8 @@ enum Arithmetic {
 ///
 /// | name | engine |
 /// |---|---|
+/// | `auto` | the first of `native`, `tract` and `ort` that is compiled in and takes the model |
+/// | `native` | this project's own, on the CPU: the fastest, for the operators that exported files consist of |
 /// | `tract` | pure Rust, on the CPU |
 /// | `ort` | ONNX Runtime on the CPU |
 /// | `ort-cuda` | ONNX Runtime on NVIDIA cards |
@@ -153,7 +160,9 @@ pub struct Backend {
 
 impl Backend {
     /// The names of all backends, compiled in or not.
-    pub const NAMES: [&'static str; 7] = [
+    pub const NAMES: [&'static str; 9] = [
+        "auto",
+        "native",
         "tract",
         "ort",
         "ort-cuda",
@@ -162,6 +171,17 @@ impl Backend {
         "ort-coreml",
         "ort-directml",
     ];
+
+    /// The first backend of `native`, `tract` and `ort` that takes the model. [`Prepared::backend`](crate::Prepared::backend) tells which one that is, and
+    /// [`Prepared::backend_reason`](crate::Prepared::backend_reason) why. A backend that is named instead is never replaced by another.
+    pub fn automatic() -> Self {
+        Self::on(Engine::Automatic)
+    }
+
+    /// This project's own engine.
+    pub fn native() -> Self {
+        Self::on(Engine::Native)
+    }
 
     /// The pure-Rust backend.
     pub fn tract() -> Self {
@@ -217,6 +237,8 @@ impl Backend {
     /// The backend's name.
     pub fn name(&self) -> &'static str {
         match self.engine {
+            Engine::Automatic => "auto",
+            Engine::Native => "native",
             Engine::Tract => "tract",
             Engine::Ort(provider) => provider.backend_name(),
         }
@@ -230,7 +252,7 @@ impl Backend {
     /// Where this backend uses threads.
     pub fn parallelism(&self) -> Parallelism {
         match self.engine {
-            Engine::Tract => Parallelism::AcrossSessions,
+            Engine::Automatic | Engine::Native | Engine::Tract => Parallelism::AcrossSessions,
             Engine::Ort(_) => Parallelism::WithinSession,
         }
     }
@@ -241,11 +263,20 @@ impl Backend {
     /// [`ErrorKind::BackendMissing`], with the reason and the way out.
     pub fn check(&self) -> Result<()> {
         match self.engine {
+            Engine::Automatic => {
+                let mut checks = self.candidates().map(|backend| backend.check());
+                let first = checks.next().expect("there are candidates");
+                checks.fold(first, |first, other| {
+                    first.or_else(|error| other.map_err(|_| error))
+                })
+            }
+            #[cfg(feature = "native")]
+            Engine::Native => Ok(()),
             #[cfg(feature = "tract")]
             Engine::Tract => Ok(()),
             #[cfg(feature = "ort")]
             Engine::Ort(provider) => ort::check(self, provider),
-            #[cfg(not(all(feature = "tract", feature = "ort")))]
+            #[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
             _ => Err(self.not_compiled_in()),
         }
     }
@@ -256,22 +287,73 @@ impl Backend {
     /// [`ErrorKind::BackendMissing`] where the backend cannot be used here, [`ErrorKind::Backend`] where it cannot run this model, or would leave a
     /// part of it to another device.
     pub fn prepare(&self, model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
+        self.choose(model, n_threads).map(|chosen| chosen.session)
+    }
+
+    /// Prepares a model on this backend, or on the first that takes it where none is named.
+    pub(crate) fn choose(&self, model: &Model, n_threads: usize) -> Result<Chosen> {
+        if self.engine != Engine::Automatic {
+            return Ok(Chosen {
+                session: self.session(model, n_threads)?,
+                backend: self.clone(),
+                reason: None,
+            });
+        }
+        let mut refusal: Option<Error> = None;
+        let mut missing = None;
+        for backend in self.candidates() {
+            if let Err(error) = backend.check() {
+                missing = missing.or(Some(error));
+                continue;
+            }
+            match backend.session(model, n_threads) {
+                Ok(session) => {
+                    let reason = refusal.map(|refusal| refusal.with_causes());
+                    return Ok(Chosen {
+                        backend,
+                        session,
+                        reason,
+                    });
+                }
+                Err(error) if error.kind() == ErrorKind::Backend => {
+                    refusal = refusal.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal.or(missing).expect("there are candidates"))
+    }
+
+    /// What `auto` tries, in order.
+    fn candidates(&self) -> impl Iterator<Item = Self> + '_ {
+        let engines = [Engine::Native, Engine::Tract, Engine::Ort(Provider::Cpu)];
+        engines.into_iter().map(|engine| Self {
+            engine,
+            ..self.clone()
+        })
+    }
+
+    fn session(&self, model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
         // Not every set of features reads the arguments.
         let _ = (model, n_threads);
         match self.engine {
+            Engine::Automatic => self.prepare(model, n_threads),
+            #[cfg(feature = "native")]
+            Engine::Native => native::prepare(model, n_threads),
             #[cfg(feature = "tract")]
             Engine::Tract => tract::prepare(model, n_threads),
             #[cfg(feature = "ort")]
             Engine::Ort(provider) => ort::prepare(model, n_threads, self, provider),
-            #[cfg(not(all(feature = "tract", feature = "ort")))]
+            #[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
             _ => Err(self.not_compiled_in()),
         }
     }
 
-    #[cfg(not(all(feature = "tract", feature = "ort")))]
+    #[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
     fn not_compiled_in(&self) -> Error {
         let name = self.name();
         let feature = match self.engine {
+            Engine::Automatic | Engine::Native => "native",
             Engine::Tract => "tract",
             Engine::Ort(_) => "ort",
         };
@@ -287,14 +369,24 @@ impl Backend {
 }
 
 impl Default for Backend {
-    /// `tract` where it is compiled in, else `ort`.
+    /// `tract` where it is compiled in, else the first of `native` and `ort` that is.
     fn default() -> Self {
-        if cfg!(feature = "tract") || !cfg!(feature = "ort") {
+        if cfg!(feature = "tract") {
             Self::tract()
+        } else if cfg!(feature = "native") || !cfg!(feature = "ort") {
+            Self::native()
         } else {
             Self::ort()
         }
     }
+}
+
+/// A backend that has taken a model.
+pub(crate) struct Chosen {
+    pub backend: Backend,
+    pub session: Box<dyn Session>,
+    /// Why a backend before it did not, where none was named.
+    pub reason: Option<String>,
 }
 
 impl Provider {
@@ -323,8 +415,11 @@ impl FromStr for Backend {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        if name == "tract" {
-            return Ok(Self::tract());
+        match name {
+            "auto" => return Ok(Self::automatic()),
+            "native" => return Ok(Self::native()),
+            "tract" => return Ok(Self::tract()),
+            _ => {}
         }
         let mut providers = Provider::ALL.into_iter();
         match providers.find(|provider| provider.backend_name() == name) {
@@ -344,16 +439,21 @@ impl fmt::Display for Backend {
     }
 }
 
-#[cfg(not(all(feature = "tract", feature = "ort")))]
-fn compiled_in() -> &'static str {
-    match (cfg!(feature = "tract"), cfg!(feature = "ort")) {
-        (true, _) => "tract",
-        (_, true) => "ort",
-        _ => "none",
+#[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
+fn compiled_in() -> String {
+    let known = [
+        ("native", cfg!(feature = "native")),
+        ("tract", cfg!(feature = "tract")),
+        ("ort", cfg!(feature = "ort")),
+    ];
+    let there: Vec<&str> = known.iter().filter(|of| of.1).map(|of| of.0).collect();
+    match there.is_empty() {
+        true => "none".to_string(),
+        false => there.join(", "),
     }
 }
 
-#[cfg(any(feature = "tract", feature = "ort"))]
+#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
 fn check_names(kind: &str, wanted: &[&str], there: &[String]) -> Result<Vec<usize>> {
     let place = |name: &&str| {
         there.iter().position(|other| other == name).ok_or_else(|| {
@@ -367,7 +467,7 @@ fn check_names(kind: &str, wanted: &[&str], there: &[String]) -> Result<Vec<usiz
 }
 
 /// Advice where an engine cannot run a model and another may. Types lower than f32 are what engines most often lack.
-#[cfg(any(feature = "tract", feature = "ort"))]
+#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
 fn how_to_run(model: &Model, other_backend: &str) -> String {
     match model.contract().precision.as_deref() {
         None | Some("f32") => format!("export it again, or use the backend `{other_backend}`"),
@@ -378,7 +478,7 @@ fn how_to_run(model: &Model, other_backend: &str) -> String {
 }
 
 /// Nothing where the declared shape of the input `x` is that of the contract; sizes that are not fixed are `None`.
-#[cfg(any(feature = "tract", feature = "ort"))]
+#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
 fn check_image(model: &Model, declared: &[Option<usize>]) -> Result<()> {
     let image = model.contract().image;
     let expected = [
@@ -411,7 +511,7 @@ fn check_image(model: &Model, declared: &[Option<usize>]) -> Result<()> {
     .advise("the file does not keep to its contract: export it again"))
 }
 
-#[cfg(any(feature = "tract", feature = "ort"))]
+#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
 fn copy_output(output: &mut Output<'_>, shape: &[usize], values: &[f32]) -> Result<()> {
     if shape != output.shape || values.len() != output.values.len() {
         return Err(Error::new(ErrorKind::Shape, "an output has a wrong shape")
@@ -428,6 +528,8 @@ fn copy_output(output: &mut Output<'_>, shape: &[usize], values: &[f32]) -> Resu
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    #[cfg(all(feature = "native", feature = "tract"))]
+    use crate::model::Verification;
     use crate::model::tests::fixture;
 
     #[test]
@@ -439,7 +541,7 @@ pub(crate) mod tests {
         assert_eq!(error.kind(), ErrorKind::BackendMissing);
         let message = error.to_string();
         assert!(
-            message.contains("expected one of tract, ort, ort-cuda,")
+            message.contains("expected one of auto, native, tract, ort, ort-cuda,")
                 && message.ends_with("got `cuda`"),
             "{message}"
         );
@@ -525,6 +627,33 @@ pub(crate) mod tests {
         }
     }
 
+    /// The norm of the step through another operator, which tract has and the engine does not.
+    #[cfg(all(feature = "native", feature = "tract"))]
+    #[test]
+    fn what_the_engine_does_not_take_goes_to_the_next_and_is_named() {
+        let mut file = std::fs::read(fixture("digits/step.onnx")).unwrap();
+        let place = file.windows(4).position(|bytes| bytes == b"Sqrt").unwrap();
+        file[place..place + 4].copy_from_slice(b"Ceil");
+        let model = Model::from_bytes_with(file, "other.onnx", Verification::None).unwrap();
+
+        let chosen = Backend::automatic().choose(&model, 1).unwrap();
+        assert_eq!(chosen.backend, Backend::tract());
+        let reason = chosen.reason.unwrap();
+        assert!(reason.contains("operator Ceil of node"), "{reason}");
+
+        let error = Backend::native().prepare(&model, 1).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Backend);
+        let message = error.with_causes();
+        assert!(
+            message.contains("`other.onnx`") && message.contains("operator Ceil of node"),
+            "{message}"
+        );
+
+        let whole = Model::open(fixture("digits/step.onnx")).unwrap();
+        let chosen = Backend::automatic().choose(&whole, 1).unwrap();
+        assert_eq!((chosen.backend, chosen.reason), (Backend::native(), None));
+    }
+
     /// The backends that can be used here. Those that cannot are named, so that no skip is silent.
     pub(crate) fn available_backends() -> Vec<Backend> {
         let there = |backend: &Backend| match backend.check() {
@@ -534,7 +663,7 @@ pub(crate) mod tests {
                 false
             }
         };
-        [Backend::tract(), Backend::ort()]
+        [Backend::native(), Backend::tract(), Backend::ort()]
             .into_iter()
             .filter(there)
             .collect()

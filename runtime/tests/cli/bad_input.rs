@@ -176,7 +176,9 @@ fn backends_that_are_not_there() {
     run(&["--backend", "cuda"])
         .assert()
         .code(2)
-        .stderr(contains("expected one of tract, ort, ort-cuda"));
+        .stderr(contains(
+            "expected one of auto, native, tract, ort, ort-cuda",
+        ));
     let ort = ["--backend", "ort"];
     if cfg!(not(feature = "ort")) {
         run(&ort).assert().code(1).stderr(contains(

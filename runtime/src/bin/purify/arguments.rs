@@ -380,7 +380,7 @@ impl ModelArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Backend")]
 pub struct BackendArguments {
-    /// What runs the model: tract, ort, ort-cuda, ort-tensorrt, ort-xnnpack, ort-coreml or ort-directml
+    /// What runs the model: auto (the first of native, tract and ort that takes it), native, tract, ort, ort-cuda, ort-tensorrt, ort-xnnpack, ort-coreml or ort-directml
     #[arg(long, value_name = "NAME", default_value_t)]
     pub backend: Backend,
     /// Shared library of ONNX Runtime for the backends ort… [default: ORT_DYLIB_PATH, beside this program, the cache of `cargo xtask setup`, the system's]

@@ -54,7 +54,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     }
     let began = Instant::now();
     let models = arguments.model.open()?;
-    let first_result = first_result(&models.step, arguments, began)?;
+    let (first_result, backend) = first_result(&models.step, arguments, began)?;
     if arguments.on_request {
         return on_request(&models.step, arguments);
     }
@@ -71,22 +71,26 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         let report = json!({
             "network": models.step.contract().network_name(),
             "image": models.step.contract().image,
-            "backend": arguments.backend.backend.name(),
+            "backend": backend,
             "first_result_milliseconds": milliseconds(first_result),
             "peak_memory_bytes": peak,
             "cases": figures,
         });
         write_json(path, &report)?;
     }
-    print_table(arguments, &models.step, &cases, first_result, peak)?;
+    print_table(arguments, &models.step, backend, &cases, first_result, peak)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// From the start of the command to the first purified image.
-fn first_result(model: &Model, arguments: &BenchArguments, began: Instant) -> Result<Duration> {
+/// From the start of the command to the first purified image, and the name of the backend that runs the model.
+fn first_result(
+    model: &Model,
+    arguments: &BenchArguments,
+    began: Instant,
+) -> Result<(Duration, &'static str)> {
     let case = Case::new(model, arguments, 1, arguments.threads[0])?;
     case.run()?;
-    Ok(began.elapsed())
+    Ok((began.elapsed(), case.purifier.backend().name()))
 }
 
 /// For programs that interleave samples with those of others. A line `sample` on standard input is answered by the milliseconds per image and step of one
@@ -350,6 +354,7 @@ impl fmt::Display for Measured {
 fn print_table(
     arguments: &BenchArguments,
     model: &Model,
+    backend: &str,
     cases: &[Measured],
     first_result: Duration,
     peak: Option<u64>,
@@ -357,11 +362,7 @@ fn print_table(
     let mut out = std::io::stdout().lock();
     let network = model.contract().network_name().unwrap_or("not named");
     let image = model.contract().image;
-    writeln!(
-        out,
-        "{network}, images {image}, backend {}",
-        arguments.backend.backend.name()
-    )?;
+    writeln!(out, "{network}, images {image}, backend {backend}")?;
     writeln!(
         out,
         "milliseconds per image and step, over samples of {} steps; loop: what noise, start and reports add to the bare model\n",

@@ -207,7 +207,7 @@ fn settings(
         settings["fit"] = json!(format!("{fit:?}"));
     }
     if let Treatment::Purify { purifier, .. } = treatment {
-        settings["backend"] = json!(arguments.purification.backend.backend.to_string());
+        settings["backend"] = json!(purifier.backend().to_string());
         settings["f16"] = json!(arguments.purification.backend.f16);
         settings["steps"] = json!(purifier.n_steps());
         settings["step_size"] = json!(purifier.step_size());

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use ebm_runtime::{
-    Images, ModelFolder, PictureEncoding, Purifier, Request, Seed, decode_picture, encode_picture,
+    Backend, Images, ModelFolder, PictureEncoding, Purifier, Request, Seed, decode_picture,
+    encode_picture,
 };
 
 use crate::arguments::RunArguments;
@@ -21,6 +22,14 @@ pub enum Treatment {
     },
     /// Encoding as JPEG of this quality, and decoding.
     Jpeg(u8),
+}
+
+/// One line about the backend that was chosen, with the reason where it is not the fastest.
+fn what_runs(purifier: &Purifier) -> String {
+    let prepared = purifier.model();
+    let reason = prepared.backend_reason();
+    let reason = reason.map_or(String::new(), |reason| format!(", for {reason}"));
+    format!("backend {}{reason}", prepared.backend())
 }
 
 /// Whether energies are measured at the end of each chain, which costs one more run of the model.
@@ -79,6 +88,9 @@ impl Treatment {
             .on_progress(bar.on_progress())
             // The seed is chosen when it is known whether an earlier run goes on.
             .build(0)?;
+        if arguments.purification.backend.backend == Backend::automatic() {
+            bar.say(&what_runs(&purifier));
+        }
         Ok(Self::Purify {
             purifier: Box::new(purifier),
             n_replicas: arguments.replicas,
