@@ -1,0 +1,357 @@
+//! From a graph to the steps of a plan.
+
+mod convolutions;
+mod moves;
+mod programs;
+
+use std::collections::HashMap;
+
+use crate::arena;
+use crate::error::{Error, Result};
+use crate::fuse::Fusion;
+use crate::graph::{AxisSource, Graph, Op, Source as ValueSource, Value};
+use crate::lanes::{LANES, Processor};
+use crate::layout::{Layout, Pictures, arranged, axis_places, floats, sums};
+use crate::memory::Block;
+use crate::plan::{Layouted, Port};
+use crate::program::Program;
+use crate::shape::Shape;
+use crate::steps::{Concat, Domain, MatMul, Order, Place, Reduce, Reorder, Softmax, Step, Work};
+
+/// The steps of a graph, and where everything lies.
+pub(crate) fn layouted(graph: Graph, processor: Processor) -> Result<Layouted> {
+    let fusion = Fusion::new(&graph);
+    let layouts = layouts(&graph, &fusion);
+    let mut lowering = Lowering {
+        graph: &graph,
+        fusion: &fusion,
+        layouts,
+        processor,
+        constants: Vec::new(),
+        vectors: HashMap::new(),
+        places: HashMap::new(),
+        slots: Vec::new(),
+        steps: Vec::new(),
+    };
+    let inputs = lowering.inputs();
+    for value in 0..graph.nodes.len() {
+        lowering.group(value)?;
+    }
+    let outputs = lowering.outputs()?;
+    let Lowering {
+        steps,
+        slots,
+        constants,
+        ..
+    } = lowering;
+    let live = arena::Lives::new(&steps, &slots, &inputs, &outputs);
+    let (slots, n_floats) = live.placed();
+    Ok(Layouted {
+        inputs,
+        outputs,
+        constants: Block::of(&constants),
+        steps: steps.into_iter().map(|(step, _)| step).collect(),
+        slots,
+        n_floats,
+    })
+}
+
+/// In which layout each value is made: pictures in blocks by what works on pictures, and by what works element by element on such.
+fn layouts(graph: &Graph, fusion: &Fusion) -> Vec<Layout> {
+    let mut layouts: Vec<Layout> = Vec::with_capacity(graph.nodes.len());
+    for (value, node) in graph.nodes.iter().enumerate() {
+        let ValueSource::Node { op, operands } = &node.source else {
+            layouts.push(Layout::Plain);
+            continue;
+        };
+        let is_blocked = match op {
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::AveragePool(_) | Op::MaxPool(_) => true,
+            Op::Move { axes, .. } => keeps_channels(axes, graph.shape(operands[0]), &node.shape),
+            Op::Map(_) => match fusion.anchor[value] {
+                Some(anchor) if anchor != value => layouts[anchor] == Layout::Blocked,
+                _ => operands.iter().any(|&operand| {
+                    layouts[operand] == Layout::Blocked
+                        && graph.shape(operand).extents == node.shape.extents
+                }),
+            },
+            _ => false,
+        };
+        layouts.push(if is_blocked {
+            Layout::Blocked
+        } else {
+            Layout::Plain
+        });
+    }
+    layouts
+}
+
+/// Whether only rows and columns of pictures move.
+fn keeps_channels(axes: &[AxisSource], from: &Shape, to: &Shape) -> bool {
+    from.rank() == 4
+        && to.rank() == 4
+        && (0..2).all(|axis| {
+            axes[axis] == AxisSource::same(axis) && from.extents[axis] == to.extents[axis]
+        })
+        && (2..4).all(|axis| axes[axis].axis == Some(axis))
+}
+
+/// Slots that a step reads and writes.
+#[derive(Default)]
+pub(crate) struct Touched {
+    pub slots: Vec<usize>,
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    fusion: &'a Fusion,
+    layouts: Vec<Layout>,
+    processor: Processor,
+    constants: Vec<f32>,
+    /// Constant vectors of one number, by its bits.
+    vectors: HashMap<u32, usize>,
+    places: HashMap<(Value, Layout), Place>,
+    /// Floats of one image's part of each slot.
+    slots: Vec<usize>,
+    steps: Vec<(Step, Touched)>,
+}
+
+impl Lowering<'_> {
+    fn inputs(&mut self) -> Vec<Port> {
+        let inputs = self.graph.inputs.clone();
+        inputs
+            .into_iter()
+            .map(|value| {
+                let slot = self.fresh(value, Layout::Plain);
+                self.port(self.graph.nodes[value].name.clone(), value, slot)
+            })
+            .collect()
+    }
+
+    fn outputs(&mut self) -> Result<Vec<Port>> {
+        let outputs = self.graph.outputs.clone();
+        let port = |(name, value): (String, Value)| match self.place(value, Layout::Plain) {
+            Place::Slot(slot) => Ok(self.port(name, value, slot)),
+            Place::Constant(_) => Err(Error::Unsupported {
+                operator: "output".to_string(),
+                node: name,
+                problem: "it is constant".to_string(),
+            }),
+        };
+        outputs.into_iter().map(port).collect()
+    }
+
+    fn port(&self, name: String, value: Value, slot: usize) -> Port {
+        let shape = self.graph.shape(value).clone();
+        Port { name, shape, slot }
+    }
+
+    fn slot(&mut self, floats: usize) -> usize {
+        self.slots.push(floats);
+        self.slots.len() - 1
+    }
+
+    /// A slot for a value that is about to be made.
+    fn fresh(&mut self, value: Value, layout: Layout) -> usize {
+        let slot = self.slot(floats(self.graph.shape(value), layout));
+        self.places.insert((value, layout), Place::Slot(slot));
+        slot
+    }
+
+    fn constant(&mut self, elements: &[f32]) -> usize {
+        let first = self.constants.len();
+        self.constants.extend_from_slice(elements);
+        self.constants
+            .resize(self.constants.len().next_multiple_of(LANES), 0.0);
+        first
+    }
+
+    /// A constant vector of one number.
+    fn vector(&mut self, number: f32) -> usize {
+        if let Some(&first) = self.vectors.get(&number.to_bits()) {
+            return first;
+        }
+        let first = self.constant(&[number; LANES]);
+        self.vectors.insert(number.to_bits(), first);
+        first
+    }
+
+    /// Where a value that was made lies in a layout; made there from the other one if nobody asked before.
+    fn place(&mut self, value: Value, layout: Layout) -> Place {
+        if let Some(&place) = self.places.get(&(value, layout)) {
+            return place;
+        }
+        let shape = self.graph.shape(value).clone();
+        if let Some(elements) = self.graph.constant(value) {
+            let place = Place::Constant(self.constant(&arranged(&shape, layout, elements)));
+            self.places.insert((value, layout), place);
+            return place;
+        }
+        let (order, other) = match layout {
+            Layout::Blocked => (Order::ToBlocks, Layout::Plain),
+            Layout::Plain => (Order::ToPlain, Layout::Blocked),
+        };
+        let from = self.places[&(value, other)];
+        let to = self.fresh(value, layout);
+        let name = self.graph.nodes[value].name.clone();
+        self.reorder(name, &shape, order, from, to);
+        Place::Slot(to)
+    }
+
+    fn reorder(&mut self, name: String, shape: &Shape, order: Order, from: Place, to: usize) {
+        let pictures = Pictures::of(shape).expect("only pictures have blocks");
+        let reorder = Reorder {
+            order,
+            pictures,
+            from,
+            to,
+        };
+        self.step(name, Work::Reorder(reorder), &[from], &[to]);
+    }
+
+    /// A step without a program.
+    fn step(&mut self, name: String, work: Work, from: &[Place], to: &[usize]) {
+        let step = Step {
+            name,
+            work,
+            program: Program::default(),
+            domain: Domain::Plain(0),
+        };
+        let mut slots: Vec<usize> = to.to_vec();
+        slots.extend(from.iter().filter_map(|place| match place {
+            Place::Slot(slot) => Some(*slot),
+            Place::Constant(_) => None,
+        }));
+        self.steps.push((step, Touched { slots }));
+    }
+
+    /// The steps of the group that begins with a value, if one does.
+    fn group(&mut self, anchor: Value) -> Result<()> {
+        let Some((op, operands)) = self.graph.operator(anchor) else {
+            return Ok(());
+        };
+        if self.fusion.anchor[anchor] != Some(anchor) || self.fusion.is_absorbed(anchor) {
+            return Ok(());
+        }
+        let (op, operands) = (op.clone(), operands.to_vec());
+        let name = self.graph.nodes[anchor].name.clone();
+        match op {
+            Op::Map(_)
+            | Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::AveragePool(_)
+            | Op::MaxPool(_) => {
+                return self.with_program(anchor, &op, &operands);
+            }
+            Op::Move { axes, fill } => self.moved(anchor, &axes, fill, operands[0]),
+            Op::Reshape => {
+                let place = self.place(operands[0], Layout::Plain);
+                self.places.insert((anchor, Layout::Plain), place);
+            }
+            Op::Concat { axis } => {
+                let shape = self.graph.shape(anchor);
+                let n_outer = shape.extents[..axis].iter().product();
+                let part = |value: Value, lowering: &mut Self| {
+                    let extents = &lowering.graph.shape(value).extents;
+                    let floats = extents[axis..].iter().product();
+                    (lowering.place(value, Layout::Plain), floats)
+                };
+                let parts: Vec<_> = operands.iter().map(|&value| part(value, self)).collect();
+                let from: Vec<Place> = parts.iter().map(|part| part.0).collect();
+                let to = self.fresh(anchor, Layout::Plain);
+                self.step(
+                    name,
+                    Work::Concat(Concat { parts, n_outer, to }),
+                    &from,
+                    &[to],
+                );
+            }
+            Op::Reduce { kind, axes } => {
+                let operand = operands[0];
+                let shape = self.graph.shape(operand).clone();
+                let layout = self.layouts[operand];
+                let from = self.place(operand, layout);
+                let (first, offset) = split(&shape, layout, &axes);
+                let to = self.fresh(anchor, Layout::Plain);
+                let n_from = floats(&shape, layout);
+                let reduce = Reduce {
+                    kind,
+                    first,
+                    offset,
+                    from,
+                    n_from,
+                    to,
+                };
+                self.step(name, Work::Reduce(reduce), &[from], &[to]);
+            }
+            Op::Softmax { axis } => {
+                let shape = self.graph.shape(operands[0]).clone();
+                let from = self.place(operands[0], Layout::Plain);
+                let (first, offset) = split(&shape, Layout::Plain, &[axis]);
+                let to = self.fresh(anchor, Layout::Plain);
+                self.step(
+                    name,
+                    Work::Softmax(Softmax {
+                        first,
+                        offset,
+                        from,
+                        to,
+                    }),
+                    &[from],
+                    &[to],
+                );
+            }
+            Op::MatMul => self.product(anchor, name, &operands),
+        }
+        Ok(())
+    }
+
+    fn product(&mut self, anchor: Value, name: String, operands: &[Value]) {
+        let [left, right] = [operands[0], operands[1]];
+        let shapes = [left, right].map(|value| self.graph.shape(value).clone());
+        let rank = self.graph.shape(anchor).rank();
+        let result = self.graph.shape(anchor).extents.clone();
+        // The first float of each matrix of a factor, leading axes of extent 1 stretched.
+        let first_floats = |shape: &Shape| {
+            let missing = rank - shape.rank();
+            let along = axis_places(shape, Layout::Plain);
+            let lists: Vec<Vec<usize>> = (0..rank - 2)
+                .map(|axis| match axis.checked_sub(missing) {
+                    Some(own) if shape.extents[own] == result[axis] => along[own].clone(),
+                    _ => vec![0; result[axis]],
+                })
+                .collect();
+            sums(&lists)
+        };
+        let pairs = first_floats(&shapes[0])
+            .into_iter()
+            .zip(first_floats(&shapes[1]))
+            .collect();
+        let k = shapes[0].extents[shapes[0].rank() - 1];
+        let [n_left, n_right] = shapes.each_ref().map(Shape::n_elements);
+        let [left, right] = [left, right].map(|value| self.place(value, Layout::Plain));
+        let to = self.fresh(anchor, Layout::Plain);
+        let product = MatMul {
+            pairs,
+            sizes: [result[rank - 2], k, result[rank - 1]],
+            left,
+            right,
+            n_left,
+            n_right,
+            to,
+        };
+        self.step(name, Work::MatMul(product), &[left, right], &[to]);
+    }
+}
+
+/// The places of what remains and of what is summed: element `(i, j)` lies at the sum of both.
+fn split(shape: &Shape, layout: Layout, axes: &[usize]) -> (Vec<u32>, Vec<u32>) {
+    let along = axis_places(shape, layout);
+    let of = |is_summed: bool| {
+        let lists: Vec<Vec<usize>> = (0..shape.rank())
+            .filter(|axis| axes.contains(axis) == is_summed)
+            .map(|axis| along[axis].clone())
+            .collect();
+        sums(&lists).into_iter().map(|place| place as u32).collect()
+    };
+    (of(false), of(true))
+}
