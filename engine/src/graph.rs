@@ -24,6 +24,13 @@ pub(crate) enum Function {
     Sign,
     Sin,
     Cos,
+    Asin,
+    Atan,
+    Asinh,
+    Acosh,
+    Atanh,
+    Floor,
+    Round,
     Add,
     Sub,
     Mul,
@@ -43,7 +50,23 @@ impl Function {
         use Function::*;
         matches!(
             self,
-            Sigmoid | Tanh | Softplus | Sqrt | Exp | Log | Erf | Sin | Cos | Pow | Div | Reciprocal
+            Sigmoid
+                | Tanh
+                | Softplus
+                | Sqrt
+                | Exp
+                | Log
+                | Erf
+                | Sin
+                | Cos
+                | Asin
+                | Atan
+                | Asinh
+                | Acosh
+                | Atanh
+                | Pow
+                | Div
+                | Reciprocal
         )
     }
 }

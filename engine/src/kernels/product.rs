@@ -252,31 +252,61 @@ impl Kernel for Pixels<'_> {
     }
 }
 
-/// `y += factor · x`.
-pub(crate) struct Axpy<'a> {
-    pub factor: f32,
-    pub x: &'a [f32],
+/// `y = left · right`, plain matrices `[rows, depth]` and `[depth, columns]`.
+pub(crate) struct Matrices<'a> {
+    pub left: &'a [f32],
+    pub right: &'a [f32],
     pub y: &'a mut [f32],
+    pub depth: usize,
+    pub columns: usize,
 }
 
-impl Kernel for Axpy<'_> {
+/// Rows of plain matrices that are computed together.
+const MATRIX_ROWS: usize = 4;
+
+impl Matrices<'_> {
+    /// A vector of columns of some rows.
+    #[inline(always)]
+    fn block<V: Lanes, const ROWS: usize>(&mut self, row: usize, column: usize) {
+        let mut sums = [V::zero(); ROWS];
+        for k in 0..self.depth {
+            // SAFETY: the columns of a vector from here on lie in the row.
+            let right = unsafe { V::load(self.right[k * self.columns + column..].as_ptr()) };
+            for of in 0..ROWS {
+                let left = V::splat(self.left[(row + of) * self.depth + k]);
+                sums[of] = left.mul_add(right, sums[of]);
+            }
+        }
+        for of in 0..ROWS {
+            // SAFETY: as above.
+            unsafe { sums[of].store(self.y[(row + of) * self.columns + column..].as_mut_ptr()) };
+        }
+    }
+}
+
+impl Kernel for Matrices<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let whole = self.x.len().min(self.y.len()) / LANES * LANES;
-        let factor = V::splat(self.factor);
-        for first in (0..whole).step_by(LANES) {
-            // SAFETY: both have a whole vector there.
-            unsafe {
-                let y = self.y.as_mut_ptr().add(first);
-                factor
-                    .mul_add(V::load(self.x.as_ptr().add(first)), V::load(y))
-                    .store(y);
+    fn run<V: Lanes>(mut self) {
+        let n_rows = self.y.len() / self.columns;
+        let whole = self.columns / LANES * LANES;
+        for column in (0..whole).step_by(LANES) {
+            let of_four = n_rows / MATRIX_ROWS * MATRIX_ROWS;
+            for row in (0..of_four).step_by(MATRIX_ROWS) {
+                self.block::<V, MATRIX_ROWS>(row, column);
+            }
+            for row in of_four..n_rows {
+                self.block::<V, 1>(row, column);
             }
         }
-        for (y, x) in self.y[whole..].iter_mut().zip(&self.x[whole..]) {
-            *y += self.factor * x;
+        for row in 0..n_rows {
+            for column in whole..self.columns {
+                let left = &self.left[row * self.depth..(row + 1) * self.depth];
+                let right = self.right[column..].iter().step_by(self.columns);
+                let products = left.iter().zip(right).map(|(a, b)| a * b);
+                self.y[row * self.columns + column] = products.map(f64::from).sum::<f64>() as f32;
+            }
         }
     }
 }

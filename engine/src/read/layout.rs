@@ -57,6 +57,106 @@ pub(super) fn reshape(node: &NodeReader<'_>) -> Result<Ruled, String> {
     Ok((Op::Reshape, vec![operand], Shape { extents, batch }))
 }
 
+/// Axes before one as rows, the others as columns.
+pub(super) fn flatten(node: &NodeReader<'_>) -> Result<Ruled, String> {
+    node.expect(&["axis"], 1)?;
+    let operand = node.operand(0)?;
+    let shape = node.shape(operand);
+    let axis = match node.int("axis", 1) {
+        axis if axis == shape.rank() as i64 => shape.rank(),
+        axis => node.axis(axis, shape.rank())?,
+    };
+    let (rows, columns) = shape.extents.split_at(axis);
+    let extents = vec![product(rows), product(columns)];
+    let batch = shape.batch.map(|batch| Batch {
+        axis: usize::from(batch.axis >= axis),
+        ..batch
+    });
+    Ok((Op::Reshape, vec![operand], Shape { extents, batch }))
+}
+
+/// The axes that an operator adds or takes away, in the result or in the operand.
+fn listed_axes(node: &NodeReader<'_>, rank: usize) -> Result<Vec<usize>, String> {
+    let listed = node.int_list(1)?.ok_or("it has no axes")?;
+    let axes: Vec<usize> = listed
+        .iter()
+        .map(|&axis| node.axis(axis, rank))
+        .collect::<Result<_, _>>()?;
+    match (1..axes.len()).all(|place| !axes[..place].contains(&axes[place])) {
+        true => Ok(axes),
+        false => Err(format!("an axis stands twice in {listed:?}")),
+    }
+}
+
+pub(super) fn unsqueeze(node: &NodeReader<'_>) -> Result<Ruled, String> {
+    node.expect(&[], 2)?;
+    let operand = node.operand(0)?;
+    let shape = node.shape(operand);
+    let n_listed = node.int_list(1)?.map_or(0, <[i64]>::len);
+    let rank = shape.rank() + n_listed;
+    let added = listed_axes(node, rank)?;
+    let kept: Vec<usize> = (0..rank).filter(|axis| !added.contains(axis)).collect();
+    let mut extents = vec![1; rank];
+    kept.iter()
+        .zip(&shape.extents)
+        .for_each(|(&axis, &extent)| extents[axis] = extent);
+    let result = shape.with_extents(extents, |axis| kept[axis]);
+    Ok((Op::Reshape, vec![operand], result))
+}
+
+pub(super) fn squeeze(node: &NodeReader<'_>) -> Result<Ruled, String> {
+    node.expect(&[], 2)?;
+    let operand = node.operand(0)?;
+    let taken = listed_axes(node, node.shape(operand).rank())?;
+    let result = without_axes(node.shape(operand), &taken)?;
+    Ok((Op::Reshape, vec![operand], result))
+}
+
+/// A shape without axes of one element.
+fn without_axes(shape: &Shape, taken: &[usize]) -> Result<Shape, String> {
+    if taken.iter().any(|&axis| shape.extents[axis] != 1) {
+        return Err(format!(
+            "the axes {taken:?} of {:?} have other extents than 1",
+            shape.extents
+        ));
+    }
+    if shape.batch_axis().is_some_and(|axis| taken.contains(&axis)) {
+        return Err("it mixes the images of a batch".to_string());
+    }
+    let kept = (0..shape.rank()).filter(|axis| !taken.contains(axis));
+    let extents = kept.map(|axis| shape.extents[axis]).collect();
+    let before = |axis: usize| taken.iter().filter(|&&other| other < axis).count();
+    Ok(shape.with_extents(extents, |axis| axis - before(axis)))
+}
+
+/// One place of an axis, without the axis: a slice, and the shape that it then has.
+pub(super) fn gather(node: &NodeReader<'_>) -> Result<(Ruled, Shape), String> {
+    node.expect(&["axis"], 2)?;
+    let operand = node.operand(0)?;
+    let shape = node.shape(operand);
+    let axis = node.axis(node.int("axis", 0), shape.rank())?;
+    let place = node.single_int(1)?;
+    let place = node.axis(place, shape.extents[axis]).map_err(|_| {
+        format!(
+            "there is no place {place} on an axis of {}",
+            shape.extents[axis]
+        )
+    })?;
+    if shape.batch_axis() == Some(axis) {
+        return Err("it mixes the images of a batch".to_string());
+    }
+    let mut extents = shape.extents.clone();
+    extents[axis] = 1;
+    let slice = shape.with_extents(extents, |axis| axis);
+    let mut axes: Vec<AxisSource> = (0..shape.rank()).map(AxisSource::same).collect();
+    axes[axis].start = place as isize;
+    let reshaped = without_axes(&slice, &[axis])?;
+    Ok((
+        (Op::Move { axes, fill: 0.0 }, vec![operand], slice),
+        reshaped,
+    ))
+}
+
 pub(super) fn transpose(node: &NodeReader<'_>) -> Result<Ruled, String> {
     node.expect(&["perm"], 1)?;
     let operand = node.operand(0)?;

@@ -24,8 +24,11 @@ pub(super) type Ruled = (Op, Vec<Value>, Shape);
 #[derive(Clone)]
 enum Named {
     Value(Value),
-    /// A constant list of integers: sizes, axes and places.
-    Ints(Vec<i64>),
+    /// Constant integers, a list or a single one: sizes, axes and places.
+    Ints {
+        elements: Vec<i64>,
+        rank: usize,
+    },
 }
 
 /// The graph of an ONNX file.
@@ -129,7 +132,8 @@ impl Reader {
                     false => numbers(&tensor.raw, i64::from_le_bytes).map_err(problem)?,
                 };
                 expect(elements.len())?;
-                Named::Ints(elements)
+                let rank = extents.len();
+                Named::Ints { elements, rank }
             }
             other => {
                 return Err(Error::Unsupported {
@@ -176,9 +180,12 @@ impl Reader {
     }
 
     fn node(&mut self, node: &onnx::Node) -> Result<()> {
+        // A node without a name is known by what it makes.
+        let mut names = std::iter::once(&node.name).chain(&node.outputs);
+        let name = names.find(|name| !name.is_empty());
         let unsupported = |problem: String| Error::Unsupported {
             operator: node.operator.clone(),
-            node: node.name.clone(),
+            node: name.cloned().unwrap_or_default(),
             problem,
         };
         let [output] = node.outputs.as_slice() else {
@@ -194,6 +201,17 @@ impl Reader {
             names: &self.names,
         };
         if let Some(value) = elements::alias(&reader).map_err(unsupported)? {
+            return self.define(output, Named::Value(value));
+        }
+        if reader.operator() == "Gather" {
+            let (slice, reshaped) = layout::gather(&reader).map_err(unsupported)?;
+            let (op, operands, shape) = slice;
+            let part = self.add(output, shape, Source::Node { op, operands });
+            let source = Source::Node {
+                op: Op::Reshape,
+                operands: vec![part],
+            };
+            let value = self.add(output, reshaped, source);
             return self.define(output, Named::Value(value));
         }
         let (op, operands, shape) = rule(&reader).map_err(unsupported)?;
@@ -219,6 +237,9 @@ fn rule(node: &NodeReader<'_>) -> Result<Ruled, String> {
         "MaxPool" => windows::max_pool(node),
         "Resize" => windows::resize(node),
         "Reshape" => layout::reshape(node),
+        "Flatten" => layout::flatten(node),
+        "Unsqueeze" => layout::unsqueeze(node),
+        "Squeeze" => layout::squeeze(node),
         "Transpose" => layout::transpose(node),
         "Slice" => layout::slice(node),
         "Expand" => layout::expand(node),

@@ -113,7 +113,7 @@ impl NodeReader<'_> {
     pub fn operand(&self, place: usize) -> Result<Value, String> {
         match self.named(place)? {
             Some(Named::Value(value)) => Ok(*value),
-            Some(Named::Ints(_)) => Err(format!("expected f32 as input {place}, got i64")),
+            Some(Named::Ints { .. }) => Err(format!("expected f32 as input {place}, got i64")),
             None => Err(format!("it has no input {place}")),
         }
     }
@@ -125,7 +125,7 @@ impl NodeReader<'_> {
     /// A list of integers that the file states.
     pub fn int_list(&self, place: usize) -> Result<Option<&[i64]>, String> {
         match self.named(place)? {
-            Some(Named::Ints(ints)) => Ok(Some(ints)),
+            Some(Named::Ints { elements, .. }) => Ok(Some(elements)),
             None => Ok(None),
             Some(Named::Value(_)) => Err(format!("expected constant integers as input {place}")),
         }
@@ -139,7 +139,20 @@ impl NodeReader<'_> {
                 Some(constant) => Ok(Some(constant)),
                 None => Err(format!("expected constant numbers as input {place}")),
             },
-            Some(Named::Ints(_)) => Err(format!("expected f32 as input {place}, got i64")),
+            Some(Named::Ints { .. }) => Err(format!("expected f32 as input {place}, got i64")),
+        }
+    }
+
+    /// A single integer that the file states.
+    pub fn single_int(&self, place: usize) -> Result<i64, String> {
+        match self.named(place)? {
+            Some(Named::Ints { elements, rank: 0 }) => elements
+                .first()
+                .copied()
+                .ok_or_else(|| "it is empty".to_string()),
+            _ => Err(format!(
+                "expected a single constant integer as input {place}"
+            )),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Place, Run};
 use crate::graph::Reduction;
-use crate::kernels::product::Axpy;
+use crate::kernels::product::Matrices;
 use crate::kernels::table::OUTSIDE;
 use crate::lanes::LANES;
 use crate::layout::Pictures;
@@ -208,21 +208,13 @@ impl MatMul {
             let right = run.operand(self.right, image).read(0, self.n_right);
             let to = run.slot(self.to, image).write(0, self.pairs.len() * m * p);
             for (to, &(left_at, right_at)) in to.chunks_exact_mut(m * p).zip(&self.pairs) {
-                let right = &right[right_at..right_at + k * p];
-                for (to, left) in to.chunks_exact_mut(p).zip(left[left_at..].chunks_exact(k)) {
-                    if let (1, &mut [ref mut only]) = (p, &mut *to) {
-                        *only = sum(left.iter().zip(right).map(|(a, b)| a * b)) as f32;
-                        continue;
-                    }
-                    to.fill(0.0);
-                    for (&factor, row) in left.iter().zip(right.chunks_exact(p)) {
-                        run.processor.run(Axpy {
-                            factor,
-                            x: row,
-                            y: to,
-                        });
-                    }
-                }
+                run.processor.run(Matrices {
+                    left: &left[left_at..left_at + m * k],
+                    right: &right[right_at..right_at + k * p],
+                    y: to,
+                    depth: k,
+                    columns: p,
+                });
             }
         }
     }

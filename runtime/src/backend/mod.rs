@@ -308,7 +308,7 @@ impl Backend {
             }
             match backend.session(model, n_threads) {
                 Ok(session) => {
-                    let reason = refusal.map(|refusal| refusal.with_causes());
+                    let reason = refusal.as_ref().map(why);
                     return Ok(Chosen {
                         backend,
                         session,
@@ -381,11 +381,19 @@ impl Default for Backend {
     }
 }
 
+/// Why an engine refused a model, in its own words.
+fn why(refusal: &Error) -> String {
+    match std::error::Error::source(refusal) {
+        Some(cause) => cause.to_string(),
+        None => refusal.to_string(),
+    }
+}
+
 /// A backend that has taken a model.
 pub(crate) struct Chosen {
     pub backend: Backend,
     pub session: Box<dyn Session>,
-    /// Why a backend before it did not, where none was named.
+    /// Why the backend before it did not, where none was named.
     pub reason: Option<String>,
 }
 

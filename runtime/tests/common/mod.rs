@@ -27,7 +27,7 @@ pub fn backends() -> Vec<Backend> {
             false
         }
     };
-    let all = [Backend::tract(), Backend::ort()];
+    let all = [Backend::native(), Backend::tract(), Backend::ort()];
     all.into_iter().filter(there).collect()
 }
 

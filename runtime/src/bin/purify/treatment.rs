@@ -28,7 +28,9 @@ pub enum Treatment {
 fn what_runs(purifier: &Purifier) -> String {
     let prepared = purifier.model();
     let reason = prepared.backend_reason();
-    let reason = reason.map_or(String::new(), |reason| format!(", for {reason}"));
+    let reason = reason.map_or(String::new(), |reason| {
+        format!("; `native` does not take the model: {reason}")
+    });
     format!("backend {}{reason}", prepared.backend())
 }
 
