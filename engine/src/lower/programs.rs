@@ -139,18 +139,23 @@ impl Lowering<'_> {
             return Source::Constant(self.constant(&arranged(&shape, writer.layout, &stretched)));
         }
         if aligned.extents == domain && own.rank() == domain.len() {
-            let Place::Slot(slot) = self.place(value, writer.layout) else {
-                unreachable!("only constants lie among the constants")
+            return match self.place(value, writer.layout) {
+                Place::Slot(slot) => {
+                    writer.touched.slots.push(slot);
+                    Source::Slot(slot)
+                }
+                // A constant of another shape.
+                Place::Constant(first) => Source::Constant(first),
             };
-            writer.touched.slots.push(slot);
-            return Source::Slot(slot);
         }
         if own.n_elements() == 1 {
-            let Place::Slot(slot) = self.place(value, Layout::Plain) else {
-                unreachable!("only constants lie among the constants")
+            return match self.place(value, Layout::Plain) {
+                Place::Slot(slot) => {
+                    writer.touched.slots.push(slot);
+                    Source::Element(slot)
+                }
+                Place::Constant(first) => Source::Vector(self.vector(self.constants[first])),
             };
-            writer.touched.slots.push(slot);
-            return Source::Element(slot);
         }
         let slot = self.stretch(value, &aligned, (&Shape::shared(domain), writer.layout));
         writer.touched.slots.push(slot);
