@@ -73,12 +73,17 @@ const NOT_RUN: &[(&str, Instead, &str)] = &[
     ),
     (
         "trainer classifier mnist-classifier ",
-        Refused("home/mnist"),
+        Refused("runs/classifier holds a run already"),
         "wants MNIST",
     ),
     (
         "trainer life-cycle mnist ",
         Refused("home/mnist"),
+        "wants MNIST",
+    ),
+    (
+        "trainer fit mnist-midrun --data ~/mnist -o runs/energy ",
+        Refused("runs/energy holds a run already"),
         "wants MNIST",
     ),
     ("trainer fit mnist-", Refused("home/mnist"), "wants MNIST"),
