@@ -134,25 +134,6 @@ pub fn run(
     })
 }
 
-/// Purifies images in batches of at most `batch`.
-///
-/// # Errors
-/// The images do not fit the network.
-pub fn purify(
-    team: &Team,
-    gradient_network: &Network<'_>,
-    images: &Tensor,
-    dynamics: &Dynamics,
-    batch: usize,
-) -> Result<Tensor> {
-    let ends = images
-        .f_split(batch as i64, 0)?
-        .iter()
-        .map(|part| Ok(run(team, gradient_network, part, dynamics)?.images))
-        .collect::<Result<Vec<Tensor>>>()?;
-    Ok(Tensor::f_cat(&ends, 0)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

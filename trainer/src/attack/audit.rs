@@ -32,6 +32,8 @@ pub struct Audit<'a> {
     pub curvature: &'a Network<'a>,
     /// The same of an energy whose ReLUs are softened, if it has any.
     pub softened: Option<&'a Network<'a>>,
+    /// Bytes of one image.
+    pub image_bytes: u64,
     /// What is asked for.
     pub parameters: &'a Parameters,
 }
@@ -95,7 +97,7 @@ impl<'a> Audit<'a> {
         let mut climber = self.climber(Climb::Pgd(Start::Random), clean, 0)?;
         let plan = Plan {
             name: "PGD on the bare classifier: step",
-            n_questions: self.parameters.pgd_steps + 1,
+            n_questions: self.questions(Climb::Pgd(Start::Random)),
             suspicion: Suspicion::AtOnce,
         };
         let mut found = pursue(&oracle, &mut judge, climber.as_mut(), clean, labels, &plan)?;
@@ -133,8 +135,11 @@ impl<'a> Audit<'a> {
             verify_replicas,
             ..
         } = *self.parameters;
-        let alone = attack.is_control() || attack.knows_the_seed();
-        let n_images = if alone { n_in_all } else { n_images } as f64;
+        let n_images = if attack.is_of_the_union() {
+            n_images
+        } else {
+            n_in_all
+        } as f64;
         let per_question = match attack.view() {
             View::Bare => 0.0,
             View::Identity => 1.0,
@@ -142,7 +147,7 @@ impl<'a> Audit<'a> {
             View::Shorter => 3.0 / SURROGATE_SHARE as f64,
         };
         let copies = if attack.knows_the_seed() { 1 } else { replicas };
-        let questions = per_question * (self.questions(attack) * copies) as f64;
+        let questions = per_question * (self.questions(attack.climb()) * copies) as f64;
         let verdicts = if attack.knows_the_seed() {
             2
         } else {
@@ -176,7 +181,7 @@ impl<'a> Audit<'a> {
         }
         let plan = Plan {
             name: attack.title(),
-            n_questions: self.questions(attack),
+            n_questions: self.questions(attack.climb()),
             suspicion: match attack.view() {
                 View::Bare | View::Shorter => Suspicion::AtTheEnd,
                 _ => Suspicion::AtOnce,
@@ -206,9 +211,9 @@ impl<'a> Audit<'a> {
     }
 
     /// Questions about each image: as many as PGD has iterates; what sees no gradient asks more often.
-    fn questions(&self, attack: Attack) -> usize {
+    fn questions(&self, climb: Climb) -> usize {
         let iterates = self.parameters.pgd_steps + 1;
-        match attack.climb() {
+        match climb {
             Climb::Square | Climb::Differences => iterates * self.parameters.blind_factor,
             _ => iterates,
         }
@@ -269,11 +274,15 @@ impl<'a> Audit<'a> {
 
     /// Which states fit the memory, of the images that move together.
     fn stride(&self, steps: usize) -> Result<Stride> {
-        Stride::that_fits(
-            steps,
-            self.parameters.state_bytes,
-            self.parameters.memory_bytes,
-        )
+        let Parameters {
+            n_images,
+            replicas,
+            batch,
+            memory_bytes,
+            ..
+        } = *self.parameters;
+        let together = batch.min(n_images * replicas) as u64;
+        Stride::that_fits(steps, together * self.image_bytes, memory_bytes)
     }
 
     fn climber(&self, climb: Climb, clean: &Tensor, number: u64) -> Result<Box<dyn Climber>> {
@@ -286,7 +295,7 @@ impl<'a> Audit<'a> {
         let seed = derive(attack_seed, number, Purpose::AttackStart);
         let length = pgd_step_size.in_signed_range();
         let clean = clean.shallow_clone();
-        let n_questions = self.parameters.pgd_steps + 1;
+        let n_questions = self.questions(climb);
         Ok(match climb {
             Climb::Still => Box::new(Still(clean)),
             Climb::Scatter => Box::new(Scatter { ball, clean, seed }),
@@ -302,10 +311,7 @@ impl<'a> Audit<'a> {
                 random(&ball, &clean, seed)?,
                 n_questions,
             )?),
-            Climb::Square => {
-                let n_questions = n_questions * self.parameters.blind_factor;
-                Box::new(Square::new(ball, &clean, n_questions, seed)?)
-            }
+            Climb::Square => Box::new(Square::new(ball, &clean, n_questions, seed)?),
             Climb::Differences => {
                 let start = clean.shallow_clone();
                 Box::new(Differences::new(ball, &clean, start, length, seed)?)

@@ -1,6 +1,6 @@
 //! What is attacked: a classifier, bare or behind purification.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::purification::{Noise, Purification, Record, Stride};
@@ -28,10 +28,7 @@ impl Defence<'_> {
         let Some(purification) = &self.purification else {
             return Ok(self.classified(images)?.f_unsqueeze(0)?);
         };
-        let ends = groups(purification.noise, copies, noise_seed).map(|(n_copies, seed)| {
-            purification.purify(&images.f_repeat([n_copies as i64, 1, 1, 1])?, seed)
-        });
-        let ends = Tensor::f_cat(&ends.collect::<Result<Vec<_>>>()?, 0)?;
+        let ends = purified(purification, images, copies, noise_seed)?;
         Ok(self
             .classified(&ends)?
             .f_view([copies as i64, images.size()[0], -1])?)
@@ -48,24 +45,33 @@ impl Defence<'_> {
             .map(|part| self.classifier.output("logits", part));
         Ok(Tensor::f_cat(&logits.collect::<Result<Vec<_>>>()?, 0)?)
     }
+}
 
-    /// Purifies copies of images, keeping the way back.
-    pub(super) fn recorded(
-        &self,
-        images: &Tensor,
-        copies: usize,
-        noise_seed: u64,
-        stride: Stride,
-    ) -> Result<Recorded> {
-        let purification = self
-            .purification
-            .as_ref()
-            .context("a bare classifier purifies nothing")?;
-        let records = groups(purification.noise, copies, noise_seed).map(|(n_copies, seed)| {
-            purification.record(&images.f_repeat([n_copies as i64, 1, 1, 1])?, seed, stride)
-        });
-        Ok(Recorded(records.collect::<Result<_>>()?))
-    }
+/// Copies of images, purified: `[copies · n, C, H, W]`, those of one image n apart.
+pub(super) fn purified(
+    purification: &Purification<'_>,
+    images: &Tensor,
+    copies: usize,
+    noise_seed: u64,
+) -> Result<Tensor> {
+    let ends = groups(purification.noise, copies, noise_seed).map(|(n_copies, seed)| {
+        purification.purify(&images.f_repeat([n_copies as i64, 1, 1, 1])?, seed)
+    });
+    Ok(Tensor::f_cat(&ends.collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+/// As [`purified`], keeping the way back.
+pub(super) fn recorded(
+    purification: &Purification<'_>,
+    images: &Tensor,
+    copies: usize,
+    noise_seed: u64,
+    stride: Stride,
+) -> Result<Recorded> {
+    let records = groups(purification.noise, copies, noise_seed).map(|(n_copies, seed)| {
+        purification.record(&images.f_repeat([n_copies as i64, 1, 1, 1])?, seed, stride)
+    });
+    Ok(Recorded(records.collect::<Result<_>>()?))
 }
 
 /// Copies that are purified together, with the seed of their noise: a device gives the images of each copy the same noise, but each copy another.

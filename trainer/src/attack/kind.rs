@@ -190,6 +190,11 @@ impl Attack {
         matches!(self, Attack::None | Attack::Random)
     }
 
+    /// Whether what it breaks counts as broken by the attacks together. Others are made on the images alone that all attacks meet.
+    pub fn is_of_the_union(self) -> bool {
+        !self.is_control() && !self.knows_the_seed()
+    }
+
     /// Whether it supposes what only a device with a fixed seed gives away; then it has no part in the union.
     pub fn knows_the_seed(self) -> bool {
         self == Attack::KnownNoise

@@ -35,6 +35,6 @@ pub use loss::Loss;
 pub use oracle::{Backward, Metric, Oracle, Question, Replay};
 pub use outcome::{IMAGES, Line, Made, Parameters, RESULTS, Report, Results, Row, union};
 pub use protocol::Protocol;
-pub use purification::{Noise, Purification, Stride, state_bytes};
+pub use purification::{Noise, Purification, Stride};
 pub use pursuit::{Course, Found, Plan, Suspicion, pursue};
 pub use session::Session;

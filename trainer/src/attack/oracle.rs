@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::defence::{Defence, voted};
+use super::defence::{Defence, purified, recorded, voted};
 use super::loss::Loss;
 use super::purification::Stride;
 use crate::classifier::is_right;
@@ -124,16 +124,10 @@ impl Oracle<'_> {
         let (ends, way) = match (&self.defence.purification, self.backward) {
             (None, _) => (images.detach(), None),
             (Some(purification), Backward::Identity) => {
-                let strideless = Stride::ends_alone(purification.dynamics.steps);
-                (
-                    self.defence
-                        .recorded(images, self.copies, seed, strideless)?
-                        .ends()?,
-                    None,
-                )
+                (purified(purification, images, self.copies, seed)?, None)
             }
             (Some(purification), Backward::Exact { curvature, stride }) => {
-                let record = self.defence.recorded(images, self.copies, seed, stride)?;
+                let record = recorded(purification, images, self.copies, seed, stride)?;
                 (
                     record.ends()?,
                     Some((record, purification, stride, curvature)),

@@ -4,8 +4,8 @@
 //! becomes `v − c·H(x)·J·v` at x, with the Hessian `H = ∇²(T·U)` and the derivative J of the clipping. Only the states are needed for it:
 //! they are all kept if they fit the memory allowed, else every √K-th of them, and those between are computed again with the same noise.
 
-use anyhow::{Result, ensure};
-use tch::{Kind, Tensor};
+use anyhow::{Result, bail};
+use tch::Tensor;
 
 use crate::config::Dynamics;
 use crate::langevin::{gradient_at, norms, step};
@@ -74,23 +74,11 @@ impl Stride {
                 return Ok(Stride(stride));
             }
         }
-        ensure!(
-            false,
+        bail!(
             "the states of {steps} steps need {:.1} MB even if only every {root}th is kept, and --memory allows {:.1} MB: raise it, or lower --batch",
             needed(root) as f64 / 1e6,
             most_bytes as f64 / 1e6
-        );
-        Ok(Stride(root))
-    }
-
-    /// Keeps nothing but where chains start and end, for those that do not go back.
-    pub(super) fn ends_alone(steps: usize) -> Stride {
-        Stride(steps)
-    }
-
-    /// Whether every state is kept.
-    pub fn keeps_all(self) -> bool {
-        self.0 == 1
+        )
     }
 }
 
@@ -266,12 +254,6 @@ fn shallow(parts: &[Tensor]) -> Vec<Tensor> {
     parts.iter().map(Tensor::shallow_clone).collect()
 }
 
-/// Bytes of the states of so many images.
-pub fn state_bytes(images: &Tensor, n: usize) -> u64 {
-    let per_image: i64 = images.size().iter().skip(1).product();
-    (n as i64 * per_image) as u64 * Kind::Float.elt_size_in_bytes() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -280,7 +262,7 @@ mod tests {
     use ebm_export::pipeline::gradient_graph;
     use ebm_export::potential::{PRIOR_PREFIX, Potential, Prior};
     use ebm_export::rewrite::Rewrite;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::config::Setting;

@@ -31,8 +31,6 @@ pub struct Session<'a> {
     pub clean: &'a Tensor,
     /// Int64 `[n]`.
     pub labels: &'a Tensor,
-    /// Whether the energy is piecewise linear.
-    pub piecewise_linear: bool,
     /// SHA-256 of the weights of the energy and of the classifier.
     pub weights_sha256: BTreeMap<String, String>,
     /// The folder of the results.
@@ -100,7 +98,7 @@ impl Session<'_> {
         Ok(Results {
             parameters: parameters.clone(),
             purification,
-            piecewise_linear: self.piecewise_linear,
+            piecewise_linear: self.audit.softened.is_some(),
             n_images: parameters.n_images,
             lines: Vec::new(),
             strongest: None,
@@ -142,9 +140,9 @@ impl Session<'_> {
         let right = decisive(&results.on_clean);
         let stands = union(&results.on_clean, &results.attacks);
         let stands = decisive(&stands);
-        let alone = attack.is_control() || attack.knows_the_seed();
-        let faces =
-            |&image: &usize| right[image] && (image < n_in_all || (!alone && stands[image]));
+        let faces = |&image: &usize| {
+            right[image] && (image < n_in_all || (attack.is_of_the_union() && stands[image]))
+        };
         (0..right.len()).filter(faces).collect()
     }
 
@@ -173,7 +171,7 @@ impl Session<'_> {
         }
         lines.push(Line::new("what no attack broke", n, &all, &survivors));
         let attacks = results.attacks.iter().map(|made| made.row.attack);
-        let attacks = attacks.filter(|attack| !attack.is_control() && !attack.knows_the_seed());
+        let attacks = attacks.filter(|attack| attack.is_of_the_union());
         results.strongest = attacks.min_by_key(|attack| {
             let line = lines.iter().find(|line| line.title == attack.title());
             line.map_or(n, |line| {
@@ -228,10 +226,8 @@ impl Session<'_> {
             .iter()
             .map(|right| !right)
             .collect();
-        for made in &results.attacks {
-            if made.row.attack.is_control() || made.row.attack.knows_the_seed() {
-                continue;
-            }
+        let attacks = results.attacks.iter();
+        for made in attacks.filter(|made| made.row.attack.is_of_the_union()) {
             let images = read_floats(&self.images_of(made.row.attack), "images")?
                 .to_device(self.clean.device());
             for (row, &image) in made

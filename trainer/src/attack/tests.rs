@@ -108,7 +108,6 @@ fn parameters() -> Parameters {
         verify_replicas: 5,
         votes: vec![5],
         batch: 4,
-        state_bytes: 4 * 8 * 4,
         memory_bytes: 1_000_000,
         attack_seed: 1,
         verify_seed: 2,
@@ -146,6 +145,7 @@ fn with_audit(parameters: &Parameters, look: impl FnOnce(&Audit<'_>)) {
         },
         curvature: &curvature,
         softened: None,
+        image_bytes: 8 * 4,
         parameters,
     });
 }

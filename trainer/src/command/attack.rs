@@ -12,14 +12,14 @@ use tch::{Kind, Tensor};
 use super::{load, saved_config};
 use crate::attack::{
     Attack, Audit, Ball, Defence, Noise, Parameters, PixelDistance, Purification, RESULTS, Results,
-    Session, state_bytes,
+    Session,
 };
 use crate::cli::AttackArgs;
 use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
 use crate::console;
 use crate::descent::Descent;
 use crate::lock::FolderLock;
-use crate::network::{Program, to_device};
+use crate::network::{Program, bytes, to_device};
 use crate::saved::Saved;
 use crate::session::{End, Machine};
 
@@ -77,12 +77,12 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
             },
             curvature: &bent.bind(&of_energy, dynamics.temperature)?,
             softened: softened.as_ref(),
+            image_bytes: bytes([&clean.get(0)]),
             parameters: &parameters,
         },
         attacks: &attacks,
         clean: &clean,
         labels: &labels,
-        piecewise_linear: is_piecewise_linear(network.activation()),
         weights_sha256: hashes(&weights),
         folder: &args.output,
     };
@@ -108,10 +108,6 @@ fn hashes([energy, classifier]: &[Tensors; 2]) -> BTreeMap<String, String> {
     [("energy", energy), ("classifier", classifier)]
         .map(|(name, weights)| (name.to_string(), tensors_sha256(weights)))
         .into()
-}
-
-fn is_piecewise_linear(activation: Activation) -> bool {
-    matches!(activation, Activation::Relu | Activation::LeakyRelu { .. })
 }
 
 /// The same energy with softened ReLUs, if it has any: `(1 − a)·x + a·√(x² + e²) − a·e` has the slopes 1 and 1 − 2a.
@@ -149,7 +145,6 @@ fn parameters(args: &AttackArgs) -> Result<Parameters> {
         verify_replicas: args.verify_replicas.unwrap_or(defaults.verify_copies),
         votes: defaults.votes.to_vec(),
         batch: args.batch,
-        state_bytes: 0,
         memory_bytes: args.memory * 1_000_000,
         attack_seed: args.seed,
         verify_seed: args.verify_seed,
@@ -162,10 +157,6 @@ fn parameters(args: &AttackArgs) -> Result<Parameters> {
 fn fit_to(parameters: &mut Parameters, clean: &Tensor) {
     parameters.n_images = clean.size()[0] as usize;
     parameters.n_in_all = parameters.n_in_all.min(parameters.n_images);
-    let at_once = parameters
-        .batch
-        .min(parameters.n_images * parameters.replicas);
-    parameters.state_bytes = state_bytes(clean, at_once);
 }
 
 /// The attacks in their order, without those of the protocol that do not suit the norm or the energy, which is said.

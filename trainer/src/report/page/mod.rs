@@ -280,7 +280,6 @@ mod tests {
                 verify_replicas: 32,
                 votes: vec![32],
                 batch: 400,
-                state_bytes: 0,
                 memory_bytes: 0,
                 attack_seed: 1,
                 verify_seed: 1001,
