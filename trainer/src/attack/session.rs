@@ -44,6 +44,10 @@ impl Session<'_> {
     /// The earlier session was about something else; or libtorch or the disk fails.
     pub fn run(&self, earlier: Option<Results>) -> Result<Results> {
         let start = Instant::now();
+        // What does not fit the memory, the norm or the energy is refused before any work.
+        for &attack in self.attacks {
+            self.audit.oracle(attack)?;
+        }
         let mut results = self.begun(earlier)?;
         let before = results.seconds;
         let bare = self.audit.attack_bare(self.clean, self.labels)?;
