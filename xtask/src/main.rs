@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench learning one update of the trainer against PyTorch
 
 Building only the runtime and the exporter needs no set-up:
-  cargo build --release -p ebm-export -p ebm-runtime";
+  cargo build --release -p ebm-export -p ebm-runtime-cli";
 
 const SETUP_VARIABLES: &str = "Variables:
   EBM_CACHE_DIR    where the libraries are kept [default: $XDG_CACHE_HOME/ebm-life-cycle or ~/.cache/ebm-life-cycle]

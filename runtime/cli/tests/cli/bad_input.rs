@@ -4,7 +4,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use prost::Message;
 
-use crate::workbench::{COLOUR, GREY, Workbench, fixture, npy};
+use crate::workbench::{COLOUR, GREY, Workbench, fixture, has_ort, npy};
 
 /// ONNX's `ModelProto`, as far as it is written here.
 #[derive(Clone, PartialEq, Message)]
@@ -180,7 +180,7 @@ fn backends_that_are_not_there() {
             "expected one of auto, native, tract, ort, ort-cuda",
         ));
     let ort = ["--backend", "ort"];
-    if cfg!(not(feature = "ort")) {
+    if !has_ort() {
         run(&ort).assert().code(1).stderr(contains(
             "`ort` was not compiled in; build with `--features ort`",
         ));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use ebm_runtime::{
-    DataSetFormat, FloatRange, ImageShape, Images, decode_data_set, read_png, write_png,
+    Backend, DataSetFormat, FloatRange, ImageShape, Images, decode_data_set, read_png, write_png,
 };
 use tempfile::TempDir;
 
@@ -22,8 +22,18 @@ pub const COLOUR: ImageShape = ImageShape {
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
+        .join("../tests/fixtures")
         .join(name)
+}
+
+/// Whether the program has the backend `ort`, with or without a library for it: which features it has, all packages that are built with it decide.
+pub fn has_ort() -> bool {
+    let checked = Backend::ort().check();
+    let has_ort = !checked.is_err_and(|error| error.to_string().contains("not compiled in"));
+    if !has_ort {
+        eprintln!("SKIPPED: built without the backend `ort`");
+    }
+    has_ort
 }
 
 /// An array as `numpy.save` writes it.

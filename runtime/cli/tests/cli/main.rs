@@ -1,5 +1,4 @@
 //! The command `purify`, as a specification: what it does, and what it says where it cannot.
-#![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
@@ -8,7 +7,7 @@ mod certify;
 mod classify;
 mod formats;
 mod info;
-#[cfg(all(target_os = "linux", feature = "ort"))]
+#[cfg(target_os = "linux")]
 mod library;
 mod options;
 mod pictures;

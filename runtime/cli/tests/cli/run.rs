@@ -212,7 +212,6 @@ fn help_has_examples() {
 }
 
 /// Both backends through the command, where ONNX Runtime can be used.
-#[cfg(feature = "ort")]
 #[test]
 fn runs_on_onnx_runtime() {
     if let Err(error) = ebm_runtime::Backend::ort().check() {
