@@ -1,4 +1,4 @@
-// The functions of CUDA's runtime and of NCCL that `trainer/src/ranks/nccl.rs` looks up. Sums go through memory that the processes of a
+// The functions of CUDA's runtime and of NCCL that `trainer/src/machine/ranks/nccl.rs` looks up. Sums go through memory that the processes of a
 // machine share. This library is preloaded, so that these come before those of a libcudart.so that libtorch brings.
 //
 // Each function refuses what the real one would: a GPU that is not there, an identifier that did not arrive whole, another type than f32.

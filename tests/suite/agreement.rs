@@ -7,8 +7,8 @@ use ebm_export::onnx::{Batch, Opset};
 use ebm_export::pipeline::gradient_graph;
 use ebm_export::rewrite::Rewrite;
 use ebm_runtime::{Backend, Input, Model, Output, Session, noise};
+use ebm_trainer::chains::langevin;
 use ebm_trainer::config::{Dynamics, Setting};
-use ebm_trainer::langevin;
 use ebm_trainer::network::{Program, from_host, to_device};
 use tch::{Device, Kind, Tensor};
 

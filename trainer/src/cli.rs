@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::attack::{Attack, Norm, PixelDistance, Protocol};
 use crate::config::Source;
-use crate::cuda::DeviceName;
-use crate::frechet::{FloatRange, SnapshotChoice};
-use crate::sampling::Snapshots;
+use crate::evaluate::attack::{Attack, Norm, PixelDistance, Protocol};
+use crate::evaluate::frechet::{FloatRange, SnapshotChoice};
+use crate::evaluate::sampling::Snapshots;
+use crate::machine::device::DeviceName;
 
 /// Learns energy-based models of images, and attacks what they defend.
 #[derive(Debug, Parser)]

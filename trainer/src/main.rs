@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use ebm_trainer::cli::{Cli, Command, DataCommand};
-use ebm_trainer::session::{End, INTERRUPTED};
-use ebm_trainer::{command, console, cuda};
+use ebm_trainer::command;
+use ebm_trainer::machine::{console, device};
+use ebm_trainer::run::session::{End, INTERRUPTED};
 
 /// Also for libtorch, which asks for large tensors and gives them back all the time: the system's allocator keeps far more than is in use.
 #[global_allocator]
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> Result<End> {
-    cuda::prepare(command.device())?;
+    device::prepare(command.device())?;
     match command {
         Command::Fit(args) => command::fit(args),
         Command::Classifier(args) => command::classifier(args),

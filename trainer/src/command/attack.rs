@@ -10,18 +10,18 @@ use ebm_export::tensor::Tensors;
 use tch::{Kind, Tensor};
 
 use super::{load, saved_config};
-use crate::attack::{
+use crate::chains::descent::Descent;
+use crate::cli::AttackArgs;
+use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
+use crate::evaluate::attack::{
     Attack, Audit, Ball, Defence, Noise, Parameters, PixelDistance, Purification, RESULTS, Results,
     Session,
 };
-use crate::cli::AttackArgs;
-use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
-use crate::console;
-use crate::descent::Descent;
-use crate::lock::FolderLock;
+use crate::machine::console;
 use crate::network::{Program, bytes, to_device};
-use crate::saved::Saved;
-use crate::session::{End, Machine};
+use crate::run::lock::FolderLock;
+use crate::run::saved::Saved;
+use crate::run::session::{End, Machine};
 
 /// Width of the bend by which ReLUs are softened on the way back.
 const BEND: f32 = 0.1;

@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use ebm_export::checkpoint;
 use ebm_export::tensor::Tensors;
 
-use crate::borrowed::Borrowed;
 use crate::cli::BenchArgs;
 use crate::config::{EnergyConfig, Layers};
-use crate::console;
-use crate::examples::Examples;
-use crate::learner::{Inputs, Learner};
+use crate::learn::borrowed::Borrowed;
+use crate::learn::energy::{Inputs, Learner};
+use crate::learn::examples::Examples;
+use crate::machine::console;
 use crate::network::tensor_to_host;
-use crate::session::{End, Learning};
+use crate::run::session::{End, Learning};
 
 /// Times updates and prints their median.
 ///

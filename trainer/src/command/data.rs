@@ -10,11 +10,11 @@ use ebm_export::file::write_whole;
 use super::{configured_data, load, n_threads};
 use crate::cli::DataCheckArgs;
 use crate::config::{Crop, DataConfig, Layers, Mirror, Source};
-use crate::console;
 use crate::data::inspection::{Inspection, Part, detected};
-use crate::record::Progress;
+use crate::machine::console;
 use crate::report::{self, Block};
-use crate::session::End;
+use crate::run::record::Progress;
+use crate::run::session::End;
 
 /// Sizes, classes, damaged images and duplicates that are listed for people; JSON has all of them.
 const LISTED: usize = 10;

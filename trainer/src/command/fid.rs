@@ -15,19 +15,19 @@ use tch::Kind;
 use super::{configured_data, load, n_threads, saved_config};
 use crate::cli::FidArgs;
 use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
-use crate::console;
 use crate::data::{Fingerprint, Images};
-use crate::frechet::{
+use crate::evaluate::frechet::{
     Cache, Features, Gaussian, ImageSet, Meaning, Preparation, Score, SnapshotChoice, fitted,
     holds_gaussian, read,
 };
-use crate::learner::BANK;
+use crate::evaluate::npz::{self, Npz};
+use crate::evaluate::sampling::{SAMPLED, SAMPLES, SNAPSHOTS, STEPS};
+use crate::learn::energy::BANK;
+use crate::machine::console;
 use crate::network::from_host;
-use crate::npz::{self, Npz};
 use crate::report::{distances, plot};
-use crate::sampling::{SAMPLED, SAMPLES, SNAPSHOTS, STEPS};
-use crate::saved::Saved;
-use crate::session::{End, Machine};
+use crate::run::saved::Saved;
+use crate::run::session::{End, Machine};
 
 /// `trainer fid`.
 ///

@@ -7,20 +7,20 @@ use ebm_export::contract::Kind as NetworkKind;
 use tch::Device;
 
 use super::{load, saved_config};
-use crate::borrowed::Borrowed;
-use crate::classifier::ClassifierLearner;
 use crate::cli::{FitArgs, LearnArgs, MachineArgs, ResumeArgs};
 use crate::config::{ClassifierConfig, Configuration, EnergyConfig, Layers};
-use crate::console;
 use crate::data::Fingerprint;
-use crate::examples::Examples;
-use crate::learner::Learner;
-use crate::ranks::Ranks;
-use crate::record::sessions;
-use crate::resumption::{Resumed, Resumption};
-use crate::run_folder::{Existing, RunFolder};
-use crate::saved::Saved;
-use crate::session::{self, End, Learning, Machine, State, StopSignal, device_name};
+use crate::learn::borrowed::Borrowed;
+use crate::learn::classifier::ClassifierLearner;
+use crate::learn::energy::Learner;
+use crate::learn::examples::Examples;
+use crate::machine::console;
+use crate::machine::ranks::Ranks;
+use crate::run::folder::{Existing, RunFolder};
+use crate::run::record::sessions;
+use crate::run::resumption::{Resumed, Resumption};
+use crate::run::saved::Saved;
+use crate::run::session::{self, End, Learning, Machine, State, StopSignal, device_name};
 
 /// `trainer fit`.
 ///

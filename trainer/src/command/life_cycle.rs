@@ -10,13 +10,13 @@ use super::report::write_page;
 use super::saved_config;
 use crate::cli::LifeCycleArgs;
 use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
-use crate::console;
-use crate::lock::FolderLock;
-use crate::resumption::Resumed;
-use crate::run_folder::{Existing, RunFolder};
-use crate::saved::Saved;
-use crate::session::{End, StopSignal, expect_one_process};
-use crate::stage::{STAGES, Stage};
+use crate::machine::console;
+use crate::run::folder::{Existing, RunFolder};
+use crate::run::lock::FolderLock;
+use crate::run::resumption::Resumed;
+use crate::run::saved::Saved;
+use crate::run::session::{End, StopSignal, expect_one_process};
+use crate::run::stage::{STAGES, Stage};
 
 impl Stage {
     fn takes_generator(self) -> bool {

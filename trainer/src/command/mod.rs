@@ -27,7 +27,7 @@ pub use sample::sample;
 
 use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Error, Layers};
 use crate::data::Dataset;
-use crate::saved::Saved;
+use crate::run::saved::Saved;
 
 /// The configuration of the run that wrote a checkpoint.
 fn saved_config<C: Configuration>(saved: &Saved) -> Result<C> {

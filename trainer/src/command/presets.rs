@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::config::{PRESETS, preset};
-use crate::console;
-use crate::session::End;
+use crate::machine::console;
+use crate::run::session::End;
 
 /// `trainer presets`.
 ///

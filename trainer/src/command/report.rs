@@ -6,11 +6,11 @@ use anyhow::Result;
 use ebm_export::file::write_whole;
 
 use crate::cli::ReportArgs;
-use crate::console;
+use crate::machine::console;
 use crate::report::page::page;
 use crate::report::run::{folder_name, runs};
-use crate::run_folder::REPORT;
-use crate::session::End;
+use crate::run::folder::REPORT;
+use crate::run::session::End;
 
 /// `trainer report`.
 ///

@@ -14,21 +14,21 @@ use serde::Serialize;
 use tch::{Device, Kind};
 
 use super::saved_config;
+use crate::chains::descent::Descent;
+use crate::chains::start::Source;
 use crate::cli::{PotentialChoice, SampleArgs, StartChoice, WeightsChoice};
 use crate::config::{
     BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, GeneratorConfig, Precision, Start,
 };
-use crate::console;
-use crate::descent::Descent;
-use crate::examples::Examples;
-use crate::generator::Generator;
+use crate::evaluate::npz;
+use crate::evaluate::sampling::{self, Descending, Plan, SAMPLED, SampleFolder, SampledChains};
+use crate::learn::examples::Examples;
+use crate::learn::generator::Generator;
+use crate::machine::console;
 use crate::network::to_device;
-use crate::npz;
-use crate::run_folder::Existing;
-use crate::sampling::{self, Descending, Plan, SAMPLED, SampleFolder, SampledChains};
-use crate::saved::Saved;
-use crate::session::{End, Machine, StopSignal};
-use crate::start::Source;
+use crate::run::folder::Existing;
+use crate::run::saved::Saved;
+use crate::run::session::{End, Machine, StopSignal};
 
 /// What a sample is made of; the same request gives the same bits on one machine.
 #[derive(Debug, Serialize)]

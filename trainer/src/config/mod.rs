@@ -20,9 +20,9 @@ pub use guard::{ClassifierGuard, EnergyGuard};
 pub use layers::{Error, Layers};
 pub use presets::{PRESETS, Preset, preset};
 
-pub use crate::schedule::Schedule;
+pub use crate::weights::schedule::Schedule;
 
-use crate::learned::Recipe;
+use crate::weights::learned::Recipe;
 
 /// What a configuration describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ pub(super) fn i64s(tensor: &Tensor) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::randomness::seeded;
+    use crate::machine::randomness::seeded;
 
     #[test]
     fn a_shift_moves_the_image_and_fills_with_background() {

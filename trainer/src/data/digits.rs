@@ -7,7 +7,7 @@ use ebm_export::contract::ImageShape;
 use super::stored::{Split, Stored};
 use super::{Error, check_labels, find, read_unpacked, unpack};
 use crate::config::DataConfig;
-use crate::randomness::{self, Purpose};
+use crate::machine::randomness::{self, Purpose};
 
 /// `digits.csv.gz` as it was bundled.
 const BUNDLED: &[u8] = include_bytes!("../../data/digits/digits.csv.gz");

@@ -5,7 +5,7 @@ use ebm_export::contract::ImageShape;
 
 use super::order::View;
 use crate::config::{Crop, RandomCrop};
-use crate::randomness::uniform;
+use crate::machine::randomness::uniform;
 
 /// The form in which images come out.
 #[derive(Clone, Copy, Debug)]

@@ -44,8 +44,8 @@ use self::parts::Parts;
 use self::pictures::{Decoders, Pictures, Reading};
 use self::stored::{Split, Stored};
 use crate::config::{DataConfig, Source};
-use crate::randomness::{self, Purpose};
-use crate::ranks::Launch;
+use crate::machine::randomness::{self, Purpose};
+use crate::machine::ranks::Launch;
 
 /// A data set, split for training and testing.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! In which order updates use the images, and which part of a picture becomes each of them.
 
-use crate::randomness::{self, Purpose};
+use crate::machine::randomness::{self, Purpose};
 
 /// Which part of a picture becomes the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

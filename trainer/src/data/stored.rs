@@ -6,8 +6,8 @@ use tch::{Device, Kind, Tensor};
 use super::fingerprint::{Hash, Print};
 use super::order::Pick;
 use super::values;
+use crate::machine::randomness::{self, seeded};
 use crate::network::bytes;
-use crate::randomness::{self, seeded};
 
 /// Images with their labels.
 #[derive(Debug)]

@@ -339,7 +339,7 @@ mod tests {
     use ebm_export::rewrite::Rewrite;
 
     use super::*;
-    use crate::randomness::seeded;
+    use crate::machine::randomness::seeded;
 
     fn single(name: &str, tensor: Tensor) -> Weights {
         Weights::from([(name.to_string(), tensor)])

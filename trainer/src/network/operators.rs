@@ -335,7 +335,7 @@ pub(super) fn channels_last(value: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::randomness::seeded;
+    use crate::machine::randomness::seeded;
 
     #[test]
     fn blocks_of_pixels_are_those_of_libtorch() {

@@ -14,8 +14,8 @@
 use super::correlation::{correlation, normalised, rescaled};
 use super::plot::Panel;
 use super::quantity;
-use crate::record::metrics::{Line, curve};
-use crate::record::updates::Recent;
+use crate::run::record::metrics::{Line, curve};
+use crate::run::record::updates::Recent;
 
 /// Updates over which correlations are computed, at most.
 pub const N_UPDATES: usize = 5000;
@@ -68,7 +68,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::record::updates::Updates;
+    use crate::run::record::updates::Updates;
 
     fn lines(name: &str) -> Vec<Line> {
         let line = |update| json!({"update": update, name: 0.5, "learning_rate": 0.1});

@@ -11,15 +11,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::diagnostics::N_UPDATES;
-use crate::attack;
-use crate::frechet::Score;
-use crate::record::WORK;
-use crate::record::metrics::{self, Line, curve};
-use crate::record::sessions::{self, Session};
-use crate::record::updates::Recent;
-use crate::run_folder::{ATTACK, DISTANCES, RunFolder};
-use crate::sampling::{PLOT, ROWS, SAMPLED};
-use crate::stage::STAGES;
+use crate::evaluate::attack;
+use crate::evaluate::frechet::Score;
+use crate::evaluate::sampling::{PLOT, ROWS, SAMPLED};
+use crate::run::folder::{ATTACK, DISTANCES, RunFolder};
+use crate::run::record::WORK;
+use crate::run::record::metrics::{self, Line, curve};
+use crate::run::record::sessions::{self, Session};
+use crate::run::record::updates::Recent;
+use crate::run::stage::STAGES;
 
 /// A run, as its folder shows it.
 #[derive(Debug)]
@@ -331,7 +331,7 @@ pub(super) mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::session::Place;
+    use crate::run::session::Place;
 
     /// A run of two processes: 10 updates in 2 s, then 10 in 1 s.
     pub(crate) fn write_run(path: &Path) {

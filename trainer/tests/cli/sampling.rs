@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ebm_export::checkpoint;
 use ebm_export::exported::{Settings, exported_files};
-use ebm_trainer::npz::Npz;
+use ebm_trainer::evaluate::npz::Npz;
 use predicates::str::contains;
 
 use crate::common::{TINY_FIT, classifier, fit, refused, trainer};

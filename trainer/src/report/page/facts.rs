@@ -5,9 +5,9 @@ use maud::{Markup, html};
 use super::super::quantity;
 use super::super::run::{Run, names};
 use super::words;
-use crate::attack::{Attack, Results, WORST_OF};
 use crate::config::Dynamics;
-use crate::record::metrics::Line;
+use crate::evaluate::attack::{Attack, Results, WORST_OF};
+use crate::run::record::metrics::Line;
 
 /// Checkpoints shown of a run, the newest, and sessions as many.
 const N_ROWS: usize = 12;

@@ -13,9 +13,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::plot::{self, Panel};
 use super::run::Run;
 use super::{diagnostics, distances, quantity};
-use crate::frechet::Score;
-use crate::record::WORK;
-use crate::record::metrics::curve;
+use crate::evaluate::frechet::Score;
+use crate::run::record::WORK;
+use crate::run::record::metrics::curve;
 
 /// Sample sheets shown of a run, at most.
 const N_SHEETS: usize = 8;
@@ -213,10 +213,10 @@ mod tests {
 
     use super::super::run::{runs, tests::write_run};
     use super::*;
-    use crate::attack;
     use crate::config::{Dynamics, Setting};
-    use crate::interval::Accuracy;
-    use crate::run_folder::{ATTACK, DISTANCES};
+    use crate::evaluate::attack;
+    use crate::evaluate::interval::Accuracy;
+    use crate::run::folder::{ATTACK, DISTANCES};
 
     /// Tags that have no end.
     const VOID: [&str; 4] = ["!DOCTYPE", "meta", "img", "br"];

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use ebm_export::arch::{Activation, Network, Sngan};
-use ebm_trainer::cuda::{self, DeviceName};
+use ebm_trainer::machine::device::{self, DeviceName};
 use ebm_trainer::network::{Program, to_device};
 use tch::{Device, Kind, Tensor};
 
@@ -58,7 +58,7 @@ fn one_is_made() {
         "cuda" => DeviceName::Cuda,
         _ => DeviceName::Cpu,
     };
-    let device = cuda::device(device, 0).unwrap();
+    let device = device::device(device, 0).unwrap();
     let (.., make) = MISTAKES.iter().find(|(known, ..)| *known == name).unwrap();
     make(&Tensor::zeros([2, 1, 8, 8], (Kind::Float, device)));
 }

@@ -1,0 +1,337 @@
+//! Attacks one after the other on the same images, and what survives all of them.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use tch::Tensor;
+
+use super::ball::Ball;
+use super::climb::{Apgd, Climber, Differences, Pgd, Scatter, Square, Still};
+use super::defence::Defence;
+use super::judge::{Judge, Verdict, WORST_OF};
+use super::kind::{Attack, Climb, Start, View};
+use super::oracle::{Backward, Oracle, Replay};
+use super::outcome::{Parameters, Row};
+use super::purification::{Noise, Purification, Stride};
+use super::pursuit::{Plan, Suspicion, pursue};
+use crate::config::Dynamics;
+use crate::machine::randomness::{Purpose, derive, seeded};
+use crate::network::Network;
+
+/// Steps of the surrogate chain: a fifth of the whole one's, each as long in time as five.
+const SURROGATE_SHARE: usize = 5;
+
+/// A defence under audit.
+#[derive(Debug)]
+pub struct Audit<'a> {
+    /// The classifier, bare.
+    pub bare: Defence<'a>,
+    /// How images are purified before it, each with noise of its own.
+    pub purification: Purification<'a>,
+    /// With the output `hvp`.
+    pub curvature: &'a Network<'a>,
+    /// The same of an energy whose ReLUs are softened, if it has any.
+    pub softened: Option<&'a Network<'a>>,
+    /// Bytes of one image.
+    pub image_bytes: u64,
+    /// What is asked for.
+    pub parameters: &'a Parameters,
+}
+
+/// What PGD on the bare classifier came to.
+#[derive(Debug)]
+pub struct Bare {
+    /// Per image: was it right before the attack?
+    pub right_when_clean: Vec<bool>,
+    /// Per image: was it broken, or wrong from the start?
+    pub broken: Vec<bool>,
+    /// Per image the break, else the image of the largest loss.
+    pub images: Tensor,
+}
+
+/// An attack, with its images.
+#[derive(Debug)]
+pub struct Attempt {
+    /// What goes into the table.
+    pub row: Row,
+    /// Per image the confirmed break, else the image of the largest loss.
+    pub images: Tensor,
+}
+
+impl<'a> Audit<'a> {
+    /// The defence as it is deployed.
+    pub fn defended(&self) -> Defence<'a> {
+        self.behind(self.purification)
+    }
+
+    fn behind(&self, purification: Purification<'a>) -> Defence<'a> {
+        Defence {
+            purification: Some(purification),
+            ..self.bare
+        }
+    }
+
+    /// Judges with noise that no attack has seen. Each judge of an audit has a number, and noise of its own.
+    pub fn judge(&self, number: u64) -> Judge<'a> {
+        Judge {
+            defence: self.defended(),
+            copies: self.parameters.verify_replicas,
+            seed: derive(self.parameters.verify_seed, number, Purpose::Verification),
+            replay: Replay::Fresh,
+            n_done: 0,
+        }
+    }
+
+    /// PGD on the bare classifier, judged by itself.
+    ///
+    /// # Errors
+    /// The images do not fit the classifier.
+    pub fn attack_bare(&self, clean: &Tensor, labels: &Tensor) -> Result<Bare> {
+        let mut judge = Judge {
+            defence: self.bare,
+            copies: 1,
+            ..self.judge(0)
+        };
+        let right_when_clean = judge.is_right(clean, labels)?;
+        let oracle = self.oracle(Attack::Transfer)?;
+        let mut climber = self.climber(Climb::Pgd(Start::Random), clean, 0)?;
+        let plan = Plan {
+            name: "PGD on the bare classifier: step",
+            n_questions: self.questions(Climb::Pgd(Start::Random)),
+            suspicion: Suspicion::AtOnce,
+        };
+        let mut found = pursue(&oracle, &mut judge, climber.as_mut(), clean, labels, &plan)?;
+        for (place, broken) in found.broken.iter_mut().enumerate() {
+            // An image that is wrong without an attack is its own break.
+            if !right_when_clean[place] {
+                *broken = true;
+                found.best.get(place as i64).copy_(&clean.get(place as i64));
+            }
+        }
+        Ok(Bare {
+            right_when_clean,
+            broken: found.broken,
+            images: found.best,
+        })
+    }
+
+    /// Purifications of each image for a verdict.
+    pub fn verdict_copies(&self) -> usize {
+        self.parameters
+            .votes
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or(1)
+            .max(WORST_OF)
+    }
+
+    /// Work of an attack, at most, in purifications without a way back.
+    pub fn cost(&self, attack: Attack) -> f64 {
+        let Parameters {
+            n_images,
+            n_in_all,
+            replicas,
+            verify_replicas,
+            ..
+        } = *self.parameters;
+        let n_images = if attack.is_of_the_union() {
+            n_images
+        } else {
+            n_in_all
+        } as f64;
+        let per_question = match attack.view() {
+            View::Bare => 0.0,
+            View::Identity => 1.0,
+            View::Exact | View::Softened => 3.0,
+            View::Shorter => 3.0 / SURROGATE_SHARE as f64,
+        };
+        let copies = if attack.knows_the_seed() { 1 } else { replicas };
+        let questions = per_question * (self.questions(attack.climb()) * copies) as f64;
+        let verdicts = if attack.knows_the_seed() {
+            2
+        } else {
+            2 * self.verdict_copies()
+        };
+        n_images * (questions + (verdicts + verify_replicas) as f64)
+    }
+
+    /// One attack on images that the defence gets right, `[n, C, H, W]` with labels int64 `[n]`.
+    ///
+    /// # Errors
+    /// The images do not fit the networks, or the attack does not suit the norm or the energy.
+    pub fn attempt(&self, attack: Attack, clean: &Tensor, labels: &Tensor) -> Result<Attempt> {
+        let start = Instant::now();
+        if clean.size()[0] == 0 {
+            return Ok(Attempt {
+                row: Row::of_nothing(attack, &self.parameters.votes),
+                images: clean.shallow_clone(),
+            });
+        }
+        let oracle = self.oracle(attack)?;
+        let mut judge = self.judge(1 + attack as u64);
+        if attack.knows_the_seed() {
+            judge = Judge {
+                defence: oracle.defence,
+                copies: 1,
+                seed: oracle.seed,
+                replay: Replay::Same,
+                n_done: 0,
+            };
+        }
+        let plan = Plan {
+            name: attack.title(),
+            n_questions: self.questions(attack.climb()),
+            suspicion: match attack.view() {
+                View::Bare | View::Shorter => Suspicion::AtTheEnd,
+                _ => Suspicion::AtOnce,
+            },
+        };
+        let mut climber = self.climber(attack.climb(), clean, 1 + attack as u64)?;
+        let found = pursue(&oracle, &mut judge, climber.as_mut(), clean, labels, &plan)?;
+        let votes: &[usize] = match attack.knows_the_seed() {
+            true => &[],
+            false => &self.parameters.votes,
+        };
+        let mut verdict = |images: &Tensor| match attack.knows_the_seed() {
+            true => judge.is_right(images, labels).map(Verdict::of_one),
+            false => judge.verdict(images, labels, votes),
+        };
+        Ok(Attempt {
+            row: Row {
+                attack,
+                best: verdict(&found.best)?,
+                last: verdict(&found.last)?,
+                broken: found.broken,
+                course: found.course,
+                seconds: start.elapsed().as_secs_f64(),
+            },
+            images: found.best,
+        })
+    }
+
+    /// Questions about each image: as many as PGD has iterates; what sees no gradient asks more often.
+    fn questions(&self, climb: Climb) -> usize {
+        let iterates = self.parameters.pgd_steps + 1;
+        match climb {
+            Climb::Square | Climb::Differences => iterates * self.parameters.blind_factor,
+            _ => iterates,
+        }
+    }
+
+    pub(super) fn oracle(&self, attack: Attack) -> Result<Oracle<'a>> {
+        let Parameters {
+            replicas,
+            attack_seed,
+            ..
+        } = *self.parameters;
+        let exact = |curvature, steps| -> Result<Backward<'a>> {
+            Ok(Backward::Exact {
+                curvature,
+                stride: self.stride(steps)?,
+            })
+        };
+        let steps = self.purification.dynamics.steps;
+        let mut oracle = Oracle {
+            defence: self.defended(),
+            backward: Backward::Identity,
+            loss: attack.loss(),
+            metric: attack.metric(),
+            copies: replicas,
+            seed: derive(attack_seed, 1 + attack as u64, Purpose::AttackPurification),
+            replay: Replay::Fresh,
+        };
+        match attack.view() {
+            View::Identity => {}
+            View::Bare => oracle.defence = self.bare,
+            View::Exact => oracle.backward = exact(self.curvature, steps)?,
+            View::Softened => {
+                let Some(softened) = self.softened else {
+                    bail!(
+                        "the attack {attack} softens the ReLUs of an energy, and this energy has none: leave it out"
+                    );
+                };
+                oracle.backward = exact(softened, steps)?;
+            }
+            View::Shorter => {
+                let dynamics = shorter(self.purification.dynamics);
+                oracle.defence = self.behind(Purification {
+                    dynamics,
+                    ..self.purification
+                });
+                oracle.backward = exact(self.curvature, dynamics.steps)?;
+            }
+        }
+        if attack.knows_the_seed() {
+            oracle.defence = self.behind(Purification {
+                noise: Noise::OfTheDevice,
+                ..self.purification
+            });
+            (oracle.copies, oracle.replay) = (1, Replay::Same);
+        }
+        Ok(oracle)
+    }
+
+    /// Which states fit the memory, of the images that move together.
+    fn stride(&self, steps: usize) -> Result<Stride> {
+        let Parameters {
+            n_images,
+            replicas,
+            batch,
+            memory_bytes,
+            ..
+        } = *self.parameters;
+        let together = batch.min(n_images * replicas) as u64;
+        Stride::that_fits(steps, together * self.image_bytes, memory_bytes)
+    }
+
+    fn climber(&self, climb: Climb, clean: &Tensor, number: u64) -> Result<Box<dyn Climber>> {
+        let Parameters {
+            ball,
+            attack_seed,
+            pgd_step_size,
+            ..
+        } = *self.parameters;
+        let seed = derive(attack_seed, number, Purpose::AttackStart);
+        let length = pgd_step_size.in_signed_range();
+        let clean = clean.shallow_clone();
+        let n_questions = self.questions(climb);
+        Ok(match climb {
+            Climb::Still => Box::new(Still(clean)),
+            Climb::Scatter => Box::new(Scatter { ball, clean, seed }),
+            Climb::Pgd(Start::Clean) => {
+                Box::new(Pgd::new(ball, &clean, clean.shallow_clone(), length))
+            }
+            Climb::Pgd(Start::Random) => {
+                Box::new(Pgd::new(ball, &clean, random(&ball, &clean, seed)?, length))
+            }
+            Climb::Apgd => Box::new(Apgd::new(
+                ball,
+                &clean,
+                random(&ball, &clean, seed)?,
+                n_questions,
+            )?),
+            Climb::Square => Box::new(Square::new(ball, &clean, n_questions, seed)?),
+            Climb::Differences => {
+                let start = clean.shallow_clone();
+                Box::new(Differences::new(ball, &clean, start, length, seed)?)
+            }
+        })
+    }
+}
+
+fn random(ball: &Ball, clean: &Tensor, seed: u64) -> Result<Tensor> {
+    let _draws = seeded(seed);
+    ball.random(clean)
+}
+
+/// A chain of a fifth of the steps that moves for the same time: each ε²/2 is as much larger as there are fewer.
+fn shorter(dynamics: Dynamics) -> Dynamics {
+    let steps = dynamics.steps.div_ceil(SURROGATE_SHARE);
+    let factor = dynamics.steps as f64 / steps as f64;
+    Dynamics {
+        steps,
+        step_size: dynamics.step_size * factor.sqrt(),
+        ..dynamics
+    }
+}

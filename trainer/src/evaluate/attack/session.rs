@@ -1,0 +1,271 @@
+//! An audit on its way: each attack is written as soon as it is made, so that an interrupted audit goes on where it was.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tch::Tensor;
+
+use super::audit::{Attempt, Audit, Bare};
+use super::health::{Health, slope_by_differences};
+use super::judge::Verdict;
+use super::kind::Attack;
+use super::outcome::{
+    IMAGES, Line, Made, Report, Results, flags, floats, integers, read_floats, union, write_tensors,
+};
+use crate::evaluate::interval::Accuracy;
+use crate::machine::randomness::index;
+
+/// Images on which slopes are compared with differences.
+const N_PROBED: i64 = 16;
+
+/// What is to be done, and where it is written.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The defence.
+    pub audit: Audit<'a>,
+    /// The attacks, in order.
+    pub attacks: &'a [Attack],
+    /// `[n, C, H, W]`.
+    pub clean: &'a Tensor,
+    /// Int64 `[n]`.
+    pub labels: &'a Tensor,
+    /// SHA-256 of the weights of the energy and of the classifier.
+    pub weights_sha256: BTreeMap<String, String>,
+    /// The folder of the results.
+    pub folder: &'a Path,
+}
+
+impl Session<'_> {
+    /// Makes all attacks that an earlier session has not made.
+    ///
+    /// # Errors
+    /// The earlier session was about something else; or libtorch or the disk fails.
+    pub fn run(&self, earlier: Option<Results>) -> Result<Results> {
+        let start = Instant::now();
+        // What does not fit the memory, the norm or the energy is refused before any work.
+        for &attack in self.attacks {
+            self.audit.oracle(attack)?;
+        }
+        let mut results = self.begun(earlier)?;
+        let before = results.seconds;
+        let bare = self.audit.attack_bare(self.clean, self.labels)?;
+        self.summarise(&mut results, &bare);
+        for &attack in self.attacks {
+            if results.attacks.iter().any(|made| made.row.attack == attack) {
+                continue;
+            }
+            let images = self.facing(attack, &results);
+            let Attempt { row, images: found } = self.attempt(attack, &images)?;
+            write_tensors(&self.images_of(attack), &[("images", floats(&found)?)])?;
+            results.attacks.push(Made { images, row });
+            results.seconds = before + start.elapsed().as_secs_f64();
+            self.summarise(&mut results, &bare);
+            results.write(self.folder)?;
+        }
+        results.health = self.health(&results)?;
+        results.complete = true;
+        results.seconds = before + start.elapsed().as_secs_f64();
+        self.write_images(&results, &bare)?;
+        results.write(self.folder)?;
+        Ok(results)
+    }
+
+    /// What an earlier session left, if it was about the same; else the verdicts on clean images.
+    fn begun(&self, earlier: Option<Results>) -> Result<Results> {
+        let parameters = self.audit.parameters;
+        let purification = self.audit.purification.dynamics;
+        if let Some(earlier) = earlier {
+            ensure!(
+                earlier.parameters == *parameters
+                    && earlier.purification == purification
+                    && earlier.weights_sha256 == self.weights_sha256,
+                "{} holds an audit that was begun with other networks or options: choose another folder with -o, or replace it with --force",
+                self.folder.display()
+            );
+            let names: Vec<&str> = earlier
+                .attacks
+                .iter()
+                .map(|made| made.row.attack.name())
+                .collect();
+            eprintln!("going on behind the attacks {}", names.join(", "));
+            return Ok(earlier);
+        }
+        let start = Instant::now();
+        let on_clean = self
+            .audit
+            .judge(0)
+            .verdict(self.clean, self.labels, &parameters.votes)?;
+        let nothing = Accuracy::new(0, 1);
+        self.estimate(start.elapsed().as_secs_f64(), &on_clean);
+        Ok(Results {
+            parameters: parameters.clone(),
+            purification,
+            piecewise_linear: self.audit.softened.is_some(),
+            n_images: parameters.n_images,
+            lines: Vec::new(),
+            strongest: None,
+            report: Report {
+                clean: nothing,
+                attacked: nothing,
+                defended_clean: nothing,
+                defended_attacked: nothing,
+            },
+            health: None,
+            complete: false,
+            on_clean,
+            attacks: Vec::new(),
+            seconds: 0.0,
+            weights_sha256: self.weights_sha256.clone(),
+        })
+    }
+
+    /// Says how long it will take, from the time that the verdicts on clean images took.
+    fn estimate(&self, seconds: f64, on_clean: &Verdict) {
+        let per_purification =
+            seconds / (on_clean.single.len() * self.audit.verdict_copies()) as f64;
+        let purifications: f64 = self
+            .attacks
+            .iter()
+            .map(|&attack| self.audit.cost(attack))
+            .sum();
+        let minutes = per_purification * purifications / 60.0;
+        eprintln!(
+            "at most about {minutes:.1} minutes for {} attacks on {} images; less as images are broken",
+            self.attacks.len(),
+            on_clean.single.len()
+        );
+    }
+
+    /// The images that an attack is made on: of those that are right when clean, the first ones, and the others that stand.
+    fn facing(&self, attack: Attack, results: &Results) -> Vec<usize> {
+        let n_in_all = self.audit.parameters.n_in_all;
+        let right = decisive(&results.on_clean);
+        let stands = union(&results.on_clean, &results.attacks);
+        let stands = decisive(&stands);
+        let faces = |&image: &usize| {
+            right[image] && (image < n_in_all || (attack.is_of_the_union() && stands[image]))
+        };
+        (0..right.len()).filter(faces).collect()
+    }
+
+    fn attempt(&self, attack: Attack, images: &[usize]) -> Result<Attempt> {
+        let places: Vec<i64> = images.iter().map(|&image| image as i64).collect();
+        let places = index(&places).to_device(self.clean.device());
+        let [clean, labels] = [self.clean, self.labels].map(|all| all.index_select(0, &places));
+        self.audit
+            .attempt(attack, &clean, &labels)
+            .with_context(|| format!("the attack {attack} failed"))
+    }
+
+    /// The table and the four accuracies, from the verdicts so far.
+    fn summarise(&self, results: &mut Results, bare: &Bare) {
+        let (n, n_in_all) = (results.n_images, self.audit.parameters.n_in_all);
+        let all: Vec<usize> = (0..n).collect();
+        let survivors = union(&results.on_clean, &results.attacks);
+        let mut lines = vec![Line::new("defended, clean", n, &all, &results.on_clean)];
+        for made in &results.attacks {
+            lines.push(Line::new(
+                made.row.attack.title(),
+                n_in_all,
+                &made.images,
+                &made.row.best,
+            ));
+        }
+        lines.push(Line::new("what no attack broke", n, &all, &survivors));
+        let attacks = results.attacks.iter().map(|made| made.row.attack);
+        let attacks = attacks.filter(|attack| attack.is_of_the_union());
+        results.strongest = attacks.min_by_key(|attack| {
+            let line = lines.iter().find(|line| line.title == attack.title());
+            line.map_or(n, |line| {
+                line.votes
+                    .last()
+                    .map_or(line.single.n_right, |(_, vote)| vote.n_right)
+            })
+        });
+        results.lines = lines;
+        results.report = Report {
+            clean: Accuracy::of(&bare.right_when_clean),
+            attacked: Accuracy::of(&bare.broken.iter().map(|broken| !broken).collect::<Vec<_>>()),
+            defended_clean: Accuracy::of(decisive(&results.on_clean)),
+            defended_attacked: Accuracy::of(decisive(&survivors)),
+        };
+    }
+
+    /// Of the exact attack, if it was made.
+    fn health(&self, results: &Results) -> Result<Option<Health>> {
+        let made = |attack| {
+            results
+                .attacks
+                .iter()
+                .find(|made| made.row.attack == attack)
+        };
+        let Some(exact) = made(Attack::Exact) else {
+            return Ok(None);
+        };
+        let n = self.clean.size()[0].min(N_PROBED);
+        let [images, labels] = [self.clean, self.labels].map(|all| all.narrow(0, 0, n));
+        let oracle = self.audit.oracle(Attack::Exact)?;
+        let differences = slope_by_differences(&oracle, &images, &labels)?;
+        let n_broken = |made: &Made| {
+            let broken = made.images.iter().zip(&made.row.broken);
+            broken
+                .filter(|(image, broken)| **image < self.audit.parameters.n_in_all && **broken)
+                .count()
+        };
+        let beats_transfer =
+            made(Attack::Transfer).map(|transfer| n_broken(exact) >= n_broken(transfer));
+        Ok(Some(Health::new(
+            &exact.row.course,
+            differences,
+            beats_transfer,
+        )))
+    }
+
+    /// Per image what the first attack that broke it made of it; of the others what the last attack did.
+    fn write_images(&self, results: &Results, bare: &Bare) -> Result<()> {
+        let attacked = self.clean.copy();
+        let mut broken: Vec<bool> = decisive(&results.on_clean)
+            .iter()
+            .map(|right| !right)
+            .collect();
+        let attacks = results.attacks.iter();
+        for made in attacks.filter(|made| made.row.attack.is_of_the_union()) {
+            let images = read_floats(&self.images_of(made.row.attack), "images")?
+                .to_device(self.clean.device());
+            for (row, &image) in made
+                .images
+                .iter()
+                .enumerate()
+                .filter(|(_, image)| !broken[**image])
+            {
+                attacked.get(image as i64).copy_(&images.get(row as i64));
+            }
+            for (&image, &is_broken) in made.images.iter().zip(&made.row.broken) {
+                broken[image] |= is_broken;
+            }
+        }
+        let tensors = [
+            ("clean", floats(self.clean)?),
+            ("attacked", floats(&attacked)?),
+            ("labels", integers(self.labels)?),
+            ("broken", flags(&broken)),
+            ("bare_attacked", floats(&bare.images)?),
+            ("bare_broken", flags(&bare.broken)),
+        ];
+        write_tensors(&self.folder.join(IMAGES), &tensors)
+    }
+
+    fn images_of(&self, attack: Attack) -> std::path::PathBuf {
+        self.folder.join(format!("{attack}.safetensors"))
+    }
+}
+
+/// The answers that decide whether an image stands: those of the largest vote.
+fn decisive(verdict: &Verdict) -> &[bool] {
+    verdict
+        .votes
+        .last()
+        .map_or(&verdict.single, |(_, right)| right)
+}

@@ -1,0 +1,8 @@
+//! What is learned: an energy, its generator, a classifier.
+
+pub mod borrowed;
+pub mod classifier;
+pub mod energy;
+pub mod examples;
+pub mod generator;
+pub mod guard;
