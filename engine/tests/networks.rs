@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebm_engine::{Plan, Processor, Session};
-use ebm_export::arch::{Activation, Biggan, Network, Sngan};
-use ebm_export::checkpoint::Header;
-use ebm_export::exported::{Settings, exported_files};
-use ebm_export::langevin::step_graph;
-use ebm_export::onnx::Batch;
-use ebm_export::pipeline::gradient_graph;
-use ebm_export::reference::{self, bindings, evaluate};
-use ebm_export::rewrite::{Rewrite, Target};
-use ebm_export::tensor::{Tensor, Tensors};
+use ebm_export::graph::reference::{self, bindings, evaluate};
+use ebm_export::graph::tensor::{Tensor, Tensors};
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{Activation, Biggan, Network, Sngan};
+use ebm_export::transform::langevin::step_graph;
+use ebm_export::transform::pipeline::gradient_graph;
+use ebm_export::transform::rewrite::{Rewrite, Target};
+use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write::onnx::Batch;
 
 use common::{Numbers, difference, run, run_in};
 

@@ -8,14 +8,14 @@ mod cases;
 mod common;
 
 use ebm_engine::Processor;
-use ebm_export::contract::Kind;
-use ebm_export::gradient::gradient;
+use ebm_export::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
+use ebm_export::graph::reference;
+use ebm_export::graph::tensor::{Tensor, Tensors};
 use ebm_export::graph::{Graph, Shape};
-use ebm_export::onnx::{Batch, Opset};
-use ebm_export::op::{Binary, KeepDims, Reduce, ReduceKind};
-use ebm_export::pipeline::bind;
-use ebm_export::reference;
-use ebm_export::tensor::{Tensor, Tensors};
+use ebm_export::transform::gradient::gradient;
+use ebm_export::transform::pipeline::bind;
+use ebm_export::write::contract::Kind;
+use ebm_export::write::onnx::{Batch, Opset};
 
 use cases::{Case, Range, all};
 use common::{Numbers, difference, file, run};

@@ -7,12 +7,12 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use ebm_engine::{Error, Input, Output, Plan, Session};
-use ebm_export::arch::{Activation, Network, Sngan};
-use ebm_export::checkpoint::Header;
-use ebm_export::exported::{Settings, exported_files};
-use ebm_export::onnx::Opset;
-use ebm_export::precision::Precision;
-use ebm_export::rewrite::Target;
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{Activation, Network, Sngan};
+use ebm_export::transform::precision::Precision;
+use ebm_export::transform::rewrite::Target;
+use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write::onnx::Opset;
 
 use common::Numbers;
 

@@ -6,14 +6,14 @@ mod common;
 use std::sync::Arc;
 
 use ebm_engine::{Plan, Processor};
-use ebm_export::contract::Kind;
-use ebm_export::gradient::gradient;
+use ebm_export::graph::op::{Activation, AveragePool, Binary, Conv, KeepDims, Reduce, ReduceKind};
+use ebm_export::graph::reference;
 use ebm_export::graph::{Graph, Shape};
-use ebm_export::onnx::{Batch, Opset};
-use ebm_export::op::{Activation, AveragePool, Binary, Conv, KeepDims, Reduce, ReduceKind};
-use ebm_export::pipeline::bind;
-use ebm_export::reference;
-use ebm_export::rewrite::{Target, apply};
+use ebm_export::transform::gradient::gradient;
+use ebm_export::transform::pipeline::bind;
+use ebm_export::transform::rewrite::{Target, apply};
+use ebm_export::write::contract::Kind;
+use ebm_export::write::onnx::{Batch, Opset};
 use proptest::prelude::*;
 
 use common::{Numbers, difference, file, run};

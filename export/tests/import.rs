@@ -9,11 +9,11 @@ use std::path::PathBuf;
 
 use assert_cmd::Command;
 use ebm_export::Tensors;
-use ebm_export::arch::{
+use ebm_export::graph::reference::{bindings, evaluate};
+use ebm_export::source::import::{Convention, NameMap, Output, Pooling, Reading, Source, weights};
+use ebm_export::source::networks::{
     Activation, Biggan, BigganGenerator, Classes, Network, Sngan, SnganGenerator,
 };
-use ebm_export::import::{Convention, NameMap, Output, Pooling, Reading, Source, weights};
-use ebm_export::reference::{bindings, evaluate};
 use ndarray::ArrayD;
 use predicates::prelude::*;
 use predicates::str::contains;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ebm_export::onnx::{Inspection, inspect};
+use ebm_export::check::inspect::{Inspection, inspect};
 
 /// Networks of which one exporter computed products of weights and another left them in its file.
 const COMPUTED_BEFORE: [&str; 1] = ["sngan"];

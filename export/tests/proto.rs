@@ -1,4 +1,4 @@
-//! `src/onnx/proto.rs` is what prost makes of `proto/onnx.proto`.
+//! `src/source/onnx/proto.rs` is what prost makes of `proto/onnx.proto`.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -16,12 +16,12 @@ fn the_generated_code_is_that_of_the_schema() {
         .compile_fds(schema)
         .unwrap();
     let generated = fs::read_to_string(folder.path().join("onnx.rs")).unwrap();
-    let committed = root.join("src/onnx/proto.rs");
+    let committed = root.join("src/source/onnx/proto.rs");
     if std::env::var_os("UPDATE_GENERATED").is_some() {
         fs::write(&committed, &generated).unwrap();
     }
     assert!(
         fs::read_to_string(&committed).unwrap() == generated,
-        "src/onnx/proto.rs is out of date; run UPDATE_GENERATED=1 cargo test -p ebm-export --test proto"
+        "src/source/onnx/proto.rs is out of date; run UPDATE_GENERATED=1 cargo test -p ebm-export --test proto"
     );
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use ebm_export::onnx::read::{Selection, read};
+use ebm_export::source::onnx::{Selection, read};
 use proptest::prelude::*;
 use proptest::sample::Index;
 

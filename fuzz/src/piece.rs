@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use ebm_export::onnx::proto::attribute_proto::AttributeType;
-use ebm_export::onnx::proto::{
+use ebm_export::source::onnx::proto::attribute_proto::AttributeType;
+use ebm_export::source::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto,
 };
 use prost::Message;

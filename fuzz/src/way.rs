@@ -2,13 +2,13 @@
 //!
 //! The tests of `ebm-export` include this file too.
 
-use ebm_export::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
 use ebm_export::error::Error;
-use ebm_export::exported::Settings;
-use ebm_export::langevin::Steps;
-use ebm_export::onnx::Opset;
-use ebm_export::onnx::read::{Selection, read};
-use ebm_export::rewrite::Rewrite;
+use ebm_export::source::onnx::{Selection, read};
+use ebm_export::transform::langevin::Steps;
+use ebm_export::transform::rewrite::Rewrite;
+use ebm_export::write::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
+use ebm_export::write::exported::Settings;
+use ebm_export::write::onnx::Opset;
 
 /// What is made of a model that can be read.
 #[derive(Clone, Copy, Debug, PartialEq)]

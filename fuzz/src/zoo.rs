@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use ebm_export::onnx::proto::ModelProto;
+use ebm_export::source::onnx::proto::ModelProto;
 use prost::Message;
 
 use crate::mutation::Mutation;

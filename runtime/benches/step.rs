@@ -13,10 +13,10 @@ use std::time::Duration;
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
-use ebm_export::arch::{Network, Sngan};
-use ebm_export::checkpoint::Header;
-use ebm_export::exported::{Settings, exported_files};
-use ebm_export::rewrite::Target;
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{Network, Sngan};
+use ebm_export::transform::rewrite::Target;
+use ebm_export::write::exported::{Settings, exported_files};
 use ebm_runtime::noise::{fill_normal, fill_uniform};
 use ebm_runtime::{Backend, Images, Model, Purifier};
 

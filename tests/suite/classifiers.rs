@@ -4,12 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use ebm_export::arch::{Activation, ConvClassifier, Network};
-use ebm_export::checkpoint::Header;
-use ebm_export::classifier::{Pixels, classifier_file};
-use ebm_export::exported::{Settings, exported_files};
-use ebm_export::onnx::read::{Selection, read};
-use ebm_export::reference::{bindings, evaluate};
+use ebm_export::graph::reference::{bindings, evaluate};
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{Activation, ConvClassifier, Network};
+use ebm_export::source::onnx::{Selection, read};
+use ebm_export::write::classifier::{Pixels, classifier_file};
+use ebm_export::write::exported::{Settings, exported_files};
 use ebm_runtime::noise::fill_uniform;
 use ebm_runtime::{Classifier, Images, Model};
 

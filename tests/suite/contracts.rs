@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ebm_export::contract::{Contract, FORMAT_VERSION, ImageShape, Kind, Origin};
-use ebm_export::onnx::Opset;
-use ebm_export::precision::Precision;
+use ebm_export::transform::precision::Precision;
+use ebm_export::write::contract::{Contract, FORMAT_VERSION, ImageShape, Kind, Origin};
+use ebm_export::write::onnx::Opset;
 
 use crate::networks::energies;
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ebm_export::arch::{Activation, ConvClassifier, Network, Sngan};
+use ebm_export::source::networks::{Activation, ConvClassifier, Network, Sngan};
 use ebm_runtime::{ImageShape, Images, write_png};
 use tempfile::TempDir;
 

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use ebm_export::arch::{Activation, BigganGenerator, Classes, Network, SnganGenerator, WideResnet};
-use ebm_export::checkpoint::Header;
-use ebm_export::exported::{ExportedFile, Settings, exported_files};
 use ebm_export::graph::Graph;
-use ebm_export::langevin::{Steps, steps_graph};
-use ebm_export::pipeline::gradient_graph;
-use ebm_export::potential::{Potential, Prior};
-use ebm_export::reference::{bindings, evaluate, to_array};
-use ebm_export::tensor::{Tensor, Tensors};
+use ebm_export::graph::reference::{bindings, evaluate, to_array};
+use ebm_export::graph::tensor::{Tensor, Tensors};
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{
+    Activation, BigganGenerator, Classes, Network, SnganGenerator, WideResnet,
+};
+use ebm_export::transform::langevin::{Steps, steps_graph};
+use ebm_export::transform::pipeline::gradient_graph;
+use ebm_export::transform::potential::{Potential, Prior};
+use ebm_export::write::exported::{ExportedFile, Settings, exported_files};
 use ebm_runtime::noise::fill_uniform;
 use ebm_runtime::{Images, Input, Model, Output, Purifier, Request};
 use rand::{RngExt, SeedableRng};

@@ -1,11 +1,11 @@
 //! Gradients of every network against libtorch's autograd, and the networks themselves against their description.
 
-use ebm_export::arch::{Activation, Network, Sngan};
-use ebm_export::gradient::{gradient, hessian_vector_product};
 use ebm_export::graph::Graph;
-use ebm_export::pipeline::gradient_graph;
-use ebm_export::reference;
-use ebm_export::rewrite::Rewrite;
+use ebm_export::graph::reference;
+use ebm_export::source::networks::{Activation, Network, Sngan};
+use ebm_export::transform::gradient::{gradient, hessian_vector_product};
+use ebm_export::transform::pipeline::gradient_graph;
+use ebm_export::transform::rewrite::Rewrite;
 use ebm_trainer::network::{Program, Weights, from_host, to_device};
 use tch::{Device, Kind, Tensor};
 

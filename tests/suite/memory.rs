@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use ebm_export::arch::{Activation, Network, Sngan};
-use ebm_export::checkpoint::Header;
-use ebm_export::exported::{Settings, exported_files};
-use ebm_export::rewrite::Target;
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{Activation, Network, Sngan};
+use ebm_export::transform::rewrite::Target;
+use ebm_export::write::exported::{Settings, exported_files};
 
 use crate::networks::weights;
 use crate::programs::path_of;

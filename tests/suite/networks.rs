@@ -1,7 +1,7 @@
 //! The networks under test, their weights and images.
 
-use ebm_export::arch::{Activation, Biggan, Network, Sngan};
-use ebm_export::tensor::{Tensor, Tensors};
+use ebm_export::graph::tensor::{Tensor, Tensors};
+use ebm_export::source::networks::{Activation, Biggan, Network, Sngan};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

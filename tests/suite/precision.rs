@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use ebm_export::arch::{Activation, Network, Sngan};
-use ebm_export::checkpoint::Header;
-use ebm_export::exported::{Settings, comparison};
-use ebm_export::onnx::Opset;
-use ebm_export::precision::{Precision, random_images};
-use ebm_export::reference::to_tensor;
-use ebm_export::rewrite::Rewrite;
+use ebm_export::graph::reference::to_tensor;
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{Activation, Network, Sngan};
+use ebm_export::transform::precision::{Precision, random_images};
+use ebm_export::transform::rewrite::Rewrite;
+use ebm_export::write::exported::{Settings, comparison};
+use ebm_export::write::onnx::Opset;
 
 use crate::agreement::{backends, energy_and_gradient, models, session};
 use crate::networks::{energies, weights, worst_difference};

@@ -1,11 +1,11 @@
 //! A quadratic energy through graph, ONNX, backend and purifier has the mean and variance that a formula gives.
 
-use ebm_export::contract::Kind;
-use ebm_export::gradient::gradient;
+use ebm_export::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
 use ebm_export::graph::{Graph, Shape};
-use ebm_export::langevin::step_graph;
-use ebm_export::onnx::{Batch, Opset, model_bytes};
-use ebm_export::op::{Binary, KeepDims, Reduce, ReduceKind};
+use ebm_export::transform::gradient::gradient;
+use ebm_export::transform::langevin::step_graph;
+use ebm_export::write::contract::Kind;
+use ebm_export::write::onnx::{Batch, Opset, model_bytes};
 use ebm_runtime::{ImageShape, Images, Model, Purifier};
 
 use crate::agreement::backends;

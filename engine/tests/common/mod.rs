@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebm_engine::{Input, Output, Plan, Session};
-use ebm_export::contract::{Contract, ImageShape, Kind, Origin};
 use ebm_export::graph::Graph;
-use ebm_export::onnx::{Batch, Opset, model_bytes};
-use ebm_export::tensor::Tensor;
+use ebm_export::graph::tensor::Tensor;
+use ebm_export::write::contract::{Contract, ImageShape, Kind, Origin};
+use ebm_export::write::onnx::{Batch, Opset, model_bytes};
 
 /// Numbers that look random and are the same everywhere.
 pub struct Numbers(u64);
@@ -105,9 +105,11 @@ pub fn difference(wanted: &[f64], got: &[f32]) -> f64 {
 /// A graph as a file of images of that shape.
 pub fn file(graph: &Graph, kind: Kind, image: [usize; 3], opset: Opset, batch: Batch) -> Vec<u8> {
     let [channels, height, width] = image;
-    let network = ebm_export::arch::Network::Sngan(ebm_export::arch::Sngan::sngan32(1));
+    let network = ebm_export::source::networks::Network::Sngan(
+        ebm_export::source::networks::Sngan::sngan32(1),
+    );
     let contract = Contract {
-        format_version: ebm_export::contract::FORMAT_VERSION,
+        format_version: ebm_export::write::contract::FORMAT_VERSION,
         kind,
         network: Origin::Network(network),
         image: Some(ImageShape {
@@ -125,7 +127,7 @@ pub fn file(graph: &Graph, kind: Kind, image: [usize; 3], opset: Opset, batch: B
         n_classes: None,
         opset: opset.number(),
         rewrites: Vec::new(),
-        precision: ebm_export::precision::Precision::F32,
+        precision: ebm_export::transform::precision::Precision::F32,
         raw_multiplications: Default::default(),
         n_parameters: 0,
         weights_sha256: "0".repeat(64),

@@ -7,10 +7,10 @@ use super::foreign::ModelArguments;
 use super::output::OutputFile;
 use super::target::TargetChoice;
 use super::{print, summary};
-use crate::classifier::{Pixels, classifier_file};
-use crate::exported::Settings;
 use crate::file::Staged;
-use crate::onnx::Opset;
+use crate::write::classifier::{Pixels, classifier_file};
+use crate::write::exported::Settings;
+use crate::write::onnx::Opset;
 
 /// Make any ONNX classifier one that the runtime defends.
 #[derive(Args)]

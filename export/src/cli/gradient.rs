@@ -11,12 +11,12 @@ use super::output::OutputFile;
 use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
 use super::{print, summary};
-use crate::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
-use crate::exported::Settings;
 use crate::file::Staged;
-use crate::langevin::Steps;
-use crate::reduction::Reduction;
-use crate::rewrite::Rewrite;
+use crate::transform::langevin::Steps;
+use crate::transform::reduction::Reduction;
+use crate::transform::rewrite::Rewrite;
+use crate::write::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
+use crate::write::exported::Settings;
 
 /// Write the gradient of any energy model as plain ONNX.
 #[derive(Args)]

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 
 use super::network::{Dynamics, Parameters};
 use super::print;
-use crate::arch::Network;
-use crate::checkpoint::{self, WEIGHTS};
 use crate::file::check_writable;
-use crate::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
+use crate::source::checkpoint::{self, WEIGHTS};
+use crate::source::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
+use crate::source::networks::Network;
 
 /// Make a checkpoint of weights that were learned elsewhere: safetensors, or what torch.save wrote. Nothing in the file is executed.
 #[derive(Args)]

@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::network::{Dynamics, Parameters};
 use super::print;
-use crate::checkpoint::{self, WEIGHTS};
 use crate::file::check_writable;
+use crate::source::checkpoint::{self, WEIGHTS};
 
 /// Write a checkpoint of a network with random weights (Glorot uniform, zero biases), for benchmarks and tests.
 #[derive(Args)]

@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::print;
-use crate::contract::{Contract, FORMAT_VERSION};
-use crate::onnx::{Inspection, Memory, OperatorCount, inspect};
+use crate::check::inspect::{Inspection, OperatorCount, inspect};
+use crate::check::memory::Memory;
+use crate::write::contract::{Contract, FORMAT_VERSION};
 
 /// Show what an ONNX file says and costs.
 #[derive(Args)]

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::onnx::Model;
+use crate::write::model::Model;
 
 /// Writes energy networks, and their gradients, as plain ONNX.
 #[derive(Parser)]

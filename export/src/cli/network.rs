@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::arch::{Activation, Network};
-use crate::checkpoint::Header;
-use crate::contract::{Kind, Langevin, Purification};
+use crate::source::checkpoint::Header;
+use crate::source::networks::{Activation, Network};
+use crate::write::contract::{Kind, Langevin, Purification};
 
 /// What a published network is built with.
 #[derive(Args)]

@@ -11,17 +11,17 @@ use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
 use super::triton::TritonArguments;
 use super::{print, summary};
-use crate::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
-use crate::exported::{
+use crate::file::Staged;
+use crate::graph::tensor::Tensors;
+use crate::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
+use crate::transform::langevin::Steps;
+use crate::transform::potential::{Potential, Prior};
+use crate::transform::rewrite::Rewrite;
+use crate::write::exported::{
     ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
 };
-use crate::file::Staged;
-use crate::langevin::Steps;
-use crate::onnx::Batch;
-use crate::potential::{Potential, Prior};
-use crate::rewrite::Rewrite;
-use crate::tensor::Tensors;
-use crate::triton::{Content, RepositoryFile, Served, repository};
+use crate::write::onnx::Batch;
+use crate::write::triton::{Content, RepositoryFile, Served, repository};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, with the generator that made the starts of its chains, if one did; or the
 /// classifier or generator that it is.

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ndarray::{ArrayD, Axis, Slice};
 
-use crate::images;
-use crate::onnx::{Batch, Opset};
-use crate::precision::{Comparison, Precision, random_images};
-use crate::rewrite::{Rewrite, Target};
+use crate::check::images;
+use crate::transform::precision::{Comparison, Precision, random_images};
+use crate::transform::rewrite::{Rewrite, Target};
+use crate::write::onnx::{Batch, Opset};
 
 /// Images of a run from which on they share the larger weights of `winograd_small`.
 const SEVERAL_IMAGES: usize = 4;

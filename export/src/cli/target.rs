@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::rewrite::Target;
+use crate::transform::rewrite::Target;
 
 /// What `--target` takes.
 #[derive(Clone, Copy, ValueEnum)]

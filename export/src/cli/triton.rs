@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::checkpoint::{self, Header};
-use crate::contract::{ImageShape, Kind, Purification};
-use crate::exported::{Settings, exported_files};
-use crate::onnx::Opset;
-use crate::triton::{Batching, Served, ServedClassifier};
+use crate::source::checkpoint::{self, Header};
+use crate::write::contract::{ImageShape, Kind, Purification};
+use crate::write::exported::{Settings, exported_files};
+use crate::write::onnx::Opset;
+use crate::write::triton::{Batching, Served, ServedClassifier};
 
 /// Most steps of one call unless more are asked for: each is another copy of the network's operators.
 const USUAL_MOST_STEPS: usize = 100;

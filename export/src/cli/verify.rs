@@ -8,10 +8,10 @@ use clap::Args;
 use super::foreign::name;
 use super::gradient::NameArguments;
 use super::print;
-use crate::derived::Names;
-use crate::images;
-use crate::onnx::read::Selection;
-use crate::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
+use crate::check::images;
+use crate::check::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
+use crate::source::onnx::Selection;
+use crate::write::derived::Names;
 
 /// Check that an ONNX file computes what it claims, in f64.
 #[derive(Args)]

@@ -245,7 +245,7 @@ fn bad_checkpoints_are_refused_before_anything_is_written() {
 
 #[test]
 fn nan_weights_are_refused() {
-    use ebm_export::checkpoint::{self, Header, WEIGHTS};
+    use ebm_export::source::checkpoint::{self, Header, WEIGHTS};
     let workplace = workplace();
     let header = Header::new(serde_json::from_str(TINY).unwrap());
     let mut weights = header.network.initial_weights(0).unwrap();
@@ -458,7 +458,7 @@ fn rewrites_are_chosen_by_name() {
 
 #[test]
 fn the_moving_average_is_exported_unless_asked_otherwise() {
-    use ebm_export::checkpoint::{self, EMA, Header, WEIGHTS};
+    use ebm_export::source::checkpoint::{self, EMA, Header, WEIGHTS};
     let workplace = workplace();
     let header = Header::new(serde_json::from_str(TINY).unwrap());
     let [last, average] = [0, 1].map(|seed| header.network.initial_weights(seed).unwrap());

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use ebm_export::onnx::inspect;
-use ebm_export::triton::{Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConfig};
+use ebm_export::check::inspect::inspect;
+use ebm_export::write::triton::{
+    Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConfig,
+};
 use predicates::str::contains;
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 

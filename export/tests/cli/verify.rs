@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ebm_export::onnx::proto::{ModelProto, NodeProto, TensorProto};
+use ebm_export::source::onnx::proto::{ModelProto, NodeProto, TensorProto};
 use predicates::str::contains;
 use prost::Message;
 

@@ -1,7 +1,7 @@
 //! Changes of attributes.
 
 use arbitrary::Arbitrary;
-use ebm_export::onnx::proto::{AttributeProto, GraphProto};
+use ebm_export::source::onnx::proto::{AttributeProto, GraphProto};
 
 use super::number::{Number, Real};
 use super::{Place, at, at_mut};

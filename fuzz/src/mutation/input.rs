@@ -1,8 +1,8 @@
 //! Changes of the model's inputs.
 
 use arbitrary::Arbitrary;
-use ebm_export::onnx::proto::tensor_shape_proto::{Dimension, dimension};
-use ebm_export::onnx::proto::{ValueInfoProto, type_proto};
+use ebm_export::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+use ebm_export::source::onnx::proto::{ValueInfoProto, type_proto};
 
 use super::number::Number;
 use super::{Place, at_mut};

@@ -7,7 +7,7 @@ mod number;
 mod tensor;
 
 use arbitrary::Arbitrary;
-use ebm_export::onnx::proto::{GraphProto, ModelProto};
+use ebm_export::source::onnx::proto::{GraphProto, ModelProto};
 
 use attribute::OfAttribute;
 use input::OfInput;

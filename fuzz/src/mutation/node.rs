@@ -1,7 +1,7 @@
 //! Changes of nodes.
 
 use arbitrary::Arbitrary;
-use ebm_export::onnx::proto::GraphProto;
+use ebm_export::source::onnx::proto::GraphProto;
 
 use super::{Place, at, at_mut, names};
 

@@ -1,8 +1,8 @@
 //! Changes of fixed tensors.
 
 use arbitrary::Arbitrary;
-use ebm_export::onnx::proto::tensor_proto::DataType;
-use ebm_export::onnx::proto::{GraphProto, TensorProto};
+use ebm_export::source::onnx::proto::tensor_proto::DataType;
+use ebm_export::source::onnx::proto::{GraphProto, TensorProto};
 
 use super::number::{Number, Real};
 use super::{Place, at_mut as element_mut};

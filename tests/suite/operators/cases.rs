@@ -1,11 +1,11 @@
 //! The table: one small graph per operator and combination of attributes.
 
-use ebm_export::graph::{Dim, Graph, Shape, Value};
-use ebm_export::op::{
+use ebm_export::graph::op::{
     Activation, AveragePool, Binary, Cast, Compare, Concat, Conv, ConvTranspose, Expand, KeepDims,
     MatMul, MaxPool, Op, Pad, Reduce, ReduceKind, Reshape, Reverse, Slice, Softmax, Transpose,
     Unary, Upsample, Where,
 };
+use ebm_export::graph::{Dim, Graph, Shape, Value};
 
 /// Where the pixels of a case lie.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! The bank in which chains live on between updates.
 
 use anyhow::Result;
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Chains;

@@ -1,7 +1,7 @@
 //! The bank in which chains burn in before they enter the one that learning draws from.
 
 use anyhow::Result;
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
 use tch::Tensor;
 
 use crate::chains::Chains;

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use anyhow::Result;
-use ebm_export::arch::Network as Description;
 use ebm_export::graph::Graph;
-use ebm_export::pipeline::gradient_graph;
-use ebm_export::potential::{PRIOR_PREFIX, Potential};
-use ebm_export::rewrite::Rewrite;
+use ebm_export::source::networks::Network as Description;
+use ebm_export::transform::pipeline::gradient_graph;
+use ebm_export::transform::potential::{PRIOR_PREFIX, Potential};
+use ebm_export::transform::rewrite::Rewrite;
 use tch::{Device, Tensor};
 
 use crate::config::Precision;
@@ -131,8 +131,8 @@ impl fmt::Display for Rounding {
 
 #[cfg(test)]
 mod tests {
-    use ebm_export::arch::{Activation, Sngan};
-    use ebm_export::potential::Prior;
+    use ebm_export::source::networks::{Activation, Sngan};
+    use ebm_export::transform::potential::Prior;
     use tch::Kind;
 
     use super::*;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Chains;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::arch::{Activation, Network as Description};
-use ebm_export::checkpoint::{read_potential, tensors_sha256};
-use ebm_export::contract::Kind as NetworkKind;
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{read_potential, tensors_sha256};
+use ebm_export::source::networks::{Activation, Network as Description};
+use ebm_export::write::contract::Kind as NetworkKind;
 use tch::{Kind, Tensor};
 
 use super::{load, saved_config};

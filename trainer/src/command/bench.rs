@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ebm_export::checkpoint;
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint;
 
 use crate::cli::BenchArgs;
 use crate::config::{EnergyConfig, Layers};

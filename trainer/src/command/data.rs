@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::arch::Network;
 use ebm_export::file::write_whole;
+use ebm_export::source::networks::Network;
 
 use super::{configured_data, load, n_threads};
 use crate::cli::DataCheckArgs;

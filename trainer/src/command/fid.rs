@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::arch::Network;
-use ebm_export::checkpoint;
-use ebm_export::classifier::Pixels;
-use ebm_export::contract::Kind as NetworkKind;
 use ebm_export::file::write_whole;
+use ebm_export::source::checkpoint;
+use ebm_export::source::networks::Network;
+use ebm_export::write::classifier::Pixels;
+use ebm_export::write::contract::Kind as NetworkKind;
 use tch::Kind;
 
 use super::{configured_data, load, n_threads, saved_config};

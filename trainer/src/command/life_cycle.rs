@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_export::checkpoint;
+use ebm_export::source::checkpoint;
 
 use super::learn::{ChangedData, NewRun, OldRun, begin_classifier, begin_fit, go_on};
 use super::report::write_page;

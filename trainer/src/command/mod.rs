@@ -13,7 +13,7 @@ mod sample;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ebm_export::arch::Network;
+use ebm_export::source::networks::Network;
 
 pub use attack::attack;
 pub use bench::bench;

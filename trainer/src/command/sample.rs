@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::checkpoint::{
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{
     EMA, GENERATOR, GENERATOR_EMA, WEIGHTS, read_potential, tensors_sha256,
 };
-use ebm_export::contract::Kind as NetworkKind;
-use ebm_export::pipeline::check_weights;
-use ebm_export::potential::Potential;
-use ebm_export::tensor::Tensors;
+use ebm_export::transform::pipeline::check_weights;
+use ebm_export::transform::potential::Potential;
+use ebm_export::write::contract::Kind as NetworkKind;
 use serde::Serialize;
 use tch::{Device, Kind};
 

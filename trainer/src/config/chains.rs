@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use ebm_export::arch::Network;
+use ebm_export::source::networks::Network;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 

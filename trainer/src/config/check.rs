@@ -1,7 +1,7 @@
 //! Ranges of configured values.
 
-use ebm_export::arch::Network;
-use ebm_export::contract;
+use ebm_export::source::networks::Network;
+use ebm_export::write::contract;
 
 use super::{
     AdamConfig, BurnInConfig, ClassifierConfig, Configuration, Crop, DataConfig, Dynamics,

@@ -9,7 +9,7 @@ mod presets;
 use std::fmt;
 
 use clap::ValueEnum;
-use ebm_export::arch::Network;
+use ebm_export::source::networks::Network;
 use serde::{Deserialize, Serialize};
 
 pub use chains::{

@@ -166,7 +166,7 @@ pub(crate) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    use ebm_export::contract::ImageShape;
+    use ebm_export::write::contract::ImageShape;
     use image::ImageFormat;
 
     use super::*;

@@ -1,8 +1,8 @@
 //! Learning of a classifier, itself a graph, by its cross-entropy. Batch norms take the statistics of each batch.
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::checkpoint::{EMA, Header, WEIGHTS};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{EMA, Header, WEIGHTS};
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::start::with_noise;

@@ -7,11 +7,11 @@
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::checkpoint::{EMA, Header, PRIOR, PriorHeader, WEIGHTS};
-use ebm_export::contract;
-use ebm_export::potential::{Potential, Prior};
-use ebm_export::rewrite::{self, Rewrite};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{EMA, Header, PRIOR, PriorHeader, WEIGHTS};
+use ebm_export::transform::potential::{Potential, Prior};
+use ebm_export::transform::rewrite::{self, Rewrite};
+use ebm_export::write::contract;
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Chains;

@@ -1,9 +1,9 @@
 //! The generator that makes the starts of cooperative chains, and learns from where they end.
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::arch::Network;
-use ebm_export::checkpoint::{GENERATOR, GENERATOR_EMA};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{GENERATOR, GENERATOR_EMA};
+use ebm_export::source::networks::Network;
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Latents;
@@ -251,7 +251,7 @@ fn truncated_normal(size: [i64; 2], most: f64) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use ebm_export::arch::{BigganGenerator, Classes, SnganGenerator};
+    use ebm_export::source::networks::{BigganGenerator, Classes, SnganGenerator};
 
     use super::*;
     use crate::config::{AdamConfig, BatchNormMode, FixedGenerator, LearnedGenerator, Schedule};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::checkpoint::Header;
+use ebm_export::source::checkpoint::Header;
 use serde::{Deserialize, Serialize};
 
 use crate::run::record::Measured;

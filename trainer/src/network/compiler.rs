@@ -3,9 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ebm_export::arch::batch_norms;
+use ebm_export::graph::op::{Activation, Binary, Compare, Op};
 use ebm_export::graph::{Graph, Shape, Source, Value};
-use ebm_export::op::{Activation, Binary, Compare, Op};
+use ebm_export::source::networks::batch_norms;
 use tch::{Device, Kind};
 
 use super::instruction::{Instruction, Moment, Operand, Operation};

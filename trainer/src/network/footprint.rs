@@ -1,6 +1,6 @@
 //! How much memory evaluations need, from their instructions.
 
-use ebm_export::op::{Activation, Binary, Op, ReduceKind, Unary};
+use ebm_export::graph::op::{Activation, Binary, Op, ReduceKind, Unary};
 
 use super::Program;
 use super::instruction::{Instruction, Moment, Operand, Operation};
@@ -259,8 +259,8 @@ fn saved(instruction: &Instruction) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use ebm_export::graph::op::{Conv, KeepDims, Reduce};
     use ebm_export::graph::{Graph, Shape};
-    use ebm_export::op::{Conv, KeepDims, Reduce};
     use tch::{Device, Kind};
 
     use super::*;

@@ -1,7 +1,7 @@
 //! One step of an evaluation.
 
 use anyhow::{Context, Result};
-use ebm_export::op::{Binary, Op};
+use ebm_export::graph::op::{Binary, Op};
 use tch::{Kind, Tensor};
 
 use super::operators::{apply, mask_positive, moment_of};

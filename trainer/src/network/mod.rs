@@ -333,10 +333,10 @@ fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
 }
 #[cfg(test)]
 mod tests {
-    use ebm_export::arch::{Activation, Network as Description, Sngan, SnganGenerator};
-    use ebm_export::op::{Binary, KeepDims, Reduce, ReduceKind};
-    use ebm_export::pipeline::gradient_graph;
-    use ebm_export::rewrite::Rewrite;
+    use ebm_export::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
+    use ebm_export::source::networks::{Activation, Network as Description, Sngan, SnganGenerator};
+    use ebm_export::transform::pipeline::gradient_graph;
+    use ebm_export::transform::rewrite::Rewrite;
 
     use super::*;
     use crate::machine::randomness::seeded;
@@ -362,7 +362,7 @@ mod tests {
         };
         let energy = graph.apply("energy", sum, &[square]).unwrap();
         graph.set_output("energy", energy);
-        let graph = ebm_export::gradient::gradient(&graph, "energy", "x").unwrap();
+        let graph = ebm_export::transform::gradient::gradient(&graph, "energy", "x").unwrap();
         let program = Program::new(&graph, Kind::Float, Device::Cpu);
         let weights = single("w", Tensor::from_slice(&[2.0f32, 0.5]).view([1, 1, 2]));
         let x = Tensor::from_slice(&[1.0f32, -4.0]).view([1, 1, 1, 2]);

@@ -1,11 +1,11 @@
 //! The operators of graphs, computed by libtorch.
 
 use anyhow::{Result, bail};
-use ebm_export::graph::{Dim, Shape};
-use ebm_export::op::{
+use ebm_export::graph::op::{
     Activation, AveragePool, Binary, Compare, Conv, ConvTranspose, KeepDims, MaxPool, Op, Pad,
     Reduce, ReduceKind, Slice, Unary,
 };
+use ebm_export::graph::{Dim, Shape};
 use tch::{Device, Kind, Tensor};
 
 use super::instruction::Moment;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ebm_export::tensor;
+use ebm_export::graph::tensor;
 use tch::{Device, Kind, Tensor};
 
 /// Weights by name, on some device.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
-use ebm_export::checkpoint;
+use ebm_export::source::checkpoint;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

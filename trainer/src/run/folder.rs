@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_export::checkpoint::{self, Header};
-use ebm_export::contract::Kind;
 use ebm_export::file::{NewFolder, write_whole};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{self, Header};
+use ebm_export::write::contract::Kind;
 
 use crate::evaluate::attack;
 use crate::evaluate::sampling::SAMPLED;
@@ -504,8 +504,8 @@ fn by_update(folder: &Path) -> Vec<(u64, PathBuf)> {
 
 #[cfg(test)]
 mod tests {
-    use ebm_export::arch::{Network, Sngan};
-    use ebm_export::checkpoint::WEIGHTS;
+    use ebm_export::source::checkpoint::WEIGHTS;
+    use ebm_export::source::networks::{Network, Sngan};
     use serde_json::json;
 
     use super::*;

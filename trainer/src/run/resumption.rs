@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ebm_export::Error;
-use ebm_export::checkpoint;
+use ebm_export::source::checkpoint;
 
 use crate::run::folder::RunFolder;
 use crate::run::saved::Saved;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_export::checkpoint::{self, Header};
-use ebm_export::contract::Kind;
-use ebm_export::pipeline::check_weights;
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{self, Header};
+use ebm_export::transform::pipeline::check_weights;
+use ebm_export::write::contract::Kind;
 
 use crate::data::Fingerprint;
 use crate::run::session::State;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::checkpoint::{Header, sha256};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::checkpoint::{Header, sha256};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 

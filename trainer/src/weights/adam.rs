@@ -1,7 +1,7 @@
 //! Adam (Kingma and Ba 2015) with a state that can be saved.
 
 use anyhow::{Context, Result};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind};
 
 use crate::config::AdamConfig;

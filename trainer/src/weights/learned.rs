@@ -1,9 +1,9 @@
 //! What every network has while it is learned: weights, their moving average, an optimiser.
 
 use anyhow::{Result, ensure};
-use ebm_export::arch::{Network, batch_norms};
-use ebm_export::pipeline::check_weights;
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::networks::{Network, batch_norms};
+use ebm_export::transform::pipeline::check_weights;
 use tch::{Device, Kind};
 
 use crate::config::{OptimizerConfig, Schedule, Setting};

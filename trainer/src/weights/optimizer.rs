@@ -1,7 +1,7 @@
 //! How weights follow their gradients.
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
 use tch::Device;
 
 use crate::config::OptimizerConfig;

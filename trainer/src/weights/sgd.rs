@@ -1,7 +1,7 @@
 //! Gradient descent with momentum, and a state that can be saved.
 
 use anyhow::{Context, Result};
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind};
 
 use crate::config::SgdConfig;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use ebm_export::arch::Activation;
-use ebm_export::checkpoint::{self, Header};
-use ebm_export::tensor::{Tensor, Tensors};
+use ebm_export::graph::tensor::{Tensor, Tensors};
+use ebm_export::source::checkpoint::{self, Header};
+use ebm_export::source::networks::Activation;
 use predicates::str::contains;
 use safetensors::SafeTensors;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ebm_export::checkpoint;
+use ebm_export::source::checkpoint;
 
 use crate::common::{TINY_FIT, assert_same_checkpoint, checkpoint_files, fit, metrics, trainer};
 

@@ -211,7 +211,7 @@ fn a_rank_that_dies_stops_the_others() {
         assert!(text.contains("has ended"), "{text}");
         fs::remove_file(run.join("metrics.jsonl")).unwrap();
     }
-    let latest = ebm_export::checkpoint::resolve(&run).unwrap();
+    let latest = ebm_export::source::checkpoint::resolve(&run).unwrap();
     assert!(latest.join("weights.safetensors").exists());
 }
 

@@ -266,7 +266,7 @@ fn the_best_checkpoint_can_be_named_and_a_damaged_one_is_replaced() {
         .assert()
         .success()
         .stderr(contains("best/ema.safetensors"));
-    ebm_export::checkpoint::verify(&best).unwrap();
+    ebm_export::source::checkpoint::verify(&best).unwrap();
 }
 
 /// Learns from data until a checkpoint that is not the last.

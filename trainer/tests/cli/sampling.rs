@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebm_export::checkpoint;
-use ebm_export::exported::{Settings, exported_files};
+use ebm_export::source::checkpoint;
+use ebm_export::write::exported::{Settings, exported_files};
 use ebm_trainer::evaluate::npz::Npz;
 use predicates::str::contains;
 

@@ -258,10 +258,10 @@ fn shallow(parts: &[Tensor]) -> Vec<Tensor> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ebm_export::arch::{Activation, Network as Description, Sngan};
-    use ebm_export::pipeline::gradient_graph;
-    use ebm_export::potential::{PRIOR_PREFIX, Potential, Prior};
-    use ebm_export::rewrite::Rewrite;
+    use ebm_export::source::networks::{Activation, Network as Description, Sngan};
+    use ebm_export::transform::pipeline::gradient_graph;
+    use ebm_export::transform::potential::{PRIOR_PREFIX, Potential, Prior};
+    use ebm_export::transform::rewrite::Rewrite;
     use tch::{Device, Kind};
 
     use super::*;

@@ -1,10 +1,10 @@
 //! How strong the attacks are, on a linear classifier of two classes, whose best perturbation is known: with the margin
 //! `m(x) = (w₀ − w₁)·x + b₀ − b₁` of class 0 over class 1, the least margin in the ℓ∞ ball is `m(x) − ε·‖w₀ − w₁‖₁`, at `x − ε·sign(w₀ − w₁)`.
 
-use ebm_export::gradient::{gradient, hessian_vector_product};
+use ebm_export::graph::op::{Binary, KeepDims, MatMul, Reduce, ReduceKind, Reshape};
+use ebm_export::graph::tensor;
 use ebm_export::graph::{Graph, Shape};
-use ebm_export::op::{Binary, KeepDims, MatMul, Reduce, ReduceKind, Reshape};
-use ebm_export::tensor;
+use ebm_export::transform::gradient::{gradient, hessian_vector_product};
 use tch::{Device, Kind, Tensor};
 
 use super::*;

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::Error;
-use ebm_export::checkpoint::{sha256, tensors_sha256};
-use ebm_export::classifier::Pixels;
-use ebm_export::contract::{ImageShape, Kind as NetworkKind};
+use ebm_export::graph::op::{Binary, Op};
+use ebm_export::graph::tensor::Tensors;
 use ebm_export::graph::{Dim, Graph, Value};
-use ebm_export::onnx::Batch;
-use ebm_export::onnx::read::{Selection, read_file};
-use ebm_export::op::{Binary, Op};
-use ebm_export::tensor::Tensors;
+use ebm_export::source::checkpoint::{sha256, tensors_sha256};
+use ebm_export::source::onnx::{Selection, read_file};
+use ebm_export::write::classifier::Pixels;
+use ebm_export::write::contract::{ImageShape, Kind as NetworkKind};
+use ebm_export::write::onnx::Batch;
 use tch::{Device, Kind, Tensor};
 
 use crate::machine::parallel::{Shared, Team};
@@ -363,7 +363,9 @@ impl Read {
 
 #[cfg(test)]
 mod tests {
-    use ebm_export::arch::{Activation, ConvClassifier, Network as Description, WideResnet};
+    use ebm_export::source::networks::{
+        Activation, ConvClassifier, Network as Description, WideResnet,
+    };
 
     use super::*;
 

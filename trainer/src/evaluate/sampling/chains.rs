@@ -253,8 +253,8 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use ebm_export::arch::{Activation, Network as Description, Sngan};
-    use ebm_export::potential::Potential;
+    use ebm_export::source::networks::{Activation, Network as Description, Sngan};
+    use ebm_export::transform::potential::Potential;
 
     use super::*;
     use crate::chains::descent::Descent;

@@ -1,7 +1,7 @@
 //! What an update follows, against autograd of the formula that it should follow, and against ten updates as they were.
 
-use ebm_export::arch::Network as Description;
-use ebm_export::tensor::Tensors;
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::networks::Network as Description;
 
 use super::*;
 use crate::config::Layers;

@@ -10,7 +10,7 @@ use std::mem::transmute;
 use std::ptr::{self, NonNull};
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::checkpoint::sha256;
+use ebm_export::source::checkpoint::sha256;
 use tch::{Device, Kind, Tensor};
 
 use super::group::Group;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use ebm_export::checkpoint::sha256;
+use ebm_export::source::checkpoint::sha256;
 
 /// Each library by its sources. The first is loaded before any other, the second by libtorch.
 const LIBRARIES: [(&str, &[&str]); 2] = [

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use ebm_export::arch::{Activation, Network, Sngan};
+use ebm_export::source::networks::{Activation, Network, Sngan};
 use ebm_trainer::machine::device::{self, DeviceName};
 use ebm_trainer::network::{Program, to_device};
 use tch::{Device, Kind, Tensor};

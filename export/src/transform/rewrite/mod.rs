@@ -1,0 +1,225 @@
+//! Rewrites: functions from graphs to graphs that keep the value up to rounding and make it cheaper.
+
+mod flip_conv;
+mod fold_affine;
+mod mask;
+mod pool_conv;
+mod share;
+mod simplify;
+mod winograd;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+use crate::graph::Graph;
+
+/// A rewrite by name. Each module states what it does and why that is exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// A mean-pooled convolution becomes a strided convolution of a box-filtered input.
+    PoolConv,
+    /// A stride-1 transposed convolution becomes a convolution with flipped weights.
+    FlipConv,
+    /// A factor and an offset per channel behind a convolution move into its weights and bias.
+    FoldAffine,
+    /// Common subexpressions are computed once.
+    Share,
+    /// Operators that do nothing go, and neighbours that are one operator become it.
+    Simplify,
+    /// The mask of a ReLU's derivative becomes one operator on the ReLU's result.
+    Mask,
+    /// A 3×3 convolution on a large image has four times fewer multiplications (Winograd).
+    Winograd,
+    /// The same on a small image, where it pays with several images a call: the weights are four times as many.
+    WinogradSmall,
+}
+
+/// Tiles of an image from which on [`Rewrite::Winograd`] pays for a batch of one.
+const MANY_TILES: usize = 16;
+/// Tiles of an image from which on [`Rewrite::WinogradSmall`] pays for larger batches.
+const SOME_TILES: usize = 4;
+
+impl Rewrite {
+    /// All of them, in the order in which they are applied.
+    pub const ALL: [Rewrite; 8] = [
+        Rewrite::Simplify,
+        Rewrite::FoldAffine,
+        Rewrite::PoolConv,
+        Rewrite::FlipConv,
+        Rewrite::Share,
+        Rewrite::Mask,
+        Rewrite::Winograd,
+        Rewrite::WinogradSmall,
+    ];
+
+    /// Those that pay on every engine, in order: fewer or smaller operators of the same kinds.
+    pub const COMMON: [Rewrite; 5] = [
+        Rewrite::Simplify,
+        Rewrite::FoldAffine,
+        Rewrite::PoolConv,
+        Rewrite::FlipConv,
+        Rewrite::Share,
+    ];
+
+    /// Its name in commands and contracts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rewrite::PoolConv => "pool_conv",
+            Rewrite::FlipConv => "flip_conv",
+            Rewrite::FoldAffine => "fold_affine",
+            Rewrite::Share => "share",
+            Rewrite::Simplify => "simplify",
+            Rewrite::Mask => "mask",
+            Rewrite::Winograd => "winograd",
+            Rewrite::WinogradSmall => "winograd_small",
+        }
+    }
+
+    fn rewritten(self, graph: &Graph) -> Result<Graph, Error> {
+        match self {
+            Rewrite::PoolConv => pool_conv::rewritten(graph),
+            Rewrite::FlipConv => flip_conv::rewritten(graph),
+            Rewrite::FoldAffine => fold_affine::rewritten(graph),
+            Rewrite::Share => share::rewritten(graph),
+            Rewrite::Simplify => simplify::rewritten(graph),
+            Rewrite::Mask => mask::rewritten(graph),
+            Rewrite::Winograd => winograd::rewritten(graph, MANY_TILES..=usize::MAX),
+            Rewrite::WinogradSmall => winograd::rewritten(graph, SOME_TILES..=MANY_TILES - 1),
+        }
+    }
+
+    /// Does it spell operators out in forms whose derivatives would be slow? Such a rewrite waits until nothing is differentiated any more.
+    fn comes_last(self) -> bool {
+        matches!(
+            self,
+            Rewrite::Mask | Rewrite::Winograd | Rewrite::WinogradSmall
+        )
+    }
+}
+
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Rewrite {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Rewrite, String> {
+        Rewrite::ALL
+            .into_iter()
+            .find(|rewrite| rewrite.name() == name)
+            .ok_or_else(|| {
+                let names = Rewrite::ALL.map(Rewrite::name).join(", ");
+                format!("unknown rewrite {name:?}; there are {names}")
+            })
+    }
+}
+
+/// What a file is written for: which forms are fast differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// ONNX Runtime on a CPU.
+    Cpu,
+    /// ONNX Runtime on an NVIDIA GPU.
+    Cuda,
+    /// tract.
+    Tract,
+}
+
+impl Target {
+    /// The rewrites that pay there, in order.
+    pub fn rewrites(self) -> Vec<Rewrite> {
+        match self {
+            Target::Cpu => [&Rewrite::COMMON[..], &[Rewrite::Mask, Rewrite::Winograd]].concat(),
+            // tract computes the matrices of winograd slower than the convolutions that they replace.
+            Target::Tract => [&Rewrite::COMMON[..], &[Rewrite::Mask]].concat(),
+            Target::Cuda => Rewrite::COMMON.to_vec(),
+        }
+    }
+}
+
+/// Applies the rewrites in the given order; one that finds nothing leaves the graph as it is.
+///
+/// # Errors
+/// A rewrite built a node whose operands do not fit, which its tests exclude.
+pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+    rewrites
+        .iter()
+        .try_fold(graph.clone(), |graph, rewrite| rewrite.rewritten(&graph))
+}
+
+/// Applies those of the rewrites that may stand before differentiation, in the given order; the others wait for [`apply`] after it.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_before_gradient(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+    let first: Vec<Rewrite> = rewrites
+        .iter()
+        .copied()
+        .filter(|rewrite| !rewrite.comes_last())
+        .collect();
+    apply(graph, &first)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::collections::BTreeMap;
+
+    use ndarray::ArrayD;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::graph::op::{Op, Operator};
+    use crate::graph::reference::evaluate;
+
+    /// Bound on the relative L2 difference of raw and rewritten in f64.
+    pub const REWRITE_TOLERANCE: f64 = 1e-12;
+
+    /// Asserts that raw and rewritten agree on random inputs and weights, and gives the rewritten graph.
+    pub fn check_rewrite(graph: &Graph, rewrite: Rewrite, seed: u64) -> Graph {
+        let rewritten = apply(graph, &[rewrite]).unwrap();
+        check_same(graph, &rewritten, rewrite, seed);
+        rewritten
+    }
+
+    /// Asserts that a graph and what a rewrite made of it agree on random inputs and weights.
+    pub fn check_same(graph: &Graph, rewritten: &Graph, rewrite: Rewrite, seed: u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let values: BTreeMap<String, ArrayD<f64>> = graph
+            .inputs()
+            .chain(graph.weights())
+            .map(|value| {
+                let shape = graph.shape(value).concrete(2);
+                (
+                    graph.node(value).name.clone(),
+                    ArrayD::from_shape_fn(shape, |_| rng.random_range(-1.0..1.0)),
+                )
+            })
+            .collect();
+        let (before, after) = (
+            evaluate(graph, &values).unwrap(),
+            evaluate(rewritten, &values).unwrap(),
+        );
+        for (name, before) in before {
+            let norm = |array: &ArrayD<f64>| array.mapv(|value| value * value).sum().sqrt();
+            let error = norm(&(&before - &after[&name])) / norm(&before).max(1.0);
+            assert!(
+                error <= REWRITE_TOLERANCE,
+                "{rewrite} changes {name} by {error}"
+            );
+        }
+    }
+
+    /// The operators of a graph by name, in order.
+    pub fn operators(graph: &Graph) -> Vec<&'static str> {
+        graph
+            .values()
+            .filter_map(|value| graph.operator(value))
+            .map(|(op, _): (&Op, _)| op.name())
+            .collect()
+    }
+}

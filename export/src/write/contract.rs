@@ -1,0 +1,176 @@
+//! What an exported file says about itself, so that a runtime needs nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::networks::Network;
+use crate::transform::precision::Precision;
+
+/// Key of the metadata entry that holds the contract as JSON.
+pub const METADATA_KEY: &str = "ebm.contract";
+/// Key of the metadata entry that holds the SHA-256 of the file's graph and contract: of the bytes of its `GraphProto`, followed by those of the contract's
+/// JSON, in hexadecimal digits.
+pub const HASH_KEY: &str = "ebm.sha256";
+/// The format that this version writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What an exported file computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// `x → energy`.
+    Energy,
+    /// `x → energy, gradient`.
+    Gradient,
+    /// One Langevin step.
+    Step,
+    /// Langevin steps as a server batches them, ε and T fixed.
+    Purifier,
+    /// `x → logits`.
+    Classifier,
+    /// `z → image`.
+    Generator,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Energy => "energy",
+            Kind::Gradient => "gradient",
+            Kind::Step => "step",
+            Kind::Purifier => "purifier",
+            Kind::Classifier => "classifier",
+            Kind::Generator => "generator",
+        })
+    }
+}
+
+/// Where what a file computes comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// A network that this crate describes.
+    Network(Network),
+    /// An ONNX model of others.
+    Model(ForeignModel),
+}
+
+/// An ONNX model of others, as contracts state it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename = "onnx")]
+pub struct ForeignModel {
+    /// Name and version of the program that wrote it.
+    pub producer: String,
+    /// SHA-256 of its file, hexadecimal.
+    pub sha256: String,
+    /// How its output became an energy, as `--reduce` takes it; absent where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<String>,
+}
+
+/// Extents of one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageShape {
+    /// Channels C.
+    pub channels: usize,
+    /// Rows H.
+    pub height: usize,
+    /// Columns W.
+    pub width: usize,
+}
+
+/// Langevin dynamics as the energy was learned with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Langevin {
+    /// ε.
+    pub step_size: f64,
+    /// T.
+    pub temperature: f64,
+    /// K, the steps per update.
+    pub steps: usize,
+    /// τ of the Gaussian term of the potential, where there is one.
+    pub tau: Option<f64>,
+}
+
+/// Langevin dynamics as recommended for purification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Purification {
+    /// ε.
+    pub step_size: f64,
+    /// T.
+    pub temperature: f64,
+    /// Number of steps.
+    pub steps: usize,
+}
+
+/// What a step descends beside E/T.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// An energy network that was learned before.
+    pub prior: Option<PriorTerm>,
+    /// τ of the Gaussian term.
+    pub tau: Option<f64>,
+}
+
+/// A further energy network in a potential.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PriorTerm {
+    /// The network and its parameters.
+    pub network: Network,
+    /// Its own temperature, which is fixed.
+    pub temperature: f64,
+    /// Number of its parameters.
+    pub n_parameters: usize,
+    /// SHA-256 of its weights, hexadecimal.
+    pub weights_sha256: String,
+}
+
+/// The contract: ARCHITECTURE.md states each key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contract {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// What the file computes.
+    pub kind: Kind,
+    /// The network and its parameters, or the model that it comes from.
+    pub network: Origin,
+    /// Extents of an image; `None` where the input is no image `[N, C, H, W]`.
+    pub image: Option<ImageShape>,
+    /// Lowest and highest pixel value.
+    pub value_range: [f32; 2],
+    /// The fixed batch, `None` where it is symbolic.
+    pub batch: Option<usize>,
+    /// As learned.
+    pub langevin: Option<Langevin>,
+    /// As recommended.
+    pub purification: Option<Purification>,
+    /// What stands beside the energy in the potential; absent where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub potential: Option<Terms>,
+    /// The L2 norm to which the drift of a step is shortened per image; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Steps of one run; absent where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_steps: Option<usize>,
+    /// Classes that a classifier or a generator distinguishes.
+    pub n_classes: Option<usize>,
+    /// Opset of the default domain.
+    pub opset: i64,
+    /// Rewrites that were applied.
+    pub rewrites: Vec<String>,
+    /// The types that the file works in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Multiplications of one image in convolutions and matrix products before rewrites, by operator; empty where they were not counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub raw_multiplications: BTreeMap<String, usize>,
+    /// Number of the network's parameters: the elements of all weights.
+    pub n_parameters: usize,
+    /// SHA-256 of the weights, hexadecimal.
+    pub weights_sha256: String,
+    /// Resolved configuration of the run.
+    pub config: Option<serde_json::Value>,
+}

@@ -1,0 +1,266 @@
+//! A model repository of Triton Inference Server: a purifier, and where there is a classifier, that and an ensemble of both.
+
+mod classifier;
+mod config;
+mod purifier;
+mod readme;
+
+pub use classifier::ServedClassifier;
+pub use config::{Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConfig};
+pub use purifier::purifier_graph;
+
+use std::io::{self, Write};
+
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::graph::tensor::Tensors;
+use crate::source::checkpoint::Header;
+use crate::transform::langevin::{Steps, written_steps};
+use crate::transform::pipeline::{bind, check_weights, gradient_graph, multiplications, written};
+use crate::transform::rewrite::Rewrite;
+use crate::write::contract::{Contract, ImageShape, Kind, Purification};
+use crate::write::exported::{Settings, contract, potential};
+use crate::write::model::Model;
+use crate::write::onnx::{Batch, model};
+
+/// Name of the model that purifies.
+pub const PURIFIER: &str = "purifier";
+/// Name of the model that classifies.
+pub const CLASSIFIER: &str = "classifier";
+/// Name of the ensemble that classifies what it has purified.
+pub const ENSEMBLE: &str = "defended_classifier";
+/// Name of the file for people.
+const README: &str = "README.md";
+/// The ensemble's name of the purified images.
+pub const PURIFIED: &str = "purified";
+
+/// What is served, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Served {
+    /// ε, T and the number of steps of one call, which are fixed.
+    pub dynamics: Purification,
+    /// How the server batches.
+    pub batching: Batching,
+    /// What classifies the purified images, if anything does.
+    pub classifier: Option<ServedClassifier>,
+}
+
+impl Served {
+    /// Paths of the files that [`repository`] gives.
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = vec![config_path(PURIFIER), model_path(PURIFIER)];
+        if self.classifier.is_some() {
+            paths.extend([config_path(CLASSIFIER), model_path(CLASSIFIER)]);
+            paths.extend([config_path(ENSEMBLE), placeholder_path(ENSEMBLE)]);
+        }
+        paths.push(README.to_string());
+        paths
+    }
+
+    /// Checks that it suits the checkpoint and the settings.
+    ///
+    /// # Errors
+    /// The checkpoint holds no energy; the batch is fixed; or ε, T, the number of steps or the largest batch make no sense.
+    pub fn check(&self, header: &Header, settings: &Settings) -> Result<(), Error> {
+        let kind = header.network.kind();
+        if kind != Kind::Energy {
+            return Err(Error::Onnx(format!(
+                "expected the checkpoint of an energy, which is what purifies, got kind `{kind}`; a classifier behind it is given with --classifier"
+            )));
+        }
+        if settings.batch != Batch::Symbolic {
+            return Err(Error::Onnx(
+                "a server puts requests together to batches of any size; leave the batch open"
+                    .to_string(),
+            ));
+        }
+        Batch::fixed(self.batching.max_batch)?;
+        self.form(settings).check()?;
+        let served = Header {
+            purification: Some(self.dynamics.clone()),
+            ..Header::new(header.network.clone())
+        };
+        served.check().map_err(Error::Onnx)
+    }
+
+    fn form(&self, settings: &Settings) -> Steps {
+        Steps {
+            count: self.dynamics.steps,
+            clip: settings.clip.map(|clip| clip as f32),
+        }
+    }
+}
+
+/// A file of a repository.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RepositoryFile {
+    /// Its path within the repository, with `/` between folders.
+    pub path: String,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a file of a repository holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A model.
+    Model(Box<Model>),
+    /// Text, or a model that is served as it is.
+    Bytes(Vec<u8>),
+}
+
+impl Content {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Content::Model(model) => model.write_to(out),
+            Content::Bytes(bytes) => out.write_all(bytes),
+        }
+    }
+}
+
+/// The repository of an energy, and of a classifier behind it.
+///
+/// # Errors
+/// The checkpoint holds no energy; the weights are not those of the network, or not finite; the potential does not suit it; ε, T, or the number of steps make no
+/// sense; or the settings fix the batch.
+pub fn repository(
+    header: &Header,
+    weights: &Tensors,
+    settings: &Settings,
+    served: &Served,
+) -> Result<Vec<RepositoryFile>, Error> {
+    served.check(header, settings)?;
+    let purifier = purifier_config(header.network.image(), served.dynamics.steps);
+    let mut files = vec![
+        text(config_path(PURIFIER), purifier.text(served.batching)),
+        RepositoryFile {
+            path: model_path(PURIFIER),
+            content: Content::Model(Box::new(purifier_model(header, weights, settings, served)?)),
+        },
+    ];
+    if let Some(classifier) = &served.classifier {
+        let config = ModelConfig {
+            name: CLASSIFIER.to_string(),
+            inputs: vec![classifier.input.clone()],
+            outputs: vec![classifier.output.clone()],
+        };
+        let ensemble = ensemble_config(&purifier, classifier);
+        files.extend([
+            text(config_path(CLASSIFIER), config.text(served.batching)),
+            RepositoryFile {
+                path: model_path(CLASSIFIER),
+                content: Content::Bytes(classifier.bytes.clone()),
+            },
+            text(config_path(ENSEMBLE), ensemble.text(served.batching)),
+            text(placeholder_path(ENSEMBLE), String::new()),
+        ]);
+    }
+    files.push(text(README.to_string(), readme::text(header, served)));
+    Ok(files)
+}
+
+fn config_path(model: &str) -> String {
+    format!("{model}/config.pbtxt")
+}
+
+fn model_path(model: &str) -> String {
+    format!("{model}/1/model.onnx")
+}
+
+/// An ensemble has a folder for its version too, with nothing in it; copies keep no folder that has no file.
+fn placeholder_path(model: &str) -> String {
+    format!("{model}/1/.gitkeep")
+}
+
+fn text(path: String, text: String) -> RepositoryFile {
+    RepositoryFile {
+        path,
+        content: Content::Bytes(text.into_bytes()),
+    }
+}
+
+fn purifier_config(image: ImageShape, steps: usize) -> ModelConfig {
+    let pixels = [image.channels, image.height, image.width];
+    let tensor = |name: &str, dims: &[usize]| TensorConfig {
+        name: name.to_string(),
+        dims: dims.to_vec(),
+    };
+    ModelConfig {
+        name: PURIFIER.to_string(),
+        inputs: vec![
+            tensor("x", &pixels),
+            tensor("noise", &[&[steps], &pixels[..]].concat()),
+        ],
+        outputs: vec![
+            tensor("x_next", &pixels),
+            tensor("energy", &[steps]),
+            tensor("gradient_norm", &[steps]),
+        ],
+    }
+}
+
+/// The ensemble takes what the purifier takes, and gives what the classifier gives, and the purified images.
+fn ensemble_config(purifier: &ModelConfig, classifier: &ServedClassifier) -> EnsembleConfig {
+    let same = |tensor: &TensorConfig| (tensor.name.clone(), tensor.name.clone());
+    let pair = |key: &str, value: &str| (key.to_string(), value.to_string());
+    let logits = "logits";
+    let output = |name: &str, dims: &[usize]| TensorConfig {
+        name: name.to_string(),
+        dims: dims.to_vec(),
+    };
+    EnsembleConfig {
+        name: ENSEMBLE.to_string(),
+        inputs: purifier.inputs.clone(),
+        outputs: vec![
+            output(logits, &classifier.output.dims),
+            output(PURIFIED, &classifier.input.dims),
+        ],
+        steps: vec![
+            EnsembleStep {
+                model: PURIFIER.to_string(),
+                inputs: purifier.inputs.iter().map(same).collect(),
+                outputs: vec![pair("x_next", PURIFIED)],
+            },
+            EnsembleStep {
+                model: CLASSIFIER.to_string(),
+                inputs: vec![pair(&classifier.input.name, PURIFIED)],
+                outputs: vec![pair(&classifier.output.name, logits)],
+            },
+        ],
+    }
+}
+
+fn purifier_model(
+    header: &Header,
+    weights: &Tensors,
+    settings: &Settings,
+    served: &Served,
+) -> Result<Model, Error> {
+    let network = header.network.graph()?;
+    check_weights(&network, weights)?;
+    let potential = potential(header, settings)?;
+    let gradient = |rewrites: &[Rewrite]| {
+        potential.gradient_graph(&gradient_graph(&network, rewrites)?, rewrites)
+    };
+    let purifier = |gradient: &Graph| {
+        let steps = written_steps(gradient, &served.form(settings))?;
+        purifier_graph(&steps, &served.dynamics)
+    };
+    let steps = served.dynamics.steps;
+    let contract = Contract {
+        kind: Kind::Purifier,
+        purification: Some(served.dynamics.clone()),
+        n_steps: (steps > 1).then_some(steps),
+        raw_multiplications: multiplications(&purifier(&gradient(&[])?)?),
+        ..contract(header, &potential, settings, weights)
+    };
+    let weights = potential.weights(weights);
+    let gradient = written(&gradient(&settings.rewrites)?, &weights, settings.precision)?;
+    // What ε and T alone make is computed once.
+    let purifier = bind(&purifier(&gradient)?, &Tensors::new())?;
+    model(&purifier, &contract, settings.opset, settings.batch)
+}
