@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebm_engine::{Plan, Processor, Session};
+use ebm_export::graph::Batch;
 use ebm_export::graph::reference::{self, bindings, evaluate};
 use ebm_export::graph::tensor::{Tensor, Tensors};
 use ebm_export::source::checkpoint::Header;
@@ -15,7 +16,6 @@ use ebm_export::transform::langevin::step_graph;
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::rewrite::{Rewrite, Target};
 use ebm_export::write::exported::{Settings, exported_files};
-use ebm_export::write::onnx::Batch;
 
 use common::{Numbers, difference, run, run_in};
 

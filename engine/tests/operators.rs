@@ -8,14 +8,15 @@ mod cases;
 mod common;
 
 use ebm_engine::Processor;
+use ebm_export::graph::Batch;
 use ebm_export::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
 use ebm_export::graph::reference;
 use ebm_export::graph::tensor::{Tensor, Tensors};
 use ebm_export::graph::{Graph, Shape};
+use ebm_export::source::Kind;
 use ebm_export::transform::gradient::gradient;
 use ebm_export::transform::pipeline::bind;
-use ebm_export::write::contract::Kind;
-use ebm_export::write::onnx::{Batch, Opset};
+use ebm_export::write::onnx::Opset;
 
 use cases::{Case, Range, all};
 use common::{Numbers, difference, file, run};

@@ -6,14 +6,15 @@ mod common;
 use std::sync::Arc;
 
 use ebm_engine::{Plan, Processor};
+use ebm_export::graph::Batch;
 use ebm_export::graph::op::{Activation, AveragePool, Binary, Conv, KeepDims, Reduce, ReduceKind};
 use ebm_export::graph::reference;
 use ebm_export::graph::{Graph, Shape};
+use ebm_export::source::Kind;
 use ebm_export::transform::gradient::gradient;
 use ebm_export::transform::pipeline::bind;
 use ebm_export::transform::rewrite::{Target, apply};
-use ebm_export::write::contract::Kind;
-use ebm_export::write::onnx::{Batch, Opset};
+use ebm_export::write::onnx::Opset;
 use proptest::prelude::*;
 
 use common::{Numbers, difference, file, run};

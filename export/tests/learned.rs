@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use assert_cmd::Command;
+use ebm_export::source::Langevin;
 use ebm_export::source::checkpoint::{
     self, GENERATOR, GENERATOR_EMA, Header, PRIOR, PriorHeader, WEIGHTS, tensors_sha256,
 };
 use ebm_export::source::networks::{Activation, Network, Sngan, SnganGenerator};
-use ebm_export::write::contract::Langevin;
 use predicates::prelude::*;
 use predicates::str::contains;
 

@@ -1,11 +1,12 @@
 //! The exported files on tract and on ONNX Runtime compute what libtorch computes.
 
+use ebm_export::graph::Batch;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::Network;
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::rewrite::Rewrite;
 use ebm_export::write::exported::{Settings, exported_files};
-use ebm_export::write::onnx::{Batch, Opset};
+use ebm_export::write::onnx::Opset;
 use ebm_runtime::{Backend, Input, Model, Output, Session, noise};
 use ebm_trainer::chains::langevin;
 use ebm_trainer::config::{Dynamics, Setting};

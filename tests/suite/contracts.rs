@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ebm_export::source::{ImageShape, Kind};
 use ebm_export::transform::precision::Precision;
-use ebm_export::write::contract::{Contract, FORMAT_VERSION, ImageShape, Kind, Origin};
+use ebm_export::write::contract::{Contract, FORMAT_VERSION, Origin};
 use ebm_export::write::onnx::Opset;
 
 use crate::networks::energies;

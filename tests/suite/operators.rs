@@ -8,14 +8,15 @@ mod cases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ebm_export::graph::Batch;
 use ebm_export::graph::op::{Activation, Binary, Compare, KeepDims, Op, Reduce, ReduceKind, Unary};
 use ebm_export::graph::reference;
 use ebm_export::graph::tensor::{Tensor, Tensors};
 use ebm_export::graph::{Graph, Shape};
+use ebm_export::source::Kind::Gradient;
 use ebm_export::transform::gradient::gradient;
 use ebm_export::transform::pipeline::bind;
-use ebm_export::write::contract::Kind::Gradient;
-use ebm_export::write::onnx::{Batch, Opset, model_bytes};
+use ebm_export::write::onnx::{Opset, model_bytes};
 use ebm_runtime::{Backend, Model};
 use ebm_trainer::network::{Program, from_host, to_device};
 use rand::{RngExt, SeedableRng};

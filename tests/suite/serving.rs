@@ -1,9 +1,9 @@
 //! What a server runs in one call is what the runtime's steps do one after the other.
 
+use ebm_export::source::Purification;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::Activation;
 use ebm_export::transform::potential::{Potential, Prior};
-use ebm_export::write::contract::Purification;
 use ebm_export::write::exported::{Settings, exported_files};
 use ebm_export::write::triton::{Batching, Content, Served, repository};
 use ebm_runtime::{Input, Model, Output, Session, noise};

@@ -1,11 +1,12 @@
 //! A quadratic energy through graph, ONNX, backend and purifier has the mean and variance that a formula gives.
 
+use ebm_export::graph::Batch;
 use ebm_export::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
 use ebm_export::graph::{Graph, Shape};
+use ebm_export::source::Kind;
 use ebm_export::transform::gradient::gradient;
 use ebm_export::transform::langevin::step_graph;
-use ebm_export::write::contract::Kind;
-use ebm_export::write::onnx::{Batch, Opset, model_bytes};
+use ebm_export::write::onnx::{Opset, model_bytes};
 use ebm_runtime::{ImageShape, Images, Model, Purifier};
 
 use crate::agreement::backends;

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use ebm_export::graph::reference::{bindings, evaluate};
+use ebm_export::source::Kind::Gradient;
 use ebm_export::source::onnx::proto::ModelProto;
 use ebm_export::source::onnx::{Foreign, Selection, read, read_file};
 use ebm_export::transform::langevin::Steps;
 use ebm_export::transform::rewrite::Target;
-use ebm_export::write::contract::Kind::Gradient;
 use ebm_export::write::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
 use ebm_export::write::exported::Settings;
 use ebm_export::write::onnx::Opset;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebm_engine::{Input, Output, Plan, Session};
+use ebm_export::graph::Batch;
 use ebm_export::graph::Graph;
 use ebm_export::graph::tensor::Tensor;
-use ebm_export::write::contract::{Contract, ImageShape, Kind, Origin};
-use ebm_export::write::onnx::{Batch, Opset, model_bytes};
+use ebm_export::source::{ImageShape, Kind};
+use ebm_export::write::contract::{Contract, Origin};
+use ebm_export::write::onnx::{Opset, model_bytes};
 
 /// Numbers that look random and are the same everywhere.
 pub struct Numbers(u64);

@@ -12,9 +12,9 @@ use crate::error::Error;
 use crate::file::folder_of;
 use crate::graph::{DType, Shape};
 use crate::source::onnx;
+use crate::source::onnx::METADATA_KEY;
 use crate::source::onnx::proto::tensor_shape_proto::dimension;
 use crate::source::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use crate::write::contract::METADATA_KEY;
 
 /// A summary of an ONNX file.
 #[derive(Debug, PartialEq, Serialize)]
@@ -257,14 +257,16 @@ fn multiplications(node: &NodeProto, shapes: &Shapes) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Batch;
     use crate::graph::op::Operator;
     use crate::graph::tensor::Tensor;
     use crate::graph::{Dim, Graph, Shape};
+    use crate::source::Kind;
     use crate::source::networks::{Network, Sngan};
     use crate::transform::pipeline::{bind, gradient_graph};
     use crate::transform::precision::Precision;
-    use crate::write::contract::{Contract, FORMAT_VERSION, Kind, Origin};
-    use crate::write::onnx::{Batch, Opset, model_bytes};
+    use crate::write::contract::{Contract, FORMAT_VERSION, Origin};
+    use crate::write::onnx::{Opset, model_bytes};
 
     fn written(path: &Path) -> Contract {
         let network = Network::Sngan(Sngan::sngan32(4));

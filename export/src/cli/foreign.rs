@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::graph::Batch;
 use crate::source::onnx::{Foreign, Selection, read_file};
 use crate::transform::layout::{ImageLayout, with_channels_first};
-use crate::write::onnx::Batch;
 
 /// A model of others, and how it is read.
 #[derive(Args)]

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::source::checkpoint::Header;
 use crate::source::networks::{Activation, Network};
-use crate::write::contract::{Kind, Langevin, Purification};
+use crate::source::{Kind, Langevin, Purification};
 
 /// What a published network is built with.
 #[derive(Args)]

@@ -12,15 +12,15 @@ use super::target::TargetChoice;
 use super::triton::TritonArguments;
 use super::{print, summary};
 use crate::file::Staged;
+use crate::graph::Batch;
 use crate::graph::tensor::Tensors;
 use crate::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
 use crate::transform::langevin::Steps;
-use crate::transform::potential::{Potential, Prior};
+use crate::transform::potential::{Potential, Prior, read_potential};
 use crate::transform::rewrite::Rewrite;
 use crate::write::exported::{
     ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
 };
-use crate::write::onnx::Batch;
 use crate::write::triton::{Content, RepositoryFile, Served, repository};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, with the generator that made the starts of its chains, if one did; or the
@@ -274,7 +274,7 @@ fn line(output: &Path, file: &RepositoryFile) -> String {
 
 /// What the files descend.
 fn potential(arguments: &Arguments, folder: &Path, header: &Header) -> Result<Potential> {
-    let mut potential = checkpoint::read_potential(folder, header)?;
+    let mut potential = read_potential(folder, header)?;
     if let Some(Tau(tau)) = arguments.tau {
         potential.tau = tau;
     }

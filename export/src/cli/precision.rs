@@ -8,9 +8,10 @@ use clap::Args;
 use ndarray::{ArrayD, Axis, Slice};
 
 use crate::check::images;
+use crate::graph::Batch;
 use crate::transform::precision::{Comparison, Precision, random_images};
 use crate::transform::rewrite::{Rewrite, Target};
-use crate::write::onnx::{Batch, Opset};
+use crate::write::onnx::Opset;
 
 /// Images of a run from which on they share the larger weights of `winograd_small`.
 const SEVERAL_IMAGES: usize = 4;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::source::checkpoint::{self, Header};
-use crate::write::contract::{ImageShape, Kind, Purification};
+use crate::source::{ImageShape, Kind, Purification};
 use crate::write::exported::{Settings, exported_files};
 use crate::write::onnx::Opset;
 use crate::write::triton::{Batching, Served, ServedClassifier};

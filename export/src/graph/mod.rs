@@ -4,14 +4,17 @@
 //! [`Graph`] lists its nodes in topological order: a node can only use values that exist already, so a graph has no cycles by
 //! construction.
 
+pub(crate) mod batch;
 pub(crate) mod fold;
 pub mod op;
 pub mod reference;
 pub mod tensor;
 mod value_type;
+pub mod weights;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+pub use self::batch::Batch;
 pub use self::value_type::{DType, Dim, Integer, Shape, ValueType};
 use crate::error::Error;
 use crate::graph::op::{Op, Operator};

@@ -15,9 +15,10 @@ use crate::error::Error;
 use crate::file::NewFolder;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::source::networks::Network;
-use crate::transform::potential::{Potential, Prior};
-use crate::write::contract::{FORMAT_VERSION, Kind, Langevin, Purification};
+use crate::source::{Kind, Langevin, Purification};
 
+/// The format that this version writes.
+pub const FORMAT_VERSION: u32 = 1;
 /// Name of the header within a checkpoint.
 pub const HEADER_FILE: &str = "checkpoint.json";
 /// The group of the weights as they are learned.
@@ -269,24 +270,6 @@ pub fn read_best_weights(folder: &Path, header: &Header) -> Result<Tensors, Erro
     read_group(folder, header, group)
 }
 
-/// What an energy was learned with: its Gaussian term and its prior, where it has them.
-///
-/// # Errors
-/// As [`read_group`].
-pub fn read_potential(folder: &Path, header: &Header) -> Result<Potential, Error> {
-    let read = |prior: &PriorHeader| {
-        Ok(Prior {
-            network: prior.network.clone(),
-            weights: read_group(folder, header, PRIOR)?,
-            temperature: prior.temperature,
-        })
-    };
-    Ok(Potential {
-        prior: header.prior.as_ref().map(read).transpose()?,
-        tau: header.langevin.as_ref().and_then(|langevin| langevin.tau),
-    })
-}
-
 /// The checkpoint that a path means: itself, or the latest one of a run folder, `RUN/checkpoints/00001000`.
 ///
 /// # Errors
@@ -392,6 +375,7 @@ fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {
 mod tests {
     use super::*;
     use crate::source::networks::Sngan;
+    use crate::transform::potential::read_potential;
 
     fn written(folder: &Path) -> (Header, Tensors) {
         let header = Header::new(Network::Sngan(Sngan::sngan32(4)));

@@ -1,6 +1,13 @@
 //! Where energies come from: built-in networks, checkpoints, ONNX models and weights of other programs.
 
 pub mod checkpoint;
+mod dynamics;
+mod image_shape;
 pub mod import;
+mod kind;
 pub mod networks;
 pub mod onnx;
+
+pub use dynamics::{Langevin, Purification};
+pub use image_shape::ImageShape;
+pub use kind::Kind;

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
+use crate::graph::batch::zero_per_image;
 use crate::graph::op::{
-    Activation, BackwardStep, Binary, Cast, Compare, Expand, KeepDims, Op, Operator, Reduce,
-    ReduceKind, Reshape, Slice, Unary,
+    Activation, BackwardStep, Binary, Expand, KeepDims, Op, Operator, Reduce, ReduceKind, Reshape,
+    Unary,
 };
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
@@ -188,27 +189,6 @@ fn over_batch(
     graph.apply("grad.images", Reshape { shape }, &[value])
 }
 
-/// Zeros `[1, N, 1]`, whatever the images hold: no number is above infinity. One element per image is looked at, and no gradient
-/// flows through a comparison, so that what is added to them becomes a value of each image and is otherwise as it was.
-pub(crate) fn zero_per_image(graph: &mut Graph, name: &str, source: Value) -> Result<Value, Error> {
-    let named = |suffix: &str| format!("{name}.{suffix}");
-    let (outer, inner) = match graph.shape(source).around_batch() {
-        Some(Dim::Batch { outer, inner }) => (outer, inner),
-        _ => (1, graph.shape(source).elements_per_image()),
-    };
-    let shape = Shape(vec![Dim::Size(outer), Dim::BATCH, Dim::Size(inner)]);
-    let mut element = graph.apply(&named("element"), Reshape { shape }, &[source])?;
-    for (axis, extent) in [(0, outer), (2, inner)] {
-        if extent != 1 {
-            let first = Slice::range(axis, 0..1);
-            element = graph.apply(&named("element"), first, &[element])?;
-        }
-    }
-    let infinity = graph.scalar(&named("infinity"), f32::INFINITY);
-    let never = graph.apply(&named("never"), Compare::Greater, &[element, infinity])?;
-    graph.apply(&named("zeros"), Cast::F32, &[never])
-}
-
 /// The gradient in the full shape of the input, also where it is constant over the batch or over pixels.
 fn like_source(graph: &mut Graph, gradient: Value, source: Value) -> Result<Value, Error> {
     let shape = graph.shape(source).clone();
@@ -226,7 +206,7 @@ mod tests {
     use ndarray::{ArrayD, array};
 
     use super::*;
-    use crate::graph::op::MatMul;
+    use crate::graph::op::{Cast, Compare, MatMul};
     use crate::graph::reference::evaluate;
 
     fn evaluated(graph: &Graph, x: ArrayD<f64>, output: &str) -> ArrayD<f64> {

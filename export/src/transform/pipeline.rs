@@ -1,12 +1,13 @@
 //! From a network and its weights to the graphs that are written: each stage a pure function of the one before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::graph::fold::{Folding, check_cost};
 use crate::graph::op::Operator;
-use crate::graph::tensor::{Tensor, Tensors};
-use crate::graph::{Graph, Node, Shape};
+use crate::graph::tensor::Tensors;
+use crate::graph::weights::checked_weight;
+use crate::graph::{Graph, Shape};
 use crate::transform::gradient::gradient;
 use crate::transform::precision::{Precision, lowered};
 use crate::transform::rewrite::{Rewrite, apply, apply_before_gradient};
@@ -72,62 +73,13 @@ pub fn multiplications(graph: &Graph) -> BTreeMap<String, usize> {
     counts
 }
 
-/// Checks that the weights are those of the graph: all there, of the right shapes, finite, and no others.
-///
-/// # Errors
-/// The first weight that is not so, with what was expected and what came.
-pub fn check_weights(graph: &Graph, weights: &Tensors) -> Result<(), Error> {
-    let mut known = BTreeSet::new();
-    for value in graph.weights() {
-        checked_weight(graph.node(value), weights)?;
-        known.insert(graph.node(value).name.as_str());
-    }
-    match weights.keys().find(|name| !known.contains(name.as_str())) {
-        Some(name) => Err(Error::Weight {
-            name: name.clone(),
-            problem:
-                "the network has no weight of this name; the weights are those of another network"
-                    .to_string(),
-        }),
-        None => Ok(()),
-    }
-}
-
-fn checked_weight<'a>(node: &Node, weights: &'a Tensors) -> Result<&'a Tensor, Error> {
-    let problem = |problem: String| Error::Weight {
-        name: node.name.clone(),
-        problem,
-    };
-    let tensor = weights.get(&node.name).ok_or_else(|| {
-        problem(
-            "missing from the checkpoint; the weights are those of another network or incomplete"
-                .to_string(),
-        )
-    })?;
-    let wanted = &node.value_type.shape;
-    if *wanted != Shape::fixed(tensor.shape()) {
-        let got = Shape::fixed(tensor.shape());
-        return Err(problem(format!(
-            "expected shape {wanted}, got {got}; the weights are those of another network"
-        )));
-    }
-    match tensor.data().iter().position(|value| !value.is_finite()) {
-        Some(position) => {
-            let value = tensor.data()[position];
-            Err(problem(format!(
-                "element {position} is {value}, expected finite values; take an earlier checkpoint"
-            )))
-        }
-        None => Ok(tensor),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::graph::Value;
     use crate::graph::op::{Binary, Cast, Compare, Where};
     use crate::graph::reference::{evaluate, to_array, to_tensor};
+    use crate::graph::tensor::Tensor;
     use crate::transform::rewrite::testing::operators;
 
     fn bound(graph: &Graph) -> (Graph, Tensor) {

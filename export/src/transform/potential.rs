@@ -5,16 +5,19 @@
 //! each network is the one that it has alone.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::error::Error;
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
 use crate::graph::tensor::Tensors;
+use crate::graph::weights::check_weights;
 use crate::graph::{Graph, Shape, Value};
+use crate::source::checkpoint::{Header, PRIOR, PriorHeader, read_group};
 use crate::source::networks::Network;
+use crate::source::{ImageShape, Kind};
 use crate::transform::gradient::hessian_vector_product;
-use crate::transform::pipeline::{check_weights, gradient_graph};
+use crate::transform::pipeline::gradient_graph;
 use crate::transform::rewrite::{Rewrite, apply, apply_before_gradient};
-use crate::write::contract::{ImageShape, Kind};
 
 /// Stands before the names of the prior's weights and nodes.
 pub const PRIOR_PREFIX: &str = "prior.";
@@ -37,6 +40,24 @@ pub struct Prior {
     pub weights: Tensors,
     /// Its own temperature T_prior.
     pub temperature: f64,
+}
+
+/// What an energy was learned with: its Gaussian term and its prior, where it has them.
+///
+/// # Errors
+/// As [`read_group`].
+pub fn read_potential(folder: &Path, header: &Header) -> Result<Potential, Error> {
+    let read = |prior: &PriorHeader| {
+        Ok(Prior {
+            network: prior.network.clone(),
+            weights: read_group(folder, header, PRIOR)?,
+            temperature: prior.temperature,
+        })
+    };
+    Ok(Potential {
+        prior: header.prior.as_ref().map(read).transpose()?,
+        tau: header.langevin.as_ref().and_then(|langevin| langevin.tau),
+    })
 }
 
 impl Potential {

@@ -1,51 +1,15 @@
 //! What an exported file says about itself, so that a runtime needs nothing else.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::source::networks::Network;
+use crate::source::{ImageShape, Kind, Langevin, Purification};
 use crate::transform::precision::Precision;
 
-/// Key of the metadata entry that holds the contract as JSON.
-pub const METADATA_KEY: &str = "ebm.contract";
-/// Key of the metadata entry that holds the SHA-256 of the file's graph and contract: of the bytes of its `GraphProto`, followed by those of the contract's
-/// JSON, in hexadecimal digits.
-pub const HASH_KEY: &str = "ebm.sha256";
 /// The format that this version writes.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// What an exported file computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// `x → energy`.
-    Energy,
-    /// `x → energy, gradient`.
-    Gradient,
-    /// One Langevin step.
-    Step,
-    /// Langevin steps as a server batches them, ε and T fixed.
-    Purifier,
-    /// `x → logits`.
-    Classifier,
-    /// `z → image`.
-    Generator,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Energy => "energy",
-            Kind::Gradient => "gradient",
-            Kind::Step => "step",
-            Kind::Purifier => "purifier",
-            Kind::Classifier => "classifier",
-            Kind::Generator => "generator",
-        })
-    }
-}
 
 /// Where what a file computes comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,41 +32,6 @@ pub struct ForeignModel {
     /// How its output became an energy, as `--reduce` takes it; absent where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<String>,
-}
-
-/// Extents of one image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageShape {
-    /// Channels C.
-    pub channels: usize,
-    /// Rows H.
-    pub height: usize,
-    /// Columns W.
-    pub width: usize,
-}
-
-/// Langevin dynamics as the energy was learned with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Langevin {
-    /// ε.
-    pub step_size: f64,
-    /// T.
-    pub temperature: f64,
-    /// K, the steps per update.
-    pub steps: usize,
-    /// τ of the Gaussian term of the potential, where there is one.
-    pub tau: Option<f64>,
-}
-
-/// Langevin dynamics as recommended for purification.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Purification {
-    /// ε.
-    pub step_size: f64,
-    /// T.
-    pub temperature: f64,
-    /// Number of steps.
-    pub steps: usize,
 }
 
 /// What a step descends beside E/T.

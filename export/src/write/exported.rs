@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, IxDyn};
 
 use crate::error::Error;
+use crate::graph::Batch;
 use crate::graph::Graph;
 use crate::graph::tensor::Tensors;
+use crate::graph::weights::check_weights;
+use crate::source::Kind;
 use crate::source::checkpoint::{Header, tensors_sha256};
 use crate::source::networks::Network;
 use crate::transform::langevin::{Steps, steps_graph, written_steps};
-use crate::transform::pipeline::{check_weights, gradient_graph, multiplications, written};
+use crate::transform::pipeline::{gradient_graph, multiplications, written};
 use crate::transform::potential::{Potential, check_scale};
 use crate::transform::precision::{Comparison, Precision, lowered};
 use crate::transform::rewrite::{Rewrite, Target, apply};
-use crate::write::contract::{Contract, FORMAT_VERSION, Kind, Origin, PriorTerm, Terms};
+use crate::write::contract::{Contract, FORMAT_VERSION, Origin, PriorTerm, Terms};
 use crate::write::model::Model;
-use crate::write::onnx::{Batch, Opset, model};
+use crate::write::onnx::{Opset, model};
 
 /// How files are written.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +33,7 @@ pub struct Settings {
     /// The types that the files work in.
     pub precision: Precision,
     /// What a step of an energy descends; `None` as it was learned, with the Gaussian term of the checkpoint if it has one. What was learned beside a
-    /// prior needs it here, as [`read_potential`](crate::source::checkpoint::read_potential) gives it.
+    /// prior needs it here, as [`read_potential`](crate::transform::potential::read_potential) gives it.
     pub potential: Option<Potential>,
     /// The L2 norm to which the drift of a step is shortened per image, if it is.
     pub clip: Option<f64>,
@@ -294,7 +297,7 @@ mod tests {
     use crate::source::onnx::proto::tensor_proto::DataType;
     use crate::source::onnx::proto::{ModelProto, type_proto};
     use crate::source::onnx::{Selection, read};
-    use crate::write::contract::{Langevin, Purification};
+    use crate::source::{Langevin, Purification};
     use crate::write::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
     use crate::write::triton::{Batching, Content, Served, repository};
 

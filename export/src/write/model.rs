@@ -1,7 +1,6 @@
 //! A whole ONNX file that is not bytes yet: its elements are those of the graph that it was made of, and go from there straight to
 //! where the file is written. What comes out is what prost would make of the same messages.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use half::{bf16, f16};
@@ -13,7 +12,7 @@ use crate::error::Error;
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
-use crate::write::contract::{HASH_KEY, METADATA_KEY};
+use crate::source::onnx::{Documentation, HASH_KEY, METADATA_KEY};
 
 /// Readers of protocol buffers count bytes with 31 bits.
 const MAX_BYTES: u64 = i32::MAX as u64;
@@ -24,19 +23,6 @@ pub struct Model {
     /// Everything but the initialisers.
     frame: ModelProto,
     initializers: Vec<Initializer>,
-}
-
-/// What a file says for people.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Documentation {
-    /// Name of its graph.
-    pub name: String,
-    /// What it is.
-    pub text: String,
-    /// What its inputs are, by name.
-    pub inputs: BTreeMap<String, String>,
-    /// Further entries, by key.
-    pub entries: Vec<(String, String)>,
 }
 
 /// A fixed tensor of a file.

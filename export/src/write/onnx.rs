@@ -5,48 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Error;
 use crate::graph::op::{OnnxAttribute, OnnxInput, Op, Operator};
 use crate::graph::tensor::Tensor;
-use crate::graph::{DType, Dim, Graph, Integer, Shape, Source, Value, ValueType};
+use crate::graph::{Batch, DType, Dim, Graph, Integer, Shape, Source, Value, ValueType};
+use crate::source::onnx::METADATA_KEY;
 use crate::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::source::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_proto,
     type_proto,
 };
-use crate::write::contract::{Contract, METADATA_KEY};
+use crate::write::contract::Contract;
 use crate::write::model::{Initializer, Model, hash_entry};
-
-/// Whether a file takes any batch or one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Batch {
-    /// Any, named `N`.
-    Symbolic,
-    /// That one.
-    Fixed(usize),
-}
-
-impl Batch {
-    /// That one batch.
-    ///
-    /// # Errors
-    /// It is 0 or above 2^20, which nobody means.
-    pub fn fixed(size: usize) -> Result<Batch, Error> {
-        match size {
-            1..=0x10_0000 => Ok(Batch::Fixed(size)),
-            _ => Err(Error::Onnx(format!(
-                "expected a batch from 1 to {}, got {size}",
-                0x10_0000
-            ))),
-        }
-    }
-
-    /// The fixed batch, if it is.
-    pub fn size(self) -> Option<usize> {
-        match self {
-            Batch::Symbolic => None,
-            Batch::Fixed(size) => Some(size),
-        }
-    }
-}
 
 /// A version of ONNX's operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::tensor::Tensors;
-use ebm_export::source::checkpoint::{read_potential, tensors_sha256};
+use ebm_export::source::Kind as NetworkKind;
+use ebm_export::source::checkpoint::tensors_sha256;
 use ebm_export::source::networks::{Activation, Network as Description};
-use ebm_export::write::contract::Kind as NetworkKind;
+use ebm_export::transform::potential::read_potential;
 use tch::{Kind, Tensor};
 
 use super::{load, saved_config};

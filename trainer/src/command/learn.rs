@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_export::write::contract::Kind as NetworkKind;
+use ebm_export::source::Kind as NetworkKind;
 use tch::Device;
 
 use super::{load, saved_config};

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::tensor::Tensors;
-use ebm_export::source::checkpoint::{
-    EMA, GENERATOR, GENERATOR_EMA, WEIGHTS, read_potential, tensors_sha256,
-};
-use ebm_export::transform::pipeline::check_weights;
+use ebm_export::graph::weights::check_weights;
+use ebm_export::source::Kind as NetworkKind;
+use ebm_export::source::checkpoint::{EMA, GENERATOR, GENERATOR_EMA, WEIGHTS, tensors_sha256};
 use ebm_export::transform::potential::Potential;
-use ebm_export::write::contract::Kind as NetworkKind;
+use ebm_export::transform::potential::read_potential;
 use serde::Serialize;
 use tch::{Device, Kind};
 

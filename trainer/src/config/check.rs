@@ -1,7 +1,7 @@
 //! Ranges of configured values.
 
+use ebm_export::source;
 use ebm_export::source::networks::Network;
-use ebm_export::write::contract;
 
 use super::{
     AdamConfig, BurnInConfig, ClassifierConfig, Configuration, Crop, DataConfig, Dynamics,
@@ -19,7 +19,7 @@ impl Configuration for EnergyConfig {
 
     fn check(&self) -> Result<(), Error> {
         let learning = &self.learning;
-        check_network("network", &self.network, contract::Kind::Energy)?;
+        check_network("network", &self.network, source::Kind::Energy)?;
         check_data(&self.data)?;
         check_output(&self.output)?;
         at_least_one("learning.updates", learning.updates)?;
@@ -160,7 +160,7 @@ impl EnergyConfig {
         check_network(
             "generator.network",
             generator.network(),
-            contract::Kind::Generator,
+            source::Kind::Generator,
         )?;
         if generator.network().image() != self.network.image() {
             let got = format!("images {:?}", generator.network().image());
@@ -184,7 +184,7 @@ impl EnergyConfig {
         let Some(prior) = &self.prior else {
             return Ok(());
         };
-        check_network("prior.network", &prior.network, contract::Kind::Energy)?;
+        check_network("prior.network", &prior.network, source::Kind::Energy)?;
         above_zero("prior.temperature", prior.temperature)
     }
 }
@@ -199,7 +199,7 @@ impl Configuration for ClassifierConfig {
 
     fn check(&self) -> Result<(), Error> {
         let learning = &self.learning;
-        check_network("network", &self.network, contract::Kind::Classifier)?;
+        check_network("network", &self.network, source::Kind::Classifier)?;
         check_data(&self.data)?;
         check_output(&self.output)?;
         at_least_one("learning.updates", learning.updates)?;
@@ -221,7 +221,7 @@ fn check_rollbacks(patience: u64, rate_factor: f64) -> Result<(), Error> {
     }
 }
 
-fn check_network(key: &str, network: &Network, kind: contract::Kind) -> Result<(), Error> {
+fn check_network(key: &str, network: &Network, kind: source::Kind) -> Result<(), Error> {
     network.graph().map_err(|source| Error::Network {
         key: key.to_string(),
         source: Box::new(source),
@@ -230,8 +230,8 @@ fn check_network(key: &str, network: &Network, kind: contract::Kind) -> Result<(
         return Ok(());
     }
     let expected = match kind {
-        contract::Kind::Classifier => "a classifier, such as \"conv_classifier\"",
-        contract::Kind::Generator => "a generator, such as \"sngan_generator\"",
+        source::Kind::Classifier => "a classifier, such as \"conv_classifier\"",
+        source::Kind::Generator => "a generator, such as \"sngan_generator\"",
         _ => "an energy network, such as \"sngan\"",
     };
     Err(range(

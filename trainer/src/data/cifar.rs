@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 
 use super::stored::{Split, Stored};
 use super::{Error, check_labels};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 
 use super::stored::{Split, Stored};
 use super::{Error, check_labels, find, read_unpacked, unpack};

@@ -1,7 +1,7 @@
 //! The images that the network takes, and what pictures go through to become them.
 
 use ebm_common::picture::{self, Colours, Fault, Fit, Image};
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 
 use super::order::View;
 use crate::config::{Crop, RandomCrop};

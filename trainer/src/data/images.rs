@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 use tch::Tensor;
 
 use super::Error;

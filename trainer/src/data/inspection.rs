@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ebm_common::name::{EXTENSIONS, has_extension};
 use ebm_common::picture::{Change, Fault, Size, decode};
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tch::Tensor;

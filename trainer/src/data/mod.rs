@@ -25,7 +25,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 use flate2::read::MultiGzDecoder;
 use tch::{Kind, Tensor};
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ebm_common::picture::{Change, Fault, Image};
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::{Kind, Tensor};

@@ -1,6 +1,6 @@
 //! Images that are in memory as bytes.
 
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 use tch::{Device, Kind, Tensor};
 
 use super::fingerprint::{Hash, Print};

@@ -166,7 +166,7 @@ pub(crate) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    use ebm_export::write::contract::ImageShape;
+    use ebm_export::source::ImageShape;
     use image::ImageFormat;
 
     use super::*;

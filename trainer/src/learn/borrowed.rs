@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use ebm_export::graph::tensor::Tensors;
+use ebm_export::graph::weights::check_weights;
+use ebm_export::source::Kind;
 use ebm_export::source::checkpoint::{GENERATOR, GENERATOR_EMA, PRIOR};
-use ebm_export::transform::pipeline::check_weights;
 use ebm_export::transform::potential::Prior;
-use ebm_export::write::contract::Kind;
 
 use crate::config::{EnergyConfig, FixedGenerator, GeneratorConfig};
 use crate::run::saved::Saved;

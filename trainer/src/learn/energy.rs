@@ -9,9 +9,9 @@ use std::rc::Rc;
 use anyhow::{Context, Result, ensure};
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::checkpoint::{EMA, Header, PRIOR, PriorHeader, WEIGHTS};
+use ebm_export::source::{Langevin, Purification};
 use ebm_export::transform::potential::{Potential, Prior};
 use ebm_export::transform::rewrite::{self, Rewrite};
-use ebm_export::write::contract;
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Chains;
@@ -507,13 +507,13 @@ impl Learning for Learner {
             ..
         } = &self.config;
         let mut header = Header::new(self.config.network.clone());
-        header.langevin = Some(contract::Langevin {
+        header.langevin = Some(Langevin {
             step_size: langevin.step_size,
             temperature: langevin.temperature,
             steps: langevin.steps.at(self.update),
             tau: langevin.tau.value(),
         });
-        header.purification = Some(contract::Purification {
+        header.purification = Some(Purification {
             step_size: purification.step_size,
             temperature: purification.temperature,
             steps: purification.steps,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ebm_export::file::{NewFolder, write_whole};
 use ebm_export::graph::tensor::Tensors;
+use ebm_export::source::Kind;
 use ebm_export::source::checkpoint::{self, Header};
-use ebm_export::write::contract::Kind;
 
 use crate::evaluate::attack;
 use crate::evaluate::sampling::SAMPLED;

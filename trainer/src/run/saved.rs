@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ebm_export::graph::tensor::Tensors;
+use ebm_export::graph::weights::check_weights;
+use ebm_export::source::Kind;
 use ebm_export::source::checkpoint::{self, Header};
-use ebm_export::transform::pipeline::check_weights;
-use ebm_export::write::contract::Kind;
 
 use crate::data::Fingerprint;
 use crate::run::session::State;

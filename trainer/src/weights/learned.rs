@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use ebm_export::graph::tensor::Tensors;
+use ebm_export::graph::weights::check_weights;
 use ebm_export::source::networks::{Network, batch_norms};
-use ebm_export::transform::pipeline::check_weights;
 use tch::{Device, Kind};
 
 use crate::config::{OptimizerConfig, Schedule, Setting};

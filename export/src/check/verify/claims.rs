@@ -9,8 +9,9 @@ use crate::error::Error;
 use crate::graph::op::{Op, Reshape, Slice};
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape, Value};
+use crate::source::Kind;
 use crate::source::onnx::{Foreign, Selection, read_file};
-use crate::write::contract::{Contract, Kind};
+use crate::write::contract::Contract;
 use crate::write::derived::Names;
 
 /// How the file's inputs and outputs are called.

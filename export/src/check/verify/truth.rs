@@ -7,17 +7,19 @@ use super::claims::Claims;
 use super::function::{Function, Point, Weights};
 use crate::check::inspect::inspect;
 use crate::error::Error;
+use crate::graph::Batch;
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape};
-use crate::source::checkpoint::{Header, read_best_weights, read_header, read_potential, resolve};
+use crate::source::Kind;
+use crate::source::checkpoint::{Header, read_best_weights, read_header, resolve};
 use crate::source::onnx::{Foreign, Selection, read_file};
 use crate::transform::gradient::{gradient, hessian_vector_product_along};
 use crate::transform::layout::{ImageLayout, with_channels_first};
+use crate::transform::potential::read_potential;
 use crate::transform::potential::{Potential, Prior};
 use crate::transform::reduction::Reduction;
-use crate::write::contract::{Kind, Origin, PriorTerm};
+use crate::write::contract::{Origin, PriorTerm};
 use crate::write::derived::energy_graph;
-use crate::write::onnx::Batch;
 
 /// The name that v has in truths; no model has an input of this name.
 const V: &str = "verify.v";

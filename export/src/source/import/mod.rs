@@ -19,8 +19,8 @@ pub use step::{SpectralNorm, Step};
 
 use crate::error::Error;
 use crate::graph::tensor::{Tensor, Tensors};
+use crate::graph::weights::check_weights;
 use crate::graph::{Graph, Shape};
-use crate::transform::pipeline::check_weights;
 use map::fits;
 
 /// Names in a list of an error message; more are counted.

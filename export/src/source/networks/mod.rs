@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::graph::op;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Value};
-use crate::write::contract::{ImageShape, Kind};
+use crate::source::{ImageShape, Kind};
 
 /// The activation of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,10 @@
 //! Values that are the same for all images, where they meet values that are not.
 
 use super::node::{Node, Outputs};
+use crate::graph::batch::zero_per_image;
 use crate::graph::op::{Binary, Expand, Reshape};
 use crate::graph::tensor::Tensor;
 use crate::graph::{DType, Dim, Shape, Value};
-use crate::transform::gradient::zero_per_image;
 
 impl Node<'_, '_> {
     /// The node's result: a value, which may be truth values, stretched to a shape that may have the batch where the value has not.

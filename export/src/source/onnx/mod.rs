@@ -12,6 +12,7 @@ mod constant;
 mod constants;
 mod convolution;
 mod declared;
+mod documentation;
 mod einsum;
 mod finite;
 mod function;
@@ -56,11 +57,13 @@ mod window;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use documentation::{Documentation, HASH_KEY, METADATA_KEY};
 pub(crate) use einsum::multiplications as einsum_multiplications;
 pub(crate) use function::inlined;
 pub(crate) use model::node_name;
 
 use declared::{check_declared, check_is_float};
+use documentation::documentation;
 use known::Kind;
 use model::{Model, rule};
 use node::{Operand, Rule};
@@ -69,14 +72,12 @@ use reader::{Reader, Selected};
 
 use crate::error::Error;
 use crate::file::folder_of;
+use crate::graph::Batch;
 use crate::graph::tensor::Tensors;
 use crate::graph::{DType, Graph, Shape};
 use crate::source::checkpoint::sha256;
 use crate::source::onnx::proto::ValueInfoProto;
 use crate::transform::reduction::Reduction;
-use crate::write::contract::{HASH_KEY, METADATA_KEY};
-use crate::write::model::Documentation;
-use crate::write::onnx::Batch;
 
 /// The rules of all families.
 const RULES: &[&[(&str, Rule)]] = &[
@@ -266,26 +267,6 @@ pub(crate) fn shapes(
 /// Is there a rule for an operator of the default domain?
 pub(crate) fn is_read(op_type: &str) -> bool {
     rule(op_type).is_some()
-}
-
-/// All but a contract, which would be that of another file.
-fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Documentation {
-    let (header, graph) = (&model.header, &model.graph);
-    let texts = [header.doc_string(), graph.doc_string()].map(str::trim);
-    let texts: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
-    let documented = inputs.iter().filter(|input| !input.doc_string().is_empty());
-    let entries = header.metadata_props.iter();
-    Documentation {
-        name: graph.name().to_string(),
-        text: texts.join("\n"),
-        inputs: documented
-            .map(|input| (input.name().to_string(), input.doc_string().to_string()))
-            .collect(),
-        entries: entries
-            .filter(|entry| ![METADATA_KEY, HASH_KEY].contains(&entry.key()))
-            .map(|entry| (entry.key().to_string(), entry.value().to_string()))
-            .collect(),
-    }
 }
 
 fn other_outputs(model: &Model, selected: &str) -> Vec<String> {
@@ -694,12 +675,10 @@ mod tests {
         model.graph().name = Some("main".to_string());
         model.graph().input[0].doc_string = Some("Pictures.".to_string());
         model.0.metadata_props = [("author", "them"), (METADATA_KEY, "{}")]
-            .map(
-                |(key, value)| proto::StringStringEntryProto {
-                    key: Some(key.to_string()),
-                    value: Some(value.to_string()),
-                },
-            )
+            .map(|(key, value)| proto::StringStringEntryProto {
+                key: Some(key.to_string()),
+                value: Some(value.to_string()),
+            })
             .to_vec();
         let foreign = model.read();
         assert_eq!(foreign.producer, "somebody 1.2");

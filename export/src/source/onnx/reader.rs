@@ -11,12 +11,12 @@ use super::model::{Model, node_name, rule};
 use super::node::{Node, Operand, check_size};
 use super::tensor::Decoded;
 use crate::error::Error;
+use crate::graph::Batch;
 use crate::graph::op::Cast;
 use crate::graph::tensor::Tensors;
 use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
 use crate::source::onnx::proto::tensor_proto::DataLocation;
 use crate::source::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
-use crate::write::onnx::Batch;
 
 /// The graph as far as it is read.
 pub(super) struct Reader {

@@ -4,10 +4,10 @@ use prost::Message;
 
 use super::config::TensorConfig;
 use crate::error::Error;
+use crate::source::ImageShape;
 use crate::source::onnx::proto::tensor_proto::{DataLocation, DataType};
 use crate::source::onnx::proto::tensor_shape_proto::dimension;
 use crate::source::onnx::proto::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
-use crate::write::contract::ImageShape;
 
 /// A classifier of any exporter, `[N, C, H, W] → [N, classes]`.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,16 +12,19 @@ pub use purifier::purifier_graph;
 use std::io::{self, Write};
 
 use crate::error::Error;
+use crate::graph::Batch;
 use crate::graph::Graph;
 use crate::graph::tensor::Tensors;
+use crate::graph::weights::check_weights;
 use crate::source::checkpoint::Header;
+use crate::source::{ImageShape, Kind, Purification};
 use crate::transform::langevin::{Steps, written_steps};
-use crate::transform::pipeline::{bind, check_weights, gradient_graph, multiplications, written};
+use crate::transform::pipeline::{bind, gradient_graph, multiplications, written};
 use crate::transform::rewrite::Rewrite;
-use crate::write::contract::{Contract, ImageShape, Kind, Purification};
+use crate::write::contract::Contract;
 use crate::write::exported::{Settings, contract, potential};
 use crate::write::model::Model;
-use crate::write::onnx::{Batch, model};
+use crate::write::onnx::model;
 
 /// Name of the model that purifies.
 pub const PURIFIER: &str = "purifier";

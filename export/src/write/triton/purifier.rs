@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::graph::op::{Reshape, Transpose};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
-use crate::write::contract::Purification;
+use crate::source::Purification;
 
 /// From a graph of k Langevin steps to one whose inputs and outputs all have the batch on axis 0, as servers put requests together along it: `x [N, C, H, W]` and
 /// `noise [N, k, C, H, W]` become `x_next [N, C, H, W]`, and `energy [N, k]` and `gradient_norm [N, k]` before each step. ε and T, which no image has alone, become

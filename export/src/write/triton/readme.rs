@@ -1,8 +1,8 @@
 //! What a repository says to people.
 
 use super::{CLASSIFIER, ENSEMBLE, PURIFIED, PURIFIER, Served, ServedClassifier};
+use crate::source::ImageShape;
 use crate::source::checkpoint::Header;
-use crate::write::contract::ImageShape;
 
 const TEMPLATE: &str = include_str!("README.md.in");
 

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::Error;
+use ebm_export::graph::Batch;
 use ebm_export::graph::op::{Binary, Op};
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::graph::{Dim, Graph, Value};
 use ebm_export::source::checkpoint::{sha256, tensors_sha256};
 use ebm_export::source::onnx::{Selection, read_file};
+use ebm_export::source::{ImageShape, Kind as NetworkKind};
 use ebm_export::write::classifier::Pixels;
-use ebm_export::write::contract::{ImageShape, Kind as NetworkKind};
-use ebm_export::write::onnx::Batch;
 use tch::{Device, Kind, Tensor};
 
 use crate::machine::parallel::{Shared, Team};

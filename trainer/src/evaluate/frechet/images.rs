@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use ebm_common::picture::{Colours, Fault, Fit, Form, Size, decode, read};
-use ebm_export::write::contract::ImageShape;
+use ebm_export::source::ImageShape;
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 

@@ -1,0 +1,45 @@
+//! What a model says for people.
+
+use std::collections::BTreeMap;
+
+use super::model::Model;
+use super::proto::ValueInfoProto;
+
+/// Key of the metadata entry that holds the contract as JSON.
+pub const METADATA_KEY: &str = "ebm.contract";
+/// Key of the metadata entry that holds the SHA-256 of the file's graph and contract: of the bytes of its `GraphProto`, followed by those of the contract's
+/// JSON, in hexadecimal digits.
+pub const HASH_KEY: &str = "ebm.sha256";
+
+/// What a file says for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Documentation {
+    /// Name of its graph.
+    pub name: String,
+    /// What it is.
+    pub text: String,
+    /// What its inputs are, by name.
+    pub inputs: BTreeMap<String, String>,
+    /// Further entries, by key.
+    pub entries: Vec<(String, String)>,
+}
+
+/// All but a contract, which would be that of another file.
+pub(super) fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Documentation {
+    let (header, graph) = (&model.header, &model.graph);
+    let texts = [header.doc_string(), graph.doc_string()].map(str::trim);
+    let texts: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    let documented = inputs.iter().filter(|input| !input.doc_string().is_empty());
+    let entries = header.metadata_props.iter();
+    Documentation {
+        name: graph.name().to_string(),
+        text: texts.join("\n"),
+        inputs: documented
+            .map(|input| (input.name().to_string(), input.doc_string().to_string()))
+            .collect(),
+        entries: entries
+            .filter(|entry| ![METADATA_KEY, HASH_KEY].contains(&entry.key()))
+            .map(|entry| (entry.key().to_string(), entry.value().to_string()))
+            .collect(),
+    }
+}
