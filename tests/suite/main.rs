@@ -18,4 +18,5 @@ mod precision;
 mod programs;
 mod serving;
 mod statistics;
+mod structure;
 mod zoo;

@@ -17,6 +17,7 @@ pub mod part;
 pub mod platform;
 pub mod programs;
 pub mod rivals;
+pub mod rust_source;
 pub mod setup;
 pub mod step;
 pub mod surroundings;
