@@ -1,4 +1,4 @@
-//! The tasks of this workspace: `cargo xtask setup`, `test`, `demo`, `install`, `browser` and `bench`.
+//! The tasks of this workspace: `cargo xtask setup`, `test`, `demo`, `install`, `browser`, `bench` and `lines`.
 //!
 //! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
 
@@ -10,6 +10,7 @@ pub mod browser;
 pub mod cache;
 pub mod demo;
 pub mod install;
+pub mod lines;
 pub mod link;
 pub mod lock;
 pub mod own_library;

@@ -9,6 +9,7 @@ use xtask::bench::{self, Effort};
 use xtask::browser;
 use xtask::demo::{self, Existing};
 use xtask::install;
+use xtask::lines;
 use xtask::setup::{self, Flavour, Libtorch};
 use xtask::surroundings::Surroundings;
 use xtask::test;
@@ -23,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench gradient one gradient on ONNX Runtime against PyTorch
   cargo xtask bench latency  one Langevin step of the runtime against PyTorch
   cargo xtask bench learning one update of the trainer against PyTorch
+  cargo xtask lines main     how much code there is outside tests, and how much more than on main
 
 Building only the runtime and the exporter needs no set-up:
   cargo build --release -p ebm-export -p ebm-runtime-cli";
@@ -131,6 +133,11 @@ enum Task {
     /// Measure against others
     #[command(subcommand)]
     Bench(Benchmark),
+    /// Count the lines of common, export, trainer and runtime outside tests and generated files
+    Lines {
+        /// A revision of git to compare with
+        revision: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -188,6 +195,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Demo { force: false } => demo::demo(&surroundings, Existing::OfDemo),
         Task::Demo { force: true } => demo::demo(&surroundings, Existing::Any),
+        Task::Lines { revision } => lines::lines(&surroundings, revision.as_deref()),
         Task::Bench(benchmark) => {
             let (bench, measurement): (bench::Benchmark, _) = match benchmark {
                 Benchmark::Gradient(measurement) => (bench::gradient, measurement),
