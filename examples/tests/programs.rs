@@ -270,3 +270,42 @@ fn sample_sheet_has_a_row_for_each_decade() {
     let sheet = image::open(&output).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (64, 32));
 }
+
+/// The picture of `from_scratch` is three squares of this many pixels a side: data, samples, density.
+const SIDE: usize = 200;
+
+#[test]
+fn from_scratch_learns_where_the_data_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("picture.pgm");
+    program("from_scratch")
+        .arg(&file)
+        .arg("200")
+        .assert()
+        .success();
+    let bytes = std::fs::read(file).unwrap();
+    let pixels = bytes.strip_prefix(b"P5 600 200 255\n").unwrap();
+    assert_eq!(pixels.len(), 3 * SIDE * SIDE);
+    let darkness = |square: usize, [x, y]: [usize; 2]| 255 - pixels[(3 * y + square) * SIDE + x];
+
+    // Four pixels around each data point are a quarter of the square.
+    let around = |at: usize| at.saturating_sub(4)..(at + 5).min(SIDE);
+    let places = || (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| [x, y]));
+    let mut is_near = vec![false; SIDE * SIDE];
+    for [x, y] in places().filter(|place| darkness(0, *place) > 0) {
+        for row in around(y) {
+            is_near[row * SIDE..][around(x)].fill(true);
+        }
+    }
+    let area = is_near.iter().filter(|near| **near).count() as f64 / (SIDE * SIDE) as f64;
+    assert!(area < 0.3, "{area}");
+    for (square, name) in [(1, "samples"), (2, "density")] {
+        let of = |place: [usize; 2]| f64::from(darkness(square, place));
+        let near = places()
+            .filter(|[x, y]| is_near[y * SIDE + x])
+            .map(of)
+            .sum::<f64>();
+        let share = near / places().map(of).sum::<f64>();
+        assert!(share > 0.7, "{share} of the {name} is near data");
+    }
+}
