@@ -5,6 +5,7 @@ mod agreement;
 mod classifiers;
 mod contracts;
 mod documents;
+mod earlier;
 mod exports;
 mod gradients;
 mod life_cycle;
