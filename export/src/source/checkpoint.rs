@@ -42,7 +42,7 @@ pub struct PriorHeader {
     pub temperature: f64,
 }
 
-/// What a checkpoint says about itself; ARCHITECTURE.md states each key.
+/// What a checkpoint says about itself; docs/formats.md states each key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// [`FORMAT_VERSION`].

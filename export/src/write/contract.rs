@@ -56,7 +56,7 @@ pub struct PriorTerm {
     pub weights_sha256: String,
 }
 
-/// The contract: ARCHITECTURE.md states each key.
+/// The contract: docs/formats.md states each key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contract {
     /// [`FORMAT_VERSION`].

@@ -5,7 +5,9 @@ use crate::graph::op::{Binary, Cast, Compare};
 
 pub(super) const RULES: &[(&str, Rule)] = &[("Shrink", shrink)];
 
-/// `x − bias` above lambd, `x + bias` below −lambd, else 0: with masks of both, `(above + below)·x − bias·(above − below)`.
+/// `x − bias` above lambd, `x + bias` below −lambd, else 0.
+///
+/// With masks of both sides this is `(above + below)·x − bias·(above − below)`.
 fn shrink(node: &mut Node<'_, '_>) -> Outputs {
     let bias = node.float("bias")?.unwrap_or(0.0);
     let lambd = node.float("lambd")?.unwrap_or(0.5);
