@@ -427,6 +427,49 @@ fn every_line_can_be_typed_as_it_stands() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+/// Files of the clone, without what is hidden or built.
+fn files_of_the_clone() -> Vec<PathBuf> {
+    let mut folders = vec![root()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if !path.is_dir() {
+                files.push(path);
+            } else if !path.is_symlink()
+                && !name.starts_with('.')
+                && name != "target"
+                && name != "runs"
+            {
+                folders.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// Documents that programs write.
+const WRITTEN_BY_PROGRAMS: [&str; 2] = ["benches/results/", "tests/zoo/README.md"];
+
+/// A row of a table cannot be broken.
+#[test]
+fn lines_of_documents_end_before_120_characters() {
+    let mut found = Vec::new();
+    for path in files_of_the_clone() {
+        let name = path.display().to_string();
+        let is_written = WRITTEN_BY_PROGRAMS.iter().any(|part| name.contains(part));
+        if !name.ends_with(".md") || is_written {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().enumerate();
+        let long = lines.filter(|(_, line)| line.chars().count() >= 120 && !line.starts_with('|'));
+        found.extend(long.map(|(index, _)| format!("{name}:{}", index + 1)));
+    }
+    assert!(found.is_empty(), "too long:\n{}", found.join("\n"));
+}
+
 /// A shell runs its own `export`, so nobody may be told to type that name.
 #[test]
 fn no_text_tells_people_to_type_a_command_of_shells() {
@@ -439,27 +482,18 @@ fn no_text_tells_people_to_type_a_command_of_shells() {
         "init",
         "import",
     ];
-    let mut folders = vec![root()];
     let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && !path.is_symlink() {
-                let is_source = !name.starts_with('.') && name != "target" && name != "runs";
-                folders.extend(is_source.then_some(path));
-                continue;
-            }
-            let endings = [".md", ".rs", ".py", ".html", ".in", ".h"];
-            if !endings.iter().any(|ending| name.ends_with(ending)) {
-                continue;
-            }
-            let bytes = fs::read(&path).unwrap();
-            let text = String::from_utf8_lossy(&bytes).replace("ebm-export ", "");
-            let told = commands.map(|command| format!("export {command} "));
-            let told = told.iter().filter(|words| text.contains(*words));
-            found.extend(told.map(|words| format!("{}: `{words}…`", path.display())));
+    for path in files_of_the_clone() {
+        let name = path.display().to_string();
+        let endings = [".md", ".rs", ".py", ".html", ".in", ".h"];
+        if !endings.iter().any(|ending| name.ends_with(ending)) {
+            continue;
         }
+        let bytes = fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes).replace("ebm-export ", "");
+        let told = commands.map(|command| format!("export {command} "));
+        let told = told.iter().filter(|words| text.contains(*words));
+        found.extend(told.map(|words| format!("{}: `{words}…`", path.display())));
     }
     assert!(found.is_empty(), "write ebm-export:\n{}", found.join("\n"));
 }
