@@ -1,9 +1,13 @@
 //! Which slots share memory: those that are never needed at the same time.
 
 use crate::lanes::LANES;
-use crate::lower::Touched;
-use crate::plan::Port;
 use crate::steps::Step;
+
+/// Slots that a step reads and writes.
+#[derive(Default)]
+pub(crate) struct Touched {
+    pub slots: Vec<usize>,
+}
 
 /// For each slot its floats and the first and last step that touch it.
 pub(crate) struct Lives {
@@ -11,12 +15,12 @@ pub(crate) struct Lives {
 }
 
 impl Lives {
-    /// Inputs are there before the first step, outputs until behind the last.
+    /// Slots of inputs are taken before the first step, those of outputs until after the last.
     pub fn new(
         steps: &[(Step, Touched)],
         floats: &[usize],
-        inputs: &[Port],
-        outputs: &[Port],
+        inputs: impl Iterator<Item = usize>,
+        outputs: impl Iterator<Item = usize>,
     ) -> Self {
         let mut slots: Vec<_> = floats
             .iter()
@@ -28,10 +32,8 @@ impl Lives {
                 slots[slot].2 = slots[slot].2.max(number);
             }
         }
-        inputs.iter().for_each(|port| slots[port.slot].1 = 0);
-        outputs
-            .iter()
-            .for_each(|port| slots[port.slot].2 = steps.len());
+        inputs.for_each(|slot| slots[slot].1 = 0);
+        outputs.for_each(|slot| slots[slot].2 = steps.len());
         Self { slots }
     }
 

@@ -91,7 +91,7 @@ pub(crate) struct Member<'a> {
 }
 
 impl Member<'_> {
-    /// This thread's part of so many items.
+    /// The part of `n_items` items that this thread takes.
     pub fn share(&self, n_items: usize) -> Range<usize> {
         let bound = |member: usize| member * n_items / self.barrier.n_members;
         bound(self.number)..bound(self.number + 1)

@@ -124,7 +124,7 @@ pub(crate) enum Op {
     /// Zeros around the picture count.
     AveragePool(Windows),
     MaxPool(Windows),
-    /// Elements in other places, `fill` where they come from outside the operand.
+    /// Elements in other places; `fill` for those that come from outside the operand.
     Move {
         axes: Vec<AxisSource>,
         fill: f32,

@@ -4,31 +4,9 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::lanes::Processor;
-use crate::lower;
-use crate::memory::Block;
+use crate::lower::{self, Layouted, Port};
 use crate::read;
-use crate::shape::Shape;
 use crate::steps::Step;
-
-/// An input or output of the file.
-#[derive(Clone, Debug)]
-pub(crate) struct Port {
-    pub name: String,
-    pub shape: Shape,
-    pub slot: usize,
-}
-
-/// Everything that is known before a run: steps, weights as kernels want them, places.
-pub(crate) struct Layouted {
-    pub inputs: Vec<Port>,
-    pub outputs: Vec<Port>,
-    pub steps: Vec<Step>,
-    pub constants: Block,
-    /// First float of each slot for one image, and its floats.
-    pub slots: Vec<(usize, usize)>,
-    /// Floats of all slots for one image.
-    pub n_floats: usize,
-}
 
 /// A file that is ready to run: its steps in order, its weights transformed and packed for this machine's vectors.
 ///

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crate::crew::{Barrier, Crew, Member, Together};
 use crate::error::{Error, Result};
 use crate::lanes::LANES;
+use crate::lower::Port;
 use crate::memory::{Block, Floats};
-use crate::plan::{Plan, Port};
+use crate::plan::Plan;
 use crate::steps::Run;
 
 /// Floats of all values of the images that go through a plan together: about what the caches hold.
@@ -63,7 +64,7 @@ impl Session {
         Self::with_threads(plan, 1)
     }
 
-    /// A session whose runs use so many threads. An image's result does not depend on their number.
+    /// A session whose runs use `n_threads` threads. An image's result does not depend on their number.
     pub fn with_threads(plan: &Arc<Plan>, n_threads: usize) -> Self {
         let n_threads = n_threads.max(1);
         Self {

@@ -203,7 +203,7 @@ impl Packer<'_> {
         let mut panels = Vec::new();
         let mut block = 0;
         while block < n_blocks {
-            // Two panels at least, where there are so many blocks, are work for two threads.
+            // At least two panels, if there are two blocks, are work for two threads.
             let most = (n_blocks / 2).clamp(1, n_blocks - block);
             let fits =
                 |&vectors: &usize| vectors <= most && rows[vectors.trailing_zeros() as usize] > 0;

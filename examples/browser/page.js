@@ -99,7 +99,7 @@ async function openPictureFile(file) {
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    throw new Error(`${file.name} is no picture that this browser can read: use a PNG, JPEG or WebP file`);
+    throw new Error(`${file.name} is not a picture that this browser can read: use a PNG, JPEG or WebP file`);
   }
   choosePicture(scaled(bitmap, bitmap.width, bitmap.height), `${file.name}, ${bitmap.width}×${bitmap.height}`);
   bitmap.close();

@@ -150,7 +150,7 @@ fn life_cycle_report_refuses_what_it_cannot_read() {
     report()
         .assert()
         .failure()
-        .stderr(contains("is no file of attacked images"));
+        .stderr(contains("is not a file of attacked images"));
     attack_file(folder.path(), Dtype::U64);
     report()
         .assert()

@@ -15,7 +15,7 @@ use crate::way::{Derivative, go};
 /// Most nodes of a piece.
 const MAX_NODES: usize = 8;
 
-/// For every type of operator of the model the first small piece that ends with it and has a gradient, and the model itself where it is small.
+/// For every type of operator of the model, the first small piece that ends with it and has a gradient; and the model itself if it is small.
 pub fn pieces(model: &ModelProto) -> Vec<ModelProto> {
     let nodes = &model.graph.as_ref().expect("models have graphs").node;
     let mut found = Vec::new();

@@ -118,7 +118,7 @@ pub fn worst_difference(wanted: &[f64], got: &[f64], batch: usize) -> f64 {
 }
 
 /// The difference of gradients, or of chains that follow them, that were computed in f32: of the worst image where the activation is
-/// smooth, of the median one where it is piecewise linear. There an operand that is zero up to rounding falls on either side of zero,
+/// smooth, of the median one if it is piecewise linear. There an operand that is zero up to rounding falls on either side of zero,
 /// which switches a whole path of that one image's gradient on or off, in any implementation. Energies are continuous, and in
 /// f64 no operand of the tests' images is that close to zero: both take [`worst_difference`].
 pub fn slope_difference(network: &Network, wanted: &[f64], got: &[f64], batch: usize) -> f64 {

@@ -1,4 +1,4 @@
-//! Files that work in low types: where they run they are as far from f32 as was measured without any engine.
+//! Files that work in low types: on each engine that runs them they are as far from f32 as was measured without an engine.
 //!
 //! Neither tract nor ONNX Runtime's CPU part takes bfloat16, so bf16 is held by the interpreter alone.
 

@@ -24,7 +24,7 @@ struct Run {
     norms: Vec<Vec<f32>>,
 }
 
-/// One run of a session; the last two outputs have so many numbers per image.
+/// One run of a session; the last two outputs have `n_steps` numbers per image.
 fn run(session: &mut dyn Session, inputs: &[Input<'_>], n_steps: Option<usize>) -> [Vec<f32>; 3] {
     let x_shape = inputs[0].shape;
     let per_image: Vec<usize> = [BATCH].into_iter().chain(n_steps).collect();

@@ -213,7 +213,7 @@ fn wanted(golden: &Arrays) -> Vec<ArrayD<f64>> {
     outputs.to_vec()
 }
 
-/// The batches that a model takes: all images, or so many as its file fixes.
+/// The batches that a model takes: all images, or as many as its file fixes.
 fn batches(foreign: &Foreign, golden: &Arrays) -> Vec<Arrays> {
     let count = golden["x"].shape()[0];
     let size = foreign.batch.size().unwrap_or(count);
@@ -273,7 +273,9 @@ fn faults_of(path: &Path) -> Vec<String> {
             let backend = backend.name();
             let faults = match (got, skip(path, backend)) {
                 (Ok(got), None) => faults(&got, &wanted, BACKEND_TOLERANCE),
-                (Ok(_), Some(reason)) => vec![format!("runs by now, so is no skip ({reason})")],
+                (Ok(_), Some(reason)) => vec![format!(
+                    "runs by now: take it off the list of skips ({reason})"
+                )],
                 (Err(_), Some(_)) => Vec::new(),
                 (Err(panic), None) => resume_unwind(panic),
             };
@@ -294,7 +296,7 @@ const SKIPS: &[(&str, &str, &str)] = &[(
     "turns the convolution into a product of matrices and loses an axis on the way",
 )];
 
-/// Why that model is not run on that backend, where it is not.
+/// Why that model is not run on that backend; `None` if it is.
 fn skip(path: &Path, backend: &str) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     let network = name.split('.').next()?;

@@ -87,7 +87,7 @@ fn filled(template: &str, parts: &[(&str, String)]) -> Result<String> {
             .split_once("}}")
             .context("page.html has a {{ without its }}")?;
         let Some((_, part)) = parts.iter().find(|(part, _)| *part == name) else {
-            bail!("page.html wants {{{{{name}}}}}, which is no part of the page");
+            bail!("page.html names {{{{{name}}}}}, which is not a part of the page");
         };
         ensure!(
             !part.to_ascii_lowercase().contains("</script"),

@@ -39,7 +39,7 @@ const PROBES: [(&str, &str, &str); 3] = [
 /// Sets up, builds and installs below `root`, or where cargo installs programs.
 pub fn install(surroundings: &Surroundings, root: Option<&Path>) -> Result<()> {
     let root = match root {
-        Some(root) => std::path::absolute(root).context("--root is no usable path")?,
+        Some(root) => std::path::absolute(root).context("--root is not a usable path")?,
         None => root_of_cargo(surroundings)?,
     };
     check(&root)?;
@@ -62,9 +62,8 @@ fn root_of_cargo(surroundings: &Surroundings) -> Result<PathBuf> {
         .iter()
         .find_map(|name| surroundings.variable(name));
     match (chosen, surroundings.variable("HOME")) {
-        (Some(root), _) => {
-            std::path::absolute(root).context("CARGO_INSTALL_ROOT or CARGO_HOME is no usable path")
-        }
+        (Some(root), _) => std::path::absolute(root)
+            .context("CARGO_INSTALL_ROOT or CARGO_HOME is not a usable path"),
         (None, Some(home)) => Ok(Path::new(home).join(".cargo")),
         (None, None) => bail!("HOME is not set: say with --root where to install"),
     }

@@ -53,7 +53,7 @@ pub fn check_onnxruntime(value: &OsStr) -> Result<()> {
     let library = Path::new(value);
     if !library.is_file() {
         bail!(
-            "ORT_DYLIB_PATH is {}, which is no file: set it to a libonnxruntime.so (1.24 or later), or unset it to \
+            "ORT_DYLIB_PATH is {}, which is not a file: set it to a libonnxruntime.so (1.24 or later), or unset it to \
              have one fetched",
             library.display()
         );
@@ -142,7 +142,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("/nowhere/libonnxruntime.so, which is no file"),
+            error.contains("/nowhere/libonnxruntime.so, which is not a file"),
             "{error}"
         );
     }

@@ -62,7 +62,7 @@ const SMALLEST: &str = "release/examples/smallest";
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 
 impl Platform {
-    /// The steps that build and test for the platform or, where it cannot be tested here, one sentence that says what to install.
+    /// The steps that build and test for the platform; if it cannot be tested here, one sentence that says what to install.
     pub fn steps(&self, surroundings: &Surroundings) -> Result<Vec<Step>, String> {
         let mut commands = Vec::new();
         if tool::target(surroundings, self.target).is_err() {

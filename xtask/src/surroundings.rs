@@ -85,7 +85,7 @@ impl Surroundings {
     pub fn cache(&self) -> Result<PathBuf> {
         if let Some(folder) = self.variable("EBM_CACHE_DIR") {
             return std::path::absolute(folder)
-                .context("EBM_CACHE_DIR is no usable path: give an absolute one");
+                .context("EBM_CACHE_DIR is not a usable path: give an absolute one");
         }
         if let Some(folder) = self
             .variable("XDG_CACHE_HOME")

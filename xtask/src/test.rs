@@ -26,7 +26,7 @@ pub fn test(surroundings: &Surroundings) -> Result<()> {
     if !left_out.is_empty() && surroundings.variable(EVERYWHERE).is_some() {
         bail!("{EVERYWHERE} is set, and not everything can be tested here:\n{left_out}");
     }
-    // Once before the work, and once where it is not scrolled away.
+    // Once before the work, and once at the end, where it does not scroll away.
     print!("{left_out}");
     let result = step::run_all(surroundings, &steps);
     print!("{left_out}");

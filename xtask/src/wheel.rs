@@ -130,7 +130,7 @@ impl Wheel {
 
 /// Unpacks the files of a wheel to where `place` wants them below `folder`.
 pub fn unpack(wheel: &Path, place: fn(&str) -> Option<PathBuf>, folder: &Path) -> Result<()> {
-    let damaged = || format!("{} is no wheel, or a damaged one", wheel.display());
+    let damaged = || format!("{} is not a wheel, or a damaged one", wheel.display());
     let file = File::open(wheel).with_context(|| format!("could not open {}", wheel.display()))?;
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let archive = ZipArchive::from_file(file, &mut buffer).with_context(damaged)?;
@@ -211,7 +211,7 @@ mod tests {
         fs::write(&path, "<html>").unwrap();
         let error = unpack(&path, |file| Some(file.into()), folder.path()).unwrap_err();
         assert!(
-            format!("{error:#}").contains("page.whl is no wheel"),
+            format!("{error:#}").contains("page.whl is not a wheel"),
             "{error:#}"
         );
     }

@@ -23,7 +23,7 @@ impl Strip {
     fn unary<V: Lanes>(&self, function: impl Fn(V) -> V) {
         let [a, ..] = self.operands;
         for index in 0..self.n_vectors {
-            // SAFETY: who made the strip says that operands and target have so many vectors.
+            // SAFETY: whoever made the strip says that operands and target have that many vectors.
             unsafe {
                 let result = function(V::load(a.start.add(index * a.step)));
                 result.store(self.target.add(index * LANES));
@@ -69,7 +69,7 @@ impl Kernel for Strip {
             return self.unary(|x: V| x);
         };
         match function {
-            // The operand stands second, so that what is no number stays none.
+            // The operand comes second, so that NaN stays NaN.
             Function::Relu => self.unary(|x: V| zero.max(x)),
             Function::LeakyRelu { slope } => {
                 let slope = V::splat(slope);
@@ -106,7 +106,7 @@ impl Kernel for Strip {
             Function::Sub => self.binary(|a: V, b| a.sub(b)),
             Function::Mul => self.binary(|a: V, b| a.mul(b)),
             Function::Div => self.binary(|a: V, b| a.div(b)),
-            // Where one of both is no number, the result is none.
+            // If one of both is NaN, so is the result.
             Function::Min => self.binary(|a: V, b| a.if_equal(a, a.min(b), a)),
             Function::Max => self.binary(|a: V, b| a.if_equal(a, a.max(b), a)),
             Function::Pow => self.binary(|a: V, b| a.each_with(b, f32::powf)),

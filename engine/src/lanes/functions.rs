@@ -24,7 +24,7 @@ pub(crate) fn abs<V: Lanes>(x: V) -> V {
 /// `eˣ`: infinite above 89, 0 below -104.
 #[inline(always)]
 pub(crate) fn exp<V: Lanes>(x: V) -> V {
-    // The operand stands second: so what is no number stays none.
+    // The operand comes second, so that NaN stays NaN.
     let x = V::splat(-105.0).max(V::splat(90.0).min(x));
     let n = x
         .mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(ROUNDER))

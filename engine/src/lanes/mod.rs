@@ -25,7 +25,7 @@ pub(crate) const LANES: usize = 16;
 /// All but [`Lanes::load`] and [`Lanes::store`] are safe to call as soon as a value of the type exists, and those are only made in functions that were
 /// compiled for the processor: [`Processor::run`] is the one way into them.
 pub(crate) trait Lanes: Copy {
-    /// Rows of a product that fit the registers with 1, 2 and 4 vectors of outputs; 0: so many vectors do not.
+    /// Rows of a product that fit the registers with 1, 2 and 4 vectors of outputs; 0 if that many vectors do not fit.
     const ROWS: [usize; 3];
 
     fn splat(x: f32) -> Self;
@@ -41,9 +41,9 @@ pub(crate) trait Lanes: Copy {
     fn div(self, other: Self) -> Self;
     /// `self · factor + term`, rounded once where the processor can.
     fn mul_add(self, factor: Self, term: Self) -> Self;
-    /// The greater; `other` where one of both is no number.
+    /// The greater; `other` if one of both is NaN.
     fn max(self, other: Self) -> Self;
-    /// The lesser; `other` where one of both is no number.
+    /// The lesser; `other` if one of both is NaN.
     fn min(self, other: Self) -> Self;
     fn sqrt(self) -> Self;
     /// `yes` where self > other, else `no`.

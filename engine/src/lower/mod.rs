@@ -6,17 +6,36 @@ mod programs;
 
 use std::collections::HashMap;
 
-use crate::arena;
+use crate::arena::{Lives, Touched};
 use crate::error::{Error, Result};
 use crate::fuse::Fusion;
 use crate::graph::{AxisSource, Graph, Op, Source as ValueSource, Value};
 use crate::lanes::{LANES, Processor};
 use crate::layout::{Layout, Pictures, arranged, axis_places, floats, sums};
 use crate::memory::Block;
-use crate::plan::{Layouted, Port};
 use crate::program::Program;
 use crate::shape::Shape;
 use crate::steps::{Concat, Domain, MatMul, Order, Place, Reduce, Reorder, Softmax, Step, Work};
+
+/// An input or output of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub name: String,
+    pub shape: Shape,
+    pub slot: usize,
+}
+
+/// Everything that is known before a run: steps, weights as kernels want them, places.
+pub(crate) struct Layouted {
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    pub steps: Vec<Step>,
+    pub constants: Block,
+    /// First float of each slot for one image, and its floats.
+    pub slots: Vec<(usize, usize)>,
+    /// Floats of all slots for one image.
+    pub n_floats: usize,
+}
 
 /// The steps of a graph, and where everything lies.
 pub(crate) fn layouted(graph: Graph, processor: Processor) -> Result<Layouted> {
@@ -44,8 +63,8 @@ pub(crate) fn layouted(graph: Graph, processor: Processor) -> Result<Layouted> {
         constants,
         ..
     } = lowering;
-    let live = arena::Lives::new(&steps, &slots, &inputs, &outputs);
-    let (slots, n_floats) = live.placed();
+    let [first, last] = [&inputs, &outputs].map(|ports| ports.iter().map(|port| port.slot));
+    let (slots, n_floats) = Lives::new(&steps, &slots, first, last).placed();
     Ok(Layouted {
         inputs,
         outputs,
@@ -93,12 +112,6 @@ fn keeps_channels(axes: &[AxisSource], from: &Shape, to: &Shape) -> bool {
             axes[axis] == AxisSource::same(axis) && from.extents[axis] == to.extents[axis]
         })
         && (2..4).all(|axis| axes[axis].axis == Some(axis))
-}
-
-/// Slots that a step reads and writes.
-#[derive(Default)]
-pub(crate) struct Touched {
-    pub slots: Vec<usize>,
 }
 
 struct Lowering<'a> {

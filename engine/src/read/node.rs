@@ -156,7 +156,7 @@ impl NodeReader<'_> {
         }
     }
 
-    /// An axis of that many, counted from the end where it is negative.
+    /// An axis of that many, counted from the end if it is negative.
     pub fn axis(&self, axis: i64, rank: usize) -> Result<usize, String> {
         let place = if axis < 0 { axis + rank as i64 } else { axis };
         usize::try_from(place)

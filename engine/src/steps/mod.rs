@@ -186,7 +186,7 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// This thread's part of so many items.
+    /// The part of `n_items` items that this thread takes.
     pub fn share(&self, n_items: usize) -> Range<usize> {
         self.member.share(n_items)
     }

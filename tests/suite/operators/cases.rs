@@ -66,7 +66,7 @@ fn positive(case: Case) -> Case {
     }
 }
 
-/// An operator of the image, a weight and, where it has channels, a bias.
+/// An operator of the image, a weight and, if the image has channels, a bias.
 fn weighted(
     name: &str,
     image: [usize; 3],

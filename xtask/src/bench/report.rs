@@ -165,7 +165,7 @@ impl<R: Row> Report<R> {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("could not read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is not a report", path.display()))
     }
 
     /// The rows of all under the head of the first.
@@ -284,7 +284,7 @@ pub(super) mod tests {
         assert_eq!(Report::<GradientRow>::read(&path).unwrap(), measured());
         fs::write(&path, "{}").unwrap();
         let error = Report::<GradientRow>::read(&path).unwrap_err().to_string();
-        assert!(error.contains("rows.json is no report"), "{error}");
+        assert!(error.contains("rows.json is not a report"), "{error}");
     }
 
     #[test]

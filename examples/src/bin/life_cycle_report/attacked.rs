@@ -31,7 +31,7 @@ impl Attacked {
         let bytes =
             std::fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
         Self::parse(&bytes)
-            .with_context(|| format!("`{}` is no file of attacked images", path.display()))
+            .with_context(|| format!("`{}` is not a file of attacked images", path.display()))
     }
 
     fn parse(bytes: &[u8]) -> Result<Self> {
