@@ -14,7 +14,7 @@ pub fn point(link: &Path, target: &Path) -> Result<()> {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(_) => bail!(
-            "{} should be a link that this task makes, but something else lies there: move it away and repeat",
+            "{} should be a link that this task makes, but something else is there: move it away and repeat",
             link.display()
         ),
     }

@@ -37,7 +37,7 @@ const SETUP_VARIABLES: &str = "Variables:
 const TEST_VARIABLES: &str = "Variables:
   EBM_TEST_EVERYWHERE    if set, a platform that cannot be tested here is a failure; otherwise what was left out is said, with how to get it
 
-The runtime is also tested in a browser (wants the target wasm32-unknown-unknown, and chromium) and on aarch64 (wants the target
+The runtime is also tested in a browser (needs the target wasm32-unknown-unknown, and chromium) and on aarch64 (needs the target
 aarch64-unknown-linux-gnu, a cross compiler, and qemu-user).";
 
 const INSTALL_EXAMPLES: &str = "Examples:
@@ -51,7 +51,7 @@ const BROWSER_EXAMPLES: &str = "Examples:
   cargo xtask browser                                a page with the model of digits that comes with the clone
   cargo xtask browser --model demo/model/step.onnx   a page with yours; others can still be chosen in it
 
-Wants `rustup target add wasm32-unknown-unknown`.";
+Needs `rustup target add wasm32-unknown-unknown`.";
 
 /// What the help of a benchmark adds. `variables` are those that it alone has.
 fn bench_help(name: &str, minutes: u32, variables: &str) -> String {

@@ -33,7 +33,7 @@ impl Surroundings {
             .context("the folder of xtask has no parent: run `cargo xtask` inside the clone")?;
         let mut made = Self::new(workspace, std::env::vars_os());
         // Cargo puts this program at <target>/debug/xtask, wherever the user has moved the target folder to.
-        let program = std::env::current_exe().context("this program cannot tell where it lies")?;
+        let program = std::env::current_exe().context("this program cannot find its own path")?;
         if let Some(target) = program.ancestors().nth(2) {
             made.target = target.to_path_buf();
         }
