@@ -130,7 +130,7 @@ impl Network {
 /// Langevin dynamics: `n_steps` steps of all points, each downhill and with noise.
 fn langevin(network: &Network, mut x: Table, n_steps: usize, random: &mut Random) -> Table {
     for _ in 0..n_steps {
-        x.scaled_add(-STEP_SIZE * STEP_SIZE / 2.0, &network.gradient(&x));
+        x = &x - network.gradient(&x) * (STEP_SIZE * STEP_SIZE / 2.0);
         x.mapv_inplace(|x| x + STEP_SIZE * random.normal());
     }
     x
