@@ -7,6 +7,7 @@ pub mod folder;
 pub mod name;
 #[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
 pub mod picture;
+pub mod pixel;
 pub mod pixel_distance;
 
 pub use pixel_distance::PixelDistance;

@@ -2,9 +2,9 @@
 #![no_main]
 
 use ebm_runtime::{
-    DataSetFormat, FloatRange, ImageShape, PictureColours, PictureCrop, PictureFit,
-    decode_data_set, decode_picture_fitted,
+    ImageShape, PictureColours, PictureCrop, PictureFit, decode_picture_fitted,
 };
+use ebm_runtime_cli::dataset::{DataSetFormat, FloatRange, decode_data_set};
 use libfuzzer_sys::fuzz_target;
 
 /// Small shapes, of which the last is that of CIFAR.

@@ -6,7 +6,7 @@ use ndarray::Array2;
 
 use crate::backend::Backend;
 use crate::contract::{ImageShape, Kind};
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::Model;
 use crate::prepared::Prepared;
@@ -108,7 +108,7 @@ impl DefendedClassifier {
     pub fn new(purifier: Purifier, classifier: Classifier, n_replicas: usize) -> Result<Self> {
         expect_same_images(&purifier, &classifier)?;
         if n_replicas == 0 {
-            return Err(out_of_range("n_replicas", "a number from 1", 0));
+            return Err(Error::out_of_range("n_replicas", "a number from 1", 0));
         }
         Ok(Self {
             purifier,

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::contract::Kind;
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::Model;
 use crate::prepared::Prepared;
@@ -99,10 +99,14 @@ impl EnergyScore {
     /// [`ErrorKind::Argument`] for a share outside `[0, 1)` or no images, and as [`EnergyScore::energies`].
     pub fn fit(&self, images: &Images, rejected: f64) -> Result<Threshold> {
         if !(0.0..1.0).contains(&rejected) {
-            return Err(out_of_range("rejected", "a share in [0, 1)", rejected));
+            return Err(Error::out_of_range(
+                "rejected",
+                "a share in [0, 1)",
+                rejected,
+            ));
         }
         if images.is_empty() {
-            return Err(out_of_range("images", "at least one image", 0));
+            return Err(Error::out_of_range("images", "at least one image", 0));
         }
         let mut energies = self.energies(images)?;
         energies.sort_by(f32::total_cmp);

@@ -57,7 +57,8 @@ struct Details {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, problem: impl Into<String>) -> Self {
+    /// An error of this kind. `problem` is a clause: "the file cannot be read".
+    pub fn new(kind: ErrorKind, problem: impl Into<String>) -> Self {
         Self(Box::new(Details {
             kind,
             problem: problem.into(),
@@ -70,7 +71,15 @@ impl Error {
         }))
     }
 
-    pub(crate) fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
+    /// An error of [`ErrorKind::Argument`]: the parameter of this name is out of its range.
+    pub fn out_of_range(name: &str, expected: &str, got: impl fmt::Display) -> Self {
+        let problem = format!("the parameter `{name}` is out of range");
+        let error = Self::new(ErrorKind::Argument, problem);
+        error.expected(expected).but_got(got)
+    }
+
+    /// Names the file or folder concerned.
+    pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path = Some(path.into());
         self
     }
@@ -85,22 +94,26 @@ impl Error {
         self
     }
 
-    pub(crate) fn expected(mut self, expected: impl fmt::Display) -> Self {
+    /// Says what was expected.
+    pub fn expected(mut self, expected: impl fmt::Display) -> Self {
         self.0.expected = Some(expected.to_string());
         self
     }
 
-    pub(crate) fn but_got(mut self, got: impl fmt::Display) -> Self {
+    /// Says what came instead.
+    pub fn but_got(mut self, got: impl fmt::Display) -> Self {
         self.0.got = Some(got.to_string());
         self
     }
 
-    pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
+    /// Says how to mend it.
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.0.advice = Some(advice.into());
         self
     }
 
-    pub(crate) fn caused_by(
+    /// Names the cause.
+    pub fn caused_by(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
@@ -174,16 +187,6 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
     }
-}
-
-/// A parameter that is out of its range.
-pub(crate) fn out_of_range(name: &str, expected: &str, got: impl fmt::Display) -> Error {
-    Error::new(
-        ErrorKind::Argument,
-        format!("the parameter `{name}` is out of range"),
-    )
-    .expected(expected)
-    .but_got(got)
 }
 
 #[cfg(test)]

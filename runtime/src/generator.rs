@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::contract::{ImageShape, Kind};
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::Model;
 use crate::noise::fill_normal;
@@ -62,7 +62,7 @@ impl Generator {
                 0 => "none, as this generator has no classes".to_owned(),
                 n => format!("one of the {n} classes, from 0"),
             };
-            return Err(out_of_range("class", &expected, class));
+            return Err(Error::out_of_range("class", &expected, class));
         }
         self.class = Some(class);
         Ok(self)

@@ -1,5 +1,6 @@
-//! Batches of images, and the one place where bytes become f32 and back.
+//! Batches of images.
 
+use ebm_common::pixel;
 use ndarray::{Array4, Axis};
 
 use crate::contract::ImageShape;
@@ -48,7 +49,7 @@ impl Images {
         let pixels = Array4::from_shape_fn(
             (n_images, shape.channels, shape.height, shape.width),
             |(n, c, h, w)| {
-                pixel_of_byte(
+                pixel::of_byte(
                     bytes[((n * shape.height + h) * shape.width + w) * shape.channels + c],
                 )
             },
@@ -65,7 +66,7 @@ impl Images {
         image
             .permuted_axes([1, 2, 0])
             .iter()
-            .map(|&x| byte_of_pixel(x))
+            .map(|&x| pixel::to_byte(x))
             .collect()
     }
 
@@ -178,14 +179,6 @@ fn count_images(shape: ImageShape, n_values: usize) -> Result<usize> {
     .but_got(n_values))
 }
 
-pub(crate) fn pixel_of_byte(byte: u8) -> f32 {
-    f32::from(byte) / 127.5 - 1.0
-}
-
-pub(crate) fn byte_of_pixel(pixel: f32) -> u8 {
-    ((pixel + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -198,34 +191,11 @@ mod tests {
     };
 
     #[test]
-    fn every_byte_survives_the_way_there_and_back() {
-        for byte in 0..=u8::MAX {
-            let pixel = pixel_of_byte(byte);
-            assert!((-1.0..=1.0).contains(&pixel));
-            assert_eq!(byte_of_pixel(pixel), byte);
-        }
-        assert_eq!((pixel_of_byte(0), pixel_of_byte(255)), (-1.0, 1.0));
-    }
-
-    #[test]
-    fn pixels_out_of_range_are_clamped() {
-        for (pixel, byte) in [
-            (-7.0, 0),
-            (7.0, 255),
-            (f32::INFINITY, 255),
-            (f32::NEG_INFINITY, 0),
-            (0.0, 128),
-        ] {
-            assert_eq!(byte_of_pixel(pixel), byte, "{pixel}");
-        }
-    }
-
-    #[test]
     fn channels_are_separated_and_interleaved_again() {
         let bytes: Vec<u8> = (0..60).collect();
         let images = Images::from_bytes(SHAPE, &bytes).unwrap();
         assert_eq!(images.len(), 2);
-        assert_eq!(images.array()[[1, 2, 0, 3]], pixel_of_byte(30 + 3 * 3 + 2));
+        assert_eq!(images.array()[[1, 2, 0, 3]], pixel::of_byte(30 + 3 * 3 + 2));
         assert_eq!([images.to_bytes(0), images.to_bytes(1)].concat(), bytes);
         assert_eq!(images.image(1).len(), 30);
     }

@@ -6,8 +6,6 @@ mod cancel;
 mod classifier;
 mod clock;
 mod contract;
-#[cfg(feature = "datasets")]
-mod dataset;
 mod energy_score;
 mod error;
 mod file;
@@ -33,8 +31,6 @@ pub use classifier::{Classifier, Defended, DefendedClassifier, argmax};
 pub use contract::{
     CONTRACT_KEY, Contract, FORMAT_VERSION, ImageShape, Kind, Langevin, Purification, VALUE_RANGE,
 };
-#[cfg(feature = "datasets")]
-pub use dataset::{DataSet, DataSetFormat, FloatRange, Record, Records, decode_data_set};
 pub use ebm_common::PixelDistance;
 pub use energy_score::{EnergyScore, Threshold};
 pub use error::{Error, ErrorKind, Result};

@@ -10,7 +10,7 @@ pub use ebm_common::picture::{
 use ebm_common::picture::{Fault, Form, Unfit, read};
 
 use crate::contract::ImageShape;
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::write_atomically;
 use crate::images::Images;
 
@@ -169,7 +169,11 @@ pub fn encode_picture(images: &Images, index: usize, encoding: PictureEncoding) 
     if let PictureEncoding::Jpeg { quality } = encoding
         && !(1..=100).contains(&quality)
     {
-        return Err(out_of_range("quality", "a number from 1 to 100", quality));
+        return Err(Error::out_of_range(
+            "quality",
+            "a number from 1 to 100",
+            quality,
+        ));
     }
     encode(&images.to_bytes(index), shape, color, encoding)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{Backend, Parallelism, Session};
 use crate::contract::{Contract, Kind};
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
 /// Whether the platform can start threads.
@@ -33,14 +33,14 @@ impl Prepared {
     pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
         let most = Self::most_threads();
         if !(1..=most).contains(&n_threads) {
-            return Err(out_of_range(
+            return Err(Error::out_of_range(
                 "threads",
                 &format!("a number from 1 to {most}"),
                 n_threads,
             ));
         }
         if n_threads > 1 && !HAS_THREADS {
-            return Err(out_of_range(
+            return Err(Error::out_of_range(
                 "threads",
                 "1 where there are no threads",
                 n_threads,

@@ -15,7 +15,7 @@ pub use trajectory::{State, Trajectory};
 
 use crate::backend::Backend;
 use crate::contract::{Contract, ImageShape};
-use crate::error::{Result, out_of_range};
+use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::langevin::{Chain, Dynamics};
 use crate::model::Model;
@@ -147,7 +147,7 @@ impl Purifier {
     pub(crate) fn chains(&self, request: &Request<'_>) -> Result<Vec<Chain>> {
         request.images.check(self.contract().image)?;
         if request.n_replicas == 0 {
-            return Err(out_of_range("n_replicas", "a number from 1", 0));
+            return Err(Error::out_of_range("n_replicas", "a number from 1", 0));
         }
         let steps_per_run = self.dynamics.steps_per_run;
         if let Some(n_steps) = request
@@ -157,12 +157,16 @@ impl Purifier {
         {
             let expected =
                 format!("multiples of the {steps_per_run} steps of one run of the model");
-            return Err(out_of_range("snapshots", &expected, n_steps));
+            return Err(Error::out_of_range("snapshots", &expected, n_steps));
         }
         let last_step = request.first_step.checked_add(self.dynamics.n_steps);
         if last_step.is_none() {
             let first_step = request.first_step;
-            return Err(out_of_range("first_step", "steps below 2³²", first_step));
+            return Err(Error::out_of_range(
+                "first_step",
+                "steps below 2³²",
+                first_step,
+            ));
         }
         let n_images = request.images.len();
         let indices = request.noise_indices(n_images)?;
@@ -172,7 +176,7 @@ impl Purifier {
                 .ok()
                 .and_then(|r| self.first_replica.checked_add(r));
             let replica =
-                last.ok_or_else(|| out_of_range("replica", "at most 2³² − 1", replica))?;
+                last.ok_or_else(|| Error::out_of_range("replica", "at most 2³² − 1", replica))?;
             Ok(Chain {
                 image,
                 noise_index: indices[image],

@@ -1,6 +1,6 @@
 //! Sampling: chains that start from noise, from data or from a generator.
 
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::generator::{Generator, START};
 use crate::images::Images;
 use crate::noise::fill_uniform;
@@ -40,7 +40,7 @@ impl Sampler {
         let shape = match &start {
             Start::Noise => None,
             Start::Images(images) if images.is_empty() => {
-                return Err(out_of_range("start", "at least one image", 0));
+                return Err(Error::out_of_range("start", "at least one image", 0));
             }
             Start::Images(images) => Some(images.shape()),
             Start::Generator(generator) => Some(generator.image()),

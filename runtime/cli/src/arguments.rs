@@ -6,11 +6,12 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ebm_runtime::{
-    Backend, FloatRange, Model, ModelFolder, PictureColours, PictureCrop, PictureFit, Purifier,
+    Backend, Model, ModelFolder, PictureColours, PictureCrop, PictureFit, Purifier,
     PurifierBuilder, Seed, Verification,
 };
 
 use crate::certify::CertifyArguments;
+use crate::dataset::FloatRange;
 
 /// Purifies images with an energy-based model.
 #[derive(Parser)]

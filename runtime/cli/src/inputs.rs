@@ -11,11 +11,12 @@ use anyhow::{Context, Result, bail};
 use ebm_common::folder::files_below;
 use ebm_common::name::is_hidden;
 use ebm_runtime::{
-    DataSet, DataSetFormat, FittedPicture, FloatRange, ImageShape, Images, PictureChange,
-    PictureFit, PictureFormat, decode_picture_fitted, read_picture_fitted,
+    FittedPicture, ImageShape, Images, PictureChange, PictureFit, PictureFormat,
+    decode_picture_fitted, read_picture_fitted,
 };
 
 use crate::arguments::ImageArguments;
+use crate::dataset::{DataSet, DataSetFormat, FloatRange};
 
 /// The name of standard input and output.
 pub const STANDARD: &str = "-";

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::dataset::DataSetFormat;
 use anyhow::{Context, Result, bail};
-use ebm_runtime::DataSetFormat;
 use flate2::read::GzDecoder;
 
 use crate::inputs::{Content, Input};
@@ -250,8 +250,9 @@ fn numbers(text: &str) -> Option<Vec<usize>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::dataset::FloatRange;
     use crate::inputs::Reading;
-    use ebm_runtime::{FloatRange, ImageShape, PictureFit};
+    use ebm_runtime::{ImageShape, PictureFit};
 
     const READING: fn() -> Reading = || Reading {
         shape: ImageShape {

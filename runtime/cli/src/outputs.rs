@@ -6,12 +6,11 @@ use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{
-    AtomicFile, DataSet, PictureChange, PictureEncoding, PictureFormat, write_picture,
-};
+use ebm_runtime::{AtomicFile, PictureChange, PictureEncoding, PictureFormat, write_picture};
 use walkdir::WalkDir;
 
 use crate::arguments::{OutputFormat, RunArguments};
+use crate::dataset::DataSet;
 use crate::inputs::{Content, Input, Item, Reading};
 use crate::target::{is_there, resolved};
 use crate::treatment::Outcome;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ebm_runtime::{DataSet, DataSetFormat, FloatRange};
 
 use crate::arguments::ImageArguments;
+use crate::dataset::{DataSet, DataSetFormat, FloatRange};
 use crate::inputs::{Input, Reading};
 
 /// Files of floating-point numbers, and those of them that may have another range than the one that is taken.

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use ebm_runtime::{DataSet, ImageShape, Images, read_picture_fitted, write_png};
+use ebm_runtime::{ImageShape, Images, read_picture_fitted, write_png};
 use font8x8::legacy::BASIC_LEGACY;
 
 use crate::arguments::RunArguments;
+use crate::dataset::DataSet;
 use crate::inputs::{Content, Input, Reading};
 use crate::outputs::Outputs;
 

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{DataSet, ModelFolder, PictureEncoding, PictureFormat, encode_picture};
+use ebm_runtime::{ModelFolder, PictureEncoding, PictureFormat, encode_picture};
 
 use crate::arguments::{OutputFormat, RunArguments};
+use crate::dataset::DataSet;
 use crate::inputs::{Content, Input, Item, Reading, STANDARD, for_each_image, read_whole};
 use crate::notes::Notes;
 use crate::outputs::JPEG_QUALITY;

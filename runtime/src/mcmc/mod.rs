@@ -25,7 +25,7 @@ mod transition;
 use std::sync::{Mutex, PoisonError};
 
 use crate::contract::Kind;
-use crate::error::{Result, out_of_range};
+use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::prepared::Prepared;
 use crate::seed::Seed;
@@ -76,7 +76,11 @@ impl MarkovChains {
         transition.check()?;
         for (name, value) in [("step_size", step_size), ("temperature", temperature)] {
             if !(value > 0.0 && value.is_finite()) {
-                return Err(out_of_range(name, "a positive, finite number", value));
+                return Err(Error::out_of_range(
+                    name,
+                    "a positive, finite number",
+                    value,
+                ));
             }
         }
         Ok(Self {

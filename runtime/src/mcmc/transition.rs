@@ -1,7 +1,7 @@
 //! How a chain moves.
 
 use super::state::{Point, State};
-use crate::error::{Result, out_of_range};
+use crate::error::{Error, Result};
 use crate::langevin::drift_factor;
 
 /// How a chain of `p(x) ∝ exp(−U(x))`, U = E/T, moves in one step of size ε.
@@ -32,14 +32,14 @@ impl Transition {
     pub(super) fn check(&self) -> Result<()> {
         match *self {
             Self::UnderdampedLangevin { friction } if !(friction > 0.0 && friction.is_finite()) => {
-                Err(out_of_range(
+                Err(Error::out_of_range(
                     "friction",
                     "a positive, finite number",
                     friction,
                 ))
             }
             Self::Hamiltonian { n_leapfrog: 0 } => {
-                Err(out_of_range("n_leapfrog", "a number from 1", 0))
+                Err(Error::out_of_range("n_leapfrog", "a number from 1", 0))
             }
             _ => Ok(()),
         }

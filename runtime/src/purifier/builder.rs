@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{OnProgress, Progress, Purifier};
 use crate::backend::Backend;
 use crate::contract::{Contract, Kind};
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::langevin::{Dynamics, StepNoise};
 use crate::model::Model;
 use crate::prepared::Prepared;
@@ -195,7 +195,7 @@ impl PurifierBuilder {
                     (None, Some(_)) => "threads",
                     (None, None) => return Ok(prepared.clone()),
                 };
-                Err(out_of_range(
+                Err(Error::out_of_range(
                     set,
                     "it to be left out for a model that is prepared",
                     "a value",
@@ -217,10 +217,10 @@ impl PurifierBuilder {
         if !steps.is_multiple_of(steps_per_run) {
             let expected =
                 format!("a multiple of the {steps_per_run} steps of one run of the model");
-            return Err(out_of_range("steps", &expected, steps));
+            return Err(Error::out_of_range("steps", &expected, steps));
         }
         if let (Some(clip), true) = (self.clip, steps_per_run > 1) {
-            return Err(out_of_range(
+            return Err(Error::out_of_range(
                 "clip",
                 "none for a model that takes several steps in a run; export it with --clip",
                 clip,
@@ -228,14 +228,14 @@ impl PurifierBuilder {
         }
         if self.energy_range.is_empty() {
             let got = format!("{:?}", self.energy_range);
-            return Err(out_of_range(
+            return Err(Error::out_of_range(
                 "energy_range",
                 "a range from low to high",
                 got,
             ));
         }
         let number = |name, value: usize| {
-            u32::try_from(value).map_err(|_| out_of_range(name, "at most 2³² − 1", value))
+            u32::try_from(value).map_err(|_| Error::out_of_range(name, "at most 2³² − 1", value))
         };
         Ok(Dynamics {
             n_steps: number("steps", steps)?,
@@ -273,7 +273,7 @@ fn from_one(name: &str, value: usize) -> Result<usize> {
     if value > 0 {
         Ok(value)
     } else {
-        Err(out_of_range(name, "a number from 1", value))
+        Err(Error::out_of_range(name, "a number from 1", value))
     }
 }
 
@@ -283,5 +283,9 @@ fn positive(name: &str, value: f64) -> Result<f64> {
     if rounded > 0.0 && rounded.is_finite() {
         return Ok(value);
     }
-    Err(out_of_range(name, "a positive, finite number", value))
+    Err(Error::out_of_range(
+        name,
+        "a positive, finite number",
+        value,
+    ))
 }

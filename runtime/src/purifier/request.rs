@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::clock::Instant;
-use crate::error::{Error, ErrorKind, Result, out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::langevin::Measurement;
 
@@ -121,7 +121,7 @@ impl<'a> Request<'a> {
             {
                 Some(end) => (*first..end).collect(),
                 None => {
-                    return Err(out_of_range(
+                    return Err(Error::out_of_range(
                         "first_index",
                         "indices below 2³² − 1 for all images",
                         first,
@@ -131,7 +131,7 @@ impl<'a> Request<'a> {
         };
         if indices.len() != n_images {
             let got = format!("{} indices", indices.len());
-            return Err(out_of_range(
+            return Err(Error::out_of_range(
                 "indices",
                 &format!("one for each of {n_images} images"),
                 got,

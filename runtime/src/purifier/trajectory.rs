@@ -4,7 +4,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 
 use super::{Purifier, Request};
-use crate::error::{Result, out_of_range};
+use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::langevin::{Batch, Measurement};
 
@@ -63,7 +63,7 @@ impl Purifier {
                 Some(fixed) => format!("from 1 to {fixed} images, the batch of the model"),
                 None => "from 1 image".to_owned(),
             };
-            return Err(out_of_range("images", &expected, chains.len()));
+            return Err(Error::out_of_range("images", &expected, chains.len()));
         }
         let n_rows = fixed.unwrap_or(chains.len());
         let batch = Batch::new(

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Certificate, Prediction, Smoothing, Votes};
 use crate::cancel::Cancel;
 use crate::classifier::{Classifier, expect_same_images, largest};
-use crate::error::{Result, out_of_range};
+use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::langevin::Chain;
 use crate::noise::fill_normal;
@@ -195,7 +195,7 @@ impl SmoothedClassifier {
     ) -> Result<Draws<'a>> {
         image.check(self.classifier.image())?;
         if image.len() != 1 {
-            return Err(out_of_range("image", "one image", image.len()));
+            return Err(Error::out_of_range("image", "one image", image.len()));
         }
         Ok(Draws {
             smoothed: self,

@@ -1,7 +1,7 @@
 //! How a classifier is smoothed.
 
 use super::statistics::{lower_bound, normal_quantile};
-use crate::error::{Result, out_of_range};
+use crate::error::{Error, Result};
 use ebm_common::PixelDistance;
 
 /// More draws than this are refused: the tail of a binomial distribution is known to nine digits up to here.
@@ -51,18 +51,18 @@ impl Smoothing {
         let sigma = self.sigma.in_unit_range();
         if !(sigma > 0.0 && sigma <= 1.0) {
             let expected = "a deviation of pixels in [0, 1], above 0 and up to 1";
-            return Err(out_of_range("sigma", expected, sigma));
+            return Err(Error::out_of_range("sigma", expected, sigma));
         }
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             let expected = "a probability between 0 and 1, as 0.001";
-            return Err(out_of_range("alpha", expected, self.alpha));
+            return Err(Error::out_of_range("alpha", expected, self.alpha));
         }
         if self.n0 == 0 {
-            return Err(out_of_range("n0", "a number from 1", 0));
+            return Err(Error::out_of_range("n0", "a number from 1", 0));
         }
         if !(self.n0..=MOST_DRAWS).contains(&self.n) {
             let expected = format!("a number from n0, which is {}, to {MOST_DRAWS}", self.n0);
-            return Err(out_of_range("n", &expected, self.n));
+            return Err(Error::out_of_range("n", &expected, self.n));
         }
         if self.largest_radius() == PixelDistance::ZERO {
             let expected = format!(
@@ -70,7 +70,7 @@ impl Smoothing {
                 self.alpha,
                 (self.alpha.ln() / 0.5_f64.ln()).floor() + 1.0
             );
-            return Err(out_of_range("n", &expected, self.n));
+            return Err(Error::out_of_range("n", &expected, self.n));
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! The files that `purify run` reads and writes.
 
-use ebm_runtime::{
-    DataSet, FloatRange, Images, PictureEncoding, PictureFormat, read_picture, write_picture,
-};
+use ebm_runtime::{Images, PictureEncoding, PictureFormat, read_picture, write_picture};
+use ebm_runtime_cli::dataset::{DataSet, FloatRange};
 use predicates::prelude::*;
 use predicates::str::contains;
 

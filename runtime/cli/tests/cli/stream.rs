@@ -1,8 +1,7 @@
 //! `purify run -`: standard input and output.
 
-use ebm_runtime::{
-    DataSetFormat, PictureEncoding, PictureFormat, decode_picture, encode_picture, read_picture,
-};
+use ebm_runtime::{PictureEncoding, PictureFormat, decode_picture, encode_picture, read_picture};
+use ebm_runtime_cli::dataset::DataSetFormat;
 use predicates::str::contains;
 
 use crate::workbench::{GREY, Workbench, npy, pixels};

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use assert_cmd::Command;
-use ebm_runtime::{
-    Backend, DataSetFormat, FloatRange, ImageShape, Images, decode_data_set, read_png, write_png,
-};
+use ebm_runtime::{Backend, ImageShape, Images, read_png, write_png};
+use ebm_runtime_cli::dataset::{DataSetFormat, FloatRange, decode_data_set};
 use tempfile::TempDir;
 
 pub const GREY: ImageShape = ImageShape {

@@ -4,8 +4,7 @@
 
 use super::layout::{Element, Layout, Order};
 use super::stack::Stack;
-use crate::contract::ImageShape;
-use crate::error::{Error, ErrorKind, Result};
+use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 
 /// The shape of every image.
 const SHAPE: ImageShape = ImageShape {

@@ -9,8 +9,7 @@ use std::io::Read;
 
 use super::layout::{Element, FloatRange, Layout};
 use super::stack::Stack;
-use crate::contract::ImageShape;
-use crate::error::{Error, ErrorKind, Result};
+use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 
 /// The first bytes of every file.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";

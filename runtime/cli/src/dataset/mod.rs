@@ -15,10 +15,8 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::contract::ImageShape;
-use crate::error::{Error, ErrorKind, Result};
-use crate::images::Images;
 use archive::Archive;
+use ebm_runtime::{Error, ErrorKind, ImageShape, Images, Result};
 pub use layout::FloatRange;
 use source::{Packing, Part, Source};
 use stack::Stack;

@@ -6,8 +6,7 @@ use std::io::Read;
 
 use super::layout::{Element, Layout};
 use super::stack::Stack;
-use crate::contract::ImageShape;
-use crate::error::{Error, ErrorKind, Result};
+use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 
 /// The code of unsigned bytes.
 const UNSIGNED_BYTE: u8 = 8;

@@ -12,7 +12,7 @@ use rawzip::{FileReader, RangeReader, ReaderAt};
 
 use super::stack::Stack;
 use super::unreadable;
-use crate::error::{Error, ErrorKind, Result};
+use ebm_runtime::{Error, ErrorKind, Result};
 
 type Bytes = Arc<dyn ReaderAt + Send + Sync>;
 

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use crate::contract::ImageShape;
-use crate::error::{Error, ErrorKind, Result};
-use crate::images::{byte_of_pixel, pixel_of_byte};
+use ebm_common::pixel;
+use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 
 /// What stands for the darkest and the brightest pixel in a file of floating-point numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,12 +16,12 @@ impl FloatRange {
     /// The range from `low` to `high`.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) where they are not finite or `low` is not below `high`.
+    /// [`ErrorKind::Argument`] where they are not finite or `low` is not below `high`.
     pub fn new(low: f32, high: f32) -> Result<Self> {
         if low < high && (high - low).is_finite() {
             return Ok(Self { low, high });
         }
-        Err(crate::error::out_of_range(
+        Err(Error::out_of_range(
             "range",
             "two finite numbers, the lower one first",
             format!("{low} and {high}"),
@@ -155,7 +154,7 @@ impl Layout {
     /// [`ErrorKind::NonFinite`] and [`ErrorKind::Image`] for values that are no numbers or lie outside the file's range.
     pub(super) fn decode(self, bytes: &[u8]) -> Result<Vec<f32>> {
         let values = match self.element {
-            Element::Byte => bytes.iter().map(|&byte| pixel_of_byte(byte)).collect(),
+            Element::Byte => bytes.iter().map(|&byte| pixel::of_byte(byte)).collect(),
             Element::Float(range) => floats(bytes)
                 .map(|value| check(value, range).map(|()| range.pixel(value)))
                 .collect::<Result<Vec<f32>>>()?,
@@ -173,7 +172,7 @@ impl Layout {
             Order::Interleaved => self.permuted(pixels, |layout, place| layout.planar(place)),
         };
         match self.element {
-            Element::Byte => ordered.into_iter().map(byte_of_pixel).collect(),
+            Element::Byte => ordered.into_iter().map(pixel::to_byte).collect(),
             Element::Float(range) => ordered
                 .into_iter()
                 .flat_map(|pixel| range.value(pixel).to_le_bytes())
@@ -269,7 +268,7 @@ mod tests {
     #[test]
     fn encoded_images_decode_to_themselves_in_every_layout() {
         let shape = shape(3, 2, 5);
-        let pixels: Vec<f32> = (0..30).map(|i| pixel_of_byte(i * 8)).collect();
+        let pixels: Vec<f32> = (0..30).map(|i| pixel::of_byte(i * 8)).collect();
         let unit = FloatRange::new(0.0, 1.0).unwrap();
         for element in [
             Element::Byte,

@@ -15,8 +15,7 @@ use super::layout::FloatRange;
 use super::npy::Header;
 use super::source::{Packing, Part, Source};
 use super::stack::Stack;
-use crate::contract::ImageShape;
-use crate::error::{Error, ErrorKind, Result};
+use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 
 /// The files in a zip file.
 #[derive(Debug)]
