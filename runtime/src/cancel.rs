@@ -27,7 +27,7 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Nothing while the switch is off.
+    /// Returns Ok while the switch is off.
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "the run was cancelled"));

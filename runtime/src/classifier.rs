@@ -1,15 +1,13 @@
 //! Classifiers, bare and defended by purification.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use ndarray::Array2;
 
-use crate::backend::Backend;
 use crate::contract::{ImageShape, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
-use crate::model::Model;
-use crate::prepared::Prepared;
+use crate::prepared::{AnyModel, Buildable, Builder, Prepared, sealed};
 use crate::purifier::{Purifier, Request};
 use crate::rows::{Rows, RowsOut};
 
@@ -20,27 +18,32 @@ pub struct Classifier {
     n_classes: usize,
 }
 
-impl Classifier {
-    /// Prepares a model of kind `classifier`. `n_threads` is as in [`Backend::prepare`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongKind`] for a model of another kind, and the errors of [`Backend::prepare`].
-    pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
-        model.expect_kind(Kind::Classifier)?;
-        Self::on(&Prepared::new(model, backend, n_threads)?)
-    }
+impl sealed::Sealed for Classifier {}
 
-    /// A classifier on a prepared model of kind `classifier`, which it shares with others.
+impl Buildable for Classifier {
+    type Settings = ();
+}
+
+impl Builder<Classifier> {
+    /// Prepares the classifier.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongKind`] for a model of another kind.
-    pub fn on(model: &Prepared) -> Result<Self> {
-        model.expect_kind(&[Kind::Classifier])?;
+    /// [`ErrorKind::WrongKind`] for a model of another kind, and the errors of [`Backend::prepare`](crate::Backend::prepare).
+    pub fn build(self) -> Result<Classifier> {
+        self.expect_kind(&[Kind::Classifier])?;
+        let model = self.prepare()?;
         let n_classes = model.contract().n_classes;
-        Ok(Self {
-            model: model.clone(),
+        Ok(Classifier {
             n_classes: n_classes.expect("a classifier's contract has been checked for it"),
+            model,
         })
+    }
+}
+
+impl Classifier {
+    /// Starts from a model of kind `classifier`.
+    pub fn builder(model: impl Into<AnyModel>) -> Builder<Self> {
+        Builder::new(model.into(), ())
     }
 
     /// Number of classes.
@@ -56,7 +59,7 @@ impl Classifier {
     /// The logits `[N, n_classes]` of images `[N, C, H, W]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] and [`ErrorKind::NonFinite`] for images that do not fit or have bad pixels, [`ErrorKind::Backend`] where the engine fails.
+    /// [`ErrorKind::Shape`] and [`ErrorKind::NonFinite`] for images that do not fit or have bad pixels, [`ErrorKind::Backend`] if the engine fails.
     pub fn logits(&self, images: &Images) -> Result<Array2<f32>> {
         images.check(self.image())?;
         let values = self.logits_of(images.values())?;
@@ -64,6 +67,32 @@ impl Classifier {
             Array2::from_shape_vec((images.len(), self.n_classes), values)
                 .expect("there are as many logits as images and classes"),
         )
+    }
+
+    /// The classes of images `[N, C, H, W]`, with the logits.
+    ///
+    /// # Errors
+    /// As [`Classifier::logits`].
+    ///
+    /// ```
+    /// use ebm_runtime::{Classifier, Images, ModelFolder};
+    ///
+    /// # fn main() -> ebm_runtime::Result<()> {
+    /// let models = ModelFolder::open("tests/fixtures/digits")?;
+    /// let classifier = Classifier::builder(models.require_classifier()?).build()?;
+    /// let black = Images::from_bytes(classifier.image(), &[0; 64])?;
+    /// let answers = classifier.classify(&black)?;
+    /// assert_eq!(answers.logits.dim(), (1, 2));
+    /// assert_eq!(answers.predictions.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn classify(&self, images: &Images) -> Result<Classified> {
+        let logits = self.logits(images)?;
+        Ok(Classified {
+            predictions: argmax(&logits),
+            logits,
+        })
     }
 
     /// The logits of states `[n, C, H, W]` of any number.
@@ -81,6 +110,16 @@ impl Classifier {
         let n = states.len() / image.n_values();
         Ok(self.model.rows(n, &[x], &[], &[logits])?.swap_remove(0))
     }
+}
+
+/// The answers of a [`Classifier`] to N images.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Classified {
+    /// `[N, n_classes]`
+    pub logits: Array2<f32>,
+    /// The class of the largest logit, from 0, for each image; the first one if several are equal.
+    pub predictions: Vec<usize>,
 }
 
 impl std::fmt::Debug for Classifier {
@@ -104,7 +143,7 @@ impl DefendedClassifier {
     /// Puts a classifier behind `n_replicas` purifications of each image.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where purifier and classifier are for images of different shapes, [`ErrorKind::Argument`] for no replicas.
+    /// [`ErrorKind::Shape`] if purifier and classifier are for images of different shapes, [`ErrorKind::Argument`] for no replicas.
     pub fn new(purifier: Purifier, classifier: Classifier, n_replicas: usize) -> Result<Self> {
         expect_same_images(&purifier, &classifier)?;
         if n_replicas == 0 {
@@ -168,15 +207,11 @@ impl DefendedClassifier {
                     .iter()
                     .try_for_each(|report| report.expect_finite())?;
                 let rows = self.classifier.logits_of(&finished.states)?;
-                let mut logits = logits
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut logits = logits.lock().unwrap_or_else(PoisonError::into_inner);
                 logits[first * n_classes..][..rows.len()].copy_from_slice(&rows);
                 Ok(())
             })?;
-        let logits = logits
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let logits = logits.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(Defended::from_replicas(
             &logits,
             request.n_images(),
@@ -187,6 +222,7 @@ impl DefendedClassifier {
 
 /// The answers of a [`DefendedClassifier`] to N images.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Defended {
     /// Mean logits over the replicas, `[N, n_classes]`.
     pub logits: Array2<f32>,
@@ -239,7 +275,7 @@ impl Defended {
     }
 }
 
-/// Nothing if both are for images of one shape.
+/// Returns Ok if both are for images of one shape.
 pub(crate) fn expect_same_images(purifier: &Purifier, classifier: &Classifier) -> Result<()> {
     let (expected, got) = (purifier.contract().image, classifier.image());
     if expected == got {
@@ -253,8 +289,8 @@ pub(crate) fn expect_same_images(purifier: &Purifier, classifier: &Classifier) -
     .but_got(got))
 }
 
-/// The class of the largest logit in each row of `[N, n_classes]`; the first one where several are equal.
-pub fn argmax(logits: &Array2<f32>) -> Vec<usize> {
+/// The class of the largest logit in each row of `[N, n_classes]`; the first one if several are equal.
+fn argmax(logits: &Array2<f32>) -> Vec<usize> {
     logits
         .rows()
         .into_iter()
@@ -274,6 +310,7 @@ pub(crate) fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::backend::Backend;
     use crate::backend::tests::available_backends;
     use crate::model::ModelFolder;
     use crate::model::tests::fixture;
@@ -290,7 +327,10 @@ mod tests {
             .backend(backend.clone())
             .batch(batch)
             .threads(threads);
-        let classifier = Classifier::new(models.classifier.as_ref().unwrap(), backend, threads)?;
+        let classifier = Classifier::builder(models.classifier.as_ref().unwrap())
+            .backend(backend.clone())
+            .threads(threads)
+            .build()?;
         DefendedClassifier::new(purifier.build(3)?, classifier, n_replicas)
     }
 
@@ -331,7 +371,7 @@ mod tests {
         for backend in available_backends() {
             let defended = defended(&backend, 4, 3, 2).unwrap();
             let images = halves(70);
-            let bare = argmax(&defended.classifier().logits(&images).unwrap());
+            let bare = defended.classifier().classify(&images).unwrap().predictions;
             assert_eq!(
                 bare,
                 (0..70).map(|i| i % 2).collect::<Vec<_>>(),
@@ -379,10 +419,10 @@ mod tests {
             );
             let digits = ModelFolder::open(fixture("digits")).unwrap();
             let colour = ModelFolder::open(fixture("colour")).unwrap();
-            let error = Classifier::new(&digits.step, &backend, 1).unwrap_err();
+            let classifier = |model| Classifier::builder(model).backend(backend.clone()).build();
+            let error = classifier(&digits.step).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::WrongKind);
-            let classifier =
-                Classifier::new(colour.classifier.as_ref().unwrap(), &backend, 1).unwrap();
+            let classifier = classifier(colour.classifier.as_ref().unwrap()).unwrap();
             assert_eq!(
                 classifier.logits(&halves(1)).unwrap_err().kind(),
                 ErrorKind::Shape

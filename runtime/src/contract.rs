@@ -58,13 +58,22 @@ impl fmt::Display for Kind {
 pub struct ImageShape {
     /// C.
     pub channels: usize,
-    /// H.
+    /// H, in pixels.
     pub height: usize,
-    /// W.
+    /// W, in pixels.
     pub width: usize,
 }
 
 impl ImageShape {
+    /// The shape `[channels, height, width]`.
+    pub const fn new(channels: usize, height: usize, width: usize) -> Self {
+        Self {
+            channels,
+            height,
+            width,
+        }
+    }
+
     /// The number of values of one image, C·H·W.
     pub fn n_values(&self) -> usize {
         self.channels * self.height * self.width
@@ -79,6 +88,7 @@ impl fmt::Display for ImageShape {
 
 /// The Langevin dynamics under which the energy was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Langevin {
     /// Step size ε.
     pub step_size: f64,
@@ -94,6 +104,7 @@ pub struct Langevin {
 
 /// The purification that the maker of the model recommends.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Purification {
     /// Step size ε.
     pub step_size: f64,
@@ -118,7 +129,7 @@ pub struct Contract {
     pub image: ImageShape,
     /// Range of pixel values, `[-1, 1]`.
     pub value_range: [f64; 2],
-    /// The batch that the model is fixed to; `None` where it takes any.
+    /// The batch that the model is fixed to; `None` if it takes any.
     #[serde(default)]
     pub batch: Option<usize>,
     /// The dynamics under which the energy was learned.
@@ -151,9 +162,28 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// The name of the network, where the contract gives one.
+    /// The name of the network, if the contract gives one.
     pub fn network_name(&self) -> Option<&str> {
         self.network.get("name")?.as_str()
+    }
+
+    /// Returns Ok if the model is of one of these kinds.
+    pub(crate) fn expect_kind(&self, kinds: &[Kind]) -> Result<()> {
+        if kinds.contains(&self.kind) {
+            return Ok(());
+        }
+        let names = |before: &str, after: &str| -> String {
+            let names: Vec<_> = kinds
+                .iter()
+                .map(|kind| format!("{before}{kind}{after}"))
+                .collect();
+            names.join(" or ")
+        };
+        let error = Error::new(ErrorKind::WrongKind, "the model is of another kind")
+            .expected(format!("a model of kind {}", names("`", "`")))
+            .but_got(format!("kind `{}`", self.kind));
+        let files = names("`", ".onnx`");
+        Err(error.advise(format!("give the {files} that `ebm-export onnx` wrote")))
     }
 
     pub(crate) fn parse(json: &str) -> Result<Self> {
@@ -178,7 +208,7 @@ impl Contract {
             Some(_) => {}
         }
         if value.get("image").is_some_and(serde_json::Value::is_null) {
-            return Err(foreign("is that of a model of other inputs than images")
+            return Err(foreign("is of a model whose inputs are not images")
                 .expected("a model of images [N, C, H, W]"));
         }
         let contract: Self =

@@ -1,14 +1,27 @@
 //! Energies as a score of how far images are from what a model has learned.
 
-use crate::backend::Backend;
 use crate::contract::Kind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
-use crate::model::Model;
-use crate::prepared::Prepared;
+use crate::prepared::{AnyModel, Buildable, Builder, Prepared, sealed};
 use crate::rows::{Rows, RowsOut};
 
 /// Scores images by their energy: the lower, the more like the images that the energy was learned from.
+///
+/// ```
+/// use ebm_runtime::{EnergyScore, Images, Model};
+///
+/// # fn main() -> ebm_runtime::Result<()> {
+/// let model = Model::open("tests/fixtures/digits/energy.onnx")?;
+/// let score = EnergyScore::builder(&model).build()?;
+/// let known = Images::from_bytes(model.contract().image, &[128; 20 * 64])?; // 20 grey images
+/// let threshold = score.fit(&known, 0.05)?; // may reject 5 % of what is known to be fine
+/// let white = Images::from_bytes(model.contract().image, &[255; 64])?;
+/// let energy = score.energies(&white)?[0];
+/// println!("{energy}: outlier {}", threshold.is_outlier(energy));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// Energies have no zero of their own, so that a threshold is [fitted](EnergyScore::fit) to images that are known to be as they should.
 /// Source: Liu, Wang, Owens, Li, *Energy-based Out-of-distribution Detection*, NeurIPS 2020, whose score is −E.
@@ -19,6 +32,7 @@ pub struct EnergyScore {
 
 /// An energy above which an image is taken for an outlier.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Threshold {
     /// The highest energy that passes.
     pub energy: f32,
@@ -31,22 +45,22 @@ impl Threshold {
     }
 }
 
-impl EnergyScore {
-    /// Prepares a model of kind `energy`, `gradient` or `step`; the first does the least work. `n_threads` is as in [`Backend::prepare`].
-    ///
-    /// # Errors
-    /// As [`EnergyScore::on`], and the errors of [`Backend::prepare`].
-    pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
-        Self::on(&Prepared::new(model, backend, n_threads)?)
-    }
+impl sealed::Sealed for EnergyScore {}
 
-    /// A score on a prepared model of kind `energy`, `gradient` or `step`, which it shares with others.
+impl Buildable for EnergyScore {
+    type Settings = ();
+}
+
+impl Builder<EnergyScore> {
+    /// Prepares the score.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongKind`] for a model of another kind, or one that takes several steps in a run.
-    pub fn on(model: &Prepared) -> Result<Self> {
-        model.expect_kind(&[Kind::Energy, Kind::Gradient, Kind::Step])?;
-        if let Some(n_steps) = model.contract().n_steps.filter(|&n_steps| n_steps > 1) {
+    /// [`ErrorKind::WrongKind`] for a model of another kind, or one that takes several steps in a run, and the errors of
+    /// [`Backend::prepare`](crate::Backend::prepare).
+    pub fn build(self) -> Result<EnergyScore> {
+        self.expect_kind(&[Kind::Energy, Kind::Gradient, Kind::Step])?;
+        let n_steps = self.model.contract().n_steps;
+        if let Some(n_steps) = n_steps.filter(|&n_steps| n_steps > 1) {
             return Err(Error::new(
                 ErrorKind::WrongKind,
                 "a model of several steps in a run gives no energies alone",
@@ -54,15 +68,22 @@ impl EnergyScore {
             .expected("energy.onnx, gradient.onnx, or a step.onnx of one step")
             .but_got(format!("{n_steps} steps")));
         }
-        Ok(Self {
-            model: model.clone(),
+        Ok(EnergyScore {
+            model: self.prepare()?,
         })
+    }
+}
+
+impl EnergyScore {
+    /// Starts from a model of kind `energy`, `gradient` or `step`; the first does the least work.
+    pub fn builder(model: impl Into<AnyModel>) -> Builder<Self> {
+        Builder::new(model.into(), ())
     }
 
     /// The energies E(x) of images `[N, C, H, W]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] and [`ErrorKind::NonFinite`] for images that do not fit or have bad pixels, [`ErrorKind::Backend`] where the engine fails.
+    /// [`ErrorKind::Shape`] and [`ErrorKind::NonFinite`] for images that do not fit or have bad pixels, [`ErrorKind::Backend`] if the engine fails.
     pub fn energies(&self, images: &Images) -> Result<Vec<f32>> {
         let image = self.model.contract().image;
         images.check(image)?;

@@ -1,12 +1,10 @@
 //! Generators: latents in, images out.
 
-use crate::backend::Backend;
 use crate::contract::{ImageShape, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
-use crate::model::Model;
 use crate::noise::fill_normal;
-use crate::prepared::Prepared;
+use crate::prepared::{AnyModel, Buildable, Builder, Prepared, sealed};
 use crate::rows::{Rows, RowsOut};
 use crate::seed::Seed;
 
@@ -21,22 +19,29 @@ pub struct Generator {
     class: Option<usize>,
 }
 
-impl Generator {
-    /// Prepares a model of kind `generator`. `n_threads` is as in [`Backend::prepare`].
-    ///
-    /// # Errors
-    /// As [`Generator::on`], and the errors of [`Backend::prepare`].
-    pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
-        Self::on(&Prepared::new(model, backend, n_threads)?)
+impl sealed::Sealed for Generator {}
+
+impl Buildable for Generator {
+    type Settings = Option<usize>;
+}
+
+impl Builder<Generator> {
+    /// The class of the images that a generator with classes makes, from 0; 0 by default.
+    pub fn class(mut self, class: usize) -> Self {
+        self.settings = Some(class);
+        self
     }
 
-    /// A generator on a prepared model of kind `generator`, which it shares with others.
+    /// Prepares the generator.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongKind`] for a model of another kind, [`ErrorKind::Contract`] where the contract does not say how many latents there are.
-    pub fn on(model: &Prepared) -> Result<Self> {
-        model.expect_kind(&[Kind::Generator])?;
-        let latent = model.contract().network.get("latent");
+    /// [`ErrorKind::WrongKind`] for a model of another kind, [`ErrorKind::Argument`] for a class that the generator does not have,
+    /// [`ErrorKind::Contract`] if the contract does not say how many latents there are, and the errors of
+    /// [`Backend::prepare`](crate::Backend::prepare).
+    pub fn build(self) -> Result<Generator> {
+        self.expect_kind(&[Kind::Generator])?;
+        let contract = self.model.contract();
+        let latent = contract.network.get("latent");
         let latent = latent.and_then(serde_json::Value::as_u64).ok_or_else(|| {
             Error::new(
                 ErrorKind::Contract,
@@ -44,28 +49,26 @@ impl Generator {
             )
             .expected("a number `latent` of its network")
         })?;
-        Ok(Self {
-            model: model.clone(),
-            latent: usize::try_from(latent).unwrap_or(usize::MAX),
-            class: model.contract().n_classes.map(|_| 0),
-        })
-    }
-
-    /// Sets the class of the images that a generator with classes makes, from 0; 0 by default.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Argument`] for a class that the generator does not have, or any where it has none.
-    pub fn of_class(mut self, class: usize) -> Result<Self> {
-        let n_classes = self.model.contract().n_classes.unwrap_or(0);
-        if class >= n_classes {
+        let n_classes = contract.n_classes.unwrap_or(0);
+        if let Some(class) = self.settings.filter(|&class| class >= n_classes) {
             let expected = match n_classes {
                 0 => "none, as this generator has no classes".to_owned(),
                 n => format!("one of the {n} classes, from 0"),
             };
             return Err(Error::out_of_range("class", &expected, class));
         }
-        self.class = Some(class);
-        Ok(self)
+        Ok(Generator {
+            latent: usize::try_from(latent).unwrap_or(usize::MAX),
+            class: contract.n_classes.map(|_| self.settings.unwrap_or(0)),
+            model: self.prepare()?,
+        })
+    }
+}
+
+impl Generator {
+    /// Starts from a model of kind `generator`.
+    pub fn builder(model: impl Into<AnyModel>) -> Builder<Self> {
+        Builder::new(model.into(), None)
     }
 
     /// Shape of the images that it makes.
@@ -91,7 +94,7 @@ impl Generator {
     /// The images of latents `[N, latent]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the number of values makes no whole latents, [`ErrorKind::Backend`] where the engine fails.
+    /// [`ErrorKind::Shape`] if the number of values does not make whole latents, [`ErrorKind::Backend`] if the engine fails.
     pub fn images(&self, latents: &[f32]) -> Result<Images> {
         if self.latent == 0 || !latents.len().is_multiple_of(self.latent) {
             return Err(Error::new(

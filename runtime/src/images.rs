@@ -9,6 +9,18 @@ use crate::error::{Error, ErrorKind, Result};
 /// N images of one shape: f32 `[N, C, H, W]` in memory order, pixels in `[-1, 1]`.
 ///
 /// Values outside the range are allowed, as Langevin dynamics makes them; they are clamped when they become bytes.
+///
+/// ```
+/// use ebm_runtime::{ImageShape, Images};
+///
+/// # fn main() -> ebm_runtime::Result<()> {
+/// let shape = ImageShape::new(3, 1, 2); // C, H, W
+/// let images = Images::from_bytes(shape, &[0, 51, 255, 255, 255, 255])?; // H, W, C, as image files have them
+/// assert_eq!(images.array()[[0, 1, 0, 0]], -0.6); // N, C, H, W
+/// assert_eq!(images.to_bytes(0), [0, 51, 255, 255, 255, 255]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Images {
     pixels: Array4<f32>,
@@ -28,7 +40,7 @@ impl Images {
     /// Takes over values in the order `[N, C, H, W]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the number of values is no multiple of the image's.
+    /// [`ErrorKind::Shape`] if the number of values is not a multiple of the image's.
     pub fn from_vec(shape: ImageShape, values: Vec<f32>) -> Result<Self> {
         let n_images = count_images(shape, values.len())?;
         let pixels = Array4::from_shape_vec(
@@ -43,24 +55,29 @@ impl Images {
     /// Converts bytes in the order `[N, H, W, C]`, as image files have them: `x = v / 127.5 − 1`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the number of bytes is no multiple of the image's.
+    /// [`ErrorKind::Shape`] if the number of bytes is not a multiple of the image's.
     pub fn from_bytes(shape: ImageShape, bytes: &[u8]) -> Result<Self> {
         let n_images = count_images(shape, bytes.len())?;
-        let pixels = Array4::from_shape_fn(
-            (n_images, shape.channels, shape.height, shape.width),
-            |(n, c, h, w)| {
-                pixel::of_byte(
-                    bytes[((n * shape.height + h) * shape.width + w) * shape.channels + c],
-                )
-            },
-        );
-        Ok(Self { pixels })
+        Ok(Self::of_bytes(shape, n_images, bytes))
+    }
+
+    /// Like [`Images::from_bytes`], for as many bytes as the images have.
+    pub(crate) fn of_bytes(shape: ImageShape, n_images: usize, bytes: &[u8]) -> Self {
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = shape;
+        let pixels = Array4::from_shape_fn((n_images, channels, height, width), |(n, c, h, w)| {
+            pixel::of_byte(bytes[((n * height + h) * width + w) * channels + c])
+        });
+        Self { pixels }
     }
 
     /// The bytes `[H, W, C]` of one image: `v = round((x + 1)·127.5)`, clamped to `[0, 255]`.
     ///
     /// # Panics
-    /// Where `index` is not below [`Images::len`].
+    /// If `index` is not below [`Images::len`].
     pub fn to_bytes(&self, index: usize) -> Vec<u8> {
         let image = self.pixels.index_axis(Axis(0), index);
         image
@@ -83,11 +100,7 @@ impl Images {
     /// The shape `[C, H, W]` of each image.
     pub fn shape(&self) -> ImageShape {
         let (_, channels, height, width) = self.pixels.dim();
-        ImageShape {
-            channels,
-            height,
-            width,
-        }
+        ImageShape::new(channels, height, width)
     }
 
     /// The array `[N, C, H, W]`, in standard layout.
@@ -103,7 +116,7 @@ impl Images {
     /// The values `[C, H, W]` of one image.
     ///
     /// # Panics
-    /// Where `index` is not below [`Images::len`].
+    /// If `index` is not below [`Images::len`].
     pub fn image(&self, index: usize) -> &[f32] {
         let n = self.shape().n_values();
         &self.values()[index * n..(index + 1) * n]
@@ -112,7 +125,7 @@ impl Images {
     /// All images of several batches, in order.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the batches are of different shapes, or there is none.
+    /// [`ErrorKind::Shape`] if the batches are of different shapes, or there is none.
     pub fn concatenate(batches: &[Self]) -> Result<Self> {
         let Some(first) = batches.first() else {
             return Err(Error::new(
@@ -142,7 +155,7 @@ impl Images {
             .expect("the constructors keep standard layout")
     }
 
-    /// Nothing where each image has this shape and all its pixels are finite.
+    /// Returns Ok if each image has this shape and all its pixels are finite.
     pub(crate) fn check(&self, shape: ImageShape) -> Result<()> {
         if self.shape() != shape {
             return Err(
@@ -184,11 +197,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const SHAPE: ImageShape = ImageShape {
-        channels: 3,
-        height: 2,
-        width: 5,
-    };
+    const SHAPE: ImageShape = ImageShape::new(3, 2, 5);
 
     #[test]
     fn channels_are_separated_and_interleaved_again() {

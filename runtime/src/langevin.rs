@@ -50,6 +50,7 @@ pub(crate) struct Chain {
 
 /// Energy and L2 norm of its gradient at a state of a chain.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Measurement {
     /// E(x).
     pub energy: f32,
@@ -57,7 +58,7 @@ pub struct Measurement {
     pub gradient_norm: f32,
 }
 
-/// A batch of chains. Where the model wants a larger batch than there are chains, the rows behind them are padding.
+/// A batch of chains. If the model wants a larger batch than there are chains, the other rows are padding.
 pub(crate) struct Batch<'a> {
     images: &'a Images,
     chains: Vec<Chain>,
@@ -253,7 +254,7 @@ impl<'a> Batch<'a> {
         )
     }
 
-    /// Scales the drift of the images where it is longer than the limit.
+    /// Scales the drift of the images whose drift is longer than the limit.
     fn clip(&mut self, limit: f64, before: &[f32], noise: &[f32]) -> Result<()> {
         let factor = drift_factor(self.dynamics.step_size, self.dynamics.temperature);
         let step_size = self.dynamics.step_size as f32;

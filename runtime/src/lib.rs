@@ -25,9 +25,12 @@ mod seed;
 #[cfg(feature = "certificates")]
 mod smoothing;
 
+#[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
+pub use ::image;
+pub use ::ndarray;
 pub use backend::{Backend, Input, Output, Parallelism, Recurrence, Recurrent, Session};
 pub use cancel::Cancel;
-pub use classifier::{Classifier, Defended, DefendedClassifier, argmax};
+pub use classifier::{Classified, Classifier, Defended, DefendedClassifier};
 pub use contract::{
     CONTRACT_KEY, Contract, FORMAT_VERSION, ImageShape, Kind, Langevin, Purification, VALUE_RANGE,
 };
@@ -47,7 +50,7 @@ pub use picture::{
 };
 #[cfg(feature = "png")]
 pub use picture::{read_png, write_png};
-pub use prepared::Prepared;
+pub use prepared::{AnyModel, Buildable, Builder, Prepared};
 pub use purifier::{
     ChainReport, Progress, Purified, Purifier, PurifierBuilder, Request, Snapshot, State,
     Trajectory,

@@ -1,17 +1,17 @@
 //! Exported models and the contract that they carry.
 
+mod folder;
+mod header;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use prost::Message;
-use sha2::{Digest, Sha256};
 
-use crate::contract::{CONTRACT_KEY, Contract, HOW_TO_EXPORT, Kind};
+use crate::contract::{Contract, Kind};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The metadata key under which a model carries the SHA-256 of its graph and contract.
-const HASH_KEY: &str = "ebm.sha256";
+pub use folder::ModelFolder;
+use header::contract_of;
 
 /// Whether a file must be as it was exported. Files without a hash are taken as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,14 +30,14 @@ pub enum Verification {
 #[derive(Clone)]
 pub struct Model {
     path: PathBuf,
-    source: Source,
+    bytes: WhereBytes,
     verification: Verification,
     contract: Contract,
 }
 
 /// Where the ONNX file's bytes are.
 #[derive(Clone)]
-enum Source {
+enum WhereBytes {
     /// At the model's path.
     File,
     /// In memory; clones share them.
@@ -48,9 +48,9 @@ impl Model {
     /// Reads an ONNX file and checks the contract that it carries.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Model`] where it is not whole or not ONNX, [`ErrorKind::Contract`] where
-    /// it carries no contract or one that makes no sense, [`ErrorKind::Version`] where the contract is of another version, and [`ErrorKind::Tampered`]
-    /// where graph or contract are not those that the file's hash was made of.
+    /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::Model`] if it is not whole or not ONNX, [`ErrorKind::Contract`] if it carries no
+    /// contract or one that makes no sense, [`ErrorKind::Version`] if the contract is of another version, and [`ErrorKind::Tampered`] if graph or
+    /// contract are not those that the file's hash was made of.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, Verification::Hash)
     }
@@ -65,7 +65,7 @@ impl Model {
         Ok(Self {
             contract: contract.map_err(|error| error.at_path(path))?,
             path: path.to_owned(),
-            source: Source::File,
+            bytes: WhereBytes::File,
             verification,
         })
     }
@@ -91,7 +91,7 @@ impl Model {
         match contract_of(&bytes, verification) {
             Ok(contract) => Ok(Self {
                 path,
-                source: Source::Memory(bytes),
+                bytes: WhereBytes::Memory(bytes),
                 verification,
                 contract,
             }),
@@ -107,9 +107,9 @@ impl Model {
     /// The ONNX file's bytes. A file is read again, and checked as on opening.
     ///
     /// # Errors
-    /// As [`Model::open`]; [`ErrorKind::Tampered`] also where the file has another contract by now.
+    /// As [`Model::open`]; [`ErrorKind::Tampered`] also if the file has another contract by now.
     pub fn bytes(&self) -> Result<Bytes> {
-        if let Source::Memory(bytes) = &self.source {
+        if let WhereBytes::Memory(bytes) = &self.bytes {
             return Ok(bytes.clone());
         }
         let bytes = read(&self.path)?;
@@ -130,23 +130,13 @@ impl Model {
         &self.contract
     }
 
-    /// Nothing where the model is of this kind.
+    /// Returns Ok if the model is of this kind.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongKind`] where it is not.
+    /// [`ErrorKind::WrongKind`] if it is not.
     pub fn expect_kind(&self, kind: Kind) -> Result<()> {
-        if self.contract.kind == kind {
-            return Ok(());
-        }
-        Err(
-            Error::new(ErrorKind::WrongKind, "the model is of another kind")
-                .at_path(&self.path)
-                .expected(format!("a {kind} model"))
-                .but_got(format!("kind `{}`", self.contract.kind))
-                .advise(format!(
-                    "give the `{kind}.onnx` that `ebm-export onnx` wrote"
-                )),
-        )
+        let checked = self.contract.expect_kind(&[kind]);
+        checked.map_err(|error| error.at_path(&self.path))
     }
 }
 
@@ -159,97 +149,6 @@ impl fmt::Debug for Model {
     }
 }
 
-const HOW_TO_WRITE: &str = "write one with `ebm-export onnx CHECKPOINT -o DIR`";
-
-/// A folder as `ebm-export onnx` writes it: `step.onnx`, and `classifier.onnx` where the model has a classifier.
-#[derive(Debug, Clone)]
-pub struct ModelFolder {
-    /// The Langevin step.
-    pub step: Model,
-    /// The classifier, if there is one in the folder.
-    pub classifier: Option<Model>,
-}
-
-impl ModelFolder {
-    /// Opens the models of a folder and checks their contracts and kinds.
-    ///
-    /// # Errors
-    /// Those of [`Model::open`] and [`Model::expect_kind`], and [`ErrorKind::Shape`] where the two models are for images of different shapes.
-    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(folder, Verification::Hash)
-    }
-
-    /// Like [`ModelFolder::open`], with a say in whether the files' hashes must be right.
-    ///
-    /// # Errors
-    /// As [`ModelFolder::open`].
-    pub fn open_with(folder: impl AsRef<Path>, verification: Verification) -> Result<Self> {
-        let folder = folder.as_ref();
-        let step_path = folder.join("step.onnx");
-        if !step_path.is_file() {
-            let parent = folder.parent().filter(|parent| *parent != Path::new(""));
-            let parent = parent.unwrap_or(Path::new("."));
-            let (got, advice) = match (folder.is_dir(), folder.exists()) {
-                (true, _) => ("a folder without it", HOW_TO_WRITE.to_string()),
-                (false, false) => ("no such folder", HOW_TO_WRITE.to_string()),
-                (false, true) => (
-                    "a file",
-                    format!(
-                        "give the folder of `step.onnx`, such as `{}`",
-                        parent.display()
-                    ),
-                ),
-            };
-            return Err(Error::new(ErrorKind::Io, "the model folder is not usable")
-                .at_path(folder)
-                .expected("a folder that holds `step.onnx`")
-                .but_got(got)
-                .advise(advice));
-        }
-        let step = Model::open_with(step_path, verification)?;
-        step.expect_kind(Kind::Step)?;
-        let classifier_path = folder.join("classifier.onnx");
-        let classifier = if classifier_path.exists() {
-            let classifier = Model::open_with(classifier_path, verification)?;
-            classifier.expect_kind(Kind::Classifier)?;
-            expect_same_image(&step, &classifier)?;
-            Some(classifier)
-        } else {
-            None
-        };
-        Ok(Self { step, classifier })
-    }
-
-    /// The classifier.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`] where the folder has none.
-    pub fn require_classifier(&self) -> Result<&Model> {
-        self.classifier.as_ref().ok_or_else(|| {
-            let folder = self.step.path().parent().unwrap_or(Path::new("."));
-            Error::new(ErrorKind::Io, "the model folder has no classifier")
-                .at_path(folder)
-                .expected("a file `classifier.onnx`")
-                .advise("export the classifier's checkpoint into the same folder")
-        })
-    }
-}
-
-pub(crate) fn expect_same_image(step: &Model, classifier: &Model) -> Result<()> {
-    let (expected, got) = (step.contract().image, classifier.contract().image);
-    if expected == got {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Shape,
-        "the classifier is for images of another shape than the energy",
-    )
-    .at_path(classifier.path())
-    .expected(expected)
-    .but_got(got)
-    .advise("export both for the same images"))
-}
-
 fn read(path: &Path) -> Result<Bytes> {
     std::fs::read(path).map(Bytes::from).map_err(|e| {
         Error::new(ErrorKind::Io, "the model cannot be read")
@@ -258,91 +157,15 @@ fn read(path: &Path) -> Result<Bytes> {
     })
 }
 
-/// The parts of ONNX's `ModelProto` that are read here; the rest is skipped without being stored.
-#[derive(Clone, PartialEq, Message)]
-struct ModelHeader {
-    /// The bytes of the graph, which are those of the file and no copy.
-    #[prost(bytes = "bytes", optional, tag = "7")]
-    graph: Option<Bytes>,
-    #[prost(message, repeated, tag = "14")]
-    metadata: Vec<MetadataEntry>,
-}
-
-/// ONNX's `StringStringEntryProto`.
-#[derive(Clone, PartialEq, Message)]
-struct MetadataEntry {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-fn contract_of(bytes: &Bytes, verification: Verification) -> Result<Contract> {
-    let not_onnx = || {
-        Error::new(ErrorKind::Model, "the file is not a whole ONNX model")
-            .advise("it may be cut off or of another format: copy or export it again")
-    };
-    let header = ModelHeader::decode(bytes.clone());
-    let header = header.map_err(|e| not_onnx().caused_by(e))?;
-    let Some(graph) = &header.graph else {
-        return Err(not_onnx().expected("a graph").but_got("none"));
-    };
-    let mut contracts = header
-        .metadata
-        .iter()
-        .filter(|entry| entry.key == CONTRACT_KEY);
-    match (contracts.next(), contracts.next()) {
-        (Some(entry), None) => {
-            let contract = Contract::parse(&entry.value)?;
-            if verification == Verification::Hash {
-                verify(&header, graph, &entry.value)?;
-            }
-            Ok(contract)
-        }
-        (None, _) => Err(
-            Error::new(ErrorKind::Contract, "the ONNX model carries no contract")
-                .expected(format!("a metadata entry `{CONTRACT_KEY}`"))
-                .but_got(format!("{} other entries", header.metadata.len()))
-                .advise(HOW_TO_EXPORT),
-        ),
-        (Some(_), Some(_)) => Err(Error::new(
-            ErrorKind::Contract,
-            "the ONNX model carries several contracts",
-        )
-        .expected(format!("one metadata entry `{CONTRACT_KEY}`"))
-        .advise(HOW_TO_EXPORT)),
-    }
-}
-
-/// Nothing where the file has no hash, or that of this graph and contract.
-fn verify(header: &ModelHeader, graph: &[u8], contract: &str) -> Result<()> {
-    let Some(stated) = header.metadata.iter().find(|entry| entry.key == HASH_KEY) else {
-        return Ok(());
-    };
-    let hash = Sha256::new()
-        .chain_update(graph)
-        .chain_update(contract)
-        .finalize();
-    let hash = format!("{hash:x}");
-    if stated.value == hash {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Tampered,
-        "the file is not what was exported: its graph or contract was changed",
-    )
-    .expected(format!("SHA-256 {}", stated.value))
-    .but_got(hash)
-    .advise(
-        "get the file again from where it comes; if it was changed on purpose, open it with `Verification::None` (`--no-verify`)",
-    ))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::header::{HASH_KEY, MetadataEntry, ModelHeader};
     use super::*;
+    use crate::contract::CONTRACT_KEY;
+    use prost::Message;
     use serde_json::json;
+    use sha2::{Digest, Sha256};
 
     pub(crate) fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,263 +1,80 @@
 //! Picture files of one image: PNG, JPEG and WebP.
 
-use std::path::Path;
+mod read;
+mod write;
 
-use ::image::ExtendedColorType;
+use image::{ExtendedColorType, GrayImage, RgbImage};
+
 pub use ebm_common::name::PictureFormat;
-pub use ebm_common::picture::{
-    Change as PictureChange, Colours as PictureColours, Crop as PictureCrop, Fit as PictureFit,
+#[cfg(feature = "png")]
+pub use read::read_png;
+pub use read::{
+    FittedPicture, PictureChange, PictureColours, PictureCrop, PictureFit, decode_picture,
+    decode_picture_fitted, read_picture, read_picture_fitted,
 };
-use ebm_common::picture::{Fault, Form, Unfit, read};
+#[cfg(feature = "png")]
+pub use write::write_png;
+pub use write::{PictureEncoding, encode_picture, write_picture};
 
 use crate::contract::ImageShape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::write_atomically;
 use crate::images::Images;
+use crate::purifier::Purifier;
 
-/// How pixels become a picture file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PictureEncoding {
-    /// PNG.
-    Png,
-    /// WebP without loss.
-    WebP,
-    /// JPEG with a quality from 1 to 100.
-    Jpeg {
-        /// From 1, the smallest file, to 100, the best picture.
-        quality: u8,
-    },
-}
-
-/// A picture as an image.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct FittedPicture {
-    /// One image.
-    pub image: Images,
-    /// What was done to the picture.
-    pub changes: Vec<PictureChange>,
-}
-
-/// Reads one picture of exactly this shape: grey for one channel, RGB for three. The format is told by the first bytes.
-///
-/// A picture is what a viewer shows on a white page: turned upright as its Exif note says, 8 bits a channel. A file that is not whole is
-/// refused, and so is an animation. WebP knows no grey, so that a grey model takes a picture in colour whose pixels are all grey.
-///
-/// # Errors
-/// [`ErrorKind::Io`] and [`ErrorKind::Image`] where the file cannot be read or decoded, or is of a format that is unknown or not compiled
-/// in; [`ErrorKind::Shape`] where it has another size or other colours.
-pub fn read_picture(path: impl AsRef<Path>, shape: ImageShape) -> Result<Images> {
-    Ok(read_picture_fitted(path, shape, PictureFit::default())?.image)
-}
-
-/// Like [`read_picture`], with a say in what becomes of pictures of other sizes and colours.
-///
-/// # Errors
-/// As [`read_picture`].
-pub fn read_picture_fitted(
-    path: impl AsRef<Path>,
-    shape: ImageShape,
-    fit: PictureFit,
-) -> Result<FittedPicture> {
-    let path = path.as_ref();
-    let picture = read(path).map_err(refusal);
-    let picture = picture.and_then(|bytes| decode_picture_fitted(&bytes, shape, fit));
-    picture.map_err(|error| error.at_path(path))
-}
-
-/// Like [`read_picture`] for the bytes of a file.
-///
-/// # Errors
-/// As [`read_picture`], without [`ErrorKind::Io`].
-pub fn decode_picture(bytes: &[u8], shape: ImageShape) -> Result<Images> {
-    Ok(decode_picture_fitted(bytes, shape, PictureFit::default())?.image)
-}
-
-/// Like [`read_picture_fitted`] for the bytes of a file.
-///
-/// # Errors
-/// As [`read_picture`], without [`ErrorKind::Io`].
-pub fn decode_picture_fitted(
-    bytes: &[u8],
-    shape: ImageShape,
-    fit: PictureFit,
-) -> Result<FittedPicture> {
-    // A picture file holds images of one channel or three.
-    color_of(shape)?;
-    let form = Form {
-        channels: shape.channels,
-        size: (shape.width as u32, shape.height as u32),
-        fit,
-    };
-    let image = form.image(bytes).map_err(refusal)?;
-    Ok(FittedPicture {
-        image: Images::from_bytes(shape, &image.pixels)?,
-        changes: image.changes,
-    })
-}
-
-/// Like [`read_picture`], for PNG files only.
-///
-/// # Errors
-/// As [`read_picture`].
-#[cfg(feature = "png")]
-pub fn read_png(path: impl AsRef<Path>, shape: ImageShape) -> Result<Images> {
-    let path = path.as_ref();
-    let image = || {
-        let bytes = read(path).map_err(refusal)?;
-        match PictureFormat::of_bytes(&bytes) {
-            None | Some(PictureFormat::Png) => decode_picture(&bytes, shape),
-            Some(format) => Err(
-                Error::new(ErrorKind::Image, "the image is of another format")
-                    .expected("a PNG file")
-                    .but_got(format)
-                    .advise("read it with `read_picture`"),
-            ),
-        }
-    };
-    image().map_err(|error| error.at_path(path))
-}
-
-/// Writes one image as an 8-bit PNG file, under a temporary name that becomes `path` when all is on the disk. An existing file is replaced.
-///
-/// # Errors
-/// [`ErrorKind::Shape`] where the image has neither one nor three channels, [`ErrorKind::Io`] where the file cannot be written.
-///
-/// # Panics
-/// Where `index` is not below [`Images::len`].
-#[cfg(feature = "png")]
-pub fn write_png(path: impl AsRef<Path>, images: &Images, index: usize) -> Result<()> {
-    write_picture(path, images, index, PictureEncoding::Png)
-}
-
-/// Writes one image as a picture file of 8 bits a channel, under a temporary name that becomes `path` when all is on the disk. An existing
-/// file is replaced.
-///
-/// # Errors
-/// Those of [`encode_picture`], and [`ErrorKind::Io`] where the file cannot be written.
-///
-/// # Panics
-/// Where `index` is not below [`Images::len`].
-pub fn write_picture(
-    path: impl AsRef<Path>,
-    images: &Images,
-    index: usize,
-    encoding: PictureEncoding,
-) -> Result<()> {
-    let path = path.as_ref();
-    let encoded = encode_picture(images, index, encoding).map_err(|error| error.at_path(path))?;
-    write_atomically(path, &encoded).map_err(|e| {
-        Error::new(ErrorKind::Io, "the file cannot be written")
-            .at_path(path)
-            .advise("check the folder's permissions and the free space")
-            .caused_by(e)
-    })
-}
-
-/// The bytes of a picture file of 8 bits a channel that holds one image.
-///
-/// # Errors
-/// [`ErrorKind::Shape`] where the image has neither one nor three channels, [`ErrorKind::Argument`] for a quality outside 1 to 100,
-/// [`ErrorKind::Image`] where the image is too large for the format or the format is not compiled in.
-///
-/// # Panics
-/// Where `index` is not below [`Images::len`].
-pub fn encode_picture(images: &Images, index: usize, encoding: PictureEncoding) -> Result<Vec<u8>> {
-    let shape = images.shape();
-    let color = color_of(shape)?;
-    if let PictureEncoding::Jpeg { quality } = encoding
-        && !(1..=100).contains(&quality)
-    {
-        return Err(Error::out_of_range(
-            "quality",
-            "a number from 1 to 100",
-            quality,
-        ));
-    }
-    encode(&images.to_bytes(index), shape, color, encoding)
-}
-
-/// The error of a picture that is not as it is wanted.
-fn refusal(fault: Fault) -> Error {
-    match fault {
-        Fault::Unreadable(reason) => Error::new(ErrorKind::Io, format!("the image {reason}")),
-        Fault::Damaged(reason) => Error::new(ErrorKind::Image, format!("the image {reason}"))
-            .advise("fetch or convert it again, or leave it out"),
-        Fault::Unfit(Unfit::Size { got, expected }) => Error::new(
-            ErrorKind::Shape,
-            "the image has another size than the model's",
-        )
-        .expected(format!("{}×{} (width×height)", expected.0, expected.1))
-        .but_got(format!("{}×{}", got.0, got.1))
-        .advise("cut or resize it (`PictureFit`, --crop or --resize), or use a model for its size"),
-        Fault::Unfit(unfit) => {
-            let (expected, got, advice) = match unfit {
-                Unfit::Grey => (
-                    "a picture in colour",
-                    "a grey one",
-                    "convert the image to RGB (`PictureFit`, --colour), or use a model for grey images",
-                ),
-                _ => (
-                    "a grey picture",
-                    "one in colour",
-                    "convert the image to grey (`PictureFit`, --colour), or use a model for images in colour",
-                ),
-            };
-            let problem = "the image has other colours than the model's";
-            Error::new(ErrorKind::Shape, problem)
-                .expected(expected)
-                .but_got(got)
-                .advise(advice)
-        }
+/// One image `[1, 3, H, W]` of a decoded picture in colour.
+impl From<RgbImage> for Images {
+    fn from(picture: RgbImage) -> Self {
+        of_picture(3, picture.dimensions(), picture.as_raw())
     }
 }
 
-fn encode(
-    bytes: &[u8],
-    shape: ImageShape,
-    color: ExtendedColorType,
-    encoding: PictureEncoding,
-) -> Result<Vec<u8>> {
-    use ::image::ImageEncoder;
-    let (width, height) = (shape.width as u32, shape.height as u32);
-    let mut encoded = Vec::new();
-    let result = match encoding {
-        #[cfg(feature = "png")]
-        PictureEncoding::Png => ::image::codecs::png::PngEncoder::new(&mut encoded)
-            .write_image(bytes, width, height, color),
-        #[cfg(feature = "webp")]
-        PictureEncoding::WebP => ::image::codecs::webp::WebPEncoder::new_lossless(&mut encoded)
-            .write_image(bytes, width, height, color),
-        #[cfg(feature = "jpeg")]
-        PictureEncoding::Jpeg { quality } => {
-            ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut encoded, quality)
-                .write_image(bytes, width, height, color)
-        }
-        #[cfg(not(feature = "png"))]
-        PictureEncoding::Png => return Err(not_compiled_in(PictureFormat::Png)),
-        #[cfg(not(feature = "webp"))]
-        PictureEncoding::WebP => return Err(not_compiled_in(PictureFormat::WebP)),
-        #[cfg(not(feature = "jpeg"))]
-        PictureEncoding::Jpeg { .. } => return Err(not_compiled_in(PictureFormat::Jpeg)),
-    };
-    match result {
-        Ok(()) => Ok(encoded),
-        Err(e) => Err(Error::new(ErrorKind::Image, "the image cannot be encoded").caused_by(e)),
+/// One image `[1, 1, H, W]` of a decoded grey picture.
+impl From<GrayImage> for Images {
+    fn from(picture: GrayImage) -> Self {
+        of_picture(1, picture.dimensions(), picture.as_raw())
     }
 }
 
-#[cfg(not(all(feature = "png", feature = "jpeg", feature = "webp")))]
-fn not_compiled_in(format: PictureFormat) -> Error {
-    let feature = format!("{format:?}").to_lowercase();
-    Error::new(
-        ErrorKind::Image,
-        format!("{format:?} files were not compiled in"),
-    )
-    .advise(format!("build with the cargo feature `{feature}`"))
+fn of_picture(channels: usize, (width, height): (u32, u32), bytes: &[u8]) -> Images {
+    let shape = ImageShape::new(channels, height as usize, width as usize);
+    Images::of_bytes(shape, 1, bytes)
 }
 
-fn color_of(shape: ImageShape) -> Result<ExtendedColorType> {
+impl Purifier {
+    /// Purifies an encoded picture, such as the body of a request: the bytes of a PNG, JPEG or WebP file in, those of a file out.
+    ///
+    /// The picture must have the size and the colours of the model's images. PNG stays PNG; WebP becomes WebP without loss, and JPEG becomes PNG, since
+    /// JPEG would blur what was purified. The image has index 0 in the noise: give each request a seed of its own with [`Purifier::with_seed`].
+    ///
+    /// # Errors
+    /// As [`decode_picture`], [`Purifier::purify`] and [`encode_picture`].
+    ///
+    /// ```
+    /// use ebm_runtime::{Model, Purifier, Seed};
+    /// # use ebm_runtime::{Images, PictureEncoding, encode_picture};
+    ///
+    /// # fn main() -> ebm_runtime::Result<()> {
+    /// let model = Model::open("tests/fixtures/digits/step.onnx")?;
+    /// let purifier = Purifier::builder(&model).build(Seed::fresh()?)?;
+    /// # let grey = Images::from_bytes(model.contract().image, &[128; 64])?;
+    /// # let png = encode_picture(&grey, 0, PictureEncoding::Png)?;
+    /// let purified: Vec<u8> = purifier.with_seed(Seed::fresh()?).purify_bytes(&png)?;
+    /// # assert!(purified.starts_with(b"\x89PNG"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn purify_bytes(&self, picture: &[u8]) -> Result<Vec<u8>> {
+        let image = decode_picture(picture, self.contract().image)?;
+        let encoding = match PictureFormat::of_bytes(picture) {
+            Some(PictureFormat::WebP) => PictureEncoding::WebP,
+            _ => PictureEncoding::Png,
+        };
+        encode_picture(&self.purify(&image)?, 0, encoding)
+    }
+}
+
+/// What a picture file of images of this shape holds: one channel or three.
+fn colour_type(shape: ImageShape) -> Result<ExtendedColorType> {
     match shape.channels {
         1 => Ok(ExtendedColorType::L8),
         3 => Ok(ExtendedColorType::Rgb8),
@@ -275,19 +92,13 @@ fn color_of(shape: ImageShape) -> Result<ExtendedColorType> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::images::Images;
     use proptest::prelude::*;
 
-    use ::image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{DynamicImage, GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 
-    const GREY: ImageShape = ImageShape {
-        channels: 1,
-        height: 2,
-        width: 3,
-    };
-    const COLOUR: ImageShape = ImageShape {
-        channels: 3,
-        ..GREY
-    };
+    const GREY: ImageShape = ImageShape::new(1, 2, 3);
+    const COLOUR: ImageShape = ImageShape::new(3, 2, 3);
 
     #[test]
     fn written_files_are_read_back() {
@@ -385,14 +196,7 @@ mod tests {
 
     #[test]
     fn images_of_two_channels_have_no_png() {
-        let images = Images::from_vec(
-            ImageShape {
-                channels: 2,
-                ..GREY
-            },
-            vec![0.0; 12],
-        )
-        .unwrap();
+        let images = Images::from_vec(ImageShape::new(2, 2, 3), vec![0.0; 12]).unwrap();
         let error = write_png("nowhere.png", &images, 0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
     }
@@ -462,6 +266,18 @@ mod tests {
             let error = encode_picture(&smooth(GREY), 0, encoding).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Argument);
         }
+    }
+
+    #[test]
+    fn decoded_pictures_of_other_libraries_are_images_and_back() {
+        let colour = RgbImage::from_fn(3, 2, |x, y| Rgb([x as u8, y as u8, 9]));
+        let images = Images::from(colour.clone());
+        assert_eq!(images.shape(), COLOUR);
+        assert_eq!(images.to_bytes(0), colour.into_raw());
+        let grey = GrayImage::from_fn(3, 2, |x, y| Luma([(10 * x + y) as u8]));
+        let images = Images::from(grey.clone());
+        assert_eq!(images.shape(), GREY);
+        assert_eq!(images.to_bytes(0), grey.into_raw());
     }
 
     proptest! {

@@ -1,13 +1,17 @@
-//! Models that are ready to run.
+//! Models that are ready to run, and how everything is made that runs them.
+
+mod builder;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{Backend, Parallelism, Session};
-use crate::contract::{Contract, Kind};
+use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
+pub use builder::{AnyModel, Buildable, Builder};
+pub(crate) use builder::{positive, sealed};
 
 /// Whether the platform can start threads.
 const HAS_THREADS: bool = !cfg!(all(target_family = "wasm", not(target_feature = "atomics")));
@@ -24,13 +28,31 @@ struct Inner {
     session: Mutex<Box<dyn Session>>,
 }
 
-impl Prepared {
-    /// Prepares a model on a backend that may use `n_threads`.
+impl sealed::Sealed for Prepared {}
+
+impl Buildable for Prepared {
+    type Settings = ();
+}
+
+impl Builder<Prepared> {
+    /// Prepares the model.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] for no threads, more than [`Prepared::most_threads`], or several where the platform has none, and the errors of
+    /// [`ErrorKind::Argument`] for no threads, more than [`Prepared::most_threads`], or several if the platform has none, and the errors of
     /// [`Backend::prepare`].
-    pub fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
+    pub fn build(self) -> Result<Prepared> {
+        self.prepare()
+    }
+}
+
+impl Prepared {
+    /// Starts from a model, of any kind.
+    pub fn builder(model: impl Into<AnyModel>) -> Builder<Self> {
+        Builder::new(model.into(), ())
+    }
+
+    /// Prepares a model on a backend that may use `n_threads`.
+    pub(crate) fn new(model: &Model, backend: &Backend, n_threads: usize) -> Result<Self> {
         let most = Self::most_threads();
         if !(1..=most).contains(&n_threads) {
             return Err(Error::out_of_range(
@@ -42,7 +64,7 @@ impl Prepared {
         if n_threads > 1 && !HAS_THREADS {
             return Err(Error::out_of_range(
                 "threads",
-                "1 where there are no threads",
+                "1, since this platform has no threads",
                 n_threads,
             ));
         }
@@ -73,7 +95,7 @@ impl Prepared {
         &self.0.backend
     }
 
-    /// Why a faster backend does not run it, where none was named.
+    /// For [`Backend::automatic`]: why a faster backend does not run it.
     pub fn backend_reason(&self) -> Option<&str> {
         self.0.backend_reason.as_deref()
     }
@@ -138,21 +160,6 @@ impl Prepared {
         session
             .unwrap_or_else(PoisonError::into_inner)
             .fork(n_threads)
-    }
-
-    /// Nothing where the model is of one of these kinds.
-    pub(crate) fn expect_kind(&self, kinds: &[Kind]) -> Result<()> {
-        let kind = self.contract().kind;
-        if kinds.contains(&kind) {
-            return Ok(());
-        }
-        let names: Vec<String> = kinds.iter().map(|kind| format!("{kind}.onnx")).collect();
-        Err(
-            Error::new(ErrorKind::WrongKind, "the model is of another kind")
-                .expected(names.join(" or "))
-                .but_got(format!("kind `{kind}`"))
-                .advise("give the file of that name that `ebm-export onnx` wrote"),
-        )
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use builder::PurifierBuilder;
+pub use builder::{PurifierBuilder, PurifierSettings};
 pub use request::{ChainReport, Purified, Request, Snapshot};
 pub use trajectory::{State, Trajectory};
 
@@ -18,13 +18,13 @@ use crate::contract::{Contract, ImageShape};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::langevin::{Chain, Dynamics};
-use crate::model::Model;
-use crate::prepared::Prepared;
+use crate::prepared::{AnyModel, Builder, Prepared};
 use crate::seed::Seed;
 pub(crate) use work::Finished;
 
 /// How far a run has come, in steps of single images: images × replicas × steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Steps of images done so far.
     pub n_done: u64,
@@ -47,14 +47,11 @@ pub struct Purifier {
 }
 
 impl Purifier {
-    /// Starts a purifier for a model of kind `step`, with what its contract recommends.
-    pub fn builder(model: &Model) -> PurifierBuilder {
-        PurifierBuilder::new(model)
-    }
-
-    /// Starts a purifier on a prepared model of kind `step`, which it shares with others.
-    pub fn on(model: &Prepared) -> PurifierBuilder {
-        PurifierBuilder::on(model)
+    /// Starts from a model of kind `step`, with what its contract recommends.
+    pub fn builder(model: impl Into<AnyModel>) -> PurifierBuilder {
+        let model = model.into();
+        let settings = PurifierSettings::recommended(model.contract());
+        Builder::new(model, settings)
     }
 
     /// Purifies each image once; image `i` has index `i` in the noise.
@@ -63,7 +60,7 @@ impl Purifier {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for images that do not fit, [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for bad pixels and
-    /// where a chain leaves the finite numbers, [`ErrorKind::Backend`](crate::ErrorKind::Backend) where the engine fails.
+    /// if a chain leaves the finite numbers, [`ErrorKind::Backend`](crate::ErrorKind::Backend) if the engine fails.
     pub fn purify(&self, images: &Images) -> Result<Images> {
         let mut purified = self.run(&Request::new(images))?;
         purified.expect_all_finite()?;

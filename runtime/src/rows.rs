@@ -6,7 +6,7 @@ use crate::backend::{Input, Output, Session};
 use crate::error::Result;
 use crate::prepared::Prepared;
 
-/// Rows that go through a model at a time, where its batch is free.
+/// Rows that go through a model at a time, if its batch is free.
 const CHUNK: usize = 16;
 
 /// A batch of rows that goes into a model.
@@ -68,7 +68,7 @@ impl Prepared {
     }
 }
 
-/// One run, with padding where the model's batch is larger than the `n` rows: the results have as many rows as the batch.
+/// One run, with padding if the model's batch is larger than the `n` rows: the results have as many rows as the batch.
 pub(crate) fn run(
     session: &mut dyn Session,
     n: usize,

@@ -35,7 +35,7 @@ impl Sampler {
     /// A sampler whose steps are taken by `purifier`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the start gives images of another shape, [`ErrorKind::Argument`] for a start from no images.
+    /// [`ErrorKind::Shape`] if the start gives images of another shape, [`ErrorKind::Argument`] for a start from no images.
     pub fn new(purifier: Purifier, start: Start) -> Result<Self> {
         let shape = match &start {
             Start::Noise => None,
@@ -101,7 +101,7 @@ impl Sampler {
     /// What the chains of the samples `first … first + n − 1` start from, `[n, C, H, W]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Backend`] where the generator fails.
+    /// [`ErrorKind::Backend`] if the generator fails.
     pub fn starts(&self, first: u32, n: usize) -> Result<Images> {
         let image = self.purifier.contract().image;
         let n_values = image.n_values();

@@ -18,7 +18,11 @@ const TRANSITIONS: [Transition; 3] = [
 ];
 
 fn prepared(name: &str, backend: &Backend, n_threads: usize) -> Prepared {
-    Prepared::new(&model(&format!("digits/{name}")), backend, n_threads).unwrap()
+    Prepared::builder(&model(&format!("digits/{name}")))
+        .backend(backend.clone())
+        .threads(n_threads)
+        .build()
+        .unwrap()
 }
 
 /// Mean and variance of all values, with the number of values.
@@ -45,7 +49,12 @@ fn a_gaussian_keeps_its_mean_and_variance() {
             (TRANSITIONS[1], 0.7, 60),
             (TRANSITIONS[2], 0.35, 40),
         ] {
-            let chains = MarkovChains::new(&model, transition, step_size, temperature, 4).unwrap();
+            let chains = MarkovChains::builder(&model)
+                .transition(transition)
+                .step_size(step_size)
+                .temperature(temperature)
+                .build(4)
+                .unwrap();
             let drawn = chains.run(&constant(GREY, 150, -0.5), n_steps).unwrap();
             let (mean, variance, n) = moments(&drawn);
             let expected = temperature / STIFFNESS;
@@ -82,7 +91,10 @@ fn acceptance_falls_with_the_step_size() {
         let starts = constant(GREY, 3, 0.25);
         for transition in [TRANSITIONS[0], TRANSITIONS[2]] {
             let run = |step_size| {
-                MarkovChains::new(&model, transition, step_size, 1.0, 0)
+                MarkovChains::builder(&model)
+                    .transition(transition)
+                    .step_size(step_size)
+                    .build(0)
                     .unwrap()
                     .run(&starts, 20)
                     .unwrap()
@@ -104,7 +116,12 @@ fn chains_do_not_depend_on_threads_or_company() {
         for transition in TRANSITIONS {
             let run = |n_threads, starts: &Images| {
                 let model = prepared("gradient.onnx", &backend, n_threads);
-                let chains = MarkovChains::new(&model, transition, 0.2, 0.5, 9).unwrap();
+                let chains = MarkovChains::builder(&model)
+                    .transition(transition)
+                    .step_size(0.2)
+                    .temperature(0.5)
+                    .build(9)
+                    .unwrap();
                 chains.run(starts, 15).unwrap()
             };
             let all = run(1, &starts);
@@ -127,7 +144,11 @@ fn a_chain_without_rejection_that_blows_up_is_named_and_returned_as_given() {
     for backend in backends() {
         let model = prepared("gradient.onnx", &backend, 1);
         let starts = constant(GREY, 2, 0.25);
-        let chains = MarkovChains::new(&model, TRANSITIONS[1], 1e6, 1.0, 0).unwrap();
+        let chains = MarkovChains::builder(&model)
+            .transition(TRANSITIONS[1])
+            .step_size(1e6)
+            .build(0)
+            .unwrap();
         let drawn = chains.run(&starts, 10).unwrap();
         assert!(
             drawn.failed_steps.iter().all(Option::is_some),
@@ -144,7 +165,12 @@ fn settings_and_models_that_do_not_fit_are_refused() {
     let backend = backends().remove(0);
     let model = prepared("gradient.onnx", &backend, 1);
     let new = |transition, step_size, temperature| {
-        MarkovChains::new(&model, transition, step_size, temperature, 0).unwrap_err()
+        MarkovChains::builder(&model)
+            .transition(transition)
+            .step_size(step_size)
+            .temperature(temperature)
+            .build(0)
+            .unwrap_err()
     };
     let metropolis = Transition::MetropolisLangevin;
     for (name, error) in [
@@ -164,10 +190,17 @@ fn settings_and_models_that_do_not_fit_are_refused() {
         assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
     }
     let step = prepared("step.onnx", &backend, 1);
-    let error = MarkovChains::new(&step, metropolis, 0.1, 1.0, 0).unwrap_err();
+    let error = MarkovChains::builder(&step)
+        .transition(metropolis)
+        .build(0)
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongKind);
     assert!(error.to_string().contains("gradient.onnx"), "{error}");
-    let chains = MarkovChains::new(&model, metropolis, 0.1, 1.0, 0).unwrap();
+    let chains = MarkovChains::builder(&model)
+        .transition(metropolis)
+        .step_size(0.1)
+        .build(0)
+        .unwrap();
     let wrong = Images::from_vec(
         ImageShape {
             channels: 3,

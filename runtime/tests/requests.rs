@@ -233,7 +233,10 @@ fn a_cancelled_run_ends_and_the_next_one_is_right() {
             .threads(2)
             .build(3)
             .unwrap();
-        let short = Purifier::on(purifier.model()).steps(12).build(3).unwrap();
+        let short = Purifier::builder(purifier.model())
+            .steps(12)
+            .build(3)
+            .unwrap();
         let expected = short.purify(&images).unwrap();
         for delay in [0, 1, 5, 20] {
             let cancel = Cancel::new();
@@ -256,12 +259,16 @@ fn a_cancelled_run_ends_and_the_next_one_is_right() {
 fn purifiers_share_one_prepared_model() {
     let images = ramps(GREY, 3);
     for backend in backends() {
-        let prepared = Prepared::new(&model("digits/step.onnx"), &backend, 2).unwrap();
+        let prepared = Prepared::builder(&model("digits/step.onnx"))
+            .backend(backend.clone())
+            .threads(2)
+            .build()
+            .unwrap();
         let seeds: Vec<u64> = vec![1, 2, 3];
         let own = |seed: u64| builder(&backend, "digits").build(seed).unwrap();
         let shared: Vec<Purifier> = seeds
             .iter()
-            .map(|&seed| Purifier::on(&prepared).steps(12).build(seed).unwrap())
+            .map(|&seed| Purifier::builder(&prepared).steps(12).build(seed).unwrap())
             .collect();
         std::thread::scope(|scope| {
             for (purifier, &seed) in shared.iter().zip(&seeds) {
@@ -273,8 +280,11 @@ fn purifiers_share_one_prepared_model() {
             }
         });
         for (name, builder) in [
-            ("threads", Purifier::on(&prepared).threads(2)),
-            ("backend", Purifier::on(&prepared).backend(Backend::tract())),
+            ("threads", Purifier::builder(&prepared).threads(2)),
+            (
+                "backend",
+                Purifier::builder(&prepared).backend(Backend::tract()),
+            ),
         ] {
             let error = builder.build(3).unwrap_err().to_string();
             assert!(

@@ -20,7 +20,11 @@ fn sampler(backend: &Backend, start: Start, steps: usize) -> Sampler {
 }
 
 fn generator(backend: &Backend) -> Generator {
-    Generator::new(&model("digits/generator.onnx"), backend, 2).unwrap()
+    Generator::builder(&model("digits/generator.onnx"))
+        .backend(backend.clone())
+        .threads(2)
+        .build()
+        .unwrap()
 }
 
 #[test]
@@ -57,7 +61,8 @@ fn a_generator_spreads_documented_latents() {
         }
         let error = generator.images(&latents[..6]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
-        let error = generator.clone().of_class(0).unwrap_err();
+        let classless = model("digits/generator.onnx");
+        let error = Generator::builder(&classless).class(0).build().unwrap_err();
         assert!(error.to_string().contains("no classes"), "{error}");
     }
 }
@@ -122,7 +127,11 @@ fn starts_that_do_not_fit_are_refused() {
     assert_eq!(error.kind(), ErrorKind::Shape);
     let error = Sampler::new(build(), Start::Images(ramps(GREY, 0))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
-    let error = Generator::new(&model("digits/step.onnx"), &backend, 1).unwrap_err();
+    let error = Generator::builder(&model("digits/step.onnx"))
+        .backend(backend.clone())
+        .threads(1)
+        .build()
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongKind);
 }
 
@@ -132,7 +141,11 @@ fn energies_are_those_of_the_formula_whatever_the_file() {
     for backend in backends() {
         for file in ["energy", "gradient", "step"] {
             let model = model(&format!("digits/{file}.onnx"));
-            let score = EnergyScore::new(&model, &backend, 2).unwrap();
+            let score = EnergyScore::builder(&model)
+                .backend(backend.clone())
+                .threads(2)
+                .build()
+                .unwrap();
             for (i, energy) in score.energies(&images).unwrap().into_iter().enumerate() {
                 let squared: f64 = images
                     .image(i)
@@ -152,7 +165,11 @@ fn energies_are_those_of_the_formula_whatever_the_file() {
 #[test]
 fn a_threshold_rejects_the_share_that_it_was_fitted_to() {
     let backend = backends().remove(0);
-    let score = EnergyScore::new(&model("digits/energy.onnx"), &backend, 1).unwrap();
+    let score = EnergyScore::builder(&model("digits/energy.onnx"))
+        .backend(backend.clone())
+        .threads(1)
+        .build()
+        .unwrap();
     // Image i lies i/100 from the minimum in every pixel, so that energies rise with i.
     let values = (0..100 * 64).map(|i| 0.5 - (i / 64) as f32 / 100.0);
     let images = Images::from_vec(GREY, values.collect()).unwrap();
@@ -185,7 +202,11 @@ fn a_threshold_rejects_the_share_that_it_was_fitted_to() {
 fn scores_take_files_with_energies_only() {
     let backend = backends().remove(0);
     for file in ["digits/classifier.onnx", "digits-unrolled/step.onnx"] {
-        let error = EnergyScore::new(&model(file), &backend, 1).unwrap_err();
+        let error = EnergyScore::builder(&model(file))
+            .backend(backend.clone())
+            .threads(1)
+            .build()
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongKind, "{file}");
         assert!(error.to_string().contains("energy.onnx"), "{error}");
     }

@@ -26,7 +26,11 @@ fn smoothing(sigma: f64, n: usize, alpha: f64) -> Smoothing {
 }
 
 fn smoothed(backend: &Backend, smoothing: Smoothing) -> SmoothedClassifier {
-    let classifier = Classifier::new(&model("digits/classifier.onnx"), backend, 2).unwrap();
+    let classifier = Classifier::builder(&model("digits/classifier.onnx"))
+        .backend(backend.clone())
+        .threads(2)
+        .build()
+        .unwrap();
     SmoothedClassifier::new(classifier, smoothing).unwrap()
 }
 
@@ -260,7 +264,10 @@ fn what_does_not_fit_is_refused_by_name() {
     let backend = backends().remove(0);
     let fine = smoothing(0.25, 100, 0.001);
     let new = |smoothing| -> Result<SmoothedClassifier> {
-        let classifier = Classifier::new(&model("digits/classifier.onnx"), &backend, 1)?;
+        let classifier = Classifier::builder(&model("digits/classifier.onnx"))
+            .backend(backend.clone())
+            .threads(1)
+            .build()?;
         SmoothedClassifier::new(classifier, smoothing)
     };
     let with_sigma = |sigma| Smoothing {

@@ -39,7 +39,11 @@ fn check(model: &[u8], pixels: &Pixels, taken: impl Fn(usize, f64) -> f64) {
     let wanted = evaluate(&foreign.graph, &values).unwrap();
     let wanted: Vec<f64> = wanted[&foreign.output].iter().copied().collect();
     for backend in backends() {
-        let classifier = Classifier::new(&written, &backend, 1).unwrap();
+        let classifier = Classifier::builder(&written)
+            .backend(backend.clone())
+            .threads(1)
+            .build()
+            .unwrap();
         let got = classifier.logits(&images).unwrap();
         let got: Vec<f64> = got.iter().copied().map(f64::from).collect();
         let errors = differences(&wanted, &got, N_IMAGES);

@@ -1,9 +1,7 @@
 //! Classifies PNG files through 16 purifications each: `defended_classifier MODEL_DIR IMAGE.png…`.
 
 use anyhow::{Result, bail};
-use ebm_runtime::{
-    Backend, Classifier, DefendedClassifier, Images, ModelFolder, Purifier, Seed, read_png,
-};
+use ebm_runtime::{Classifier, DefendedClassifier, Images, ModelFolder, Purifier, Seed, read_png};
 
 const N_REPLICAS: usize = 16;
 
@@ -14,11 +12,9 @@ fn main() -> Result<()> {
     };
     let models = ModelFolder::open(model)?;
     let purifier = Purifier::builder(&models.step).build(Seed::fresh()?)?;
-    let classifier = Classifier::new(
-        models.require_classifier()?,
-        &Backend::default(),
-        purifier.n_threads(),
-    )?;
+    let classifier = Classifier::builder(models.require_classifier()?)
+        .threads(purifier.n_threads())
+        .build()?;
     let defended = DefendedClassifier::new(purifier, classifier, N_REPLICAS)?;
 
     let shape = models.step.contract().image;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_runtime::{Backend, EnergyScore, ImageShape, Images, Model, read_png};
+use ebm_runtime::{EnergyScore, ImageShape, Images, Model, read_png};
 
 /// The share of the known images that may be taken for outliers.
 const REJECTED: f64 = 0.05;
@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     let model = Model::open(Path::new(model).join("energy.onnx"))?;
     let shape = model.contract().image;
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let score = EnergyScore::new(&model, &Backend::default(), n_threads)?;
+    let score = EnergyScore::builder(&model).threads(n_threads).build()?;
 
     let threshold = score.fit(&read(&png_files(known)?, shape)?, REJECTED)?;
     println!("threshold\t{}", threshold.energy);

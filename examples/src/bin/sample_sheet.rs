@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use ebm_runtime::{
-    Backend, Generator, Images, Model, ModelFolder, Purifier, Sampler, Seed, Start, write_png,
+    Generator, Images, Model, ModelFolder, Purifier, Sampler, Seed, Start, write_png,
 };
 
 const N_SAMPLES: usize = 8;
@@ -26,11 +26,11 @@ fn main() -> Result<()> {
         .build(Seed::fresh()?)?;
     let generator = Path::new(folder).join("generator.onnx");
     let start = match generator.is_file() {
-        true => Start::Generator(Generator::new(
-            &Model::open(generator)?,
-            &Backend::default(),
-            purifier.n_threads(),
-        )?),
+        true => Start::Generator(
+            Generator::builder(&Model::open(generator)?)
+                .threads(purifier.n_threads())
+                .build()?,
+        ),
         false => Start::Noise,
     };
     let decades = std::iter::successors(Some(1_u32), |n| n.checked_mul(10));

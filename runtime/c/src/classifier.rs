@@ -1,7 +1,7 @@
 //! Classifiers, bare and defended by purification.
 #![allow(unsafe_code)]
 
-use runtime::{Cancel, Defended, DefendedClassifier, argmax};
+use runtime::{Cancel, Defended, DefendedClassifier};
 
 use crate::handle::{self, Named, Opaque};
 use crate::images::{Given, Pixel, Room, times};
@@ -99,8 +99,9 @@ pub unsafe extern "C" fn ebm_classifier_new(
     let make = || {
         let choices = Choices::of(settings)?;
         let model = handle::get("model", model)?;
-        model.expect_kind(runtime::Kind::Classifier)?;
-        Ok(runtime::Classifier::on(&choices.prepare(&model)?)?)
+        Ok(choices
+            .engine(runtime::Classifier::builder(&*model))
+            .build()?)
     };
     // SAFETY: the caller gives a place for a handle.
     guard(|| unsafe { handle::give_at("classifier", classifier, make) })
@@ -162,10 +163,10 @@ unsafe fn classify<P: Pixel>(
     // SAFETY: as for this function.
     unsafe {
         let images = images.read(classifier.image())?;
-        let logits = classifier.logits(&images)?;
+        let answer = classifier.classify(&images)?;
         let agreement = vec![1.0; images.len()];
-        let values: Vec<f32> = logits.iter().copied().collect();
-        rooms.write(&values, &argmax(&logits), &agreement)
+        let logits: Vec<f32> = answer.logits.iter().copied().collect();
+        rooms.write(&logits, &answer.predictions, &agreement)
     }
 }
 

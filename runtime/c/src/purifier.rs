@@ -29,7 +29,6 @@ pub(crate) struct Chains {
 
 impl Chains {
     fn new(model: &runtime::Model, choices: &Choices, seed: Seed) -> Result<Self> {
-        model.expect_kind(runtime::Kind::Step)?;
         // The settings are checked before the model is prepared, which may take long.
         let checked = runtime::Purifier::builder(model);
         let purifier = choices.engine(choices.dynamics(checked)).build(seed)?;
@@ -38,7 +37,7 @@ impl Chains {
 
     /// Chains on a prepared model, without a say in its engine.
     fn on(model: &runtime::Prepared, choices: &Choices, seed: Seed) -> Result<Self> {
-        let builder = choices.dynamics(runtime::Purifier::on(model));
+        let builder = choices.dynamics(runtime::Purifier::builder(model));
         builder.clone().build(seed)?;
         Ok(Self {
             builder,
@@ -162,7 +161,7 @@ pub unsafe extern "C" fn ebm_purifier_share(
                 let choices = Choices::of(settings)?;
                 let other = handle::get("other", other)?;
                 choices
-                    .engine(runtime::Purifier::on(other.model()))
+                    .engine(runtime::Purifier::builder(other.model()))
                     .build(seed)?;
                 Chains::on(other.model(), &choices, seed.into())
             })

@@ -99,10 +99,11 @@ pub unsafe extern "C" fn ebm_sampler_from_generator(
     guard(|| {
         let start = |chains: &Chains| -> Result<Start> {
             let model = handle::get("generator", generator)?;
-            let (backend, n_threads) = (chains.model().backend(), chains.model().n_threads());
-            let generator = Generator::new(&model, backend, n_threads)?;
+            let generator = Generator::builder(&*model)
+                .backend(chains.model().backend().clone())
+                .threads(chains.model().n_threads());
             let generator = match usize::try_from(class_index) {
-                Ok(class) => generator.of_class(class)?,
+                Ok(class) => generator.class(class),
                 Err(_) if model.contract().n_classes.is_some() => {
                     let message = format!(
                         "`class_index`: this generator distinguishes classes: expected one from 0, got {class_index}"
@@ -111,7 +112,7 @@ pub unsafe extern "C" fn ebm_sampler_from_generator(
                 }
                 Err(_) => generator,
             };
-            Ok(Start::Generator(generator))
+            Ok(Start::Generator(generator.build()?))
         };
         // SAFETY: the caller gives a place for a handle.
         unsafe { handle::give_at("sampler", sampler, || Drawing::new(purifier, start)) }

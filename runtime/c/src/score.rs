@@ -39,7 +39,7 @@ pub unsafe extern "C" fn ebm_score_new(
         let choices = Choices::of(settings)?;
         let model = handle::get("model", model)?;
         Ok(Scored {
-            score: EnergyScore::on(&choices.prepare(&model)?)?,
+            score: choices.engine(EnergyScore::builder(&*model)).build()?,
             image: model.contract().image,
         })
     };

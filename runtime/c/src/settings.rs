@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use runtime::{Backend, Model, PixelDistance, Prepared, PurifierBuilder};
+use runtime::{Backend, Buildable, Builder, PixelDistance, PurifierBuilder};
 
 use crate::handle::{self, Named, Opaque};
 use crate::pointer;
@@ -75,13 +75,6 @@ impl Choices {
         Ok(lock(&choices).clone())
     }
 
-    /// The model, prepared.
-    pub fn prepare(&self, model: &Model) -> Result<Prepared> {
-        let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        let n_threads = self.threads.unwrap_or_else(all);
-        Ok(Prepared::new(model, &self.backend(), n_threads)?)
-    }
-
     /// What is set of the dynamics.
     pub fn dynamics(&self, on: PurifierBuilder) -> PurifierBuilder {
         let on = match self.stated {
@@ -104,10 +97,10 @@ impl Choices {
     }
 
     /// What is set of the engine, for a builder on a model that has one already, which then refuses it.
-    pub fn engine(&self, on: PurifierBuilder) -> PurifierBuilder {
-        let on = set(on, self.threads, PurifierBuilder::threads);
+    pub fn engine<T: Buildable>(&self, on: Builder<T>) -> Builder<T> {
+        let on = set(on, self.threads, Builder::threads);
         let given = self.backend.is_some() || self.library.is_some();
-        set(on, given.then(|| self.backend()), PurifierBuilder::backend)
+        set(on, given.then(|| self.backend()), Builder::backend)
     }
 
     fn backend(&self) -> Backend {

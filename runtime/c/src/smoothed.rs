@@ -123,8 +123,9 @@ pub unsafe extern "C" fn ebm_smoothed_new(
     let make = || {
         let choices = Choices::of(settings)?;
         let model = handle::get("classifier", classifier)?;
-        model.expect_kind(runtime::Kind::Classifier)?;
-        let classifier = runtime::Classifier::on(&choices.prepare(&model)?)?;
+        let classifier = choices
+            .engine(runtime::Classifier::builder(&*model))
+            .build()?;
         let smoothing = runtime::Smoothing {
             sigma: PixelDistance::of_unit_range(smoothing.sigma),
             n0: smoothing.n0,

@@ -131,8 +131,11 @@ impl Case {
     ) -> Result<Self> {
         let contract = model.contract();
         let recommended = contract.purification;
-        let prepared = Prepared::new(model, &arguments.backend.backend(), threads)?;
-        let purifier = Purifier::on(&prepared)
+        let prepared = Prepared::builder(model)
+            .backend(arguments.backend.backend())
+            .threads(threads)
+            .build()?;
+        let purifier = Purifier::builder(&prepared)
             .steps(arguments.steps)
             .step_size(recommended.map_or(0.01, |p| p.step_size))
             .temperature(recommended.map_or(1.0, |p| p.temperature))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, Seed, argmax};
+use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, Seed};
 use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
@@ -43,7 +43,10 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
         arguments.purification.backend.backend(),
         purifier.n_threads(),
     );
-    let classifier = Classifier::new(models.require_classifier()?, &backend, n_threads)?;
+    let classifier = Classifier::builder(models.require_classifier()?)
+        .backend(backend.clone())
+        .threads(n_threads)
+        .build()?;
     let seed = purifier.seed();
     let defended = DefendedClassifier::new(purifier, classifier, arguments.replicas)?;
     bar.say(&seed_line(seed));
@@ -126,18 +129,17 @@ fn answer(
     images: &[Images],
 ) -> Result<Vec<(String, Value)>> {
     let images = Images::concatenate(images)?;
-    let bare = defended.classifier().logits(&images)?;
-    let bare_predictions = argmax(&bare);
+    let bare = defended.classifier().classify(&images)?;
     let places = items.iter().map(|(_, place)| *place).collect();
     let answer = defended.classify_with(places, &images)?;
     let agreements = answer.agreement();
     let answers = items.iter().enumerate().map(|(row, (file, _))| {
-        let (without, with) = (bare_predictions[row], answer.predictions[row]);
+        let (without, with) = (bare.predictions[row], answer.predictions[row]);
         let agreement = agreements[row];
         let line = format!("{file}\t{without}\t{with}\t{agreement:.3}");
         let value = json!({
             "file": file, "bare": without, "defended": with, "agreement": agreement,
-            "bare_logits": bare.row(row).to_vec(), "defended_logits": answer.logits.row(row).to_vec(),
+            "bare_logits": bare.logits.row(row).to_vec(), "defended_logits": answer.logits.row(row).to_vec(),
         });
         (line, value)
     });

@@ -1,9 +1,12 @@
 //! Engines that run models, chosen by name.
 
+#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
+mod fit;
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "ort")]
 mod ort;
+mod session;
 #[cfg(feature = "tract")]
 mod tract;
 
@@ -13,78 +16,8 @@ use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
-
-/// A named f32 tensor that goes into a session.
-#[derive(Debug, Clone, Copy)]
-pub struct Input<'a> {
-    /// The model's name for it.
-    pub name: &'a str,
-    /// Its shape; empty for a scalar.
-    pub shape: &'a [usize],
-    /// Its values in standard layout, as many as the shape says.
-    pub values: &'a [f32],
-}
-
-/// Where the values of a named f32 tensor go that comes out of a session.
-#[derive(Debug)]
-pub struct Output<'a> {
-    /// The model's name for it.
-    pub name: &'a str,
-    /// The shape that it must have.
-    pub shape: &'a [usize],
-    /// Room for its values in standard layout, as many as the shape says.
-    pub values: &'a mut [f32],
-}
-
-/// A model prepared by a backend.
-pub trait Session: Send {
-    /// Runs the model once. The first dimension of the inputs may differ from run to run where the model allows it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Backend`] where the engine fails, [`ErrorKind::Shape`] where an output has another shape than asked for.
-    fn run(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()>;
-
-    /// Runs of the same prepared model in which an output of each is an input of the next.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Backend`] where the model has no such input or output.
-    fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>>;
-
-    /// A session on the same prepared model, for another thread. It may use `n_threads` for a run, where the engine lets each session have its own number.
-    fn fork(&self, n_threads: usize) -> Box<dyn Session>;
-}
-
-/// Which output of a run becomes which input of the next.
-#[derive(Debug, Clone, Copy)]
-pub struct Recurrence<'a> {
-    /// The output's name.
-    pub output: &'a str,
-    /// The input's name.
-    pub input: &'a str,
-    /// The shape of both, batch first.
-    pub shape: &'a [usize],
-}
-
-/// Runs of a model in which an output of each, the state, is an input of the next. The state stays where the engine keeps it.
-pub trait Recurrent: Send {
-    /// Sets the state: as many values in standard layout as its shape says.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Backend`] where the engine fails.
-    fn write(&mut self, state: &[f32]) -> Result<()>;
-
-    /// Runs the model once on the state, which then is the output of this run. `inputs` are the other inputs, all of the same shapes in every run.
-    ///
-    /// # Errors
-    /// As [`Session::run`].
-    fn step(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()>;
-
-    /// Copies the state out.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Backend`] where the engine fails.
-    fn read(&self, state: &mut [f32]) -> Result<()>;
-}
+pub(crate) use session::sealed::Sealed;
+pub use session::{Input, Output, Recurrence, Recurrent, Session};
 
 /// Where a backend uses the threads that it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +28,19 @@ pub enum Parallelism {
     /// One session uses all threads by itself.
     WithinSession,
 }
+
+/// Every engine by the name of its backend.
+const ENGINES: [(&str, Engine); 9] = [
+    ("auto", Engine::Automatic),
+    ("native", Engine::Native),
+    ("tract", Engine::Tract),
+    ("ort", Engine::Ort(Provider::Cpu)),
+    ("ort-cuda", Engine::Ort(Provider::Cuda)),
+    ("ort-tensorrt", Engine::Ort(Provider::TensorRt)),
+    ("ort-xnnpack", Engine::Ort(Provider::Xnnpack)),
+    ("ort-coreml", Engine::Ort(Provider::CoreMl)),
+    ("ort-directml", Engine::Ort(Provider::DirectMl)),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
@@ -140,7 +86,7 @@ enum Arithmetic {
 /// | `ort` | ONNX Runtime on the CPU |
 /// | `ort-cuda` | ONNX Runtime on NVIDIA cards |
 /// | `ort-tensorrt` | ONNX Runtime with TensorRT on NVIDIA cards |
-/// | `ort-xnnpack`, `ort-coreml`, `ort-directml` | ONNX Runtime with these providers, where its library has them |
+/// | `ort-xnnpack`, `ort-coreml`, `ort-directml` | ONNX Runtime with these providers, if its library has them |
 ///
 /// ONNX Runtime is a shared library that is loaded at run time. It is looked for at the path given with [`Backend::with_library`], then the one in the
 /// environment variable `ORT_DYLIB_PATH`, then beside the executable, then in the cache of `cargo xtask setup`, then where the system looks for
@@ -160,17 +106,15 @@ pub struct Backend {
 
 impl Backend {
     /// The names of all backends, compiled in or not.
-    pub const NAMES: [&'static str; 9] = [
-        "auto",
-        "native",
-        "tract",
-        "ort",
-        "ort-cuda",
-        "ort-tensorrt",
-        "ort-xnnpack",
-        "ort-coreml",
-        "ort-directml",
-    ];
+    pub const NAMES: [&'static str; 9] = {
+        let mut names = [""; 9];
+        let mut place = 0;
+        while place < names.len() {
+            names[place] = ENGINES[place].0;
+            place += 1;
+        }
+        names
+    };
 
     /// The first backend of `native`, `tract` and `ort` that takes the model. [`Prepared::backend`](crate::Prepared::backend) tells which one that is, and
     /// [`Prepared::backend_reason`](crate::Prepared::backend_reason) why. A backend that is named instead is never replaced by another.
@@ -236,12 +180,9 @@ impl Backend {
 
     /// The backend's name.
     pub fn name(&self) -> &'static str {
-        match self.engine {
-            Engine::Automatic => "auto",
-            Engine::Native => "native",
-            Engine::Tract => "tract",
-            Engine::Ort(provider) => provider.backend_name(),
-        }
+        let mut engines = ENGINES.into_iter();
+        let named = engines.find(|(_, engine)| *engine == self.engine);
+        named.expect("every engine has a name").0
     }
 
     /// The file named with [`Backend::with_library`].
@@ -257,7 +198,7 @@ impl Backend {
         }
     }
 
-    /// Nothing where the backend can be used here.
+    /// Returns Ok if the backend can be used here.
     ///
     /// # Errors
     /// [`ErrorKind::BackendMissing`], with the reason and the way out.
@@ -281,16 +222,16 @@ impl Backend {
         }
     }
 
-    /// Prepares a model. `n_threads` counts only where [`Backend::parallelism`] is [`Parallelism::WithinSession`].
+    /// Prepares a model. `n_threads` counts only if [`Backend::parallelism`] is [`Parallelism::WithinSession`].
     ///
     /// # Errors
-    /// [`ErrorKind::BackendMissing`] where the backend cannot be used here, [`ErrorKind::Backend`] where it cannot run this model, or would leave a
-    /// part of it to another device.
+    /// [`ErrorKind::BackendMissing`] if the backend cannot be used here, [`ErrorKind::Backend`] if it cannot run this model, or would leave a part of
+    /// it to another device.
     pub fn prepare(&self, model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
         self.choose(model, n_threads).map(|chosen| chosen.session)
     }
 
-    /// Prepares a model on this backend, or on the first that takes it where none is named.
+    /// Prepares a model on this backend, or, for `auto`, on the first that takes it.
     pub(crate) fn choose(&self, model: &Model, n_threads: usize) -> Result<Chosen> {
         if self.engine != Engine::Automatic {
             return Ok(Chosen {
@@ -352,11 +293,8 @@ impl Backend {
     #[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
     fn not_compiled_in(&self) -> Error {
         let name = self.name();
-        let feature = match self.engine {
-            Engine::Automatic | Engine::Native => "native",
-            Engine::Tract => "tract",
-            Engine::Ort(_) => "ort",
-        };
+        // `ort-cuda` is of the feature `ort`.
+        let feature = name.split('-').next().unwrap_or(name);
         Error::new(
             ErrorKind::BackendMissing,
             format!("the backend `{name}` was not compiled in"),
@@ -369,7 +307,7 @@ impl Backend {
 }
 
 impl Default for Backend {
-    /// `tract` where it is compiled in, else the first of `native` and `ort` that is.
+    /// `tract` if it is compiled in, else the first of `native` and `ort` that is.
     fn default() -> Self {
         if cfg!(feature = "tract") {
             Self::tract()
@@ -393,45 +331,16 @@ fn why(refusal: &Error) -> String {
 pub(crate) struct Chosen {
     pub backend: Backend,
     pub session: Box<dyn Session>,
-    /// Why the backend before it did not, where none was named.
+    /// For `auto`: why a backend before it did not.
     pub reason: Option<String>,
-}
-
-impl Provider {
-    const ALL: [Self; 6] = [
-        Self::Cpu,
-        Self::Cuda,
-        Self::TensorRt,
-        Self::Xnnpack,
-        Self::CoreMl,
-        Self::DirectMl,
-    ];
-
-    fn backend_name(self) -> &'static str {
-        match self {
-            Self::Cpu => "ort",
-            Self::Cuda => "ort-cuda",
-            Self::TensorRt => "ort-tensorrt",
-            Self::Xnnpack => "ort-xnnpack",
-            Self::CoreMl => "ort-coreml",
-            Self::DirectMl => "ort-directml",
-        }
-    }
 }
 
 impl FromStr for Backend {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "auto" => return Ok(Self::automatic()),
-            "native" => return Ok(Self::native()),
-            "tract" => return Ok(Self::tract()),
-            _ => {}
-        }
-        let mut providers = Provider::ALL.into_iter();
-        match providers.find(|provider| provider.backend_name() == name) {
-            Some(provider) => Ok(Self::on(Engine::Ort(provider))),
+        match ENGINES.into_iter().find(|(known, _)| *known == name) {
+            Some((_, engine)) => Ok(Self::on(engine)),
             None => Err(
                 Error::new(ErrorKind::BackendMissing, "no backend has this name")
                     .expected(format!("one of {}", Self::NAMES.join(", ")))
@@ -459,77 +368,6 @@ fn compiled_in() -> String {
         true => "none".to_string(),
         false => there.join(", "),
     }
-}
-
-#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
-fn check_names(kind: &str, wanted: &[&str], there: &[String]) -> Result<Vec<usize>> {
-    let place = |name: &&str| {
-        there.iter().position(|other| other == name).ok_or_else(|| {
-            Error::new(ErrorKind::Backend, format!("the model has no such {kind}"))
-                .at_tensor(*name)
-                .expected(format!("one of the model's: {}", there.join(", ")))
-                .advise("the file does not keep to its contract: export it again")
-        })
-    };
-    wanted.iter().map(place).collect()
-}
-
-/// Advice where an engine cannot run a model and another may. Types lower than f32 are what engines most often lack.
-#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
-fn how_to_run(model: &Model, other_backend: &str) -> String {
-    match model.contract().precision.as_deref() {
-        None | Some("f32") => format!("export it again, or use the backend `{other_backend}`"),
-        Some(precision) => format!(
-            "it works in {precision}, which few engines take on a CPU: export it with `--precision f32`"
-        ),
-    }
-}
-
-/// Nothing where the declared shape of the input `x` is that of the contract; sizes that are not fixed are `None`.
-#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
-fn check_image(model: &Model, declared: &[Option<usize>]) -> Result<()> {
-    let image = model.contract().image;
-    let expected = [
-        model.contract().batch,
-        Some(image.channels),
-        Some(image.height),
-        Some(image.width),
-    ];
-    let fits = |(declared, expected): (&Option<usize>, Option<usize>)| {
-        declared.is_none() || expected.is_none() || *declared == expected
-    };
-    if declared.len() == 4 && declared.iter().zip(expected).all(fits) {
-        return Ok(());
-    }
-    let show = |sizes: &[Option<usize>]| {
-        let sizes: Vec<_> = sizes
-            .iter()
-            .map(|size| size.map_or("N".into(), |size| size.to_string()))
-            .collect();
-        format!("[{}]", sizes.join(", "))
-    };
-    Err(Error::new(
-        ErrorKind::Shape,
-        "the model's input has another shape than its contract says",
-    )
-    .at_path(model.path())
-    .at_tensor("x")
-    .expected(show(&expected))
-    .but_got(show(declared))
-    .advise("the file does not keep to its contract: export it again"))
-}
-
-#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
-fn copy_output(output: &mut Output<'_>, shape: &[usize], values: &[f32]) -> Result<()> {
-    if shape != output.shape || values.len() != output.values.len() {
-        return Err(Error::new(ErrorKind::Shape, "an output has a wrong shape")
-            .at_tensor(output.name)
-            .expected(format!("{:?}", output.shape))
-            .but_got(format!("{shape:?}"))
-            .advise("the file does not keep to its contract: export it again"));
-    }
-    output.values.copy_from_slice(values);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ebm_engine::{Error as EngineError, Plan, Session as EngineSession};
 
-use super::{Input, Output, Recurrence, Recurrent, Session, check_image, check_names, how_to_run};
+use super::fit::{check_image, check_names, how_to_run};
+use super::{Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
@@ -90,7 +91,7 @@ impl Prepared {
         }
     }
 
-    /// Nothing where names and shapes are those of the model, for one number of images.
+    /// Returns Ok if names and shapes are those of the model, for one number of images.
     fn check(&self, inputs: &[Input<'_>], outputs: &[Output<'_>]) -> Result<()> {
         let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
         let places = check_names("input", &names, &self.input_names)?;
@@ -150,6 +151,8 @@ impl NativeSession {
     }
 }
 
+impl Sealed for NativeSession {}
+
 impl Session for NativeSession {
     fn run(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
         self.prepared.check(inputs, outputs)?;
@@ -203,6 +206,8 @@ struct NativeRuns {
     state: Vec<f32>,
     next: Vec<f32>,
 }
+
+impl Sealed for NativeRuns {}
 
 impl Recurrent for NativeRuns {
     fn write(&mut self, state: &[f32]) -> Result<()> {

@@ -1,20 +1,22 @@
 //! Other Markov chains than the plain Langevin step, for energies that are valid densities: they draw from `p(x) ∝ exp(−E(x)/T)`.
 //!
-//! All of them need energy and gradient, that is a model of kind `gradient`. The plain step of a [`Purifier`](crate::Purifier) has an error of its own that grows with the step
-//! size; [`Transition::MetropolisLangevin`] and [`Transition::Hamiltonian`] have none, as they accept or reject each step.
+//! All of them need energy and gradient, that is a model of kind `gradient`. The plain step of a [`Purifier`](crate::Purifier) has an error that
+//! grows with the step size; [`Transition::MetropolisLangevin`] and [`Transition::Hamiltonian`] have none, as they accept or reject each step.
 //!
-//! ```no_run
+//! ```
 //! use ebm_runtime::mcmc::{MarkovChains, Transition};
-//! use ebm_runtime::{Backend, Images, Model, Prepared, Seed};
+//! use ebm_runtime::{Images, Model, Seed};
 //!
 //! # fn main() -> ebm_runtime::Result<()> {
-//! let model = Prepared::new(&Model::open("model/gradient.onnx")?, &Backend::tract(), 2)?;
-//! let transition = Transition::Hamiltonian { n_leapfrog: 10 };
-//! let chains = MarkovChains::new(&model, transition, 0.01, 1.0, Seed::fresh()?)?;
+//! let model = Model::open("tests/fixtures/digits/gradient.onnx")?;
+//! let chains = MarkovChains::builder(&model)
+//!     .transition(Transition::Hamiltonian { n_leapfrog: 10 })
+//!     .step_size(0.01)
+//!     .build(Seed::fresh()?)?;
 //! let shape = model.contract().image;
 //! let starts = Images::from_vec(shape, vec![0.0; 4 * shape.n_values()])?;
-//! let drawn = chains.run(&starts, 500)?;
-//! println!("accepted {:?}", drawn.acceptance);
+//! let drawn = chains.run(&starts, 20)?;
+//! assert_eq!((drawn.images.len(), drawn.acceptance.len()), (4, 4));
 //! # Ok(())
 //! # }
 //! ```
@@ -25,9 +27,9 @@ mod transition;
 use std::sync::{Mutex, PoisonError};
 
 use crate::contract::Kind;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::images::Images;
-use crate::prepared::Prepared;
+use crate::prepared::{AnyModel, Buildable, Builder, Prepared, positive, sealed};
 use crate::seed::Seed;
 use state::State;
 pub use transition::Transition;
@@ -47,6 +49,7 @@ pub struct MarkovChains {
 
 /// The ends of Markov chains.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Drawn {
     /// `[N, C, H, W]`
     pub images: Images,
@@ -59,44 +62,73 @@ pub struct Drawn {
     pub failed_steps: Vec<Option<u32>>,
 }
 
-impl MarkovChains {
-    /// Chains on a prepared model of kind `gradient`, with step size ε > 0 and temperature T > 0. All random numbers follow from the seed.
+/// What a builder of [`MarkovChains`] has been told.
+#[derive(Debug, Clone)]
+pub struct ChainSettings {
+    transition: Transition,
+    step_size: f64,
+    temperature: f64,
+}
+
+impl sealed::Sealed for MarkovChains {}
+
+impl Buildable for MarkovChains {
+    type Settings = ChainSettings;
+}
+
+impl Builder<MarkovChains> {
+    /// How the chains move; [`Transition::MetropolisLangevin`] by default.
+    pub fn transition(mut self, transition: Transition) -> Self {
+        self.settings.transition = transition;
+        self
+    }
+
+    /// Step size ε > 0; 0.01 by default.
+    pub fn step_size(mut self, step_size: f64) -> Self {
+        self.settings.step_size = step_size;
+        self
+    }
+
+    /// Temperature T > 0; 1 by default.
+    pub fn temperature(mut self, temperature: f64) -> Self {
+        self.settings.temperature = temperature;
+        self
+    }
+
+    /// Checks the settings and prepares the model. All random numbers follow from the seed.
     ///
     /// # Errors
     /// [`ErrorKind::WrongKind`](crate::ErrorKind::WrongKind) for a model of another kind, [`ErrorKind::Argument`](crate::ErrorKind::Argument) for numbers out
-    /// of their range.
-    pub fn new(
-        model: &Prepared,
-        transition: Transition,
-        step_size: f64,
-        temperature: f64,
-        seed: impl Into<Seed>,
-    ) -> Result<Self> {
-        model.expect_kind(&[Kind::Gradient])?;
-        transition.check()?;
-        for (name, value) in [("step_size", step_size), ("temperature", temperature)] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::out_of_range(
-                    name,
-                    "a positive, finite number",
-                    value,
-                ));
-            }
-        }
-        Ok(Self {
-            model: model.clone(),
-            transition,
-            step_size,
-            temperature,
+    /// of their range, and the errors of [`Backend::prepare`](crate::Backend::prepare).
+    pub fn build(self, seed: impl Into<Seed>) -> Result<MarkovChains> {
+        self.expect_kind(&[Kind::Gradient])?;
+        self.settings.transition.check()?;
+        Ok(MarkovChains {
+            model: self.prepare()?,
+            transition: self.settings.transition,
+            step_size: positive("step_size", self.settings.step_size)?,
+            temperature: positive("temperature", self.settings.temperature)?,
             seed: seed.into(),
         })
+    }
+}
+
+impl MarkovChains {
+    /// Starts from a model of kind `gradient`.
+    pub fn builder(model: impl Into<AnyModel>) -> Builder<Self> {
+        let settings = ChainSettings {
+            transition: Transition::MetropolisLangevin,
+            step_size: 0.01,
+            temperature: 1.0,
+        };
+        Builder::new(model.into(), settings)
     }
 
     /// Takes `n_steps` from each of the images `[N, C, H, W]`. Chain `i` depends on nothing but its image, the seed and `i`.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for images that do not fit or have bad
-    /// pixels, [`ErrorKind::Backend`](crate::ErrorKind::Backend) where the engine fails.
+    /// pixels, [`ErrorKind::Backend`](crate::ErrorKind::Backend) if the engine fails.
     pub fn run(&self, starts: &Images, n_steps: u32) -> Result<Drawn> {
         let image = self.model.contract().image;
         starts.check(image)?;

@@ -63,8 +63,8 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// The number of steps that the images have behind them; 0 by default. The noise goes on from there, so that a run in parts, each from where the one before ended, has
-    /// the bits of one run.
+    /// The number of steps that the images have taken before; 0 by default. The noise goes on from there, so that a run in parts, each from where the
+    /// part before ended, gives the bits of one whole run.
     pub fn first_step(mut self, first_step: u32) -> Self {
         self.first_step = first_step;
         self
@@ -100,8 +100,8 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Takes as many steps as fit into this time from now, all chains as many as each other but for one run of the model; where the time is up, the images are returned as far as
-    /// they have come. Another step is begun only where the longest so far would still fit. Results then depend on the speed of the machine:
+    /// Takes as many steps as fit into this time from now; then the images are returned as they are. No chain is more than one run of the model ahead of
+    /// another. A step is begun only if the longest one so far would still fit. Results then depend on the speed of the machine:
     /// [`ChainReport::n_steps`] says what they are.
     pub fn within(mut self, time: Duration) -> Self {
         self.deadline = Instant::now().checked_add(time);
@@ -143,28 +143,30 @@ impl<'a> Request<'a> {
 
 /// What is known of one chain at its end.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ChainReport {
     /// Place of the image in the request.
     pub image: usize,
     /// Number of the replica in the noise.
     pub replica: u32,
-    /// Energy and gradient norm of the image as it was given; `None` where there was no time for a single step.
+    /// Energy and gradient norm of the image as it was given; `None` if there was no time for a single step.
     pub start: Option<Measurement>,
-    /// Energy and gradient norm of the purified image, where they were asked for.
+    /// Energy and gradient norm of the purified image, if they were asked for.
     pub end: Option<Measurement>,
-    /// Energy and gradient norm of the state before each step, and of the last one, where they were asked for with [`Request::trace`].
+    /// Energy and gradient norm of the state before each step, and of the last one, if they were asked for with [`Request::trace`].
     pub path: Vec<Measurement>,
     /// The steps that were taken in this run: those of the purifier, unless a deadline cut them short.
     pub n_steps: u32,
     /// The share of the values of the purified image that lie outside `[-1, 1]`, in `[0, 1]`.
     pub saturation: f32,
-    /// The step, counted from 0 with [`Request::first_step`] before it, at which the chain was found outside the finite numbers or its range of energies, if it was. The image is returned as it
-    /// was given.
+    /// The step at which the chain was found outside the finite numbers or its range of energies, if it was: counted from 0, those of
+    /// [`Request::first_step`] included. The image is then returned as it was given.
     pub failed_step: Option<u32>,
 }
 
 /// The images at a number of steps.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Steps taken.
     pub n_steps: u32,
@@ -174,6 +176,7 @@ pub struct Snapshot {
 
 /// The result of [`Purifier::run`](crate::Purifier::run).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Purified {
     /// For each replica the purified images `[N, C, H, W]`.
     pub replicas: Vec<Images>,
@@ -184,7 +187,7 @@ pub struct Purified {
 }
 
 impl Purified {
-    /// Nothing where all chains stayed finite and in their range of energies.
+    /// Returns Ok if all chains stayed finite and in their range of energies.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`], which names the first image and step that did not.
@@ -194,10 +197,10 @@ impl Purified {
 }
 
 impl ChainReport {
-    /// Nothing where the chain stayed finite and in its range of energies.
+    /// Returns Ok if the chain stayed finite and in its range of energies.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`], which names image and step, where it did not.
+    /// [`ErrorKind::NonFinite`], which names image and step, if it did not.
     pub fn expect_finite(&self) -> Result<()> {
         let Some(step) = self.failed_step else {
             return Ok(());

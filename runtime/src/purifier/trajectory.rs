@@ -48,8 +48,8 @@ pub struct State {
 }
 
 impl Purifier {
-    /// The states of one chain for each image, step by step; image `i` has index `i` in the noise, as in [`Purifier::purify`]. A model that takes k steps in a run gives
-    /// every k-th state.
+    /// The states of one chain for each image, step by step; image `i` has index `i` in the noise, as in [`Purifier::purify`]. A model that takes k
+    /// steps in a run gives every k-th state.
     ///
     /// # Errors
     /// As [`Purifier::purify`], here or from the iterator, which ends after an error, except that chains which leave the finite numbers are told in the states;

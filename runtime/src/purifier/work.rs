@@ -93,7 +93,7 @@ impl Purifier {
         }
     }
 
-    /// Noise is made beside the model where that uses its threads by itself and there is more than one.
+    /// Noise is made on a thread of its own if the model uses its threads by itself and there is more than one.
     pub(super) fn noise_thread(&self) -> NoiseThread {
         match self.model.backend().parallelism() {
             Parallelism::WithinSession if self.model.n_threads() > 1 => NoiseThread::Own,

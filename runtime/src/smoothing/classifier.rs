@@ -21,8 +21,9 @@ const MOST_TOGETHER: usize = 256;
 /// Noisy images that are held at a time take no more than this, unless a single one does.
 const BUFFER_BYTES: usize = 64 << 20;
 
-/// The smoothed classifier of Cohen, Rosenfeld and Kolter (2019): its class at x is the one that a base classifier gives most often at `x + σz`, z ~ N(0, I). The base is any
-/// classifier, behind some steps of an energy where [`SmoothedClassifier::behind`] puts them; steps with noise of their own are fine, as the base may be random.
+/// The smoothed classifier of Cohen, Rosenfeld and Kolter (2019): its class at x is the one that a base classifier gives most often at `x + σz`, z ~ N(0, I).
+/// The base is any classifier, and [`SmoothedClassifier::behind`] puts steps of an energy before it. Steps with noise of their own are fine, as the base
+/// may be random.
 ///
 /// **What a certificate says.** With confidence 1 − α, no image closer than the radius has another class. It holds
 /// - for the *smoothed* classifier, whose answers are those of [`SmoothedClassifier::predict`], not for the base alone;
@@ -31,13 +32,13 @@ const BUFFER_BYTES: usize = 64 << 20;
 /// - for the image as it comes here, after any resizing, in exact arithmetic: attacks on smoothing by the rounding of floating-point numbers are published.
 ///
 /// ```no_run
-/// use ebm_runtime::{Backend, Classifier, Images, ModelFolder, PixelDistance, Purifier, SmoothedClassifier, Smoothing};
+/// use ebm_runtime::{Classifier, Images, ModelFolder, PixelDistance, Purifier, SmoothedClassifier, Smoothing};
 ///
 /// # fn main() -> ebm_runtime::Result<()> {
 /// let models = ModelFolder::open("model")?;
 /// # let image = Images::from_vec(models.step.contract().image, vec![])?;
 /// let sigma = PixelDistance::of_unit_range(0.25);
-/// let classifier = Classifier::new(models.require_classifier()?, &Backend::tract(), 4)?;
+/// let classifier = Classifier::builder(models.require_classifier()?).build()?;
 /// let smoothed = SmoothedClassifier::new(classifier, Smoothing::new(sigma))?
 ///     .behind(Purifier::builder(&models.step).denoiser(sigma))?;
 /// let certificate = smoothed.certify(&image)?;
@@ -300,7 +301,7 @@ impl Draws<'_> {
         Images::from_vec(self.image.shape(), values)
     }
 
-    /// The classifier's answers to states `[n, C, H, W]`; none where its logits are not numbers.
+    /// The classifier's answers to states `[n, C, H, W]`; none if its logits are not numbers.
     fn classified(&self, states: &[f32]) -> Result<Vec<Option<usize>>> {
         let classifier = &self.smoothed.classifier;
         let logits = classifier.logits_of(states)?;

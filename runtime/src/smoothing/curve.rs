@@ -6,6 +6,7 @@ use ebm_common::PixelDistance;
 
 /// The share of images that are certified for their own class within a radius.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct CertifiedAccuracy {
     /// The ℓ2 radius.
     pub radius: PixelDistance,

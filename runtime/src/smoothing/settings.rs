@@ -46,7 +46,7 @@ impl Smoothing {
         }
     }
 
-    /// Nothing if all settings are in their range.
+    /// Returns Ok if all settings are in their range.
     pub(super) fn check(&self) -> Result<()> {
         let sigma = self.sigma.in_unit_range();
         if !(sigma > 0.0 && sigma <= 1.0) {

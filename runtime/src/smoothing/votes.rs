@@ -7,6 +7,7 @@ use ebm_common::PixelDistance;
 
 /// How often each class was the answer under noise.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Votes {
     /// For each class, from 0.
     pub of_classes: Vec<usize>,
@@ -43,6 +44,7 @@ impl Votes {
 
 /// The answer of [`SmoothedClassifier::predict`](crate::SmoothedClassifier::predict).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Prediction {
     /// The class of the smoothed classifier; `None` if the votes cannot tell it with confidence 1 − α.
     pub class: Option<usize>,
@@ -56,12 +58,13 @@ pub struct Prediction {
 
 /// The answer of [`SmoothedClassifier::certify`](crate::SmoothedClassifier::certify).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Certificate {
     /// The class of the smoothed classifier at the image and at all others within the radius; `None` if there is no certificate.
     pub class: Option<usize>,
     /// The ℓ2 radius; 0 if there is no certificate.
     pub radius: PixelDistance,
-    /// The lower bound of the probability of [`selected`](Self::selected) under noise. 0 where drawing ended early.
+    /// The lower bound of the probability of [`selected`](Self::selected) under noise. 0 if drawing ended early.
     pub probability: f64,
     /// The class that the selection took.
     pub selected: usize,

@@ -72,7 +72,10 @@ impl Model {
             return Ok(prepared);
         }
         self.model.expect_kind(Kind::Step)?;
-        let prepared = Prepared::new(&self.model, &Backend::tract(), 1)?;
+        let prepared = Prepared::builder(&self.model)
+            .backend(Backend::tract())
+            .threads(1)
+            .build()?;
         Ok(self.prepared.get_or_init(|| prepared))
     }
 }

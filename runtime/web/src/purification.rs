@@ -56,7 +56,7 @@ impl Purification {
         image: Images,
         settings: &Settings,
     ) -> Result<Self, Failure> {
-        let mut whole = Purifier::on(model);
+        let mut whole = Purifier::builder(model);
         if let Some(steps) = settings.steps {
             whole = whole.steps(steps as usize);
         }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ebm_runtime::{
-    Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier, Seed, argmax,
+    Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier, Seed,
     write_atomically,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,7 +68,7 @@ fn report(arguments: &Arguments) -> Result<()> {
     let attacked = Attacked::open(&arguments.attack)?;
     let bar = ProgressBar::hidden();
     let defended = defended_classifier(arguments, &attacked, &bar)?;
-    let bare = |images: &Images| anyhow::Ok(argmax(&defended.classifier().logits(images)?));
+    let bare = |images: &Images| anyhow::Ok(defended.classifier().classify(images)?.predictions);
     let bare_clean = bare(&attacked.clean)?;
     let bare_attacked = bare(
         attacked
@@ -234,11 +234,10 @@ fn defended_classifier(
         .seed
         .map_or_else(Seed::fresh, |seed| Ok(seed.into()))?;
     let purifier = builder.build(seed)?;
-    let classifier = Classifier::new(
-        models.require_classifier()?,
-        &arguments.backend,
-        purifier.n_threads(),
-    )?;
+    let classifier = Classifier::builder(models.require_classifier()?)
+        .backend(arguments.backend.clone())
+        .threads(purifier.n_threads())
+        .build()?;
     attacked.check_labels(classifier.n_classes())?;
     Ok(DefendedClassifier::new(
         purifier,

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use runtime::{
     Backend, ChainReport, Classifier, DefendedClassifier, EnergyScore, Generator, ImageShape,
-    Images, Kind, Model, PixelDistance, Prepared, Purified, Purifier, PurifierBuilder, Request,
-    Result, Sampler, SmoothedClassifier, Smoothing, Start, argmax,
+    Images, Kind, Model, PixelDistance, Purified, Purifier, PurifierBuilder, Request, Result,
+    Sampler, SmoothedClassifier, Smoothing, Start,
 };
 
 use crate::workshop::{Linking, fixtures, program, succeed, text};
@@ -69,14 +69,20 @@ impl<'a> Case<'a> {
         let images = ramps(model.contract().image, self.n_images);
         match self.what {
             "energies" => {
-                let score = EnergyScore::on(&Prepared::new(&model, &backend, n_threads)?)?;
+                let score = EnergyScore::builder(&model)
+                    .backend(backend)
+                    .threads(n_threads)
+                    .build()?;
                 return Ok(bits(&score.energies(&images)?));
             }
             "classify" => {
-                let logits = Classifier::new(&model, &backend, n_threads)?.logits(&images)?;
+                let classifier = Classifier::builder(&model)
+                    .backend(backend)
+                    .threads(n_threads);
+                let answer = classifier.build()?.classify(&images)?;
                 return Ok(answers(
-                    logits.as_slice().unwrap(),
-                    &argmax(&logits),
+                    answer.logits.as_slice().unwrap(),
+                    &answer.predictions,
                     &vec![1.0; self.n_images],
                 ));
             }
@@ -104,7 +110,10 @@ impl<'a> Case<'a> {
                 Ok(bytes.map(|byte| format!(" {byte:02x}")).collect())
             }
             "defended" => {
-                let classifier = Classifier::new(&other.unwrap(), &backend, n_threads)?;
+                let classifier = Classifier::builder(&other.unwrap())
+                    .backend(backend.clone())
+                    .threads(n_threads)
+                    .build()?;
                 let defended = DefendedClassifier::new(purifier, classifier, self.n_replicas)?;
                 let answer = defended.classify_from(self.first_index, &images)?;
                 Ok(answers(
@@ -117,9 +126,12 @@ impl<'a> Case<'a> {
                 let start = match start {
                     "noise" => Start::Noise,
                     "images" => Start::Images(images),
-                    "generator" => {
-                        Start::Generator(Generator::new(&other.unwrap(), &backend, n_threads)?)
-                    }
+                    "generator" => Start::Generator(
+                        Generator::builder(&other.unwrap())
+                            .backend(backend.clone())
+                            .threads(n_threads)
+                            .build()?,
+                    ),
                     other => panic!("no case `{other}`"),
                 };
                 let sampler = Sampler::new(purifier, start)?;
@@ -133,7 +145,10 @@ impl<'a> Case<'a> {
 
     fn certify(&self, model: &Model, step: Option<&Model>, images: &Images) -> Result<String> {
         let backend: Backend = self.backend.parse()?;
-        let classifier = Classifier::new(model, &backend, self.threads.unwrap_or(2))?;
+        let classifier = Classifier::builder(model)
+            .backend(backend.clone())
+            .threads(self.threads.unwrap_or(2))
+            .build()?;
         let smoothing = Smoothing {
             n0: 10,
             n: 300,

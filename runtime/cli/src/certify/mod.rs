@@ -141,7 +141,10 @@ fn smoothed(
         Some(n_threads) => n_threads,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let classifier = Classifier::new(classifier, &backend, n_threads)?;
+    let classifier = Classifier::builder(classifier)
+        .backend(backend.clone())
+        .threads(n_threads)
+        .build()?;
     let smoothed = SmoothedClassifier::new(classifier, smoothing)?;
     if purification.steps == Some(0) {
         if arguments.denoise {

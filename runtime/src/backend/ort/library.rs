@@ -152,7 +152,7 @@ fn missing(problem: &str) -> Error {
     Error::new(ErrorKind::BackendMissing, problem)
 }
 
-/// Opening through [`ort::init_from`] gives an error where the library is missing or too old; the crate's other ways panic.
+/// Opening through [`ort::init_from`] gives an error if the library is missing or too old; the crate's other ways panic.
 fn open(path: &Path) -> Result<Environment, String> {
     let builder = ort::init_from(path).map_err(|error| reason(&error))?;
     builder

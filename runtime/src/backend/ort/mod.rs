@@ -10,16 +10,14 @@ use std::sync::{Arc, PoisonError};
 use ort::session::SessionInputValue;
 use ort::value::TensorRef;
 
-use super::{
-    Backend, Input, Output, Provider, Recurrence, Recurrent, Session, check_image, check_names,
-    copy_output,
-};
+use super::fit::{check_image, check_names, copy_output};
+use super::{Backend, Input, Output, Provider, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 use planned::{Opener, PlannedSessions};
 use recurrent::BoundRuns;
 
-/// Nothing where the library can be loaded and has the provider.
+/// Returns Ok if the library can be loaded and has the provider.
 pub(super) fn check(backend: &Backend, provider: Provider) -> Result<()> {
     library::load(backend.library())?;
     provider::check(provider)
@@ -94,6 +92,8 @@ impl SharedSession {
         Ok(())
     }
 }
+
+impl Sealed for SharedSession {}
 
 impl Session for SharedSession {
     fn run(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {

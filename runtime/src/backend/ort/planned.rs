@@ -6,7 +6,8 @@ use ort::environment::Environment;
 use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
 
-use super::super::{Backend, Fallback, Provider, how_to_run};
+use super::super::fit::how_to_run;
+use super::super::{Backend, Fallback, Provider};
 use super::provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;

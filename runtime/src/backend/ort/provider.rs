@@ -24,7 +24,7 @@ pub(super) fn planned_batch(batch: usize) -> usize {
     batch.next_power_of_two().max(SMALLEST_PLAN)
 }
 
-/// Nothing where the loaded library was built with this provider.
+/// Returns Ok if the loaded library was built with this provider.
 pub(super) fn check(provider: Provider) -> Result<()> {
     let there = match provider {
         Provider::Cpu => Ok(true),
@@ -59,7 +59,7 @@ pub(super) fn memory(provider: Provider) -> Option<AllocationDevice<'static>> {
     }
 }
 
-/// Puts the provider before the CPU, and forbids the latter where that was not allowed.
+/// Puts the provider before the CPU, and forbids the latter unless it was allowed.
 pub(super) fn register(
     builder: SessionBuilder,
     opener: &Opener,

@@ -7,7 +7,8 @@ use ort::session::IoBinding;
 use ort::session::Session as OrtSession;
 use ort::value::Tensor;
 
-use super::super::{Input, Output, Provider, Recurrence, Recurrent, copy_output};
+use super::super::fit::copy_output;
+use super::super::{Input, Output, Provider, Recurrence, Recurrent, Sealed};
 use super::{failed, from_shape, provider, to_shape};
 use crate::error::Result;
 
@@ -90,6 +91,8 @@ impl BoundRuns {
         Ok(())
     }
 }
+
+impl Sealed for BoundRuns {}
 
 impl Recurrent for BoundRuns {
     fn write(&mut self, state: &[f32]) -> Result<()> {

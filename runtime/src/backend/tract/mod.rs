@@ -11,15 +11,13 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
-use super::{
-    Input, Output, Recurrence, Recurrent, Session, check_image, check_names, copy_output,
-    how_to_run,
-};
+use super::fit::{check_image, check_names, copy_output, how_to_run};
+use super::{Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 use pool::Pool;
 
-/// Plans the model for one image at a time where its batch is free, else for its fixed batch.
+/// Plans the model for one image at a time if its batch is free, else for its fixed batch.
 ///
 /// tract picks its kernels by shape, so that the last bits of an image's result would depend on the batch that it is in. One image at a time
 /// rules that out, needs one plan, and was not slower than larger batches when it was measured.
@@ -72,7 +70,7 @@ impl PlannedInput {
         sizes
     }
 
-    /// The values of one of `n` images, or all of them where there is no batch.
+    /// The values of one of `n` images, or all of them if there is no batch.
     fn tensor(&self, values: &[f32], image: usize, n: usize) -> TractResult<TValue> {
         let Some(axis) = self.batch_axis.filter(|_| n > 1) else {
             return Ok(Tensor::from_shape(&self.shape, values)?.into_tvalue());
@@ -159,6 +157,8 @@ struct TractSession {
     n_threads: usize,
 }
 
+impl Sealed for TractSession {}
+
 impl Session for TractSession {
     fn run(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
         let prepared = Arc::clone(&self.prepared);
@@ -206,7 +206,7 @@ impl Session for TractSession {
     }
 }
 
-/// Runs whose state is a tensor for each image, or one for all where the batch is fixed.
+/// Runs whose state is a tensor for each image, or one for all if the batch is fixed.
 struct TractRuns {
     session: TractSession,
     input: usize,
@@ -214,6 +214,8 @@ struct TractRuns {
     n_images: usize,
     states: Vec<TValue>,
 }
+
+impl Sealed for TractRuns {}
 
 impl Recurrent for TractRuns {
     fn write(&mut self, state: &[f32]) -> Result<()> {
@@ -296,7 +298,7 @@ impl Prepared {
             .collect()
     }
 
-    /// The free batch of the inputs; 1 where it is fixed.
+    /// The free batch of the inputs; 1 if it is fixed.
     fn n_images(&self, inputs: &[(&PlannedInput, Input<'_>)]) -> usize {
         let mut batches = inputs
             .iter()

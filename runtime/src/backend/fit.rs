@@ -1,0 +1,75 @@
+//! Whether a model is what its contract says, which every engine asks.
+
+use super::Output;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Model;
+
+const EXPORT_AGAIN: &str = "the file does not keep to its contract: export it again";
+
+/// The places of the wanted names among those that are there.
+pub(super) fn check_names(kind: &str, wanted: &[&str], there: &[String]) -> Result<Vec<usize>> {
+    let place = |name: &&str| {
+        there.iter().position(|other| other == name).ok_or_else(|| {
+            Error::new(ErrorKind::Backend, format!("the model has no such {kind}"))
+                .at_tensor(*name)
+                .expected(format!("one of the model's: {}", there.join(", ")))
+                .advise(EXPORT_AGAIN)
+        })
+    };
+    wanted.iter().map(place).collect()
+}
+
+/// Advice for a model that one engine cannot run and another may. Types lower than f32 are what engines most often lack.
+pub(super) fn how_to_run(model: &Model, other_backend: &str) -> String {
+    match model.contract().precision.as_deref() {
+        None | Some("f32") => format!("export it again, or use the backend `{other_backend}`"),
+        Some(precision) => format!(
+            "it works in {precision}, which few engines take on a CPU: export it with `--precision f32`"
+        ),
+    }
+}
+
+/// Returns Ok if the declared shape of the input `x` is that of the contract; sizes that are not fixed are `None`.
+pub(super) fn check_image(model: &Model, declared: &[Option<usize>]) -> Result<()> {
+    let image = model.contract().image;
+    let expected = [
+        model.contract().batch,
+        Some(image.channels),
+        Some(image.height),
+        Some(image.width),
+    ];
+    let fits = |(declared, expected): (&Option<usize>, Option<usize>)| {
+        declared.is_none() || expected.is_none() || *declared == expected
+    };
+    if declared.len() == 4 && declared.iter().zip(expected).all(fits) {
+        return Ok(());
+    }
+    let show = |sizes: &[Option<usize>]| {
+        let sizes: Vec<_> = sizes
+            .iter()
+            .map(|size| size.map_or("N".into(), |size| size.to_string()))
+            .collect();
+        format!("[{}]", sizes.join(", "))
+    };
+    Err(Error::new(
+        ErrorKind::Shape,
+        "the model's input has another shape than its contract says",
+    )
+    .at_path(model.path())
+    .at_tensor("x")
+    .expected(show(&expected))
+    .but_got(show(declared))
+    .advise(EXPORT_AGAIN))
+}
+
+pub(super) fn copy_output(output: &mut Output<'_>, shape: &[usize], values: &[f32]) -> Result<()> {
+    if shape != output.shape || values.len() != output.values.len() {
+        return Err(Error::new(ErrorKind::Shape, "an output has a wrong shape")
+            .at_tensor(output.name)
+            .expected(format!("{:?}", output.shape))
+            .but_got(format!("{shape:?}"))
+            .advise(EXPORT_AGAIN));
+    }
+    output.values.copy_from_slice(values);
+    Ok(())
+}
