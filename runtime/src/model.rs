@@ -338,7 +338,7 @@ pub(crate) mod tests {
             (
                 change("image", json!(null)),
                 ErrorKind::Contract,
-                "of other inputs than images",
+                "whose inputs are not images",
             ),
             (
                 image(u64::MAX, u64::MAX, 3),
@@ -435,7 +435,7 @@ pub(crate) mod tests {
         assert!(
             error
                 .to_string()
-                .contains("expected a step model, got kind `classifier`"),
+                .contains("expected a model of kind `step`, got kind `classifier`"),
             "{error}"
         );
         for folder in [fixture(""), fixture("nowhere")] {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -44,9 +43,9 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         arguments.steps > 0,
         "--steps: expected a number from 1, got 0"
     );
-    if let Some(path) = &arguments.json {
+    if let Some(path) = &arguments.output {
         let target = Target {
-            option: "--json",
+            option: "-o",
             path,
             existing: Existing::of(arguments.force),
         };
@@ -66,19 +65,24 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         }
     }
     let peak = peak_memory();
-    if let Some(path) = &arguments.json {
-        let figures: Vec<_> = cases.iter().map(Measured::json).collect();
-        let report = json!({
-            "network": models.step.contract().network_name(),
-            "image": models.step.contract().image,
-            "backend": backend,
-            "first_result_milliseconds": milliseconds(first_result),
-            "peak_memory_bytes": peak,
-            "cases": figures,
-        });
-        write_json(path, &report)?;
+    let figures: Vec<_> = cases.iter().map(Measured::json).collect();
+    let report = json!({
+        "network": models.step.contract().network_name(),
+        "image": models.step.contract().image,
+        "backend": backend,
+        "first_result_milliseconds": milliseconds(first_result),
+        "peak_memory_bytes": peak,
+        "cases": figures,
+    });
+    let report = format!("{report:#}\n");
+    if let Some(path) = &arguments.output {
+        ebm_runtime::write_atomically(path, report.as_bytes())
+            .with_context(|| format!("`{}`: this file cannot be written", path.display()))?;
     }
-    print_table(arguments, &models.step, backend, &cases, first_result, peak)?;
+    match arguments.json {
+        true => std::io::stdout().lock().write_all(report.as_bytes())?,
+        false => print_table(arguments, &models.step, backend, &cases, first_result, peak)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,7 +136,7 @@ impl Case {
         let contract = model.contract();
         let recommended = contract.purification;
         let prepared = Prepared::builder(model)
-            .backend(arguments.backend.backend())
+            .backend(arguments.backend.backend()?)
             .threads(threads)
             .build()?;
         let purifier = Purifier::builder(&prepared)
@@ -220,18 +224,14 @@ struct Bare {
 }
 
 impl Bare {
-    /// Nothing where the purifier uses several sessions at once, with which one alone cannot be compared.
+    /// None if the purifier uses several sessions at once, with which one alone cannot be compared.
     fn new(case: &Case) -> Result<Option<Self>> {
         let (purifier, n_images) = (&case.purifier, case.images.len());
         let one_session = purifier.backend().parallelism() == Parallelism::WithinSession
             || purifier.n_threads() == 1
             || n_images == 1;
-        if !one_session
-            || purifier
-                .contract()
-                .batch
-                .is_some_and(|fixed| fixed != n_images)
-        {
+        let fixed = purifier.contract().batch;
+        if !one_session || fixed.is_some_and(|fixed| fixed != n_images) {
             return Ok(None);
         }
         let image = purifier.contract().image;
@@ -306,7 +306,7 @@ struct Measured {
     batch: usize,
     threads: usize,
     samples: Vec<Duration>,
-    /// None where bare runs could not be compared.
+    /// Empty if bare runs could not be compared.
     bare_samples: Vec<Duration>,
 }
 
@@ -394,17 +394,11 @@ fn print_table(
     Ok(())
 }
 
-/// Writes a file under a temporary name and renames it when all is on the disk.
-fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
-    ebm_runtime::write_atomically(path, format!("{value:#}\n").as_bytes())
-        .with_context(|| format!("`{}`: this file cannot be written", path.display()))
-}
-
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The most memory that this process has held, in bytes, where the system tells.
+/// The most memory that this process has held, in bytes, if the system tells.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

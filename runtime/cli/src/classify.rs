@@ -1,7 +1,6 @@
 //! `purify classify`.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -10,21 +9,22 @@ use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
 use crate::exit_code;
-use crate::inputs::{Input, Item, Reading, find_inputs, for_each_image};
+use crate::groups::group_size;
+use crate::inputs::{Input, Item, Reading, find_inputs, for_each_group, from_the_start, n_images};
+use crate::lines::Lines;
 use crate::notes::Notes;
 use crate::progress::Bar;
 use crate::ranges;
-use crate::run::seed_line;
+use crate::report::seed_line;
 use crate::target::{Existing, Target};
-use crate::treatment::group_size;
 
 pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
     let reading = Reading::new(models.step.contract().image, &arguments.images);
     let inputs = find_inputs(&arguments.images, None, reading)?;
-    if let Some(path) = &arguments.json {
+    if let Some(path) = &arguments.output {
         let target = Target {
-            option: "--json",
+            option: "-o",
             path,
             existing: Existing::of(arguments.force),
         };
@@ -35,71 +35,41 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
     let bar = Bar::new();
     let purifier = arguments
         .purification
-        .purifier(&models.step)
+        .purifier(&models.step)?
         .on_progress(bar.on_progress())
         .build(arguments.purification.seed()?)?;
     let n_steps = u64::from(purifier.n_steps()) * arguments.replicas as u64;
-    let (backend, n_threads) = (
-        arguments.purification.backend.backend(),
-        purifier.n_threads(),
-    );
     let classifier = Classifier::builder(models.require_classifier()?)
-        .backend(backend.clone())
-        .threads(n_threads)
+        .backend(arguments.purification.backend.backend()?)
+        .threads(purifier.n_threads())
         .build()?;
     let seed = purifier.seed();
     let defended = DefendedClassifier::new(purifier, classifier, arguments.replicas)?;
     bar.say(&seed_line(seed));
-    let mut answers = match &arguments.json {
-        Some(path) => Some(Answers::create(path, arguments.replicas, seed)?),
-        None => None,
-    };
+    let mut answers = Answers::begin(arguments, seed)?;
 
-    let n_images: u64 = inputs.iter().map(|input| u64::from(input.n_images())).sum();
-    bar.start("", n_images, n_steps);
+    let n_images = n_images(&inputs);
+    bar.start("", n_images.into(), n_steps);
     let (mut n_failed, mut notes) = (0, Notes::default());
-    let mut group: Vec<Item<'_>> = Vec::new();
-    let mut answer = |group: &mut Vec<Item<'_>>| -> Result<()> {
+    let size = group_size(defended.purifier(), 1);
+    for_each_group(&inputs, reading, from_the_start, size, |group| {
         let n = group.len() as u64;
-        let (items, images) = readable(std::mem::take(group), |error| {
+        group.iter().for_each(|item| notes.add(item));
+        let (items, images) = readable(group, |error| {
             n_failed += 1;
-            bar.say(&format!("left out: {error}"));
+            bar.say(&format!("warning: left out: {error}"));
         });
         if !images.is_empty() {
             for (line, value) in answer(&defended, &items, &images)? {
-                match writeln!(std::io::stdout().lock(), "{line}") {
-                    // The reader has gone, but the file of answers is wanted too.
-                    Err(e) if e.kind() == ErrorKind::BrokenPipe && answers.is_some() => {}
-                    result => result?,
-                }
-                if let Some(answers) = &mut answers {
-                    answers.add(&value)?;
-                }
+                answers.add(&line, &value)?;
             }
         }
         bar.advance(n * n_steps);
         Ok(())
-    };
-    let size = group_size(defended.purifier(), 1);
-    for_each_image(
-        &inputs,
-        reading,
-        |_| 0,
-        |item| {
-            notes.add(&item);
-            group.push(item);
-            if group.len() == size {
-                answer(&mut group)?;
-            }
-            Ok(())
-        },
-    )?;
-    answer(&mut group)?;
+    })?;
     bar.finish();
     notes.tell();
-    if let Some(answers) = answers {
-        answers.finish()?;
-    }
+    answers.finish()?;
     Ok(exit_code(n_failed, n_images as usize))
 }
 
@@ -136,7 +106,7 @@ fn answer(
     let answers = items.iter().enumerate().map(|(row, (file, _))| {
         let (without, with) = (bare.predictions[row], answer.predictions[row]);
         let agreement = agreements[row];
-        let line = format!("{file}\t{without}\t{with}\t{agreement:.3}");
+        let line = format!("{file}\t{without}\t{with}\t{agreement:.3}\n");
         let value = json!({
             "file": file, "bare": without, "defended": with, "agreement": agreement,
             "bare_logits": bare.logits.row(row).to_vec(), "defended_logits": answer.logits.row(row).to_vec(),
@@ -146,40 +116,57 @@ fn answer(
     Ok(answers.collect())
 }
 
-/// The file of all answers. It gets its name when it is complete.
-struct Answers<'a> {
-    path: &'a Path,
-    file: AtomicFile,
+/// Where the answers go: lines for people, or one JSON value, on standard output, and that value in a file, which gets its name when it is complete.
+struct Answers {
+    table: Lines,
+    json: Lines,
+    file: Option<AtomicFile>,
     separator: &'static str,
 }
 
-impl<'a> Answers<'a> {
-    fn create(path: &'a Path, replicas: usize, seed: Seed) -> Result<Self> {
-        let mut file = AtomicFile::create(path).with_context(|| unwritable(path))?;
-        write!(
-            file,
-            "{{\"replicas\": {replicas}, \"seed\": {seed}, \"images\": ["
-        )
-        .with_context(|| unwritable(path))?;
-        Ok(Self {
-            path,
-            file,
+impl Answers {
+    fn begin(arguments: &ClassifyArguments, seed: Seed) -> Result<Self> {
+        let file = arguments
+            .output
+            .as_ref()
+            .map(|path| AtomicFile::create(path));
+        let mut this = Self {
+            table: Lines::of(!arguments.json),
+            json: Lines::of(arguments.json),
+            file: file.transpose().context(UNWRITABLE)?,
             separator: "\n",
-        })
+        };
+        let replicas = arguments.replicas;
+        this.write(&format!(
+            "{{\"replicas\": {replicas}, \"seed\": {seed}, \"images\": ["
+        ))?;
+        Ok(this)
     }
 
-    fn add(&mut self, answer: &Value) -> Result<()> {
+    fn add(&mut self, line: &str, answer: &Value) -> Result<()> {
+        self.table.print(line)?;
         let separator = std::mem::replace(&mut self.separator, ",\n");
-        write!(self.file, "{separator}{answer}").with_context(|| unwritable(self.path))
+        self.write(&format!("{separator}{answer}"))?;
+        // If the reader of standard output has gone, a file of answers may still be wanted.
+        match [self.table, self.json] == [Lines::Silent; 2] && self.file.is_none() {
+            true => Err(std::io::Error::from(ErrorKind::BrokenPipe).into()),
+            false => Ok(()),
+        }
+    }
+
+    fn write(&mut self, json: &str) -> Result<()> {
+        self.json.print(json)?;
+        let file = self.file.as_mut();
+        file.map_or(Ok(()), |file| file.write_all(json.as_bytes()))
+            .context(UNWRITABLE)
     }
 
     fn finish(mut self) -> Result<()> {
-        writeln!(self.file, "\n]}}")
-            .and_then(|()| self.file.commit())
-            .with_context(|| unwritable(self.path))
+        self.write("\n]}\n")?;
+        self.file
+            .map_or(Ok(()), AtomicFile::commit)
+            .context(UNWRITABLE)
     }
 }
 
-fn unwritable(path: &Path) -> String {
-    format!("`{}`: the answers cannot be written", path.display())
-}
+const UNWRITABLE: &str = "-o: the answers cannot be written";

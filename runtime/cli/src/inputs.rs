@@ -101,7 +101,7 @@ pub struct Item<'a> {
     /// Its number in its file.
     pub number: u32,
     pub image: Result<Images, String>,
-    /// Its class, where its file of many states that.
+    /// Its class, if its file of many states it.
     pub label: Option<u8>,
     /// What was done to its picture to make an image of it.
     pub changes: Vec<PictureChange>,
@@ -109,7 +109,19 @@ pub struct Item<'a> {
     pub record: Option<(Rc<DataSet>, Vec<u8>)>,
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    /// The only image of its file.
+    fn alone(input: &'a Input, image: Result<Images, String>, changes: Vec<PictureChange>) -> Self {
+        Self {
+            input,
+            number: 0,
+            image,
+            label: None,
+            changes,
+            record: None,
+        }
+    }
+
     /// Its index in the noise.
     pub fn place(&self) -> u32 {
         self.input.first + self.number
@@ -314,7 +326,7 @@ fn files_in(
         ))
     })?;
     for line in &listing.left_out {
-        eprintln!("{line}");
+        eprintln!("warning: {line}");
     }
     found.extend(listing.files.into_iter().map(|path| {
         let name = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
@@ -385,23 +397,11 @@ pub fn for_each_image<'a>(
                     Ok(picture) => (Ok(picture.image), picture.changes),
                     Err(error) => (Err(error), Vec::new()),
                 };
-                visit(Item {
-                    input,
-                    number: 0,
-                    image,
-                    changes,
-                    label: None,
-                    record: None,
-                })?;
+                visit(Item::alone(input, image, changes))?;
             }
-            Content::Unreadable(error) => visit(Item {
-                input,
-                number: 0,
-                image: Err(error.clone()),
-                label: None,
-                changes: Vec::new(),
-                record: None,
-            })?,
+            Content::Unreadable(error) => {
+                visit(Item::alone(input, Err(error.clone()), Vec::new()))?;
+            }
             Content::DataSet { n_images } => {
                 let data_set = Rc::new(input.data_set(reading)?);
                 if data_set.len() != *n_images as usize {
@@ -428,6 +428,38 @@ pub fn for_each_image<'a>(
         }
     }
     Ok(())
+}
+
+/// Reads the images as [`for_each_image`] does, and hands them to `treat` in groups of up to `size`.
+pub fn for_each_group<'a>(
+    inputs: &'a [Input],
+    reading: Reading,
+    start: impl Fn(&Input) -> u32,
+    size: usize,
+    mut treat: impl FnMut(Vec<Item<'a>>) -> Result<()>,
+) -> Result<()> {
+    let mut group = Vec::new();
+    for_each_image(inputs, reading, start, |item| {
+        group.push(item);
+        match group.len() == size {
+            true => treat(std::mem::take(&mut group)),
+            false => Ok(()),
+        }
+    })?;
+    match group.is_empty() {
+        true => Ok(()),
+        false => treat(group),
+    }
+}
+
+/// Where reading starts if all images of each file are wanted.
+pub fn from_the_start(_: &Input) -> u32 {
+    0
+}
+
+/// The number of all images in the list.
+pub fn n_images(inputs: &[Input]) -> u32 {
+    inputs.last().map_or(0, |last| last.first + last.n_images())
 }
 
 /// An error with its causes.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::inputs::{Input, Reading};
+use crate::inputs::{Input, Reading, n_images};
 use crate::ledger::{self, Earlier, Ledger, differences};
 use crate::outputs::Outputs;
 
@@ -67,7 +67,7 @@ impl Journal {
     /// Opens the journal of the output folder for a run with these settings, and locks it.
     ///
     /// Files of other origin are not replaced unless the run begins afresh, and neither are those of a run with other settings. Returns how
-    /// the run really begins, and the settings with their seed: that of the run that goes on, or a fresh one where none was given.
+    /// the run really begins, and the settings with their seed: that of the run that goes on, or a fresh one if none was given.
     pub fn open(
         outputs: &Outputs,
         inputs: &[Input],
@@ -123,8 +123,7 @@ impl Journal {
         reading: Reading,
         mut report: impl FnMut(&str, Status) -> Result<()>,
     ) -> Result<Vec<bool>> {
-        let n_images = inputs.last().map_or(0, |last| last.first + last.n_images());
-        let mut done = vec![false; n_images as usize];
+        let mut done = vec![false; n_images(inputs) as usize];
         self.each_record(|known, _| {
             // What failed may be mended by now; in files of many images it stays in its place.
             let is_done =

@@ -1,55 +1,19 @@
 //! The classes to which images are known to belong.
 
 use std::collections::{BTreeSet, HashMap};
-use std::convert::Infallible;
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
+use crate::arguments::LabelSource;
 use crate::dataset::DataSetFormat;
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 
-use crate::inputs::{Content, Input};
+use crate::inputs::{Content, Input, n_images};
 
 /// A file of labels is no longer than this.
 const MAX_BYTES: u64 = 1 << 30;
-
-/// Where labels are said to be.
-#[derive(Debug, Clone, PartialEq)]
-pub enum LabelSource {
-    /// In the files of images, beside them, or in the names of class folders, as far as they are there.
-    Auto,
-    None,
-    /// In the names of the folders in which pictures lie.
-    Folders,
-    File(PathBuf),
-}
-
-impl FromStr for LabelSource {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
-            "auto" => Self::Auto,
-            "none" => Self::None,
-            "folders" => Self::Folders,
-            file => Self::File(file.into()),
-        })
-    }
-}
-
-impl fmt::Display for LabelSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::None => f.write_str("none"),
-            Self::Folders => f.write_str("folders"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
 
 /// The labels of all images of the list, and where they come from.
 #[derive(Debug, Default)]
@@ -112,8 +76,8 @@ impl Labels {
     /// One class number for each image, in the order of the list.
     fn of_file(&mut self, path: &Path, inputs: &[Input]) -> Result<()> {
         let labels = read(path)?;
-        let n_images: u64 = inputs.iter().map(|input| u64::from(input.n_images())).sum();
-        if labels.len() as u64 != n_images {
+        let n_images = n_images(inputs) as usize;
+        if labels.len() != n_images {
             bail!(
                 "--labels `{}`: expected a label for each of {n_images} images, got {}",
                 path.display(),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use ebm_runtime::Seed;
 use serde_json::{Value, json};
 
-/// The key of the seed in the settings. They hold null where none was given, and no such key where there is no noise.
+/// The key of the seed in the settings. They hold null if none was given, and no such key if there is no noise.
 pub const SEED: &str = "seed";
 /// How every file begins.
 const BEGINNING: &str = "{\"settings\":";

@@ -8,11 +8,13 @@ mod bench;
 mod certify;
 mod classify;
 pub mod dataset;
+mod groups;
 mod info;
 mod inputs;
 mod journal;
 mod labels;
 mod ledger;
+mod lines;
 mod notes;
 mod outputs;
 mod progress;
@@ -28,11 +30,9 @@ mod treatment;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use arguments::{Arguments, Command};
 
-/// The exit code of work that is done, of whose images some may have failed: 0 without failures, 1 where all failed, 3 between.
+/// The exit code of work that is done, of whose images some may have failed: 0 without failures, 1 if all failed, 3 between.
 fn exit_code(n_failed: usize, n_images: usize) -> ExitCode {
     match n_failed {
         0 => ExitCode::SUCCESS,
@@ -43,7 +43,7 @@ fn exit_code(n_failed: usize, n_images: usize) -> ExitCode {
 
 /// What the program does.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::typed();
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Classify(arguments) => classify::classify(arguments),
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("purify: {error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! What was done to pictures that nobody asked for: told once for each kind, since it would be the same line for thousands.
+//! Changes of pictures that nobody asked for: told once for each kind, since it would be the same line for thousands.
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,7 @@ use crate::inputs::{Content, Input, Item, Reading};
 use crate::target::{is_there, resolved};
 use crate::treatment::Outcome;
 
-/// The quality of JPEG pictures where they are asked for.
+/// The quality of JPEG pictures, if they are asked for.
 pub const JPEG_QUALITY: u8 = 95;
 
 /// Where the images of a run go.
@@ -37,10 +37,9 @@ impl Outputs {
         Self {
             folder: arguments.output.clone(),
             n_replicas: arguments.replicas,
-            originals: if arguments.keep_originals {
-                Originals::Copied
-            } else {
-                Originals::LeftOut
+            originals: match arguments.keep_originals {
+                true => Originals::Copied,
+                false => Originals::LeftOut,
             },
             format: arguments.format,
         }
@@ -90,7 +89,7 @@ impl Outputs {
         self.purified(input).chain(self.original(input))
     }
 
-    /// Nothing where each output has a name of its own and the folder can be one.
+    /// Returns Ok if each output has a name of its own and the folder can be one.
     pub fn check(&self, inputs: &[Input]) -> Result<()> {
         if self.folder.exists() && !self.folder.is_dir() {
             bail!(

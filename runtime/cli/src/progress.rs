@@ -1,4 +1,4 @@
-//! The progress bar, which is silent where standard error is no terminal.
+//! The progress bar, which is silent unless standard error is a terminal.
 
 use std::fmt::Write;
 use std::sync::Arc;

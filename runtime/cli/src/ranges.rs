@@ -53,7 +53,7 @@ impl Floats {
         }
         let range = given.unwrap_or_default();
         eprintln!(
-            "{}: floating-point numbers from {range} (--range)",
+            "note: {}: floating-point numbers from {range} (--range)",
             self.all
         );
         if given.is_none() && self.doubtful.n > 0 {

@@ -1,35 +1,15 @@
 //! What a run tells: lines of JSON, and the count of what became of the images.
 
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use ebm_runtime::Seed;
 use serde_json::{Value, json};
 
 use crate::arguments::RunArguments;
 use crate::journal::Status;
-
-/// Standard output, until its reader has gone. The work goes on then.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Lines {
-    Printed,
-    Silent,
-}
-
-impl Lines {
-    pub fn print(&mut self, lines: &str) -> Result<()> {
-        if *self == Self::Silent {
-            return Ok(());
-        }
-        match std::io::stdout().lock().write_all(lines.as_bytes()) {
-            // As with `| head`.
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => *self = Self::Silent,
-            result => result.context("standard output cannot be written")?,
-        }
-        Ok(())
-    }
-}
+use crate::lines::Lines;
 
 /// Where lines go, and how many images came to which end.
 pub struct Report {
@@ -43,11 +23,7 @@ pub struct Report {
 impl Report {
     pub fn new(arguments: &RunArguments) -> Self {
         Self {
-            lines: if arguments.json {
-                Lines::Printed
-            } else {
-                Lines::Silent
-            },
+            lines: Lines::of(arguments.json),
             n_purified: 0,
             n_reencoded: 0,
             n_unchanged: 0,
@@ -114,4 +90,9 @@ impl Report {
             folder.display()
         );
     }
+}
+
+/// What a person has to know to repeat a run.
+pub fn seed_line(seed: Seed) -> String {
+    format!("note: seed {seed}; --seed {seed} repeats this run")
 }

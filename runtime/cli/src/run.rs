@@ -5,18 +5,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{ModelFolder, PictureFit, Seed};
+use ebm_runtime::{ModelFolder, PictureFit};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::RunArguments;
-use crate::inputs::{Input, Item, Reading, find_inputs, for_each_image};
+use crate::inputs::{Input, Item, Reading, find_inputs, for_each_group, n_images};
 use crate::journal::{Beginning, Journal, Record, Status};
 use crate::ledger::SEED;
 use crate::notes::Notes;
 use crate::outputs::Outputs;
 use crate::progress::Bar;
-use crate::report::Report;
+use crate::report::{Report, seed_line};
 use crate::selection::{Selection, energies};
 use crate::target::{Existing, Target};
 use crate::treatment::{Outcome, Treatment};
@@ -140,7 +140,7 @@ impl Plan<'_> {
         let shortest = || {
             let model = &self.models.step;
             let n_steps = model.contract().n_steps.unwrap_or(1);
-            let purifier = self.arguments.purification.purifier(model);
+            let purifier = self.arguments.purification.purifier(model)?;
             // Energies are measured before the first step has added noise.
             Ok(purifier.steps(n_steps).build(0)?)
         };
@@ -171,11 +171,6 @@ fn check(arguments: &RunArguments) -> Result<()> {
     Ok(())
 }
 
-/// What a person has to know to repeat a run.
-pub fn seed_line(seed: Seed) -> String {
-    format!("seed {seed}; --seed {seed} repeats this run")
-}
-
 /// All that decides about the bytes of the result; the seed is null if it is to be chosen yet.
 fn settings(
     arguments: &RunArguments,
@@ -189,12 +184,11 @@ fn settings(
         list.update([0]);
         list.update(input.n_images().to_le_bytes());
     }
-    let n_images: u64 = inputs.iter().map(|input| u64::from(input.n_images())).sum();
     let mut settings = json!({
-        "model_sha256": hexadecimal(&Sha256::digest(models.step.bytes()?)),
+        "model_sha256": format!("{:x}", Sha256::digest(models.step.bytes()?)),
         "files": inputs.len(),
-        "images": n_images,
-        "names_sha256": hexadecimal(&list.finalize()),
+        "images": n_images(inputs),
+        "names_sha256": format!("{:x}", list.finalize()),
         "replicas": arguments.replicas,
         "keep_originals": arguments.keep_originals,
         "filter_top": arguments.filter_top.map(|percent| percent.0),
@@ -216,10 +210,6 @@ fn settings(
         settings[SEED] = json!(arguments.purification.seed);
     }
     Ok(settings)
-}
-
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn remove(path: &Path) {
@@ -250,15 +240,7 @@ impl Work<'_> {
         let n_steps = self.treatment.n_steps();
         let size = self.treatment.group_size(reading.shape.n_values());
         self.bar.start("", n_taken as u64, n_steps);
-        let mut group: Vec<Item<'_>> = Vec::new();
-        for_each_image(inputs, reading, start, |item| {
-            group.push(item);
-            if group.len() == size {
-                self.group(std::mem::take(&mut group))?;
-            }
-            Ok(())
-        })?;
-        self.group(group)?;
+        for_each_group(inputs, reading, start, size, |group| self.group(group))?;
         self.bar.finish();
         self.notes.tell();
         Ok(())
@@ -276,7 +258,7 @@ impl Work<'_> {
                     Some(_) => "left as it was",
                     None => "left out",
                 };
-                self.bar.say(&format!("{consequence}: {error}"));
+                self.bar.say(&format!("warning: {consequence}: {error}"));
             }
             let line = format!("{}\n", serde_json::to_string(&record)?);
             self.report.image(&line, record.status)?;

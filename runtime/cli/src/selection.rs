@@ -6,14 +6,14 @@ use anyhow::{Context, Result};
 use ebm_runtime::{Images, Purifier, Request, write_atomically};
 
 use crate::arguments::Percent;
-use crate::inputs::{Input, Item, Reading, for_each_image};
+use crate::groups::group_size;
+use crate::inputs::{Input, Reading, for_each_group, from_the_start, n_images};
 use crate::progress::Bar;
-use crate::treatment::group_size;
 
 pub enum Selection {
     All,
     Top {
-        /// By place; NaN where there is no image.
+        /// By place; NaN if there is no image.
         energies: Vec<f32>,
         chosen: Vec<bool>,
     },
@@ -41,7 +41,7 @@ impl Selection {
         }
     }
 
-    /// The energy of an image, where it was measured for the selection.
+    /// The energy of an image, if it was measured for the selection.
     pub fn energy(&self, place: u32) -> Option<f32> {
         match self {
             Self::All => None,
@@ -58,7 +58,7 @@ pub fn energies(
     reading: Reading,
     bar: &Bar,
 ) -> Result<Vec<f32>> {
-    let n_images = inputs.last().map_or(0, |last| last.first + last.n_images()) as usize;
+    let n_images = n_images(inputs) as usize;
     if let Some(energies) = kept(file, n_images) {
         return Ok(energies);
     }
@@ -87,10 +87,10 @@ fn measured(
 ) -> Result<Vec<f32>> {
     bar.start("energies of", n_images as u64, 1);
     let mut energies = vec![f32::NAN; n_images];
-    let mut group: Vec<Item<'_>> = Vec::new();
-    let mut measure = |group: &mut Vec<Item<'_>>| -> Result<()> {
-        let (places, images): (Vec<u32>, Vec<Images>) = group
-            .drain(..)
+    let size = group_size(purifier, 1);
+    for_each_group(inputs, reading, from_the_start, size, |group| {
+        let readable = group.into_iter();
+        let (places, images): (Vec<u32>, Vec<Images>) = readable
             .filter_map(|item| Some((item.place(), item.image.ok()?)))
             .unzip();
         if images.is_empty() {
@@ -105,21 +105,7 @@ fn measured(
         }
         bar.advance(places.len() as u64);
         Ok(())
-    };
-    let size = group_size(purifier, 1);
-    for_each_image(
-        inputs,
-        reading,
-        |_| 0,
-        |item| {
-            group.push(item);
-            if group.len() == size {
-                measure(&mut group)?;
-            }
-            Ok(())
-        },
-    )?;
-    measure(&mut group)?;
+    })?;
     bar.finish();
     Ok(energies)
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use ebm_runtime::write_atomically;
@@ -15,13 +14,13 @@ use crate::target::{Existing, Target};
 
 pub fn completions(shell: Shell) -> Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "purify", &mut script);
+    clap_complete::generate(shell, &mut Arguments::command_line(), "purify", &mut script);
     std::io::stdout().lock().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn man(arguments: &ManArguments) -> Result<ExitCode> {
-    let mut command = Arguments::command().disable_help_subcommand(true);
+    let mut command = Arguments::command_line().disable_help_subcommand(true);
     command.build();
     let commands = std::iter::once(&command).chain(command.get_subcommands());
     let pages: Vec<Man> = commands.map(|command| Man::new(command.clone())).collect();

@@ -11,11 +11,13 @@ use ebm_runtime::{ModelFolder, PictureEncoding, PictureFormat, encode_picture};
 
 use crate::arguments::{OutputFormat, RunArguments};
 use crate::dataset::DataSet;
-use crate::inputs::{Content, Input, Item, Reading, STANDARD, for_each_image, read_whole};
+use crate::inputs::{
+    Content, Input, Item, Reading, STANDARD, for_each_group, from_the_start, read_whole,
+};
 use crate::notes::Notes;
 use crate::outputs::JPEG_QUALITY;
 use crate::progress::Bar;
-use crate::run::seed_line;
+use crate::report::seed_line;
 use crate::selection::Selection;
 use crate::treatment::{Outcome, Treatment};
 use crate::{exit_code, ranges};
@@ -55,16 +57,9 @@ pub fn run(arguments: &RunArguments, models: &ModelFolder, reading: Reading) -> 
     let n_steps = stream.treatment.n_steps();
     stream.bar.start("", u64::from(n_images), n_steps);
     let size = stream.treatment.group_size(reading.shape.n_values());
-    let mut group = Vec::new();
-    let all = |_: &Input| 0;
-    for_each_image(&inputs, reading, all, |item| {
-        group.push(item);
-        match group.len() == size {
-            true => stream.treat(std::mem::take(&mut group)),
-            false => Ok(()),
-        }
+    for_each_group(&inputs, reading, from_the_start, size, |group| {
+        stream.treat(group)
     })?;
-    stream.treat(group)?;
     stream.bar.finish();
     stream.notes.tell();
     stream.write()?;
@@ -91,7 +86,7 @@ impl Stream {
             self.notes.add(item);
             if let Outcome::Failed { error, .. } = outcome {
                 self.n_failed += 1;
-                self.bar.say(&format!("failed: {error}"));
+                self.bar.say(&format!("warning: failed: {error}"));
             }
             match (&item.record, outcome.image(0)) {
                 (Some((data_set, _)), _) => {

@@ -31,7 +31,7 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Nothing if the file can be written, and is none of those that the command reads. A `folder` that the command makes need not be there.
+    /// Returns Ok if the file can be written, and is none of those that the command reads. A `folder` that the command makes need not be there.
     pub fn check(
         self,
         inputs: impl IntoIterator<Item = PathBuf>,

@@ -7,12 +7,10 @@ use ebm_runtime::{
 };
 
 use crate::arguments::RunArguments;
+use crate::groups::{BUFFER_BYTES, group_size};
 use crate::inputs::{Item, sentence};
 use crate::progress::Bar;
 use crate::selection::Selection;
-
-/// Images that are held at a time take no more than this, unless a single one with its replicas does.
-const BUFFER_BYTES: usize = 256 << 20;
 
 pub enum Treatment {
     Purify {
@@ -24,14 +22,14 @@ pub enum Treatment {
     Jpeg(u8),
 }
 
-/// One line about the backend that was chosen, with the reason where it is not the fastest.
+/// One line about the backend that was chosen, with the reason if it is not the fastest.
 fn what_runs(purifier: &Purifier) -> String {
     let prepared = purifier.model();
     let reason = prepared.backend_reason();
     let reason = reason.map_or(String::new(), |reason| {
         format!("; `native` does not take the model: {reason}")
     });
-    format!("backend {}{reason}", prepared.backend())
+    format!("note: backend {}{reason}", prepared.backend())
 }
 
 /// Whether energies are measured at the end of each chain, which costs one more run of the model.
@@ -47,7 +45,7 @@ pub enum Outcome {
         /// One image for each replica.
         replicas: Vec<Images>,
         energy_before: Option<f32>,
-        /// Empty where they were not measured.
+        /// Empty if they were not measured.
         energies_after: Vec<f32>,
     },
     Reencoded(Images),
@@ -60,7 +58,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The image that a replica ended at, where something was done.
+    /// The image that a replica ended at, if something was done.
     pub fn image(&self, replica: usize) -> Option<&Images> {
         match self {
             Self::Purified { replicas, .. } => replicas.get(replica),
@@ -69,7 +67,7 @@ impl Outcome {
         }
     }
 
-    /// The bytes of its pixels in its file of many images, if it is in one. Where nothing was done they stay as they were.
+    /// The bytes of its pixels in its file of many images, if it is in one. If nothing was done they stay as they were.
     pub fn pixels(&self, item: &Item<'_>, replica: usize) -> Option<Vec<u8>> {
         let (data_set, original) = item.record.as_ref()?;
         Some(match self.image(replica) {
@@ -86,20 +84,19 @@ impl Treatment {
         }
         let purifier = arguments
             .purification
-            .purifier(&models.step)
+            .purifier(&models.step)?
             .on_progress(bar.on_progress())
             // The seed is chosen when it is known whether an earlier run goes on.
             .build(0)?;
-        if arguments.purification.backend.backend == Backend::automatic() {
+        if arguments.purification.backend.backend == Some(Backend::automatic()) {
             bar.say(&what_runs(&purifier));
         }
         Ok(Self::Purify {
             purifier: Box::new(purifier),
             n_replicas: arguments.replicas,
-            ends: if arguments.json {
-                Ends::Measured
-            } else {
-                Ends::Unknown
+            ends: match arguments.json {
+                true => Ends::Measured,
+                false => Ends::Unknown,
             },
         })
     }
@@ -181,21 +178,6 @@ impl Treatment {
         }
         Ok(outcomes)
     }
-}
-
-/// As many images as keep all threads busy for a few batches and fit the buffer, so that memory stays small in long runs.
-pub fn group_size(purifier: &Purifier, n_replicas: usize) -> usize {
-    // An image is held as it was read, in a batch, and in each replica at most three times.
-    let n_copies = n_replicas.saturating_mul(3).saturating_add(4);
-    let n_values = purifier.contract().image.n_values();
-    let n_bytes = n_copies
-        .saturating_mul(n_values)
-        .saturating_mul(size_of::<f32>());
-    let n_busy = purifier
-        .batch()
-        .saturating_mul(purifier.n_threads())
-        .saturating_mul(4);
-    (BUFFER_BYTES / n_bytes).clamp(1, n_busy.min(1024))
 }
 
 fn untreated(item: &Item<'_>) -> Outcome {

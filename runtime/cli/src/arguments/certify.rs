@@ -1,12 +1,11 @@
-//! The arguments of `purify certify` as they are typed.
+//! The arguments of `purify certify`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use ebm_runtime::PixelDistance;
 
-use crate::arguments::{ImageArguments, PurificationArguments};
-use crate::labels::LabelSource;
+use super::{ImageArguments, LabelSource, PurificationArguments};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -24,7 +23,7 @@ Prints one line for each image, separated by tabs: file, class or `abstain`, the
 pixels in [-1, 1], and the l∞ radius for pixels in [0, 1] that it implies, radius/√d. All are rounded down. If labels are \
 known, a table of the certified accuracy over the radius follows.
 
-The images are read once and fixed by their hash before the seed of the noise is drawn; an image that changes later is refused. \
+The images are read once, and their hashes are taken, before the seed of the noise is drawn; an image that changes later is refused. \
 With --seed the run reproduces certificates; that is no new evidence, since an image can be chosen for noise that is known.
 
 With -o FILE an interrupted run goes on when the same command is given again. FILE has one line of JSON for the settings, each \
@@ -54,7 +53,7 @@ pub struct CertifyArguments {
         allow_negative_numbers = true
     )]
     pub n0: usize,
-    /// Probability of a wrong certificate, at most
+    /// Largest probability of a wrong certificate
     #[arg(
         long,
         value_name = "α",
@@ -63,7 +62,7 @@ pub struct CertifyArguments {
     )]
     pub alpha: f64,
     /// Take the one step x − ∇E(x) without noise: the denoiser of an energy that was learned by denoise matching. --steps,
-    /// --step-size and --temperature change what is not fixed by σ
+    /// --step-size and --temperature still change it
     #[arg(long)]
     pub denoise: bool,
     /// Certify only N of the images, evenly spaced in the list
@@ -73,7 +72,7 @@ pub struct CertifyArguments {
     /// order, `none`, or `auto`: CIFAR's own, MNIST's file beside, or folders if there is one for each class
     #[arg(long, value_name = "FILE", default_value_t = LabelSource::Auto)]
     pub labels: LabelSource,
-    /// Print one line of JSON for the settings, each image and the summary
+    /// Print JSON instead of the table: one line for the settings, each image and the summary
     #[arg(long)]
     pub json: bool,
     /// Keep what is done in this file, so that an interrupted run goes on

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use ebm_runtime::Images;
+use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 
-use crate::inputs::{Input, Item, Reading, for_each_image};
+use crate::inputs::{Input, Item, Reading, for_each_image, n_images};
+
+/// A SHA-256.
+type Hash = Output<Sha256>;
 
 /// Which images are certified, with the hash of each that can be read. The seed of the noise is drawn when they are fixed.
 #[derive(Default)]
 pub struct Fixed {
-    hashes: BTreeMap<u32, Option<[u8; 32]>>,
+    hashes: BTreeMap<u32, Option<Hash>>,
 }
 
 impl Fixed {
@@ -22,7 +26,7 @@ impl Fixed {
         take: Option<u32>,
         mut look: impl FnMut(&Item<'_>),
     ) -> Result<Self> {
-        let n_images = inputs.last().map_or(0, |last| last.first + last.n_images());
+        let n_images = n_images(inputs);
         let places = evenly_spaced(n_images, take.unwrap_or(n_images));
         let mut this = Self {
             hashes: places.map(|place| (place, None)).collect(),
@@ -58,16 +62,16 @@ impl Fixed {
     }
 
     /// The hash of all images together.
-    pub fn hash(&self) -> [u8; 32] {
+    pub fn hash(&self) -> Hash {
         let mut all = Sha256::new();
         for (place, hash) in &self.hashes {
             all.update(place.to_le_bytes());
             all.update(hash.unwrap_or_default());
         }
-        all.finalize().into()
+        all.finalize()
     }
 
-    /// Nothing if an image is still what it was.
+    /// Returns Ok if an image is still what it was.
     pub fn check(&self, item: &Item<'_>) -> Result<()> {
         let now = item.image.as_ref().ok().map(hash);
         if self.hashes.get(&item.place()) == Some(&now) {
@@ -108,12 +112,12 @@ fn evenly_spaced(n_all: u32, n: u32) -> impl Iterator<Item = u32> {
     (0..n).map(move |i| (u64::from(i) * u64::from(n_all) / u64::from(n)) as u32)
 }
 
-fn hash(image: &Images) -> [u8; 32] {
+fn hash(image: &Images) -> Hash {
     let mut hash = Sha256::new();
     for value in image.array() {
         hash.update(value.to_le_bytes());
     }
-    hash.finalize().into()
+    hash.finalize()
 }
 
 #[cfg(test)]

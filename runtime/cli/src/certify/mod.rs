@@ -1,6 +1,5 @@
 //! `purify certify`.
 
-mod arguments;
 mod fixed;
 mod record;
 mod summary;
@@ -10,23 +9,20 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ebm_runtime::{
-    Backend, Classifier, Model, ModelFolder, PictureFit, Purifier, Seed, SmoothedClassifier,
-    Smoothing,
+    Classifier, Model, ModelFolder, PictureFit, Purifier, Seed, SmoothedClassifier, Smoothing,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-pub use arguments::CertifyArguments;
-
+use crate::arguments::{CertifyArguments, LabelSource};
 use crate::exit_code;
 use crate::inputs::{Input, Item, Reading, find_inputs};
-use crate::labels::{LabelSource, Labels};
+use crate::labels::Labels;
 use crate::ledger::{self, Earlier, Ledger, SEED};
+use crate::lines::Lines;
 use crate::notes::Notes;
 use crate::progress::Bar;
 use crate::ranges;
-use crate::report::Lines;
-use crate::run::hexadecimal;
 use crate::target::{Existing, Target};
 use fixed::Fixed;
 use record::{Record, distance};
@@ -77,14 +73,8 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
         fixed,
         seed: seed.into(),
         ledger,
-        lines: match arguments.json {
-            true => Lines::Printed,
-            false => Lines::Silent,
-        },
-        table: match arguments.json {
-            true => Lines::Silent,
-            false => Lines::Printed,
-        },
+        lines: Lines::of(arguments.json),
+        table: Lines::of(!arguments.json),
         bar,
     };
     work.introduce(&settings);
@@ -92,7 +82,7 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     work.all()
 }
 
-/// Nothing if the file of results can be written and is none of those that are read. One that is there may be that of an earlier run.
+/// Returns Ok if the file of results can be written and is none of those that are read. One that is there may be that of an earlier run.
 fn check_output(arguments: &CertifyArguments, inputs: &[Input]) -> Result<()> {
     let Some(path) = &arguments.output else {
         return Ok(());
@@ -135,14 +125,14 @@ fn smoothed(
     smoothing: Smoothing,
 ) -> Result<SmoothedClassifier> {
     let purification = &arguments.purification;
-    let backend: Backend = purification.backend.backend();
+    let backend = purification.backend.backend()?;
     let n_threads = match purification.threads {
         Some(0) => bail!("--threads: expected a number from 1, got 0"),
         Some(n_threads) => n_threads,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
     let classifier = Classifier::builder(classifier)
-        .backend(backend.clone())
+        .backend(backend)
         .threads(n_threads)
         .build()?;
     let smoothed = SmoothedClassifier::new(classifier, smoothing)?;
@@ -159,10 +149,10 @@ fn smoothed(
         true => energy.denoiser(smoothing.sigma),
         false => energy,
     };
-    Ok(smoothed.behind(purification.adjust(energy))?)
+    Ok(smoothed.behind(purification.adjust(energy)?)?)
 }
 
-/// The labels, if they are known of all images. A part of them is an error where they were asked for.
+/// The labels, if they are known of all images. If only some are known, that is an error if they were asked for.
 fn expect_all(source: &LabelSource, labels: Labels, fixed: &Fixed, bar: &Bar) -> Result<Labels> {
     let n_known = fixed
         .places()
@@ -171,12 +161,12 @@ fn expect_all(source: &LabelSource, labels: Labels, fixed: &Fixed, bar: &Bar) ->
     match n_known {
         0 if *source == LabelSource::Auto || *source == LabelSource::None => Ok(Labels::default()),
         n if n == fixed.len() => {
-            bar.say(&format!("labels from {labels}"));
+            bar.say(&format!("note: labels from {labels}"));
             Ok(labels)
         }
         n if *source == LabelSource::Auto => {
             bar.say(&format!(
-                "labels are known of {n} of {} images only (from {labels}), so that there will be no accuracy",
+                "warning: labels are known of {n} of {} images only (from {labels}), so that there will be no accuracy",
                 fixed.len()
             ));
             Ok(Labels::default())
@@ -202,18 +192,18 @@ fn settings(
     let known: Vec<Option<usize>> = fixed.places().map(|place| labels.get(place)).collect();
     let mut settings = json!({
         "command": "certify",
-        "classifier_sha256": hexadecimal(&Sha256::digest(classifier.bytes()?)),
+        "classifier_sha256": format!("{:x}", Sha256::digest(classifier.bytes()?)),
         "images": fixed.len(),
-        "images_sha256": hexadecimal(&fixed.hash()),
+        "images_sha256": format!("{:x}", fixed.hash()),
         "labels": labels.to_string(),
-        "labels_sha256": hexadecimal(&Sha256::digest(format!("{known:?}"))),
+        "labels_sha256": format!("{:x}", Sha256::digest(format!("{known:?}"))),
         "range": arguments.images.range.unwrap_or_default().to_string(),
         "sigma": distance(smoothing.sigma),
         "n0": smoothing.n0,
         "n": smoothing.n,
         "alpha": smoothing.alpha,
         "network_runs_per_image": smoothed.n_network_runs(),
-        "backend": arguments.purification.backend.backend.to_string(),
+        "backend": arguments.purification.backend.backend()?.to_string(),
         "f16": arguments.purification.backend.f16,
         SEED: given,
         EVIDENCE: if given.is_some() { REPRODUCED } else { FRESH },
@@ -224,7 +214,7 @@ fn settings(
         settings["fit"] = json!(format!("{fit:?}"));
     }
     if let Some(energy) = smoothed.energy() {
-        settings["model_sha256"] = json!(hexadecimal(&Sha256::digest(models.step.bytes()?)));
+        settings["model_sha256"] = json!(format!("{:x}", Sha256::digest(models.step.bytes()?)));
         settings["steps"] = json!(energy.n_steps());
         settings["step_size"] = json!(energy.step_size());
         settings["temperature"] = json!(energy.temperature());
@@ -308,7 +298,7 @@ impl Work {
                 n => format!("{n} steps of the energy and the classifier"),
             },
         };
-        let say = |line: String| self.bar.say(&line);
+        let say = |line: String| self.bar.say(&format!("note: {line}"));
         say(format!(
             "noise of deviation {}, n0 = {}, n = {}, alpha = {}: no radius is above {}",
             smoothing.sigma,
@@ -395,7 +385,7 @@ impl Work {
         let image = match &item.image {
             Ok(image) => image,
             Err(error) => {
-                self.bar.say(&format!("left out: {error}"));
+                self.bar.say(&format!("warning: left out: {error}"));
                 return Ok(Record::failed(item, label, error));
             }
         };

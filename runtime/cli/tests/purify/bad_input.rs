@@ -80,7 +80,7 @@ fn models_that_are_none_or_foreign() {
         (
             "of another kind",
             step_with(&contract("gradient", [1, 8, 8])),
-            "expected a step model, got kind `gradient`",
+            "expected a model of kind `step`, got kind `gradient`",
         ),
         (
             "without size",
@@ -179,6 +179,19 @@ fn backends_that_are_not_there() {
         .stderr(contains(
             "expected one of auto, native, tract, ort, ort-cuda",
         ));
+    run(&["--device", "gpu"]).assert().code(2).stderr(contains(
+        "expected cpu, cuda, or cuda:N with the number of a card",
+    ));
+    run(&["--device", "cuda", "--backend", "tract"])
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "error: --device cuda: the backend `tract` does not run on NVIDIA",
+        ));
+    run(&["--device", "cuda:1"])
+        .assert()
+        .code(1)
+        .stderr(contains("ort"));
     let ort = ["--backend", "ort"];
     if !has_ort() {
         run(&ort).assert().code(1).stderr(contains(

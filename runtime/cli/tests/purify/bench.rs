@@ -21,7 +21,7 @@ fn bench_checks_before_it_measures_and_prints_a_line_per_case() {
     command.arg(fixture("digits"));
     command
         .args(arguments)
-        .arg("--json")
+        .arg("-o")
         .arg(bench.path("rows.json"));
     let table = String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap();
     assert!(table.contains("first image after"), "{table}");
@@ -54,6 +54,17 @@ fn bench_checks_before_it_measures_and_prints_a_line_per_case() {
 }
 
 #[test]
+fn bench_prints_json_in_place_of_the_table() {
+    let bench = Workbench::new();
+    let mut command = bench.purify(&["bench", "--json", "--steps", "2", "--model"]);
+    command.arg(fixture("digits"));
+    let quick = ["--seconds", "0.01", "--batch", "1", "--threads", "1"];
+    let output = command.args(quick).assert().success();
+    let figures: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(figures["cases"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn bench_refuses_threads_and_files_before_it_measures() {
     let bench = Workbench::new();
     bench.file("rows.json", b"precious");
@@ -62,8 +73,8 @@ fn bench_refuses_threads_and_files_before_it_measures() {
             ["--threads", "1,100000"],
             "--threads: expected numbers from 1 to",
         ),
-        (["--json", "rows.json"], "`rows.json` exists; give --force"),
-        (["--json", "nowhere/rows.json"], "cannot be written"),
+        (["-o", "rows.json"], "`rows.json` exists; give --force"),
+        (["-o", "nowhere/rows.json"], "cannot be written"),
     ] {
         let mut command = bench.purify(&["bench", "--seconds", "100", "--model"]);
         command.arg(fixture("digits")).args(arguments);

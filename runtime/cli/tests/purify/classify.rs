@@ -14,7 +14,7 @@ fn prints_bare_and_defended_class_and_agreement() {
         "up.png",
         "--replicas",
         "4",
-        "--json",
+        "-o",
         "answers.json",
         "--model",
     ]);
@@ -34,6 +34,18 @@ fn prints_bare_and_defended_class_and_agreement() {
             .len(),
         2
     );
+}
+
+#[test]
+fn prints_json_in_place_of_the_table_what_it_also_writes() {
+    let bench = Workbench::new();
+    bench.upper("up.png");
+    let mut command = bench.purify(&["classify", "up.png", "--json", "-o", "a.json", "--model"]);
+    let output = command.arg(fixture("digits")).assert().success();
+    let printed = &output.get_output().stdout;
+    assert_eq!(*printed, bench.bytes("a.json"));
+    let answers: serde_json::Value = serde_json::from_slice(printed).unwrap();
+    assert_eq!(answers["images"][0]["file"], "up.png");
 }
 
 #[test]
@@ -76,7 +88,7 @@ fn classifies_the_images_of_arrays() {
         .map(|i| if i / 32 % 2 == 0 { 250 } else { 5 })
         .collect();
     bench.file("x.npy", &npy("|u1", "(2, 8, 8)", &pixels));
-    let mut command = bench.purify(&["classify", "x.npy", "--json", "answers.json", "--model"]);
+    let mut command = bench.purify(&["classify", "x.npy", "-o", "answers.json", "--model"]);
     command
         .arg(fixture("digits"))
         .assert()

@@ -59,4 +59,16 @@ fn exit_codes_are_documented() {
         .assert()
         .success()
         .stdout(contains("Exit codes:").and(contains("3  the work is done, but some")));
+    for (command, ends) in [
+        ("run", "3 done, but some images failed"),
+        ("classify", "3 done, but some images failed"),
+        ("certify", "3 done, but some images failed"),
+        ("info", "2 wrong usage"),
+        ("bench", "2 wrong usage"),
+        ("man", "2 wrong usage"),
+    ] {
+        let assert = bench.purify(&[command, "--help"]).assert().success();
+        let help = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+        assert!(help.trim_end().ends_with(ends), "{command}: {help}");
+    }
 }

@@ -114,15 +114,15 @@ fn a_file_of_answers_replaces_nothing() {
     let step = fixture("digits/step.onnx");
     let step = step.to_str().unwrap();
     for (arguments, wanted) in [
-        (&["--json", "old.png"][..], "`old.png` exists; give --force"),
+        (&["-o", "old.png"][..], "`old.png` exists; give --force"),
         (
-            &["--json", "in/0.png", "--force"],
+            &["-o", "in/0.png", "--force"],
             "is read by the same command",
         ),
-        (&["--json", step, "--force"], "is read by the same command"),
-        (&["--json", "folder.png"], "got a folder"),
-        (&["--json", "nowhere/a.json"], "cannot be written"),
-        (&["--json", "-"], "not written to standard output"),
+        (&["-o", step, "--force"], "is read by the same command"),
+        (&["-o", "folder.png"], "got a folder"),
+        (&["-o", "nowhere/a.json"], "cannot be written"),
+        (&["-o", "-"], "not written to standard output"),
     ] {
         classify(arguments)
             .code(1)
@@ -130,7 +130,7 @@ fn a_file_of_answers_replaces_nothing() {
             .stderr(contains(wanted));
     }
     assert_eq!(bench.bytes("old.png"), b"precious");
-    classify(&["--json", "old.png", "--force"]).success();
+    classify(&["-o", "old.png", "--force"]).success();
     assert!(bench.bytes("old.png").starts_with(b"{"));
     classify(&["--force"]).code(2);
 }

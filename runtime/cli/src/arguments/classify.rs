@@ -1,0 +1,37 @@
+//! The arguments of `purify classify`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ImageArguments, PurificationArguments};
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  purify classify photos/ --model model --replicas 32 -o answers.json
+
+Takes the same files as `purify run`. Prints one line for each image, separated by tabs: file, class without defence,
+class with it, share of the replicas that agree. The images of a file of many are FILE#0, FILE#1, …")]
+pub struct ClassifyArguments {
+    #[command(flatten)]
+    pub images: ImageArguments,
+    /// Independent purifications of each image, over which the logits are averaged
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        allow_negative_numbers = true
+    )]
+    pub replicas: usize,
+    /// Print the answers as JSON, with logits, instead of the lines
+    #[arg(long)]
+    pub json: bool,
+    /// Write the answers as JSON, with logits, to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace the file of -o if it exists
+    #[arg(long, requires = "output")]
+    pub force: bool,
+    #[command(flatten)]
+    pub purification: PurificationArguments,
+}
