@@ -1,14 +1,12 @@
 //! Classifiers, bare and defended by purification.
 
-use std::sync::{Mutex, PoisonError};
-
 use ndarray::Array2;
 
 use crate::contract::{ImageShape, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
-use crate::prepared::{AnyModel, Buildable, Builder, Prepared, sealed};
-use crate::purifier::{Purifier, Request};
+use crate::prepared::{AnyModel, Builder, Prepared, buildable};
+use crate::purifier::{ChainReport, Purifier, Request};
 use crate::rows::{Rows, RowsOut};
 
 /// A classifier on a backend.
@@ -18,11 +16,7 @@ pub struct Classifier {
     n_classes: usize,
 }
 
-impl sealed::Sealed for Classifier {}
-
-impl Buildable for Classifier {
-    type Settings = ();
-}
+buildable!(Classifier, ());
 
 impl Builder<Classifier> {
     /// Prepares the classifier.
@@ -98,15 +92,9 @@ impl Classifier {
     /// The logits of states `[n, C, H, W]` of any number.
     pub(crate) fn logits_of(&self, states: &[f32]) -> Result<Vec<f32>> {
         let image = self.image();
-        let x = Rows {
-            name: "x",
-            shape: &[image.channels, image.height, image.width],
-            values: states,
-        };
-        let logits = RowsOut {
-            name: "logits",
-            shape: &[self.n_classes],
-        };
+        let shape = image.dimensions();
+        let x = Rows::new("x", &shape, states);
+        let logits: RowsOut<'_> = ("logits", &[self.n_classes]);
         let n = states.len() / image.n_values();
         Ok(self.model.rows(n, &[x], &[], &[logits])?.swap_remove(0))
     }
@@ -171,26 +159,11 @@ impl DefendedClassifier {
     /// # Errors
     /// As [`Purifier::purify`].
     pub fn classify(&self, images: &Images) -> Result<Defended> {
-        self.classify_from(0, images)
+        self.classify_request(&Request::new(images))
     }
 
-    /// Like [`DefendedClassifier::classify`], with index `first_index + i` in the noise.
-    ///
-    /// # Errors
-    /// As [`Purifier::purify`].
-    pub fn classify_from(&self, first_index: u32, images: &Images) -> Result<Defended> {
-        self.classify_request(&Request::new(images).first_index(first_index))
-    }
-
-    /// Like [`DefendedClassifier::classify`], with an index in the noise for each image.
-    ///
-    /// # Errors
-    /// As [`Purifier::purify`].
-    pub fn classify_with(&self, indices: Vec<u32>, images: &Images) -> Result<Defended> {
-        self.classify_request(&Request::new(images).indices(indices))
-    }
-
-    /// Like [`DefendedClassifier::classify`], as a request says, with its cancel switch and its time; the replicas are those of this classifier.
+    /// Like [`DefendedClassifier::classify`], as a request says: with its noise indices, its cancel switch and its time, and
+    /// the replicas of this classifier.
     ///
     /// # Errors
     /// As [`Purifier::purify`], and [`ErrorKind::Cancelled`].
@@ -198,23 +171,16 @@ impl DefendedClassifier {
         let request = request.clone().n_replicas(self.n_replicas);
         let chains = self.purifier.chains(&request)?;
         let n_classes = self.classifier.n_classes;
-        let logits = Mutex::new(vec![0.0_f32; chains.len() * n_classes]);
         // Only the logits of a batch are kept, so that memory does not grow with the number of replicas.
-        self.purifier
-            .run_chains(&request, &chains, &|first, finished| {
-                finished
-                    .reports
-                    .iter()
-                    .try_for_each(|report| report.expect_finite())?;
-                let rows = self.classifier.logits_of(&finished.states)?;
-                let mut logits = logits.lock().unwrap_or_else(PoisonError::into_inner);
-                logits[first * n_classes..][..rows.len()].copy_from_slice(&rows);
-                Ok(())
-            })?;
-        let logits = logits.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let logits = self.purifier.run_chains(&request, &chains, |finished| {
+            let mut reports = finished.reports.iter();
+            reports.try_for_each(ChainReport::expect_finite)?;
+            self.classifier.logits_of(&finished.states)
+        })?;
+        let n_images = request.n_images();
         Ok(Defended::from_replicas(
-            &logits,
-            request.n_images(),
+            &logits.concat(),
+            n_images,
             n_classes,
         ))
     }
@@ -404,7 +370,7 @@ mod tests {
             let last = Images::from_vec(images.shape(), images.image(4).to_vec()).unwrap();
             let alone = defended(&backend, 6, 8, 1)
                 .unwrap()
-                .classify_from(4, &last)
+                .classify_request(&Request::new(&last).first_index(4))
                 .unwrap();
             assert_eq!(alone.logits.row(0), whole.logits.row(4), "{backend}");
         }

@@ -74,6 +74,11 @@ impl ImageShape {
         }
     }
 
+    /// `[C, H, W]`.
+    pub fn dimensions(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+
     /// The number of values of one image, C·H·W.
     pub fn n_values(&self) -> usize {
         self.channels * self.height * self.width
@@ -225,7 +230,7 @@ impl Contract {
             )
             .advise(HOW_TO_EXPORT)
         };
-        let dimensions = [self.image.channels, self.image.height, self.image.width];
+        let dimensions = self.image.dimensions();
         let n_values = dimensions
             .iter()
             .try_fold(1_usize, |n, &d| n.checked_mul(d));

@@ -3,7 +3,7 @@
 use crate::contract::Kind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
-use crate::prepared::{AnyModel, Buildable, Builder, Prepared, sealed};
+use crate::prepared::{AnyModel, Builder, Prepared, buildable};
 use crate::rows::{Rows, RowsOut};
 
 /// Scores images by their energy: the lower, the more like the images that the energy was learned from.
@@ -45,11 +45,7 @@ impl Threshold {
     }
 }
 
-impl sealed::Sealed for EnergyScore {}
-
-impl Buildable for EnergyScore {
-    type Settings = ();
-}
+buildable!(EnergyScore, ());
 
 impl Builder<EnergyScore> {
     /// Prepares the score.
@@ -87,28 +83,15 @@ impl EnergyScore {
     pub fn energies(&self, images: &Images) -> Result<Vec<f32>> {
         let image = self.model.contract().image;
         images.check(image)?;
-        let shape = [image.channels, image.height, image.width];
-        let x = Rows {
-            name: "x",
-            shape: &shape,
-            values: images.values(),
-        };
+        let shape = image.dimensions();
         let no_noise = vec![0.0; images.values().len()];
-        let noise = Rows {
-            name: "noise",
-            values: &no_noise,
-            ..x
-        };
-        let energy = RowsOut {
-            name: "energy",
-            shape: &[],
-        };
+        let x = Rows::new("x", &shape, images.values());
+        let noise = Rows::new("noise", &shape, &no_noise);
+        let energy: RowsOut<'_> = ("energy", &[]);
         // The step that is taken along the way goes nowhere.
         let step = [("step_size", 1.0), ("temperature", 1.0)];
         let mut energies = match self.model.contract().kind {
-            Kind::Step => self
-                .model
-                .rows(images.len(), &[x, noise], &step, &[energy])?,
+            Kind::Step => (self.model).rows(images.len(), &[x, noise], &step, &[energy])?,
             _ => self.model.rows(images.len(), &[x], &[], &[energy])?,
         };
         Ok(energies.swap_remove(0))

@@ -139,21 +139,6 @@ impl Error {
         self.0.path.as_deref()
     }
 
-    /// The tensor of the model concerned.
-    pub fn tensor(&self) -> Option<&str> {
-        self.0.tensor.as_deref()
-    }
-
-    /// What was expected.
-    pub fn expected_value(&self) -> Option<&str> {
-        self.0.expected.as_deref()
-    }
-
-    /// What came instead.
-    pub fn got_value(&self) -> Option<&str> {
-        self.0.got.as_deref()
-    }
-
     /// How to mend it.
     pub fn advice(&self) -> Option<&str> {
         self.0.advice.as_deref()

@@ -4,8 +4,8 @@ use crate::contract::{ImageShape, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::noise::fill_normal;
-use crate::prepared::{AnyModel, Buildable, Builder, Prepared, sealed};
-use crate::rows::{Rows, RowsOut};
+use crate::prepared::{AnyModel, Builder, Prepared, buildable};
+use crate::rows::Rows;
 use crate::seed::Seed;
 
 /// The number of a step that no chain takes, which the noise of what a chain starts from has.
@@ -19,11 +19,7 @@ pub struct Generator {
     class: Option<usize>,
 }
 
-impl sealed::Sealed for Generator {}
-
-impl Buildable for Generator {
-    type Settings = Option<usize>;
-}
+buildable!(Generator, Option<usize>);
 
 impl Builder<Generator> {
     /// The class of the images that a generator with classes makes, from 0; 0 by default.
@@ -106,28 +102,21 @@ impl Generator {
             .but_got(latents.len()));
         }
         let n = latents.len() / self.latent;
-        let z = Rows {
-            name: "z",
-            shape: &[self.latent],
-            values: latents,
-        };
         let image = self.image();
-        let output = RowsOut {
-            name: "image",
-            shape: &[image.channels, image.height, image.width],
-        };
+        let shape = image.dimensions();
         let n_classes = self.model.contract().n_classes.unwrap_or(0);
         let one_hot: Vec<f32> = (0..n * n_classes)
-            .map(|i| f32::from(u8::from(Some(i % n_classes) == self.class)))
+            .map(|i| f32::from(Some(i % n_classes) == self.class))
             .collect();
-        let class = Rows {
-            name: "class",
-            shape: &[n_classes],
-            values: &one_hot,
-        };
-        let inputs = [z, class];
+        let (latent, classes) = ([self.latent], [n_classes]);
+        let inputs = [
+            Rows::new("z", &latent, latents),
+            Rows::new("class", &classes, &one_hot),
+        ];
         let n_inputs = if self.class.is_some() { 2 } else { 1 };
-        let mut rows = self.model.rows(n, &inputs[..n_inputs], &[], &[output])?;
+        let mut rows = self
+            .model
+            .rows(n, &inputs[..n_inputs], &[], &[("image", &shape)])?;
         Images::from_vec(image, rows.swap_remove(0))
     }
 }

@@ -221,37 +221,20 @@ impl<'a> Batch<'a> {
             1 => (&of_all_steps[1..], &of_all_steps[1..2]),
             _ => (&of_all_steps[..], &of_all_steps[..2]),
         };
-        self.runs.step(
-            &[
-                Input {
-                    name: "noise",
-                    shape: noise_shape,
-                    values: noise,
-                },
-                Input {
-                    name: "step_size",
-                    shape: &[],
-                    values: &[self.dynamics.step_size as f32],
-                },
-                Input {
-                    name: "temperature",
-                    shape: &[],
-                    values: &[self.dynamics.temperature as f32],
-                },
-            ],
-            &mut [
-                Output {
-                    name: "energy",
-                    shape: measured_shape,
-                    values: &mut self.energies,
-                },
-                Output {
-                    name: "gradient_norm",
-                    shape: measured_shape,
-                    values: &mut self.gradient_norms,
-                },
-            ],
-        )
+        let (step_size, temperature) = (
+            self.dynamics.step_size as f32,
+            self.dynamics.temperature as f32,
+        );
+        let inputs = [
+            Input::new("noise", noise_shape, noise),
+            Input::scalar("step_size", &step_size),
+            Input::scalar("temperature", &temperature),
+        ];
+        let mut outputs = [
+            Output::new("energy", measured_shape, &mut self.energies),
+            Output::new("gradient_norm", measured_shape, &mut self.gradient_norms),
+        ];
+        self.runs.step(&inputs, &mut outputs)
     }
 
     /// Scales the drift of the images whose drift is longer than the limit.

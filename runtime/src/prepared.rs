@@ -11,7 +11,7 @@ use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 pub use builder::{AnyModel, Buildable, Builder};
-pub(crate) use builder::{positive, sealed};
+pub(crate) use builder::{buildable, positive, sealed};
 
 /// Whether the platform can start threads.
 const HAS_THREADS: bool = !cfg!(all(target_family = "wasm", not(target_feature = "atomics")));
@@ -28,11 +28,7 @@ struct Inner {
     session: Mutex<Box<dyn Session>>,
 }
 
-impl sealed::Sealed for Prepared {}
-
-impl Buildable for Prepared {
-    type Settings = ();
-}
+buildable!(Prepared, ());
 
 impl Builder<Prepared> {
     /// Prepares the model.
@@ -105,12 +101,13 @@ impl Prepared {
         self.0.n_threads
     }
 
-    /// Works on all items, on as many threads as the backend leaves to its callers, each with a session of its own. The first failure ends the work.
-    pub(crate) fn for_each<T: Sync>(
+    /// Works on all items, on as many threads as the backend leaves to its callers, each with a session of its own. The results are in the order of
+    /// the items; the first failure ends the work.
+    pub(crate) fn map<T: Sync, R: Send>(
         &self,
         items: &[T],
-        work: impl Fn(&mut dyn Session, &T) -> Result<()> + Sync,
-    ) -> Result<()> {
+        work: impl Fn(&mut dyn Session, &T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         let next = AtomicUsize::new(0);
         let n_workers = self.n_workers().min(items.len());
         let threads_each = match n_workers == self.n_workers() {
@@ -118,28 +115,35 @@ impl Prepared {
             // Fewer sessions than threads share all of them.
             false => self.n_threads(),
         };
-        let work = || -> Result<()> {
+        let work = || -> Result<Vec<(usize, R)>> {
             let mut session = self.fork(threads_each);
-            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = work(&mut *session, item) {
-                    // The other threads find nothing more to do.
-                    next.store(items.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
+            let mut results = Vec::new();
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(place) else {
+                    return Ok(results);
+                };
+                let result = work(&mut *session, item);
+                // After a failure the other threads find nothing more to do.
+                let result = result.inspect_err(|_| next.store(items.len(), Ordering::Relaxed));
+                results.push((place, result?));
             }
-            Ok(())
         };
-        match n_workers {
-            0 => Ok(()),
-            1 => work(),
-            n => std::thread::scope(|scope| {
+        let mut results = match n_workers {
+            0 => Vec::new(),
+            1 => work()?,
+            n => std::thread::scope(|scope| -> Result<Vec<_>> {
                 let workers: Vec<_> = (0..n).map(|_| scope.spawn(work)).collect();
-                let results = workers
+                let joined = workers
                     .into_iter()
                     .map(|worker| worker.join().unwrap_or_else(|_| Err(panicked())));
-                results.collect::<Vec<_>>().into_iter().collect()
-            }),
-        }
+                let joined: Vec<_> = joined.collect();
+                let results: Vec<_> = joined.into_iter().collect::<Result<_>>()?;
+                Ok(results.into_iter().flatten().collect())
+            })?,
+        };
+        results.sort_by_key(|(place, _)| *place);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
     /// Number of threads that run sessions.

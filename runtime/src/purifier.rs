@@ -7,7 +7,7 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub use builder::{PurifierBuilder, PurifierSettings};
 pub use request::{ChainReport, Purified, Request, Snapshot};
@@ -73,19 +73,8 @@ impl Purifier {
     /// As [`Purifier::purify`], except that chains which leave the finite numbers are reported in the result and their images returned as given.
     pub fn run(&self, request: &Request<'_>) -> Result<Purified> {
         let chains = self.chains(request)?;
-        let gathered = Mutex::new(Gathered::new(
-            chains.len(),
-            self.contract().image.n_values(),
-        ));
-        self.run_chains(request, &chains, &|first, finished| {
-            let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            gathered.put(first, finished);
-            Ok(())
-        })?;
-        let gathered = gathered
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        gathered.into_purified(self.contract().image, request.n_replicas)
+        let finished = self.run_chains(request, &chains, Ok)?;
+        Purified::of_batches(self.contract().image, request.n_replicas, finished)
     }
 
     /// The contract of the model.
@@ -195,61 +184,33 @@ impl fmt::Debug for Purifier {
     }
 }
 
-/// The ends of all chains, as the batches bring them.
-struct Gathered {
-    n_values: usize,
-    ends: Vec<f32>,
-    reports: Vec<Option<ChainReport>>,
-    /// By number of steps: how many chains have come so far, and their images.
-    snapshots: BTreeMap<u32, (usize, Vec<f32>)>,
-}
-
-impl Gathered {
-    fn new(n_chains: usize, n_values: usize) -> Self {
-        Self {
-            n_values,
-            ends: vec![0.0; n_chains * n_values],
-            reports: vec![None; n_chains],
-            snapshots: BTreeMap::new(),
+impl Purified {
+    /// Puts finished batches together, which hold the chains replica by replica.
+    fn of_batches(image: ImageShape, n_replicas: usize, finished: Vec<Finished>) -> Result<Self> {
+        let (mut ends, mut reports) = (Vec::new(), Vec::new());
+        let mut snapshots: BTreeMap<u32, Vec<f32>> = BTreeMap::new();
+        for batch in finished {
+            ends.extend(batch.states);
+            reports.extend(batch.reports);
+            for (n_steps, states) in batch.snapshots {
+                snapshots.entry(n_steps).or_default().extend(states);
+            }
         }
-    }
-
-    fn put(&mut self, first: usize, finished: Finished) {
-        let place = first * self.n_values;
-        self.ends[place..][..finished.states.len()].copy_from_slice(&finished.states);
-        for (n_steps, states) in finished.snapshots {
-            let empty = || (0, vec![0.0; self.ends.len()]);
-            let (n_chains, images) = self.snapshots.entry(n_steps).or_insert_with(empty);
-            *n_chains += finished.reports.len();
-            images[place..][..states.len()].copy_from_slice(&states);
-        }
-        for (place, report) in self.reports[first..].iter_mut().zip(finished.reports) {
-            *place = Some(report);
-        }
-    }
-
-    fn into_purified(self, image: ImageShape, n_replicas: usize) -> Result<Purified> {
+        // A deadline can fall between two batches; then only some of the chains have come as far as the last snapshot.
+        snapshots.retain(|_, images| images.len() == ends.len());
         let split = |values: Vec<f32>| -> Result<Vec<Images>> {
             let n = values.len() / n_replicas;
             let part = |replica| Images::from_vec(image, values[replica * n..][..n].to_vec());
             (0..n_replicas).map(part).collect()
         };
-        let n_chains = self.reports.len();
-        // A deadline can fall between two batches; then only some of the chains have come as far as the last snapshot.
-        let whole = self
-            .snapshots
-            .into_iter()
-            .filter(|(_, (n, _))| *n == n_chains);
-        let snapshots = whole.map(|(n_steps, (_, images))| {
-            Ok(Snapshot {
-                n_steps,
-                replicas: split(images)?,
-            })
+        let snapshots = snapshots.into_iter().map(|(n_steps, images)| {
+            let replicas = split(images)?;
+            Ok(Snapshot { n_steps, replicas })
         });
-        Ok(Purified {
+        Ok(Self {
             snapshots: snapshots.collect::<Result<_>>()?,
-            replicas: split(self.ends)?,
-            reports: self.reports.into_iter().flatten().collect(),
+            replicas: split(ends)?,
+            reports,
         })
     }
 }

@@ -1,7 +1,5 @@
 //! What a model computes of one row after the other: logits, energies, generated images.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::backend::{Input, Output, Session};
 use crate::error::Result;
 use crate::prepared::Prepared;
@@ -20,14 +18,18 @@ pub(crate) struct Rows<'a> {
     pub values: &'a [f32],
 }
 
-/// A batch of rows that comes out of a model.
-#[derive(Clone, Copy)]
-pub(crate) struct RowsOut<'a> {
-    /// The model's name for it.
-    pub name: &'a str,
-    /// The shape of one row.
-    pub shape: &'a [usize],
+impl<'a> Rows<'a> {
+    pub fn new(name: &'a str, shape: &'a [usize], values: &'a [f32]) -> Self {
+        Self {
+            name,
+            shape,
+            values,
+        }
+    }
 }
+
+/// The name of a batch of rows that comes out of a model, and the shape of one row.
+pub(crate) type RowsOut<'a> = (&'a str, &'a [usize]);
 
 impl Prepared {
     /// The rows of the outputs, each `[n, …]`, that the model computes of `n` rows of each input and the same `scalars` for all.
@@ -38,33 +40,29 @@ impl Prepared {
         scalars: &[(&str, f32)],
         outputs: &[RowsOut<'_>],
     ) -> Result<Vec<Vec<f32>>> {
-        let empty = |output: &RowsOut<'_>| vec![0.0; n * size(output.shape)];
-        let results = Mutex::new(outputs.iter().map(empty).collect::<Vec<_>>());
-        let chunk = self.contract().batch.unwrap_or(CHUNK);
+        let batch = self.contract().batch;
+        let chunk = batch.unwrap_or(CHUNK);
         let firsts: Vec<usize> = (0..n).step_by(chunk).collect();
-        self.for_each(&firsts, |session, &first| {
+        let parts = self.map(&firsts, |session, &first| {
             let n_rows = chunk.min(n - first);
             let inputs = inputs.iter().map(|rows| Rows {
                 values: &rows.values[first * size(rows.shape)..][..n_rows * size(rows.shape)],
                 ..*rows
             });
             let inputs: Vec<_> = inputs.collect();
-            let computed = run(
-                session,
-                n_rows,
-                self.contract().batch,
-                &inputs,
-                scalars,
-                outputs,
-            )?;
-            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-            for ((result, rows), output) in results.iter_mut().zip(computed).zip(outputs) {
-                let n_values = n_rows * size(output.shape);
-                result[first * size(output.shape)..][..n_values].copy_from_slice(&rows[..n_values]);
+            let mut computed = run(session, n_rows, batch, &inputs, scalars, outputs)?;
+            for (rows, (_, shape)) in computed.iter_mut().zip(outputs) {
+                rows.truncate(n_rows * size(shape));
             }
-            Ok(())
+            Ok(computed)
         })?;
-        Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let mut all = vec![Vec::new(); outputs.len()];
+        for part in parts {
+            all.iter_mut()
+                .zip(part)
+                .for_each(|(all, rows)| all.extend(rows));
+        }
+        Ok(all)
     }
 }
 
@@ -86,35 +84,22 @@ pub(crate) fn run(
             (batched(n_rows, rows.shape), values)
         })
         .collect();
-    let tensors = inputs
-        .iter()
-        .zip(&padded)
-        .map(|(rows, (shape, values))| Input {
-            name: rows.name,
-            shape,
-            values,
-        });
-    let constants = scalars.iter().map(|(name, value)| Input {
-        name,
-        shape: &[],
-        values: std::slice::from_ref(value),
-    });
+    let tensors = inputs.iter().zip(&padded);
+    let tensors = tensors.map(|(rows, (shape, values))| Input::new(rows.name, shape, values));
+    let constants = scalars.iter();
+    let constants = constants.map(|(name, value)| Input::scalar(name, value));
     let tensors: Vec<_> = tensors.chain(constants).collect();
     let mut results: Vec<(Vec<usize>, Vec<f32>)> = outputs
         .iter()
-        .map(|output| {
-            let shape = batched(n_rows, output.shape);
+        .map(|(_, shape)| {
+            let shape = batched(n_rows, shape);
             let values = vec![0.0; size(&shape)];
             (shape, values)
         })
         .collect();
     let places = outputs.iter().zip(&mut results);
     let mut places: Vec<_> = places
-        .map(|(output, (shape, values))| Output {
-            name: output.name,
-            shape,
-            values,
-        })
+        .map(|((name, _), (shape, values))| Output::new(name, shape, values))
         .collect();
     session.run(&tensors, &mut places)?;
     Ok(results.into_iter().map(|(_, values)| values).collect())

@@ -47,21 +47,9 @@ struct Rooms {
 impl From<Answers> for Rooms {
     fn from(answers: Answers) -> Self {
         Self {
-            logits: Room {
-                name: "logits",
-                values: answers.logits,
-                n: answers.n_logits,
-            },
-            predictions: Room {
-                name: "predictions",
-                values: answers.predictions,
-                n: answers.n_predictions,
-            },
-            agreement: Room {
-                name: "agreement",
-                values: answers.agreement,
-                n: answers.n_agreement,
-            },
+            logits: Room::new("logits", answers.logits, answers.n_logits),
+            predictions: Room::new("predictions", answers.predictions, answers.n_predictions),
+            agreement: Room::new("agreement", answers.agreement, answers.n_agreement),
         }
     }
 }
@@ -124,11 +112,7 @@ pub unsafe extern "C" fn ebm_classify(
     n_values: usize,
     answers: Answers,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     // SAFETY: the caller gives images and room.
     guard(|| unsafe { classify(classifier, given, &answers.into()) })
 }
@@ -142,11 +126,7 @@ pub unsafe extern "C" fn ebm_classify_u8(
     n_values: usize,
     answers: Answers,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     // SAFETY: the caller gives images and room.
     guard(|| unsafe { classify(classifier, given, &answers.into()) })
 }
@@ -186,11 +166,7 @@ pub unsafe extern "C" fn ebm_classify_defended(
     n_values: usize,
     answers: Answers,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     // SAFETY: the caller gives images, room and a request, or null.
     guard(|| unsafe { classify_defended(purifier, classifier, request, given, &answers.into()) })
 }
@@ -206,11 +182,7 @@ pub unsafe extern "C" fn ebm_classify_defended_u8(
     n_values: usize,
     answers: Answers,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     // SAFETY: the caller gives images, room and a request, or null.
     guard(|| unsafe { classify_defended(purifier, classifier, request, given, &answers.into()) })
 }

@@ -46,10 +46,18 @@ pub(crate) struct Given<P> {
 }
 
 impl<P: Pixel> Given<P> {
+    pub fn new(values: *const P, n_images: usize, n_values: usize) -> Self {
+        Self {
+            values,
+            n_images,
+            n_values,
+        }
+    }
+
     /// Copies the images, so that the caller's memory may be written to afterwards.
     ///
     /// # Safety
-    /// Where `values` is aligned and not null, there are `n_values` that nobody writes meanwhile.
+    /// If `values` is aligned and not null, there are `n_values` that nobody writes meanwhile.
     pub unsafe fn read(self, shape: ImageShape) -> Result<Images> {
         expect_room("images", self.n_values, n_values(shape, self.n_images)?)?;
         // SAFETY: as for this function.
@@ -61,7 +69,7 @@ impl<P: Pixel> Given<P> {
     }
 }
 
-/// Room for `n` values in the caller's memory; null where the caller wants none of them.
+/// Room for `n` values in the caller's memory; null if the caller wants none of them.
 #[derive(Clone, Copy)]
 pub(crate) struct Room<T> {
     pub name: &'static str,
@@ -70,7 +78,11 @@ pub(crate) struct Room<T> {
 }
 
 impl<T: Copy> Room<T> {
-    /// Nothing where there is room for exactly `n` values.
+    pub fn new(name: &'static str, values: *mut T, n: usize) -> Self {
+        Self { name, values, n }
+    }
+
+    /// Returns Ok if there is room for exactly `n` values.
     pub fn check(self, n: usize) -> Result<()> {
         expect_room(self.name, self.n, n)?;
         pointer::check(self.name, self.values, self.n)
@@ -84,10 +96,10 @@ impl<T: Copy> Room<T> {
         }
     }
 
-    /// Writes as many values as there is room for; none where there is no room.
+    /// Writes as many values as there is room for; none if there is no room.
     ///
     /// # Safety
-    /// Where the pointer is aligned and not null, there is room for `n` values.
+    /// If the pointer is aligned and not null, there is room for `n` values.
     pub unsafe fn write(self, values: &[T]) -> Result<()> {
         if self.values.is_null() {
             return Ok(());

@@ -8,6 +8,7 @@
 #![allow(clippy::missing_safety_doc)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+mod backend;
 mod classifier;
 mod handle;
 mod images;

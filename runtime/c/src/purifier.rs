@@ -199,11 +199,7 @@ pub unsafe extern "C" fn ebm_purify(
     reports: *mut Report,
     n_reports: usize,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     let ends = ends("purified", purified, n_purified, reports, n_reports);
     // SAFETY: the caller gives images, room and a request, or null.
     guard(|| unsafe { purify(purifier, request, given, ends) })
@@ -222,11 +218,7 @@ pub unsafe extern "C" fn ebm_purify_u8(
     reports: *mut Report,
     n_reports: usize,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     let ends = ends("purified", purified, n_purified, reports, n_reports);
     // SAFETY: the caller gives images, room and a request, or null.
     guard(|| unsafe { purify(purifier, request, given, ends) })
@@ -252,7 +244,7 @@ unsafe fn purify<P: Pixel>(
 }
 
 /// Room for the ends of chains, as the caller states it.
-pub(crate) fn ends<P>(
+pub(crate) fn ends<P: Copy>(
     name: &'static str,
     images: *mut P,
     n_values: usize,
@@ -260,15 +252,7 @@ pub(crate) fn ends<P>(
     n_reports: usize,
 ) -> Ends<P> {
     Ends {
-        images: Room {
-            name,
-            values: images,
-            n: n_values,
-        },
-        reports: Room {
-            name: "reports",
-            values: reports,
-            n: n_reports,
-        },
+        images: Room::new(name, images, n_values),
+        reports: Room::new("reports", reports, n_reports),
     }
 }

@@ -67,11 +67,7 @@ pub unsafe extern "C" fn ebm_sampler_from_images(
     n_values: usize,
     sampler: *mut *mut Sampler,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     guard(|| {
         let start = |chains: &Chains| -> Result<Start> {
             // SAFETY: the caller gives as many values.

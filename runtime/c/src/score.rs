@@ -65,11 +65,7 @@ pub unsafe extern "C" fn ebm_energies(
     energies: *mut f32,
     n_energies: usize,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     // SAFETY: the caller gives images and room.
     guard(|| unsafe { tell(score, given, energies, n_energies) })
 }
@@ -84,11 +80,7 @@ pub unsafe extern "C" fn ebm_energies_u8(
     energies: *mut f32,
     n_energies: usize,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     // SAFETY: the caller gives images and room.
     guard(|| unsafe { tell(score, given, energies, n_energies) })
 }
@@ -102,11 +94,7 @@ unsafe fn tell<P: Pixel>(
     n: usize,
 ) -> Result<()> {
     let scored = handle::get("score", score)?;
-    let energies = Room {
-        name: "energies",
-        values: energies,
-        n,
-    };
+    let energies = Room::new("energies", energies, n);
     energies.check(images.n_images)?;
     // SAFETY: as for this function.
     unsafe {
@@ -128,11 +116,7 @@ pub unsafe extern "C" fn ebm_score_fit(
     rejected: f64,
     threshold: *mut f32,
 ) -> Status {
-    let given = Given {
-        values: images,
-        n_images,
-        n_values,
-    };
+    let given = Given::new(images, n_images, n_values);
     guard(|| {
         let scored = handle::get("score", score)?;
         pointer::check("threshold", threshold, 1)?;

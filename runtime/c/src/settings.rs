@@ -138,6 +138,14 @@ fn change(settings: *mut Settings, change: impl FnOnce(&mut Choices) -> Result<(
     })
 }
 
+/// Like [`change`], for a setting that cannot be refused.
+fn choose(settings: *mut Settings, choice: impl FnOnce(&mut Choices)) -> Status {
+    change(settings, |choices| {
+        choice(choices);
+        Ok(())
+    })
+}
+
 /// Makes settings of which nothing is set. The caller owns `*settings` and gives it back with `ebm_settings_free`. What was made with settings does not
 /// change with them, nor need them any longer.
 #[unsafe(no_mangle)]
@@ -155,46 +163,31 @@ pub extern "C" fn ebm_settings_free(settings: *mut Settings) -> Status {
 /// Takes the dynamics under which the energy was learned in place of the recommended purification, as sampling does. What else is set goes before.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_as_learned(settings: *mut Settings) -> Status {
-    change(settings, |choices| {
-        choices.stated = Stated::Learned;
-        Ok(())
-    })
+    choose(settings, |choices| choices.stated = Stated::Learned)
 }
 
 /// Sets the number of Langevin steps, from 1; a multiple of the steps that the model takes in one run.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_steps(settings: *mut Settings, steps: usize) -> Status {
-    change(settings, |choices| {
-        choices.steps = Some(steps);
-        Ok(())
-    })
+    choose(settings, |choices| choices.steps = Some(steps))
 }
 
 /// Sets the step size ε > 0: the noise of a step has this standard deviation.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_step_size(settings: *mut Settings, step_size: f64) -> Status {
-    change(settings, |choices| {
-        choices.step_size = Some(step_size);
-        Ok(())
-    })
+    choose(settings, |choices| choices.step_size = Some(step_size))
 }
 
 /// Sets the temperature T > 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_temperature(settings: *mut Settings, temperature: f64) -> Status {
-    change(settings, |choices| {
-        choices.temperature = Some(temperature);
-        Ok(())
-    })
+    choose(settings, |choices| choices.temperature = Some(temperature))
 }
 
 /// Sets the largest L2 norm > 0 of an image's drift in a step; none by default.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_clip(settings: *mut Settings, clip: f64) -> Status {
-    change(settings, |choices| {
-        choices.clip = Some(clip);
-        Ok(())
-    })
+    choose(settings, |choices| choices.clip = Some(clip))
 }
 
 /// Sets the energies, `low` and `high` included, that a chain may have; all finite ones by default. A chain that leaves them is stopped, and its image
@@ -205,56 +198,40 @@ pub extern "C" fn ebm_settings_energy_range(
     low: f32,
     high: f32,
 ) -> Status {
-    change(settings, |choices| {
-        choices.energy_range = Some((low, high));
-        Ok(())
-    })
+    choose(settings, |choices| choices.energy_range = Some((low, high)))
 }
 
 /// Leaves out the noise of the steps: plain gradient descent down the potential.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_without_noise(settings: *mut Settings) -> Status {
-    change(settings, |choices| {
-        choices.noise = Noise::LeftOut;
-        Ok(())
-    })
+    choose(settings, |choices| choices.noise = Noise::LeftOut)
 }
 
 /// Takes the one step without noise that denoises images with Gaussian noise of deviation `sigma`, of pixels in [0, 1]: x - sigma^2*grad U(x), which is
 /// x - grad E(x) for an energy learned by denoise matching. It sets steps, step size and temperature.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_denoiser(settings: *mut Settings, sigma: f64) -> Status {
-    change(settings, |choices| {
-        choices.stated = Stated::Denoiser(PixelDistance::of_unit_range(sigma));
-        Ok(())
+    choose(settings, |choices| {
+        choices.stated = Stated::Denoiser(PixelDistance::of_unit_range(sigma))
     })
 }
 
 /// Sets the number of the first replica in the noise; 0 by default.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_replica(settings: *mut Settings, replica: u32) -> Status {
-    change(settings, |choices| {
-        choices.replica = replica;
-        Ok(())
-    })
+    choose(settings, |choices| choices.replica = replica)
 }
 
 /// Sets the largest number of chains that run as one batch, from 1; 8 by default. It does not change the result.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_batch(settings: *mut Settings, batch: usize) -> Status {
-    change(settings, |choices| {
-        choices.batch = Some(batch);
-        Ok(())
-    })
+    choose(settings, |choices| choices.batch = Some(batch))
 }
 
 /// Sets the number of threads that a model may use, from 1; as many as the machine has by default.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_threads(settings: *mut Settings, threads: usize) -> Status {
-    change(settings, |choices| {
-        choices.threads = Some(threads);
-        Ok(())
-    })
+    choose(settings, |choices| choices.threads = Some(threads))
 }
 
 /// Sets the backend by a name of those at `ebm_backend_check`; "tract" by default where it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` where no
@@ -289,19 +266,13 @@ pub unsafe extern "C" fn ebm_settings_library(
 /// Lets what a provider of ONNX Runtime does not know run on the CPU, which is an error otherwise.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_allow_fallback(settings: *mut Settings) -> Status {
-    change(settings, |choices| {
-        choices.fallback = Asked::Yes;
-        Ok(())
-    })
+    choose(settings, |choices| choices.fallback = Asked::Yes)
 }
 
 /// Sets the number of the card, from 0, for the providers that run on one; 0 by default.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_device(settings: *mut Settings, device: u32) -> Status {
-    change(settings, |choices| {
-        choices.device = device;
-        Ok(())
-    })
+    choose(settings, |choices| choices.device = device)
 }
 
 /// Sets the folder, or null for none, in which TensorRT keeps its engines, so that only the first start is slow.
@@ -320,8 +291,5 @@ pub unsafe extern "C" fn ebm_settings_cache(
 /// Lets TensorRT compute in f16.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_f16(settings: *mut Settings) -> Status {
-    change(settings, |choices| {
-        choices.f16 = Asked::Yes;
-        Ok(())
-    })
+    choose(settings, |choices| choices.f16 = Asked::Yes)
 }

@@ -242,11 +242,7 @@ impl<P: Pixel> Asked<P> {
         Self {
             smoothed,
             noise,
-            image: Given {
-                values: image,
-                n_images: 1,
-                n_values,
-            },
+            image: Given::new(image, 1, n_values),
             request: Request {
                 on_progress,
                 user_data,

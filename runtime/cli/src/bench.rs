@@ -274,28 +274,14 @@ impl Bare {
     fn run(&mut self) -> Result<()> {
         let n_measured = self.measured_shape.iter().product();
         let (mut energies, mut norms) = (vec![0.0; n_measured], vec![0.0; n_measured]);
-        let scalar = |name, value| Input {
-            name,
-            shape: &[],
-            values: value,
-        };
         let inputs = [
-            Input {
-                name: "noise",
-                shape: &self.noise_shape,
-                values: &self.noise,
-            },
-            scalar("step_size", std::slice::from_ref(&self.step_size)),
-            scalar("temperature", std::slice::from_ref(&self.temperature)),
+            Input::new("noise", &self.noise_shape, &self.noise),
+            Input::scalar("step_size", &self.step_size),
+            Input::scalar("temperature", &self.temperature),
         ];
-        let output = |name, values| Output {
-            name,
-            shape: &self.measured_shape,
-            values,
-        };
         let mut outputs = [
-            output("energy", &mut energies[..]),
-            output("gradient_norm", &mut norms[..]),
+            Output::new("energy", &self.measured_shape, &mut energies),
+            Output::new("gradient_norm", &self.measured_shape, &mut norms),
         ];
         Ok(self.runs.step(&inputs, &mut outputs)?)
     }

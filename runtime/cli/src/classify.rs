@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, Seed};
+use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, Request, Seed};
 use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
@@ -101,7 +101,7 @@ fn answer(
     let images = Images::concatenate(images)?;
     let bare = defended.classifier().classify(&images)?;
     let places = items.iter().map(|(_, place)| *place).collect();
-    let answer = defended.classify_with(places, &images)?;
+    let answer = defended.classify_request(&Request::new(&images).indices(places))?;
     let agreements = answer.agreement();
     let answers = items.iter().enumerate().map(|(row, (file, _))| {
         let (without, with) = (bare.predictions[row], answer.predictions[row]);

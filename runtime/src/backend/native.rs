@@ -217,24 +217,11 @@ impl Recurrent for NativeRuns {
 
     fn step(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
         let mut all_inputs = inputs.to_vec();
-        all_inputs.push(Input {
-            name: &self.input,
-            shape: &self.shape,
-            values: &self.state,
-        });
-        let mut all_outputs: Vec<_> = outputs
-            .iter_mut()
-            .map(|output| Output {
-                name: output.name,
-                shape: output.shape,
-                values: &mut *output.values,
-            })
-            .collect();
-        all_outputs.push(Output {
-            name: &self.output,
-            shape: &self.shape,
-            values: &mut self.next,
-        });
+        all_inputs.push(Input::new(&self.input, &self.shape, &self.state));
+        let outputs = outputs.iter_mut();
+        let outputs = outputs.map(|to| Output::new(to.name, to.shape, &mut *to.values));
+        let next = Output::new(&self.output, &self.shape, &mut self.next);
+        let mut all_outputs: Vec<_> = outputs.chain([next]).collect();
         self.session.run(&all_inputs, &mut all_outputs)?;
         std::mem::swap(&mut self.state, &mut self.next);
         Ok(())

@@ -13,6 +13,22 @@ pub struct Input<'a> {
     pub values: &'a [f32],
 }
 
+impl<'a> Input<'a> {
+    /// A tensor of this shape.
+    pub fn new(name: &'a str, shape: &'a [usize], values: &'a [f32]) -> Self {
+        Self {
+            name,
+            shape,
+            values,
+        }
+    }
+
+    /// A single number.
+    pub fn scalar(name: &'a str, value: &'a f32) -> Self {
+        Self::new(name, &[], std::slice::from_ref(value))
+    }
+}
+
 /// Where the values of a named f32 tensor go that comes out of a session.
 #[derive(Debug)]
 pub struct Output<'a> {
@@ -22,6 +38,17 @@ pub struct Output<'a> {
     pub shape: &'a [usize],
     /// Room for its values in standard layout, as many as the shape says.
     pub values: &'a mut [f32],
+}
+
+impl<'a> Output<'a> {
+    /// Room for a tensor of this shape.
+    pub fn new(name: &'a str, shape: &'a [usize], values: &'a mut [f32]) -> Self {
+        Self {
+            name,
+            shape,
+            values,
+        }
+    }
 }
 
 /// Keeps [`Session`] and [`Recurrent`] to the backends of this crate, so that they can grow.

@@ -24,12 +24,10 @@
 mod state;
 mod transition;
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::contract::Kind;
 use crate::error::Result;
 use crate::images::Images;
-use crate::prepared::{AnyModel, Buildable, Builder, Prepared, positive, sealed};
+use crate::prepared::{AnyModel, Builder, Prepared, buildable, positive};
 use crate::seed::Seed;
 use state::State;
 pub use transition::Transition;
@@ -70,11 +68,7 @@ pub struct ChainSettings {
     temperature: f64,
 }
 
-impl sealed::Sealed for MarkovChains {}
-
-impl Buildable for MarkovChains {
-    type Settings = ChainSettings;
-}
+buildable!(MarkovChains, ChainSettings);
 
 impl Builder<MarkovChains> {
     /// How the chains move; [`Transition::MetropolisLangevin`] by default.
@@ -135,25 +129,17 @@ impl MarkovChains {
         let n = image.n_values();
         let batch = self.model.contract().batch.unwrap_or(BATCH);
         let firsts: Vec<usize> = (0..starts.len()).step_by(batch).collect();
-        let parts = Mutex::new(Vec::new());
-        self.model.for_each(&firsts, |session, &first| {
+        let parts = self.model.map(&firsts, |session, &first| {
             let end = (first + batch).min(starts.len());
             let values = &starts.values()[first * n..end * n];
             let mut state = State::new(self, session, image, values, first)?;
             for step in 0..n_steps {
                 self.transition.take(&mut state, step)?;
             }
-            let drawn = state.into_drawn(n_steps);
-            parts
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((first, drawn));
-            Ok(())
+            Ok(state.into_drawn(n_steps))
         })?;
-        let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-        parts.sort_by_key(|(first, _)| *first);
         let mut all = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (_, (values, energies, acceptance, failed)) in parts {
+        for (values, energies, acceptance, failed) in parts {
             all.0.extend(values);
             all.1.extend(energies);
             all.2.extend(acceptance);

@@ -83,22 +83,10 @@ impl<'a> State<'a> {
 
     /// Energies and gradients at `x`.
     pub fn evaluate(&mut self, x: Vec<f32>) -> Result<Point> {
-        let shape = [self.image.channels, self.image.height, self.image.width];
-        let input = Rows {
-            name: "x",
-            shape: &shape,
-            values: &x,
-        };
-        let energy = RowsOut {
-            name: "energy",
-            shape: &[],
-        };
-        let gradient = RowsOut {
-            name: "gradient",
-            shape: &shape,
-        };
+        let shape = self.image.dimensions();
+        let input = Rows::new("x", &shape, &x);
         let (n_chains, batch) = (self.n_chains(), self.settings.model.contract().batch);
-        let outputs = [energy, gradient];
+        let outputs: [RowsOut<'_>; 2] = [("energy", &[]), ("gradient", &shape)];
         let mut results = run(self.session, n_chains, batch, &[input], &[], &outputs)?;
         let (mut gradients, mut energies) = (results.remove(1), results.remove(0));
         energies.truncate(n_chains);

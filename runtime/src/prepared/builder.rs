@@ -50,6 +50,18 @@ pub trait Buildable: sealed::Sealed {
     type Settings: Clone;
 }
 
+/// Makes a type one that a [`Builder`] can make, with these settings.
+macro_rules! buildable {
+    ($type:ty, $settings:ty) => {
+        impl crate::prepared::sealed::Sealed for $type {}
+
+        impl crate::prepared::Buildable for $type {
+            type Settings = $settings;
+        }
+    };
+}
+pub(crate) use buildable;
+
 /// Settings of a `T` that runs a model. `T::builder(&model)` starts one, `build` checks the settings and prepares the model.
 ///
 /// ```

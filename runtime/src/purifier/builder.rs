@@ -8,7 +8,7 @@ use super::{OnProgress, Progress, Purifier};
 use crate::contract::{Contract, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::langevin::{Dynamics, StepNoise};
-use crate::prepared::{Buildable, Builder, positive, sealed};
+use crate::prepared::{Builder, buildable, positive};
 use crate::seed::Seed;
 use ebm_common::PixelDistance;
 
@@ -50,11 +50,7 @@ impl PurifierSettings {
     }
 }
 
-impl sealed::Sealed for Purifier {}
-
-impl Buildable for Purifier {
-    type Settings = PurifierSettings;
-}
+buildable!(Purifier, PurifierSettings);
 
 impl Builder<Purifier> {
     /// Takes the dynamics under which the energy was learned, as sampling does, in place of the recommended purification.

@@ -12,9 +12,6 @@ use crate::error::Result;
 use crate::langevin::{Batch, Chain, Measurement};
 use crate::noise::NoiseThread;
 
-/// What is called with each finished batch and the number of its first chain.
-pub(crate) type Finish<'a> = &'a (dyn Fn(usize, Finished) -> Result<()> + Sync);
-
 /// The end of a batch of chains.
 pub(crate) struct Finished {
     /// `[chains, C, H, W]`
@@ -26,17 +23,16 @@ pub(crate) struct Finished {
 }
 
 impl Purifier {
-    /// Runs all chains in batches on all threads, and hands each finished batch on together with the number of its first chain.
-    pub(crate) fn run_chains(
+    /// Runs all chains in batches on all threads. Gives what `finish` makes of each finished batch, in the order of the chains.
+    pub(crate) fn run_chains<R: Send>(
         &self,
         request: &Request<'_>,
         chains: &[Chain],
-        finish: Finish<'_>,
-    ) -> Result<()> {
+        finish: impl Fn(Finished) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         let n_workers = self.model.n_workers();
         let batch = self.batch.min(chains.len().div_ceil(n_workers)).max(1);
-        let batches: Vec<(usize, &[Chain])> =
-            (0..).step_by(batch).zip(chains.chunks(batch)).collect();
+        let batches: Vec<&[Chain]> = chains.chunks(batch).collect();
         // Batches of one group go step by step together, so that a deadline finds them equally far.
         let per_group = match request.deadline {
             Some(_) => batches.len().div_ceil(n_workers).max(1),
@@ -47,22 +43,26 @@ impl Purifier {
             n_done: AtomicU64::new(0),
             n_total: chains.len() as u64 * u64::from(self.dynamics.n_steps),
         };
-        self.model.for_each(&groups, |session, group| {
-            self.run_group(session, request, group, &done, finish)
-        })
+        let finished = self.model.map(&groups, |session, group| {
+            let batches = self.run_group(session, request, group, &done)?;
+            let finished = batches
+                .into_iter()
+                .map(|batch| finish(batch.finish(request)?));
+            finished.collect::<Result<Vec<_>>>()
+        })?;
+        Ok(finished.into_iter().flatten().collect())
     }
 
-    fn run_group(
-        &self,
+    /// Takes the steps of batches that go together.
+    fn run_group<'a>(
+        &'a self,
         session: &dyn Session,
-        request: &Request<'_>,
-        group: &[(usize, &[Chain])],
+        request: &Request<'a>,
+        group: &[&'a [Chain]],
         done: &Done,
-        finish: Finish<'_>,
-    ) -> Result<()> {
-        let started = group
-            .iter()
-            .map(|&(_, chains)| Watched::start(self, session, request, chains));
+    ) -> Result<Vec<Watched<'a>>> {
+        let started = group.iter();
+        let started = started.map(|chains| Watched::start(self, session, request, chains));
         let mut batches = started.collect::<Result<Vec<_>>>()?;
         let mut clock = Clock::new(request.deadline);
         let n_runs = self.dynamics.n_steps / self.dynamics.steps_per_run;
@@ -77,10 +77,7 @@ impl Purifier {
                 self.report_progress(done, n_chains * u64::from(self.dynamics.steps_per_run));
             }
         }
-        for ((first, _), batch) in group.iter().zip(batches) {
-            finish(*first, batch.finish(request)?)?;
-        }
-        Ok(())
+        Ok(batches)
     }
 
     fn report_progress(&self, done: &Done, n: u64) {

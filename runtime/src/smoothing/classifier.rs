@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::{Certificate, Prediction, Smoothing, Votes};
 use crate::cancel::Cancel;
@@ -256,7 +256,7 @@ impl Draws<'_> {
         Ok(votes)
     }
 
-    /// The answers of the base classifier to the draws with these numbers, in any order.
+    /// The answers of the base classifier to the draws with these numbers.
     fn answers(&self, numbers: Range<usize>) -> Result<Vec<Option<usize>>> {
         let noisy = self.noisy(numbers.clone())?;
         let Some(energy) = &self.energy else {
@@ -270,20 +270,17 @@ impl Draws<'_> {
                 replica: number as u32,
             })
             .collect();
-        let answers = Mutex::new(Vec::with_capacity(chains.len()));
         let request = Request::new(&noisy).cancel(&self.smoothed.cancel);
-        energy.run_chains(&request, &chains, &|_, finished| {
-            let mut own = self.classified(&finished.states)?;
-            for (answer, report) in own.iter_mut().zip(&finished.reports) {
+        let answers = energy.run_chains(&request, &chains, |finished| {
+            let mut answers = self.classified(&finished.states)?;
+            for (answer, report) in answers.iter_mut().zip(&finished.reports) {
                 if report.failed_step.is_some() {
                     *answer = None;
                 }
             }
-            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-            answers.extend(own);
-            Ok(())
+            Ok(answers)
         })?;
-        Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(answers.concat())
     }
 
     /// `x + σz` for the draws with these numbers.

@@ -115,7 +115,7 @@ impl<'a> Case<'a> {
                     .threads(n_threads)
                     .build()?;
                 let defended = DefendedClassifier::new(purifier, classifier, self.n_replicas)?;
-                let answer = defended.classify_from(self.first_index, &images)?;
+                let answer = defended.classify_request(&request(&images))?;
                 Ok(answers(
                     answer.logits.as_slice().unwrap(),
                     &answer.predictions,

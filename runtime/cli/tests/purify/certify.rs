@@ -210,7 +210,9 @@ fn a_seed_reproduces_certificates_and_is_said_to_prove_nothing_new() {
     );
     let (other, _) = run(&[]);
     assert_ne!(first[0]["settings"]["seed"], other[0]["settings"]["seed"]);
-    assert_ne!(first[1]["estimation"], other[1]["estimation"]);
+    // Other noise gives the same numbers of votes in one of twenty runs.
+    let differs = |_| run(&[]).0[1]["estimation"] != first[1]["estimation"];
+    assert!((0..6).any(differs));
 }
 
 #[test]
