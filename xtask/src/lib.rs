@@ -1,10 +1,11 @@
-//! The tasks of this workspace: `cargo xtask setup`, `test`, `demo`, `install`, `browser`, `bench` and `lines`.
+//! The tasks of this workspace: `cargo xtask setup`, `test`, `demo`, `install`, `browser`, `bench`, `lines` and `api`.
 //!
 //! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
 
 #[macro_use]
 mod console;
 
+pub mod api;
 pub mod bench;
 pub mod browser;
 pub mod cache;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use xtask::api;
 use xtask::bench::{self, Effort};
 use xtask::browser;
 use xtask::demo::{self, Existing};
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask install        the programs trainer, purify and ebm-export on your PATH
   cargo xtask test           everything that a change has to pass
   cargo xtask browser        a page that purifies pictures without a server
+  cargo xtask api            whether programs for the last commit still compile against the libraries
   cargo xtask bench gradient one gradient on ONNX Runtime against PyTorch
   cargo xtask bench latency  one Langevin step of the runtime against PyTorch
   cargo xtask bench learning one update of the trainer against PyTorch
@@ -130,6 +132,14 @@ enum Task {
         #[arg(long)]
         force: bool,
     },
+    /// Compare the public items of the libraries with those of a git revision: whatever breaks programs is named
+    ///
+    /// Wants cargo-semver-checks. It is no part of `cargo xtask test`.
+    Api {
+        /// What to compare with: a commit, branch or tag
+        #[arg(default_value = "HEAD")]
+        revision: String,
+    },
     /// Measure against others
     #[command(subcommand)]
     Bench(Benchmark),
@@ -196,6 +206,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { force: false } => demo::demo(&surroundings, Existing::OfDemo),
         Task::Demo { force: true } => demo::demo(&surroundings, Existing::Any),
         Task::Lines { revision } => lines::lines(&surroundings, revision.as_deref()),
+        Task::Api { revision } => api::api(&surroundings, &revision),
         Task::Bench(benchmark) => {
             let (bench, measurement): (bench::Benchmark, _) = match benchmark {
                 Benchmark::Gradient(measurement) => (bench::gradient, measurement),

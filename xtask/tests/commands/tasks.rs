@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::fixture::Fixture;
+use xtask::api;
 use xtask::bench::{self, Effort};
 use xtask::browser;
 use xtask::demo::{self, Existing};
@@ -499,4 +500,22 @@ fn install_in_child(fixture: &Fixture) -> String {
     let failed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}{failed}");
     said
+}
+
+#[test]
+fn public_items_are_compared_with_a_revision_if_the_program_is_there() {
+    let (fixture, surroundings) = fixture_and_surroundings("");
+    let error = api::api(&surroundings, "v1").unwrap_err().to_string();
+    assert!(
+        error.contains("run `cargo install cargo-semver-checks --locked`"),
+        "{error}"
+    );
+    assert!(steps(&fixture).is_empty());
+    fixture.program("cargo-semver-checks", PROGRAM);
+    api::api(&surroundings, "v1").unwrap();
+    let steps = steps(&fixture);
+    assert!(
+        steps[0].starts_with("semver-checks --package ebm-runtime --baseline-rev v1 "),
+        "{steps:?}"
+    );
 }
