@@ -155,7 +155,7 @@ fn steps_are_counted_from_the_start_of_the_chain() {
 }
 
 #[test]
-fn saturation_is_the_share_of_values_out_of_range() {
+fn saturation_is_the_share_of_values_at_or_beyond_the_ends() {
     let images = ramps(GREY, 3);
     for backend in backends() {
         let purified = run(
@@ -164,10 +164,22 @@ fn saturation_is_the_share_of_values_out_of_range() {
         );
         for report in &purified.reports {
             let values = purified.replicas[0].image(report.image);
-            let outside = values.iter().filter(|x| !(-1.0..=1.0).contains(*x)).count();
-            assert!(outside > 0);
-            assert_eq!(report.saturation, outside as f32 / 64.0);
+            let beyond = values.iter().filter(|x| x.abs() >= 1.0).count();
+            assert!(beyond > 0);
+            assert_eq!(report.saturation, beyond as f32 / 64.0);
         }
+    }
+}
+
+/// A white image whose chain fails at once comes back as it was: all its values are at the end of the range.
+#[test]
+fn values_at_the_end_of_the_range_are_saturated() {
+    let white = Images::from_bytes(GREY, &[255; 64]).unwrap();
+    for backend in backends() {
+        let nothing = builder(&backend, "digits").energy_range(-1e30..=-1e29);
+        let purified = run(nothing, Request::new(&white));
+        assert_eq!(purified.replicas[0], white);
+        assert_eq!(purified.reports[0].saturation, 1.0, "{backend}");
     }
 }
 

@@ -44,13 +44,13 @@ pub struct Report {
     pub replica: u32,
     /// Steps that were taken: all, unless there was a time limit.
     pub n_steps: u32,
-    /// Energy of the image as it was given; NaN where there was no time for a step.
+    /// Energy of the image as it was given; NaN if there was no time for a step.
     pub energy: f32,
-    /// L2 norm of the energy's gradient at the image as it was given; NaN where there was no time for a step.
+    /// L2 norm of the energy's gradient at the image as it was given; NaN if there was no time for a step.
     pub gradient_norm: f32,
-    /// The share of the values of the result outside [-1, 1].
+    /// The share of the values of the result at or beyond the ends of [-1, 1].
     pub saturation: f32,
-    /// The step, counted from 0, at which the chain left the finite numbers or its range of energies, so that its image is returned as it was given; -1 where
+    /// The step, counted from 0, at which the chain left the finite numbers or its range of energies, so that its image is returned as it was given; -1 if
     /// it did not.
     pub failed_step: i64,
 }
@@ -144,7 +144,7 @@ pub(crate) fn unless_cancelled<T>(cancel: &Cancel, outcome: T) -> Result<T> {
     }
 }
 
-/// Tells the caller how far a run has come, and cancels it where they say so.
+/// Tells the caller how far a run has come, and cancels it if they say so.
 pub(crate) struct Watcher {
     callback: unsafe extern "C" fn(u64, u64, *mut c_void) -> i32,
     user_data: UserData,

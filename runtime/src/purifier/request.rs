@@ -157,7 +157,7 @@ pub struct ChainReport {
     pub path: Vec<Measurement>,
     /// The steps that were taken in this run: those of the purifier, unless a deadline cut them short.
     pub n_steps: u32,
-    /// The share of the values of the purified image that lie outside `[-1, 1]`, in `[0, 1]`.
+    /// The share of the values of the purified image at or beyond the ends of `[-1, 1]`, in `[0, 1]`; the trainer means the same by it.
     pub saturation: f32,
     /// The step at which the chain was found outside the finite numbers or its range of energies, if it was: counted from 0, those of
     /// [`Request::first_step`] included. The image is then returned as it was given.

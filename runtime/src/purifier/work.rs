@@ -193,10 +193,10 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// The share of the values outside `[-1, 1]`.
+/// The share of the values at or beyond the ends of `[-1, 1]`.
 fn saturation(values: &[f32]) -> f32 {
-    let outside = values.iter().filter(|x| x.abs() > 1.0).count();
-    outside as f32 / values.len() as f32
+    let n_beyond = values.iter().filter(|x| x.abs() >= 1.0).count();
+    n_beyond as f32 / values.len() as f32
 }
 
 /// Says when there is no time for another run of the model.
