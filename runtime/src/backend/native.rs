@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebm_engine::{Error as EngineError, Plan, Session as EngineSession};
 
-use super::fit::{check_image, check_names, how_to_run};
+use super::fit::{Port, check_image, check_names, check_output, how_to_run, names, order};
 use super::{Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
@@ -12,7 +12,11 @@ use crate::model::Model;
 /// Plans the model. Its sessions share the plan with its weights.
 pub(super) fn prepare(model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
     let plan = Plan::new(model.bytes()?).map_err(|error| refused(model, error))?;
-    let prepared = Prepared::new(plan);
+    let prepared = Prepared {
+        inputs: plan.inputs().map(port).collect(),
+        outputs: plan.outputs().map(port).collect(),
+        plan: Arc::new(plan),
+    };
     if let Some(x) = prepared.inputs.iter().find(|port| port.name == "x") {
         check_image(model, &x.declared())?;
     }
@@ -29,109 +33,34 @@ fn refused(model: &Model, error: EngineError) -> Error {
     .caused_by(error)
 }
 
-/// An input or output of the model.
-struct Port {
-    name: String,
-    /// For one image.
-    extents: Vec<usize>,
-    batch_axis: Option<usize>,
-}
-
-impl Port {
-    fn new((name, extents, batch_axis): (&str, &[usize], Option<usize>)) -> Self {
-        Self {
-            name: name.to_owned(),
-            extents: extents.to_vec(),
-            batch_axis,
-        }
-    }
-
-    fn declared(&self) -> Vec<Option<usize>> {
-        let mut sizes: Vec<_> = self.extents.iter().copied().map(Some).collect();
-        if let Some(axis) = self.batch_axis {
-            sizes[axis] = None;
-        }
-        sizes
-    }
-
-    /// Number of images of a shape, if it tells.
-    fn n_images(&self, shape: &[usize]) -> Option<usize> {
-        let axis = self.batch_axis?;
-        Some(shape.get(axis)? / self.extents[axis])
-    }
-
-    fn shape(&self, n_images: usize) -> Vec<usize> {
-        let mut shape = self.extents.clone();
-        if let Some(axis) = self.batch_axis {
-            shape[axis] *= n_images;
-        }
-        shape
-    }
-}
-
 struct Prepared {
     plan: Arc<Plan>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    input_names: Vec<String>,
-    output_names: Vec<String>,
+}
+
+fn port((name, extents, batch_axis): (&str, &[usize], Option<usize>)) -> Port {
+    Port {
+        name: name.to_owned(),
+        extents: extents.to_vec(),
+        batch_axis,
+    }
 }
 
 impl Prepared {
-    fn new(plan: Plan) -> Self {
-        let inputs: Vec<Port> = plan.inputs().map(Port::new).collect();
-        let outputs: Vec<Port> = plan.outputs().map(Port::new).collect();
-        let names = |ports: &[Port]| ports.iter().map(|port| port.name.clone()).collect();
-        Self {
-            input_names: names(&inputs),
-            output_names: names(&outputs),
-            plan: Arc::new(plan),
-            inputs,
-            outputs,
-        }
-    }
-
     /// Returns Ok if names and shapes are those of the model, for one number of images.
     fn check(&self, inputs: &[Input<'_>], outputs: &[Output<'_>]) -> Result<()> {
-        let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
-        let places = check_names("input", &names, &self.input_names)?;
-        let missing = self
-            .input_names
-            .iter()
-            .find(|name| !names.contains(&name.as_str()));
-        if let Some(name) = missing {
-            return Err(
-                Error::new(ErrorKind::Backend, "the model wants one more input").at_tensor(name),
-            );
-        }
-        let given = places
-            .iter()
-            .zip(inputs)
-            .find_map(|(&place, input)| self.inputs[place].n_images(input.shape));
-        let n_images = given.unwrap_or(1);
-        for (&place, input) in places.iter().zip(inputs) {
-            let shape = self.inputs[place].shape(n_images);
-            if shape != input.shape || input.values.len() != shape.iter().product::<usize>() {
-                return Err(Error::new(
-                    ErrorKind::Shape,
-                    "an input has another shape than the model's",
-                )
-                .at_tensor(input.name)
-                .expected(format!("{shape:?}"))
-                .but_got(format!("{:?}", input.shape)));
-            }
-        }
-        let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
-        let places = check_names("output", &names, &self.output_names)?;
-        for (&place, output) in places.iter().zip(outputs) {
-            let shape = self.outputs[place].shape(n_images);
-            if shape != output.shape || output.values.len() != shape.iter().product::<usize>() {
-                return Err(Error::new(ErrorKind::Shape, "an output has a wrong shape")
-                    .at_tensor(output.name)
-                    .expected(format!("{:?}", output.shape))
-                    .but_got(format!("{shape:?}"))
-                    .advise("the file does not keep to its contract: export it again"));
-            }
+        let (_, n_images) = order(&self.inputs, inputs, None)?;
+        for output in outputs {
+            let place = self
+                .outputs
+                .iter()
+                .position(|port| port.name == output.name);
+            let Some(place) = place else {
+                check_names("output", &[output.name], &names(&self.outputs))?;
+                continue;
+            };
+            check_output(output, &self.outputs[place].shape(n_images))?;
         }
         Ok(())
     }
@@ -179,8 +108,11 @@ impl Session for NativeSession {
     }
 
     fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>> {
-        check_names("input", &[recurrence.input], &self.prepared.input_names)?;
-        check_names("output", &[recurrence.output], &self.prepared.output_names)?;
+        let Prepared {
+            inputs, outputs, ..
+        } = &*self.prepared;
+        check_names("input", &[recurrence.input], &names(inputs))?;
+        check_names("output", &[recurrence.output], &names(outputs))?;
         let n_values = recurrence.shape.iter().product::<usize>();
         Ok(Box::new(NativeRuns {
             session: Self::new(&self.prepared, self.session.n_threads()),

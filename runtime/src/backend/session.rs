@@ -9,7 +9,7 @@ pub struct Input<'a> {
     pub name: &'a str,
     /// Its shape; empty for a scalar.
     pub shape: &'a [usize],
-    /// Its values in standard layout, as many as the shape says.
+    /// Its values in standard layout; their number is that of the shape.
     pub values: &'a [f32],
 }
 
@@ -36,7 +36,7 @@ pub struct Output<'a> {
     pub name: &'a str,
     /// The shape that it must have.
     pub shape: &'a [usize],
-    /// Room for its values in standard layout, as many as the shape says.
+    /// Room for its values in standard layout; their number is that of the shape.
     pub values: &'a mut [f32],
 }
 
@@ -89,7 +89,7 @@ pub struct Recurrence<'a> {
 /// Runs of a model in which an output of each, the state, is an input of the next. The state stays where the engine keeps it.
 /// Only the backends of this crate implement it.
 pub trait Recurrent: sealed::Sealed + Send {
-    /// Sets the state: as many values in standard layout as its shape says.
+    /// Sets the state: values in standard layout, whose number is that of its shape.
     ///
     /// # Errors
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) if the engine fails.

@@ -11,7 +11,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
-use super::fit::{check_image, check_names, copy_output, how_to_run};
+use super::fit::{Port, check_image, check_names, copy_output, how_to_run, names, order};
 use super::{Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
@@ -33,7 +33,6 @@ pub(super) fn prepare(model: &Model, n_threads: usize) -> Result<Box<dyn Session
     }
     let prepared = Arc::new(Prepared {
         plan,
-        input_names: inputs.iter().map(|input| input.name.clone()).collect(),
         inputs,
         outputs,
         pool: Pool::new(n_threads),
@@ -48,41 +47,22 @@ pub(super) fn prepare(model: &Model, n_threads: usize) -> Result<Box<dyn Session
 struct Prepared {
     pool: Pool,
     plan: Arc<TypedRunnableModel>,
-    inputs: Vec<PlannedInput>,
-    input_names: Vec<String>,
+    inputs: Vec<Port>,
     outputs: Vec<String>,
 }
 
-struct PlannedInput {
-    name: String,
-    /// With 1 at the axis of a free batch.
-    shape: Vec<usize>,
-    /// The axis of a batch of any size, of which the plan takes one image.
-    batch_axis: Option<usize>,
+/// The values of one of `n` images, or all of them if there is no batch.
+fn tensor(port: &Port, values: &[f32], image: usize, n: usize) -> TractResult<TValue> {
+    let Some(axis) = port.batch_axis.filter(|_| n > 1) else {
+        return Ok(Tensor::from_shape(&port.extents, values)?.into_tvalue());
+    };
+    let inner: usize = port.extents[axis..].iter().product();
+    let of_image = values.chunks_exact(inner).skip(image).step_by(n);
+    let values: Vec<f32> = of_image.flatten().copied().collect();
+    Ok(Tensor::from_shape(&port.extents, &values)?.into_tvalue())
 }
 
-impl PlannedInput {
-    fn declared(&self) -> Vec<Option<usize>> {
-        let mut sizes: Vec<_> = self.shape.iter().copied().map(Some).collect();
-        if let Some(axis) = self.batch_axis {
-            sizes[axis] = None;
-        }
-        sizes
-    }
-
-    /// The values of one of `n` images, or all of them if there is no batch.
-    fn tensor(&self, values: &[f32], image: usize, n: usize) -> TractResult<TValue> {
-        let Some(axis) = self.batch_axis.filter(|_| n > 1) else {
-            return Ok(Tensor::from_shape(&self.shape, values)?.into_tvalue());
-        };
-        let inner: usize = self.shape[axis..].iter().product();
-        let of_image = values.chunks_exact(inner).skip(image).step_by(n);
-        let values: Vec<f32> = of_image.flatten().copied().collect();
-        Ok(Tensor::from_shape(&self.shape, &values)?.into_tvalue())
-    }
-}
-
-type Planned = (Arc<TypedRunnableModel>, Vec<PlannedInput>, Vec<String>);
+type Planned = (Arc<TypedRunnableModel>, Vec<Port>, Vec<String>);
 
 /// The plan of an ONNX file. Of its weights there are never more than two copies: each form is dropped when the next one is made.
 fn plan(file: Bytes) -> TractResult<Planned> {
@@ -101,7 +81,7 @@ fn plan(file: Bytes) -> TractResult<Planned> {
         )?;
         graph.set_input_fact(
             index,
-            InferenceFact::dt_shape(f32::datum_type(), &input.shape),
+            InferenceFact::dt_shape(f32::datum_type(), &input.extents),
         )?;
         inputs.push(input);
     }
@@ -117,13 +97,13 @@ fn plan(file: Bytes) -> TractResult<Planned> {
 }
 
 /// The input as it is planned: a symbol is allowed for one dimension, and becomes 1.
-fn planned_input(name: String, fact: &InferenceFact) -> TractResult<PlannedInput> {
+fn planned_input(name: String, fact: &InferenceFact) -> TractResult<Port> {
     let Some(rank) = fact.shape.rank().concretize() else {
         return Err(TractError::msg(format!(
             "the input `{name}` has no declared shape"
         )));
     };
-    let (mut shape, mut batch_axis) = (Vec::new(), None);
+    let (mut extents, mut batch_axis) = (Vec::new(), None);
     for axis in 0..rank as usize {
         let size = fact
             .shape
@@ -131,9 +111,9 @@ fn planned_input(name: String, fact: &InferenceFact) -> TractResult<PlannedInput
             .and_then(|dim| dim.concretize())
             .and_then(|dim| dim.to_usize().ok());
         match size {
-            Some(size) => shape.push(size),
+            Some(size) => extents.push(size),
             None if batch_axis.is_none() => {
-                shape.push(1);
+                extents.push(1);
                 batch_axis = Some(axis);
             }
             None => {
@@ -143,9 +123,9 @@ fn planned_input(name: String, fact: &InferenceFact) -> TractResult<PlannedInput
             }
         }
     }
-    Ok(PlannedInput {
+    Ok(Port {
         name,
-        shape,
+        extents,
         batch_axis,
     })
 }
@@ -162,13 +142,10 @@ impl Sealed for TractSession {}
 impl Session for TractSession {
     fn run(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
         let prepared = Arc::clone(&self.prepared);
-        let ordered = prepared.order(inputs, None)?;
+        let (ordered, n_images) = order(&prepared.inputs, inputs, None)?;
         let places = prepared.places(outputs)?;
-        let n_images = prepared.n_images(&ordered);
         for image in 0..n_images {
-            let tensors = prepared
-                .tensors(&ordered, image, n_images)
-                .map_err(failed)?;
+            let tensors = tensors(&ordered, image, n_images).map_err(failed)?;
             let results = self.run_plan(tensors).map_err(failed)?;
             for (output, &place) in outputs.iter_mut().zip(&places) {
                 copy(output, &results[place], image, n_images)?;
@@ -178,8 +155,8 @@ impl Session for TractSession {
     }
 
     fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>> {
-        let names = &self.prepared.input_names;
-        let input = check_names("input", &[recurrence.input], names)?[0];
+        let names = names(&self.prepared.inputs);
+        let input = check_names("input", &[recurrence.input], &names)?[0];
         let output = check_names("output", &[recurrence.output], &self.prepared.outputs)?[0];
         Ok(Box::new(TractRuns {
             session: Self {
@@ -220,20 +197,18 @@ impl Sealed for TractRuns {}
 impl Recurrent for TractRuns {
     fn write(&mut self, state: &[f32]) -> Result<()> {
         let planned = &self.session.prepared.inputs[self.input];
-        let tensors = (0..self.n_images).map(|image| planned.tensor(state, image, self.n_images));
+        let tensors = (0..self.n_images).map(|image| tensor(planned, state, image, self.n_images));
         self.states = tensors.collect::<TractResult<_>>().map_err(failed)?;
         Ok(())
     }
 
     fn step(&mut self, inputs: &[Input<'_>], outputs: &mut [Output<'_>]) -> Result<()> {
         let prepared = Arc::clone(&self.session.prepared);
-        let ordered = prepared.order(inputs, Some(self.input))?;
+        let (ordered, _) = order(&prepared.inputs, inputs, Some(self.input))?;
         let places = prepared.places(outputs)?;
         let n_images = self.n_images;
         for (image, state) in self.states.iter_mut().enumerate() {
-            let mut tensors = prepared
-                .tensors(&ordered, image, n_images)
-                .map_err(failed)?;
+            let mut tensors = tensors(&ordered, image, n_images).map_err(failed)?;
             tensors.insert(self.input, state.clone());
             let results = self.session.run_plan(tensors).map_err(failed)?;
             for (output, &place) in outputs.iter_mut().zip(&places) {
@@ -259,65 +234,18 @@ impl Prepared {
         let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
         check_names("output", &names, &self.outputs)
     }
+}
 
-    /// The inputs but for that at `without`, each with its plan, in the model's order and with their shapes checked.
-    fn order<'a>(
-        &self,
-        inputs: &[Input<'a>],
-        without: Option<usize>,
-    ) -> Result<Vec<(&PlannedInput, Input<'a>)>> {
-        let names: Vec<&str> = inputs.iter().map(|input| input.name).collect();
-        check_names("input", &names, &self.input_names)?;
-        let find = |planned: &'_ PlannedInput| {
-            let input = inputs
-                .iter()
-                .find(|input| input.name == planned.name)
-                .ok_or_else(|| {
-                    Error::new(ErrorKind::Backend, "the model wants one more input")
-                        .at_tensor(&planned.name)
-                })?;
-            let fits = |(axis, (size, planned_size)): (usize, (&usize, &usize))| {
-                planned.batch_axis == Some(axis) || size == planned_size
-            };
-            let mut sizes = input.shape.iter().zip(&planned.shape).enumerate();
-            if input.shape.len() != planned.shape.len() || !sizes.all(fits) {
-                return Err(Error::new(
-                    ErrorKind::Shape,
-                    "an input has another shape than the model's",
-                )
-                .at_tensor(&planned.name)
-                .expected(format!("{:?}", planned.shape))
-                .but_got(format!("{:?}", input.shape)));
-            }
-            Ok(*input)
-        };
-        let planned = self.inputs.iter().enumerate();
-        planned
-            .filter(|(place, _)| Some(*place) != without)
-            .map(|(_, planned)| Ok((planned, find(planned)?)))
-            .collect()
-    }
-
-    /// The free batch of the inputs; 1 if it is fixed.
-    fn n_images(&self, inputs: &[(&PlannedInput, Input<'_>)]) -> usize {
-        let mut batches = inputs
-            .iter()
-            .filter_map(|(planned, input)| Some(input.shape[planned.batch_axis?]));
-        batches.next().unwrap_or(1)
-    }
-
-    /// The tensors of one image.
-    fn tensors(
-        &self,
-        inputs: &[(&PlannedInput, Input<'_>)],
-        image: usize,
-        n_images: usize,
-    ) -> TractResult<TVec<TValue>> {
-        inputs
-            .iter()
-            .map(|(planned, input)| planned.tensor(input.values, image, n_images))
-            .collect()
-    }
+/// The tensors of one image.
+fn tensors(
+    inputs: &[(&Port, Input<'_>)],
+    image: usize,
+    n_images: usize,
+) -> TractResult<TVec<TValue>> {
+    let tensors = inputs.iter();
+    tensors
+        .map(|(port, input)| tensor(port, input.values, image, n_images))
+        .collect()
 }
 
 impl TractSession {
