@@ -2,6 +2,7 @@
 //! those who use the commands); and distances of pixels with their scale.
 #![deny(missing_docs)]
 
+pub mod files;
 #[cfg(feature = "folders")]
 pub mod folder;
 pub mod name;

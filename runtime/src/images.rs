@@ -61,7 +61,7 @@ impl Images {
         Ok(Self::of_bytes(shape, n_images, bytes))
     }
 
-    /// Like [`Images::from_bytes`], for as many bytes as the images have.
+    /// Like [`Images::from_bytes`], if the number of bytes is known to be right.
     pub(crate) fn of_bytes(shape: ImageShape, n_images: usize, bytes: &[u8]) -> Self {
         let ImageShape {
             channels,

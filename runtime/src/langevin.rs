@@ -132,7 +132,7 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Runs the model once, which takes as many steps as it takes in a run.
+    /// Runs the model once, which takes `steps_per_run` steps.
     pub fn advance(&mut self) -> Result<()> {
         let noise = self.noise.take();
         let before = match self.dynamics.clip {

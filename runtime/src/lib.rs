@@ -8,7 +8,6 @@ mod clock;
 mod contract;
 mod energy_score;
 mod error;
-mod file;
 mod generator;
 mod images;
 mod langevin;
@@ -37,7 +36,6 @@ pub use contract::{
 pub use ebm_common::PixelDistance;
 pub use energy_score::{EnergyScore, Threshold};
 pub use error::{Error, ErrorKind, Result};
-pub use file::{AtomicFile, write_atomically};
 pub use generator::Generator;
 pub use images::Images;
 pub use langevin::{Measurement, drift_factor};

@@ -66,7 +66,7 @@ impl Prepared {
     }
 }
 
-/// One run, with padding if the model's batch is larger than the `n` rows: the results have as many rows as the batch.
+/// One run, with padding if the model's batch is larger than the `n` rows: the results have the rows of the whole batch.
 pub(crate) fn run(
     session: &mut dyn Session,
     n: usize,

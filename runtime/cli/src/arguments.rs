@@ -8,6 +8,7 @@ mod images;
 mod labels;
 mod model;
 mod purification;
+mod results;
 mod run;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use images::ImageArguments;
 pub use labels::LabelSource;
 pub use model::ModelArguments;
 pub use purification::PurificationArguments;
+pub use results::ResultArguments;
 pub use run::{OutputFormat, Percent, RunArguments};
 
 /// The end of the help of each command.
@@ -75,7 +77,7 @@ pub enum Command {
     Run(RunArguments),
     /// Classify images, bare and through purification
     Classify(ClassifyArguments),
-    /// Certify images by randomised smoothing: the radius within which no change has another class
+    /// Certify images by randomised smoothing: the radius within which no change alters the class
     Certify(Box<CertifyArguments>),
     /// Print the contract of the models in a folder
     Info(InfoArguments),

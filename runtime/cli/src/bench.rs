@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use ebm_common::files::write_atomically;
 use ebm_runtime::noise::fill_uniform;
 use ebm_runtime::{
     Images, Input, Model, Output, Parallelism, Prepared, Purifier, Recurrence, Recurrent, Request,
@@ -13,7 +14,6 @@ use ebm_runtime::{
 use serde_json::json;
 
 use crate::arguments::BenchArguments;
-use crate::target::{Existing, Target};
 
 /// Largest difference of a pixel, after a sample's steps, between a batch and its images one by one.
 const AGREEMENT: f32 = 1e-3;
@@ -43,14 +43,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         arguments.steps > 0,
         "--steps: expected a number from 1, got 0"
     );
-    if let Some(path) = &arguments.output {
-        let target = Target {
-            option: "-o",
-            path,
-            existing: Existing::of(arguments.force),
-        };
-        target.check(arguments.model.files(), None)?;
-    }
+    arguments.results.check(arguments.model.files())?;
     let began = Instant::now();
     let models = arguments.model.open()?;
     let (first_result, backend) = first_result(&models.step, arguments, began)?;
@@ -65,7 +58,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         }
     }
     let peak = peak_memory();
-    let figures: Vec<_> = cases.iter().map(Measured::json).collect();
+    let figures: Vec<_> = cases.iter().map(Figures::json).collect();
     let report = json!({
         "network": models.step.contract().network_name(),
         "image": models.step.contract().image,
@@ -75,11 +68,11 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         "cases": figures,
     });
     let report = format!("{report:#}\n");
-    if let Some(path) = &arguments.output {
-        ebm_runtime::write_atomically(path, report.as_bytes())
+    if let Some(path) = &arguments.results.output {
+        write_atomically(path, report.as_bytes())
             .with_context(|| format!("`{}`: this file cannot be written", path.display()))?;
     }
-    match arguments.json {
+    match arguments.results.json {
         true => std::io::stdout().lock().write_all(report.as_bytes())?,
         false => print_table(arguments, &models.step, backend, &cases, first_result, peak)?,
     }
@@ -188,7 +181,7 @@ impl Case {
     }
 
     /// Samples of whole steps and of the model's bare runs in turn.
-    fn measure(&self, seconds: f64) -> Result<Measured> {
+    fn measure(&self, seconds: f64) -> Result<Figures> {
         self.check()?;
         let mut bare = Bare::new(self)?;
         let end = Instant::now() + Duration::try_from_secs_f64(seconds).context("--seconds")?;
@@ -201,7 +194,7 @@ impl Case {
         }
         samples.sort();
         bare_samples.sort();
-        Ok(Measured {
+        Ok(Figures {
             batch: self.images.len(),
             threads: self.purifier.n_threads(),
             samples,
@@ -288,7 +281,7 @@ impl Bare {
 }
 
 /// The sorted samples of a case.
-struct Measured {
+struct Figures {
     batch: usize,
     threads: usize,
     samples: Vec<Duration>,
@@ -296,7 +289,7 @@ struct Measured {
     bare_samples: Vec<Duration>,
 }
 
-impl Measured {
+impl Figures {
     /// The nearest sample to a quantile.
     fn quantile(&self, q: f64) -> f64 {
         let place = (q * (self.samples.len() - 1) as f64).round() as usize;
@@ -323,7 +316,7 @@ impl Measured {
     }
 }
 
-impl fmt::Display for Measured {
+impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| self.quantile(q));
         let added = self
@@ -344,7 +337,7 @@ fn print_table(
     arguments: &BenchArguments,
     model: &Model,
     backend: &str,
-    cases: &[Measured],
+    cases: &[Figures],
     first_result: Duration,
     peak: Option<u64>,
 ) -> Result<()> {

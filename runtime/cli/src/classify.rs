@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ebm_runtime::{AtomicFile, Classifier, DefendedClassifier, Images, Request, Seed};
+use ebm_common::files::AtomicFile;
+use ebm_runtime::{Classifier, DefendedClassifier, Images, Request, Seed};
 use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
@@ -16,21 +17,14 @@ use crate::notes::Notes;
 use crate::progress::Bar;
 use crate::ranges;
 use crate::report::seed_line;
-use crate::target::{Existing, Target};
 
 pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
     let reading = Reading::new(models.step.contract().image, &arguments.images);
     let inputs = find_inputs(&arguments.images, None, reading)?;
-    if let Some(path) = &arguments.output {
-        let target = Target {
-            option: "-o",
-            path,
-            existing: Existing::of(arguments.force),
-        };
-        let read = arguments.images.model.files().into_iter();
-        target.check(read.chain(inputs.iter().map(Input::path)), None)?;
-    }
+    let read = arguments.images.model.files().into_iter();
+    let read = read.chain(inputs.iter().map(Input::path));
+    arguments.results.check(read)?;
     ranges::tell(&arguments.images, &inputs, reading)?;
     let bar = Bar::new();
     let purifier = arguments
@@ -127,12 +121,13 @@ struct Answers {
 impl Answers {
     fn begin(arguments: &ClassifyArguments, seed: Seed) -> Result<Self> {
         let file = arguments
+            .results
             .output
             .as_ref()
             .map(|path| AtomicFile::create(path));
         let mut this = Self {
-            table: Lines::of(!arguments.json),
-            json: Lines::of(arguments.json),
+            table: Lines::of(!arguments.results.json),
+            json: Lines::of(arguments.results.json),
             file: file.transpose().context(UNWRITABLE)?,
             separator: "\n",
         };

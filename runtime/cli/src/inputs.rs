@@ -52,12 +52,33 @@ pub enum Content {
 impl Input {
     /// The only file of a list, whose bytes are in memory.
     pub fn alone(name: &Path, bytes: Vec<u8>, reading: Reading) -> Self {
-        let found = Found {
-            root: Rc::from(Path::new("")),
-            name: name.to_path_buf(),
-            standard: Some(bytes),
+        let root = Rc::from(Path::new(""));
+        Self::found(&root, name.to_path_buf(), Some(bytes), reading)
+    }
+
+    /// A file that was found below a folder, or whose bytes came from standard input. Its place in the list is settled when all are found.
+    fn found(root: &Rc<Path>, name: PathBuf, standard: Option<Vec<u8>>, reading: Reading) -> Self {
+        let data_set = match &standard {
+            Some(bytes) => DataSetFormat::of_bytes(bytes).map(|_| open_in_memory(bytes, reading)),
+            None => {
+                let path = root.join(&name);
+                is_data_set(&path).then(|| DataSet::open(path, reading.shape, reading.range))
+            }
         };
-        found.input(0, reading)
+        let content = match data_set {
+            None => Content::Picture,
+            Some(Ok(data_set)) => Content::DataSet {
+                n_images: u32::try_from(data_set.len()).unwrap_or(u32::MAX),
+            },
+            Some(Err(error)) => Content::Unreadable(sentence(error)),
+        };
+        Self {
+            root: root.clone(),
+            standard,
+            name,
+            content,
+            first: 0,
+        }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -159,13 +180,6 @@ impl Reading {
     }
 }
 
-/// A file that is to be looked at.
-struct Found {
-    root: Rc<Path>,
-    name: PathBuf,
-    standard: Option<Vec<u8>>,
-}
-
 /// All images of the given files, folders and patterns: files as they are given, folders and patterns in the order of their names.
 /// Nothing below `output` is taken.
 pub fn find_inputs(
@@ -173,24 +187,24 @@ pub fn find_inputs(
     output: Option<&Path>,
     reading: Reading,
 ) -> Result<Vec<Input>> {
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<Input> = Vec::new();
     for path in &arguments.paths {
         if path == Path::new(STANDARD) {
             if found.iter().any(|found| found.standard.is_some()) {
                 bail!("`-`: standard input can be read only once");
             }
-            found.push(Found {
-                root: Rc::from(Path::new("")),
-                name: path.clone(),
-                standard: Some(read_whole(std::io::stdin(), path)?),
-            });
+            found.push(Input::alone(
+                path,
+                read_whole(std::io::stdin(), path)?,
+                reading,
+            ));
         } else if path.is_dir() {
-            files_in(&Rc::from(path.as_path()), path, output, &mut found)?;
+            found.extend(files_in(&Rc::from(path.as_path()), path, output, reading)?);
         } else if !path.exists() && is_pattern(path) {
-            matches_of(path, output, &mut found)?;
+            found.extend(matches_of(path, output, reading)?);
         } else if let Some(name) = path.file_name() {
             let folder = path.parent().unwrap_or(Path::new(""));
-            found.push(Found::file(&Rc::from(folder), PathBuf::from(name)));
+            found.push(Input::found(&Rc::from(folder), name.into(), None, reading));
         } else {
             bail!(
                 "`{}`: expected an image or a folder of images",
@@ -210,7 +224,7 @@ pub fn find_inputs(
             paths.join(", ")
         );
     }
-    number(found, reading)
+    number(found)
 }
 
 /// All bytes of a file that goes through memory.
@@ -230,52 +244,15 @@ pub fn read_whole(source: impl Read, path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Gives each image its place in the list.
-fn number(found: Vec<Found>, reading: Reading) -> Result<Vec<Input>> {
+fn number(mut inputs: Vec<Input>) -> Result<Vec<Input>> {
     let mut first = 0_u32;
-    let mut inputs = Vec::with_capacity(found.len());
-    for found in found {
-        let input = found.input(first, reading);
+    for input in &mut inputs {
+        input.first = first;
         first = first
             .checked_add(input.n_images())
             .context("expected fewer than 2³² images, got more; run them in parts")?;
-        inputs.push(input);
     }
     Ok(inputs)
-}
-
-impl Found {
-    fn file(root: &Rc<Path>, name: PathBuf) -> Self {
-        Self {
-            root: root.clone(),
-            name,
-            standard: None,
-        }
-    }
-
-    /// With its first image at this place of the list.
-    fn input(self, first: u32, reading: Reading) -> Input {
-        let data_set = match &self.standard {
-            Some(bytes) => DataSetFormat::of_bytes(bytes).map(|_| open_in_memory(bytes, reading)),
-            None => {
-                let path = self.root.join(&self.name);
-                is_data_set(&path).then(|| DataSet::open(path, reading.shape, reading.range))
-            }
-        };
-        let content = match data_set {
-            None => Content::Picture,
-            Some(Ok(data_set)) => Content::DataSet {
-                n_images: u32::try_from(data_set.len()).unwrap_or(u32::MAX),
-            },
-            Some(Err(error)) => Content::Unreadable(sentence(error)),
-        };
-        Input {
-            root: self.root,
-            standard: self.standard,
-            name: self.name,
-            content,
-            first,
-        }
-    }
 }
 
 fn open_in_memory(bytes: &[u8], reading: Reading) -> ebm_runtime::Result<DataSet> {
@@ -314,9 +291,9 @@ fn files_in(
     root: &Rc<Path>,
     folder: &Path,
     output: Option<&Path>,
-    found: &mut Vec<Found>,
-) -> Result<()> {
-    // The output of an earlier run is no input, even where it lies inside the folder.
+    reading: Reading,
+) -> Result<Vec<Input>> {
+    // The output of an earlier run is not an input, even if it lies inside the folder.
     let output = output.and_then(|output| output.canonicalize().ok());
     let is_other = |path: &Path| output.is_none() || path.canonicalize().ok() != output;
     let listing = files_below(folder, is_other, is_image_name).map_err(|unlisted| {
@@ -328,11 +305,11 @@ fn files_in(
     for line in &listing.left_out {
         eprintln!("warning: {line}");
     }
-    found.extend(listing.files.into_iter().map(|path| {
+    let files = listing.files.into_iter().map(|path| {
         let name = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
-        Found::file(root, name)
-    }));
-    Ok(())
+        Input::found(root, name, None, reading)
+    });
+    Ok(files.collect())
 }
 
 fn is_pattern(path: &Path) -> bool {
@@ -341,7 +318,7 @@ fn is_pattern(path: &Path) -> bool {
 }
 
 /// What a pattern matches, for shells that do not expand it. Names are below its last folder without wildcards.
-fn matches_of(pattern: &Path, output: Option<&Path>, found: &mut Vec<Found>) -> Result<()> {
+fn matches_of(pattern: &Path, output: Option<&Path>, reading: Reading) -> Result<Vec<Input>> {
     const LIKE_SHELLS: glob::MatchOptions = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
@@ -356,26 +333,24 @@ fn matches_of(pattern: &Path, output: Option<&Path>, found: &mut Vec<Found>) -> 
     let paths = glob::glob_with(text, LIKE_SHELLS)
         .with_context(|| format!("`{text}`: the pattern is not understood"))?;
     // A folder and the files in it can both match.
-    let mut seen = HashSet::new();
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for path in paths {
         let path = path?;
         let name = path.strip_prefix(&root).unwrap_or(&path).to_path_buf();
         if name.iter().any(is_hidden) {
             continue;
         }
-        let mut matched = Vec::new();
-        if path.is_dir() {
-            files_in(&root, &path, output, &mut matched)?;
-        } else {
-            matched.push(Found::file(&root, name));
-        }
+        let matched = match path.is_dir() {
+            true => files_in(&root, &path, output, reading)?,
+            false => vec![Input::found(&root, name, None, reading)],
+        };
         found.extend(
             matched
                 .into_iter()
-                .filter(|found| seen.insert(found.name.clone())),
+                .filter(|input| seen.insert(input.name.clone())),
         );
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Reads the images in their order, from number `start` of each file on, and hands them to `visit` one by one.

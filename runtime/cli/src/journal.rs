@@ -14,7 +14,7 @@ use crate::outputs::Outputs;
 /// Its name in the output folder.
 pub const FILE_NAME: &str = ".purify.jsonl";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Purified,
@@ -25,7 +25,7 @@ pub enum Status {
 
 /// What became of one image.
 #[derive(Debug, Serialize)]
-pub struct Record {
+pub struct Entry {
     pub place: u32,
     pub file: String,
     /// Its number in a file of many images.

@@ -62,7 +62,7 @@ impl Labels {
         self.of_places.get(&place).copied()
     }
 
-    /// Nothing if all labels are classes of the classifier.
+    /// Returns Ok if all labels are classes of the classifier.
     pub fn check(&self, n_classes: usize) -> Result<()> {
         match self.of_places.values().max() {
             Some(label) if *label >= n_classes => bail!(

@@ -6,7 +6,8 @@ use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::{AtomicFile, PictureChange, PictureEncoding, PictureFormat, write_picture};
+use ebm_common::files::AtomicFile;
+use ebm_runtime::{PictureChange, PictureEncoding, PictureFormat, write_picture};
 use walkdir::WalkDir;
 
 use crate::arguments::{OutputFormat, RunArguments};
@@ -317,7 +318,7 @@ fn target_of(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(name))
 }
 
-/// A name with something added where its format can still be told.
+/// A name with something added, so that its format can still be told.
 fn suffixed(name: &Path, suffix: &str) -> PathBuf {
     let Some(text) = name.file_name().unwrap_or_default().to_str() else {
         let mut suffixed = name.file_stem().unwrap_or_default().to_os_string();

@@ -1,5 +1,6 @@
 //! What a run tells: lines of JSON, and the count of what became of the images.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,21 +15,19 @@ use crate::lines::Lines;
 /// Where lines go, and how many images came to which end.
 pub struct Report {
     lines: Lines,
-    n_purified: usize,
-    n_reencoded: usize,
-    n_unchanged: usize,
-    n_failed: usize,
+    counts: BTreeMap<Status, usize>,
 }
 
 impl Report {
     pub fn new(arguments: &RunArguments) -> Self {
         Self {
             lines: Lines::of(arguments.json),
-            n_purified: 0,
-            n_reencoded: 0,
-            n_unchanged: 0,
-            n_failed: 0,
+            counts: BTreeMap::new(),
         }
+    }
+
+    fn count(&self, status: Status) -> usize {
+        self.counts.get(&status).copied().unwrap_or(0)
     }
 
     pub fn settings(&mut self, settings: &Value) -> Result<()> {
@@ -37,12 +36,7 @@ impl Report {
 
     /// Counts an image; `line` is its record.
     pub fn image(&mut self, line: &str, status: Status) -> Result<()> {
-        *match status {
-            Status::Purified => &mut self.n_purified,
-            Status::Reencoded => &mut self.n_reencoded,
-            Status::Unchanged => &mut self.n_unchanged,
-            Status::Failed => &mut self.n_failed,
-        } += 1;
+        *self.counts.entry(status).or_default() += 1;
         self.print(line)
     }
 
@@ -50,7 +44,8 @@ impl Report {
     pub fn summary(&self, n_images: usize, time: Duration) -> String {
         let seconds = time.as_secs_f64();
         let summary = json!({
-            "purified": self.n_purified, "reencoded": self.n_reencoded, "unchanged": self.n_unchanged, "failed": self.n_failed,
+            "purified": self.count(Status::Purified), "reencoded": self.count(Status::Reencoded),
+            "unchanged": self.count(Status::Unchanged), "failed": self.n_failed(),
             "treated_now": n_images, "seconds": seconds, "images_per_second": n_images as f64 / seconds.max(1e-9),
         });
         format!("{}\n", json!({ "summary": summary }))
@@ -61,20 +56,20 @@ impl Report {
     }
 
     pub fn n_failed(&self) -> usize {
-        self.n_failed
+        self.count(Status::Failed)
     }
 
     /// What a person wants to know in the end.
     pub fn say(&self, folder: &Path, n_earlier: usize, n_images: usize, time: Duration) {
-        let total = self.n_purified + self.n_reencoded + self.n_unchanged + self.n_failed;
-        let (verb, n) = match self.n_reencoded {
-            0 => ("purified", self.n_purified),
+        let total: usize = self.counts.values().sum();
+        let (verb, n) = match self.count(Status::Reencoded) {
+            0 => ("purified", self.count(Status::Purified)),
             n => ("re-encoded", n),
         };
         let mut notes = String::new();
         for (n, what) in [
-            (self.n_unchanged, "unchanged"),
-            (self.n_failed, "failed"),
+            (self.count(Status::Unchanged), "unchanged"),
+            (self.n_failed(), "failed"),
             (n_earlier, "done by an earlier run"),
         ] {
             if n > 0 {

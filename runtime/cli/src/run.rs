@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::arguments::RunArguments;
 use crate::inputs::{Input, Item, Reading, find_inputs, for_each_group, n_images};
-use crate::journal::{Beginning, Journal, Record, Status};
+use crate::journal::{Beginning, Entry, Journal, Status};
 use crate::ledger::SEED;
 use crate::notes::Notes;
 use crate::outputs::Outputs;
@@ -278,8 +278,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn record(&self, item: &Item<'_>, outcome: Outcome) -> Record {
-        let mut record = Record {
+    fn record(&self, item: &Item<'_>, outcome: Outcome) -> Entry {
+        let mut record = Entry {
             place: item.place(),
             file: item.input.path().to_string_lossy().into_owned(),
             image: item.record.as_ref().map(|_| item.number),

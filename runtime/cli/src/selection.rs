@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ebm_runtime::{Images, Purifier, Request, write_atomically};
+use ebm_common::files::write_atomically;
+use ebm_runtime::{Images, Purifier, Request};
 
 use crate::arguments::Percent;
 use crate::groups::group_size;

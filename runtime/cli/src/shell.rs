@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use ebm_runtime::write_atomically;
+use ebm_common::files::write_atomically;
 
 use crate::arguments::{Arguments, ManArguments};
 use crate::target::{Existing, Target};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_runtime::AtomicFile;
+use ebm_common::files::AtomicFile;
 
 /// What becomes of a file that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

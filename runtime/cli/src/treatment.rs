@@ -102,19 +102,11 @@ impl Treatment {
     }
 
     /// The same treatment with noise of this seed.
-    pub fn with_seed(self, seed: Seed) -> Self {
-        match self {
-            Self::Purify {
-                purifier,
-                n_replicas,
-                ends,
-            } => Self::Purify {
-                purifier: Box::new(purifier.with_seed(seed)),
-                n_replicas,
-                ends,
-            },
-            Self::Jpeg(quality) => Self::Jpeg(quality),
+    pub fn with_seed(mut self, seed: Seed) -> Self {
+        if let Self::Purify { purifier, .. } = &mut self {
+            **purifier = purifier.with_seed(seed);
         }
+        self
     }
 
     /// Model steps of each image.

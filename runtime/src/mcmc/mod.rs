@@ -21,16 +21,16 @@
 //! # }
 //! ```
 
-mod state;
 mod transition;
+mod walk;
 
 use crate::contract::Kind;
 use crate::error::Result;
 use crate::images::Images;
 use crate::prepared::{AnyModel, Builder, Prepared, buildable, positive};
 use crate::seed::Seed;
-use state::State;
 pub use transition::Transition;
+use walk::Walk;
 
 /// Chains that run together.
 const BATCH: usize = 16;
@@ -97,11 +97,13 @@ impl Builder<MarkovChains> {
     pub fn build(self, seed: impl Into<Seed>) -> Result<MarkovChains> {
         self.expect_kind(&[Kind::Gradient])?;
         self.settings.transition.check()?;
+        let step_size = positive("step_size", self.settings.step_size)?;
+        let temperature = positive("temperature", self.settings.temperature)?;
         Ok(MarkovChains {
             model: self.prepare()?,
             transition: self.settings.transition,
-            step_size: positive("step_size", self.settings.step_size)?,
-            temperature: positive("temperature", self.settings.temperature)?,
+            step_size,
+            temperature,
             seed: seed.into(),
         })
     }
@@ -132,7 +134,7 @@ impl MarkovChains {
         let parts = self.model.map(&firsts, |session, &first| {
             let end = (first + batch).min(starts.len());
             let values = &starts.values()[first * n..end * n];
-            let mut state = State::new(self, session, image, values, first)?;
+            let mut state = Walk::new(self, session, image, values, first)?;
             for step in 0..n_steps {
                 self.transition.take(&mut state, step)?;
             }

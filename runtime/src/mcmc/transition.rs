@@ -1,6 +1,6 @@
 //! How a chain moves.
 
-use super::state::{Point, State};
+use super::walk::{Point, Walk};
 use crate::error::{Error, Result};
 use crate::langevin::drift_factor;
 
@@ -45,7 +45,7 @@ impl Transition {
         }
     }
 
-    pub(super) fn take(&self, state: &mut State<'_>, step: u32) -> Result<()> {
+    pub(super) fn take(&self, state: &mut Walk<'_>, step: u32) -> Result<()> {
         match *self {
             Self::MetropolisLangevin => metropolis_langevin(state, step),
             Self::UnderdampedLangevin { friction } => underdamped_langevin(state, friction, step),
@@ -54,7 +54,7 @@ impl Transition {
     }
 }
 
-fn metropolis_langevin(state: &mut State<'_>, step: u32) -> Result<()> {
+fn metropolis_langevin(state: &mut Walk<'_>, step: u32) -> Result<()> {
     let (step_size, temperature) = (state.settings.step_size, state.settings.temperature);
     let rate = drift_factor(step_size, temperature);
     let z = state.normals(step);
@@ -84,7 +84,7 @@ fn metropolis_langevin(state: &mut State<'_>, step: u32) -> Result<()> {
 }
 
 /// B: half a kick, A: half a drift, O: friction and noise, A, B.
-fn underdamped_langevin(state: &mut State<'_>, friction: f64, step: u32) -> Result<()> {
+fn underdamped_langevin(state: &mut Walk<'_>, friction: f64, step: u32) -> Result<()> {
     let (step_size, temperature) = (state.settings.step_size, state.settings.temperature);
     let z = state.normals(step);
     // Velocities are those of unit masses at the temperature T, on which E pulls.
@@ -109,7 +109,7 @@ fn underdamped_langevin(state: &mut State<'_>, friction: f64, step: u32) -> Resu
     Ok(())
 }
 
-fn hamiltonian(state: &mut State<'_>, n_leapfrog: u32, step: u32) -> Result<()> {
+fn hamiltonian(state: &mut Walk<'_>, n_leapfrog: u32, step: u32) -> Result<()> {
     let (step_size, temperature) = (state.settings.step_size, state.settings.temperature);
     let kick = (step_size / (2.0 * temperature)) as f32;
     let mut v = state.normals(step);

@@ -23,7 +23,7 @@ pub(super) struct Point {
 /// Values, energies, shares of accepted steps, and steps that failed, chain by chain.
 pub(super) type Ends = (Vec<f32>, Vec<f32>, Vec<f32>, Vec<Option<u32>>);
 
-pub(super) struct State<'a> {
+pub(super) struct Walk<'a> {
     pub settings: &'a MarkovChains,
     session: &'a mut dyn Session,
     image: ImageShape,
@@ -37,7 +37,7 @@ pub(super) struct State<'a> {
     failed_steps: Vec<Option<u32>>,
 }
 
-impl<'a> State<'a> {
+impl<'a> Walk<'a> {
     /// Chains number `first` and on, at `starts`.
     pub fn new(
         settings: &'a MarkovChains,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ebm_common::files::write_atomically;
 use image::ExtendedColorType;
 
 #[cfg(not(all(feature = "png", feature = "jpeg", feature = "webp")))]
@@ -9,7 +10,6 @@ use super::PictureFormat;
 use super::colour_type;
 use crate::contract::ImageShape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::write_atomically;
 use crate::images::Images;
 
 /// How pixels become a picture file.

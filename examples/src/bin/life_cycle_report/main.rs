@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use ebm_common::files::write_atomically;
 use ebm_runtime::{
     Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier, Seed,
-    write_atomically,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;

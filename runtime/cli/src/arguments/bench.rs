@@ -1,10 +1,8 @@
 //! The arguments of `purify bench`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{BackendArguments, ModelArguments};
+use super::{BackendArguments, ModelArguments, ResultArguments};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -28,15 +26,8 @@ pub struct BenchArguments {
     /// Seconds for each batch on each number of threads
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub seconds: f64,
-    /// Print the figures as JSON instead of the table
-    #[arg(long)]
-    pub json: bool,
-    /// Write the figures as JSON to this file
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Replace the file of -o if it exists
-    #[arg(long, requires = "output")]
-    pub force: bool,
+    #[command(flatten)]
+    pub results: ResultArguments,
     /// Answer lines on standard input with single samples of the first batch and number of threads
     #[arg(long, hide = true)]
     pub on_request: bool,

@@ -1,17 +1,15 @@
 //! The arguments of `purify classify`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{ImageArguments, PurificationArguments};
+use super::{ImageArguments, PurificationArguments, ResultArguments};
 
 #[derive(Args)]
 #[command(after_help = "Example:
   purify classify photos/ --model model --replicas 32 -o answers.json
 
 Takes the same files as `purify run`. Prints one line for each image, separated by tabs: file, class without defence,
-class with it, share of the replicas that agree. The images of a file of many are FILE#0, FILE#1, …")]
+class with it, share of the replicas that agree. The images of a file of many are FILE#0, FILE#1, … The JSON has the logits too.")]
 pub struct ClassifyArguments {
     #[command(flatten)]
     pub images: ImageArguments,
@@ -23,15 +21,8 @@ pub struct ClassifyArguments {
         allow_negative_numbers = true
     )]
     pub replicas: usize,
-    /// Print the answers as JSON, with logits, instead of the lines
-    #[arg(long)]
-    pub json: bool,
-    /// Write the answers as JSON, with logits, to this file
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Replace the file of -o if it exists
-    #[arg(long, requires = "output")]
-    pub force: bool,
+    #[command(flatten)]
+    pub results: ResultArguments,
     #[command(flatten)]
     pub purification: PurificationArguments,
 }

@@ -32,7 +32,7 @@ Folders are searched for *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx
 sorted by name, and keep their tree below OUT. Links are followed; hidden files and files that systems put beside data are passed over. \
 The noise of an image depends on its place in that list and on the seed, not \
 on batch, threads or backend. Whoever knows the seed knows the noise, and can attack through it: each run draws a fresh one. \
-A file of many images that cannot be read has one place.
+A file of many images that cannot be read counts as one image of that list.
 
 An interrupted run goes on where it stopped when the same command is given again, and ends with the same files. \
 OUT/.purify.jsonl keeps the settings and what was done; other settings, another list or another model are refused. A folder \

@@ -16,7 +16,7 @@ impl FloatRange {
     /// The range from `low` to `high`.
     ///
     /// # Errors
-    /// [`ErrorKind::Argument`] where they are not finite or `low` is not below `high`.
+    /// [`ErrorKind::Argument`] if they are not finite or `low` is not below `high`.
     pub fn new(low: f32, high: f32) -> Result<Self> {
         if low < high && (high - low).is_finite() {
             return Ok(Self { low, high });
@@ -94,7 +94,7 @@ impl Layout {
     /// The number of images and their order in an array of these dimensions.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where they are no images of this shape, or could be read in two ways.
+    /// [`ErrorKind::Shape`] if they are not images of this shape, or could be read in two ways.
     pub(super) fn of_dimensions(dimensions: &[usize], shape: ImageShape) -> Result<(usize, Order)> {
         let ImageShape {
             channels: c,

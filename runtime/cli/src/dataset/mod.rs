@@ -76,8 +76,8 @@ impl DataSet {
     /// Opens a file for images of this shape. Bytes stand for pixels as in pictures, floating-point numbers as `range` says.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be read, [`ErrorKind::Image`] where its name tells no format, or it is not whole, of another
-    /// format or of values that are no pixels, [`ErrorKind::Shape`] where its images are of another shape, or the order of its axes is ambiguous.
+    /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::Image`] if its name tells no format, or it is not whole, of another
+    /// format or of values that are not pixels, [`ErrorKind::Shape`] if its images are of another shape, or the order of its axes is ambiguous.
     pub fn open(path: impl AsRef<Path>, shape: ImageShape, range: FloatRange) -> Result<Self> {
         let path = path.as_ref();
         let open = || {
@@ -127,7 +127,7 @@ impl DataSet {
     /// first number outside of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be read any more.
+    /// [`ErrorKind::Io`] if the file cannot be read any more.
     pub fn has_floats_from_0_to_1(&self) -> Result<bool> {
         for (stack, part) in self.stacks.iter().filter(|(stack, _)| stack.has_floats()) {
             let start = stack.header.len() as u64;
@@ -156,7 +156,7 @@ impl DataSet {
     /// The images from number `first` on, in their order.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] where the file cannot be read any more.
+    /// [`ErrorKind::Io`] if the file cannot be read any more.
     pub fn records(&self, first: usize) -> Result<Records<'_>> {
         let mut records = Records {
             data_set: self,

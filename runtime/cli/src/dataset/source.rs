@@ -36,7 +36,7 @@ pub(super) enum Packing {
 pub(super) struct Part {
     pub(super) packing: Packing,
     pub(super) range: Range<u64>,
-    /// The checksum that the unpacked bytes have to have, where the file says so.
+    /// The checksum that the unpacked bytes have to have, if the file says so.
     pub(super) crc: Option<u32>,
 }
 
@@ -113,7 +113,7 @@ impl Source {
         Ok(stream)
     }
 
-    /// Nothing where a part holds exactly what its header announces, and has the right checksum.
+    /// Returns Ok if a part holds exactly what its header announces, and has the right checksum.
     pub(super) fn check(&self, part: &Part, stack: &Stack) -> Result<()> {
         let length = |got: String| {
             Error::new(

@@ -18,7 +18,7 @@ impl Stack {
         matches!(self.layout.element, Element::Float(_))
     }
 
-    /// The bytes of header and records; `None` where that is no number.
+    /// The bytes of header and records; `None` if that is too large a number.
     pub(super) fn n_bytes(&self) -> Option<u64> {
         let record = self.n_label_bytes.checked_add(self.layout.n_bytes())?;
         let records = (self.n_images as u64).checked_mul(record as u64)?;
