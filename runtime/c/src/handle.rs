@@ -56,7 +56,7 @@ pub(crate) fn give<N: Named>(object: N::Object) -> Result<*mut N> {
     Ok(std::ptr::without_provenance_mut(number))
 }
 
-/// Makes an object and writes its handle to `place`; null where that fails.
+/// Makes an object and writes its handle to `place`; null if that fails.
 ///
 /// # Safety
 /// `place` is null, misaligned or a place for a handle.
@@ -113,7 +113,7 @@ fn find<'a, N: Named>(handles: &'a Handles, argument: &str, handle: *const N) ->
     }
     let got = match handle.addr() <= handles.n_given {
         true => "got one that was freed",
-        false => "got a pointer that is no handle",
+        false => "got a pointer that is not a handle",
     };
     let entry = handles.live.get(&handle.addr());
     entry.ok_or_else(|| Failure::new(Status::Handle, format!("{expected}, {got}")))

@@ -1,4 +1,4 @@
-//! The C interface of `ebm-runtime`. What it does is documented in C terms, above each function, from where `cbindgen` copies it into
+//! The C interface of `ebm-runtime`. What it does is documented in C terms, above each function; `cbindgen` copies it into
 //! `include/ebm_runtime.h`; `README.md` has the rest.
 //!
 //! A function here takes the caller's arguments apart, calls the runtime, and puts the result where the caller wants it: `guard` around it turns errors and

@@ -68,11 +68,11 @@ pub struct ImageShape {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dynamics {
-    /// Number of steps; 0 where the contract states none.
+    /// Number of steps; 0 if the contract states none.
     pub steps: usize,
-    /// Step size ε; 0 where the contract states none.
+    /// Step size ε; 0 if the contract states none.
     pub step_size: f64,
-    /// Temperature T; 0 where the contract states none.
+    /// Temperature T; 0 if the contract states none.
     pub temperature: f64,
 }
 
@@ -139,9 +139,9 @@ pub unsafe extern "C" fn ebm_model_from_bytes(
     })
 }
 
-/// Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
+/// Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` if it has one.
 ///
-/// `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null where the folder has
+/// `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null if the folder has
 /// none. `classifier` may be null for callers that want none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ebm_folder_open(
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn ebm_model_n_classes(model: *const Model, n_classes: *mu
     }
 }
 
-/// Tells the purification that the contract recommends, which purifiers take where nothing else is set.
+/// Tells the purification that the contract recommends, which purifiers take if nothing else is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ebm_model_purification(
     model: *const Model,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::status::{Failure, Result, Status};
 
-/// Nothing where `pointer` can point to `n` values.
+/// Returns Ok if `pointer` can point to `n` values.
 pub(crate) fn check<T>(argument: &str, pointer: *const T, n: usize) -> Result<()> {
     let bad = |what: &str| {
         Err(Failure::new(
@@ -47,7 +47,7 @@ pub(crate) unsafe fn read<T: Copy>(argument: &str, pointer: *const T) -> Result<
     Ok(unsafe { pointer.read() })
 }
 
-/// Hands `n` values to `use_them`; none where `n` is 0.
+/// Hands `n` values to `use_them`; none if `n` is 0.
 ///
 /// # Safety
 /// Where `pointer` is aligned and not null, there are `n` initialised values that nobody writes meanwhile.
@@ -68,7 +68,7 @@ pub(crate) unsafe fn with_slice<T, R>(
 /// Copies values to the caller's memory.
 ///
 /// # Safety
-/// Where `pointer` is aligned and not null, there is room for as many values.
+/// If `pointer` is aligned and not null, there is room for these values.
 pub(crate) unsafe fn write<T: Copy>(argument: &str, pointer: *mut T, values: &[T]) -> Result<()> {
     check(argument, pointer, values.len())?;
     if !values.is_empty() {

@@ -83,7 +83,7 @@ pub(crate) struct Ends<P> {
 }
 
 impl<P: Pixel> Ends<P> {
-    /// Nothing where there is room for the ends of all chains.
+    /// Returns Ok if there is room for the ends of all chains.
     pub fn check(
         &self,
         shape: runtime::ImageShape,
@@ -95,7 +95,7 @@ impl<P: Pixel> Ends<P> {
         self.reports.check_unless_null(n_chains)
     }
 
-    /// Writes the ends of chains. One that has failed is an error where nobody reads the reports.
+    /// Writes the ends of chains. One that has failed is an error if nobody reads the reports.
     ///
     /// # Safety
     /// As for [`Room::write`], for both rooms.

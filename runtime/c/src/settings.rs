@@ -19,7 +19,7 @@ impl Named for Settings {
     const NAME: &'static str = "ebm_settings";
 }
 
-/// Which dynamics hold where nothing is set.
+/// Which dynamics hold if nothing is set.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum Stated {
     #[default]
@@ -66,7 +66,7 @@ pub(crate) struct Choices {
 }
 
 impl Choices {
-    /// What a handle holds; nothing is set where it is null.
+    /// What a handle holds; nothing is set if it is null.
     pub fn of(settings: *const Settings) -> Result<Self> {
         if settings.is_null() {
             return Ok(Self::default());
@@ -228,13 +228,13 @@ pub extern "C" fn ebm_settings_batch(settings: *mut Settings, batch: usize) -> S
     choose(settings, |choices| choices.batch = Some(batch))
 }
 
-/// Sets the number of threads that a model may use, from 1; as many as the machine has by default.
+/// Sets the number of threads that a model may use, from 1; all of the machine's by default.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_settings_threads(settings: *mut Settings, threads: usize) -> Status {
     choose(settings, |choices| choices.threads = Some(threads))
 }
 
-/// Sets the backend by a name of those at `ebm_backend_check`; "tract" by default where it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` where no
+/// Sets the backend by a name of those at `ebm_backend_check`; "tract" by default if it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` if no
 /// backend has this name; whether it can be used here shows when something is made with it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ebm_settings_backend(
@@ -249,7 +249,7 @@ pub unsafe extern "C" fn ebm_settings_backend(
     })
 }
 
-/// Sets the file of the ONNX Runtime library, or null for where it is looked for otherwise. One process loads it once: a later other path is an error.
+/// Sets the file of the ONNX Runtime library, or null: then it is looked for as `ebm_backend_check` says. One process loads it once: a later other path is an error.
 /// "tract" needs none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ebm_settings_library(

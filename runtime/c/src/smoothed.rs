@@ -41,7 +41,7 @@ pub struct Smoothing {
 pub struct KnownNoise {
     /// The seed that an answer states.
     pub seed: u64,
-    /// The index of the image in the noise, 0 where none was given.
+    /// The index of the image in the noise, 0 if none was given.
     pub index: u32,
 }
 

@@ -148,7 +148,7 @@ pub(crate) fn guard(call: impl FnOnce() -> Result<()>) -> Status {
     }
 }
 
-/// The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty where none has
+/// The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty if none has
 /// failed.
 ///
 /// The library owns the string. It is valid until another call fails on this thread, or the thread ends.
@@ -157,7 +157,7 @@ pub extern "C" fn ebm_last_error() -> *const c_char {
     LAST_ERROR.with(|last| last.borrow().as_ptr())
 }
 
-/// The name of a status, "backend missing" for example; "other" for a number that is none. The string is valid for as long as the library is loaded.
+/// The name of a status, "backend missing" for example; "other" for a number that is not a status. The string is valid for as long as the library is loaded.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_status_name(status: i32) -> *const c_char {
     Status::name(status).as_ptr()
@@ -174,7 +174,7 @@ pub extern "C" fn ebm_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The `EBM_ABI` that the library was built with. Where it is not that of the header, compile the program again.
+/// The `EBM_ABI` that the library was built with. If it is not that of the header, compile the program again.
 #[unsafe(no_mangle)]
 pub extern "C" fn ebm_abi() -> u32 {
     crate::ABI

@@ -43,7 +43,7 @@ impl Model {
         self.prepared().map(|_| ())
     }
 
-    /// Starts to purify an image of 8 bits a channel: `[H, W, C]` as in files, or `[H, W, 4]` as a canvas gives them, opaque, and grey where the model is for
+    /// Starts to purify an image of 8 bits a channel: `[H, W, C]` as in files, or `[H, W, 4]` as a canvas gives them, opaque, and grey if the model is for
     /// grey images.
     ///
     /// # Errors
