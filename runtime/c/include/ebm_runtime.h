@@ -4,7 +4,7 @@
  *
  * cbindgen makes this file from the sources: change those.
  *
- * Errors. A function that can fail returns an ebm_status, EBM_STATUS_OK where all went well; ebm_last_error has the message. After a failure the caller's
+ * Errors. A function that can fail returns an ebm_status, EBM_STATUS_OK if all went well; ebm_last_error has the message. After a failure the caller's
  * memory is as it was, but for places for handles, which then hold null.
  *
  * Handles. What a function makes is named by a handle: a pointer in the eyes of C, but a number that is given once and never again, and nothing to read
@@ -292,15 +292,15 @@ typedef struct {
  */
 typedef struct {
   /**
-   * Number of steps; 0 where the contract states none.
+   * Number of steps; 0 if the contract states none.
    */
   size_t steps;
   /**
-   * Step size ε; 0 where the contract states none.
+   * Step size ε; 0 if the contract states none.
    */
   double step_size;
   /**
-   * Temperature T; 0 where the contract states none.
+   * Temperature T; 0 if the contract states none.
    */
   double temperature;
 } ebm_dynamics;
@@ -322,19 +322,19 @@ typedef struct {
    */
   uint32_t n_steps;
   /**
-   * Energy of the image as it was given; NaN where there was no time for a step.
+   * Energy of the image as it was given; NaN if there was no time for a step.
    */
   float energy;
   /**
-   * L2 norm of the energy's gradient at the image as it was given; NaN where there was no time for a step.
+   * L2 norm of the energy's gradient at the image as it was given; NaN if there was no time for a step.
    */
   float gradient_norm;
   /**
-   * The share of the values of the result outside [-1, 1].
+   * The share of the values of the result at or beyond the ends of [-1, 1].
    */
   float saturation;
   /**
-   * The step, counted from 0, at which the chain left the finite numbers or its range of energies, so that its image is returned as it was given; -1 where
+   * The step, counted from 0, at which the chain left the finite numbers or its range of energies, so that its image is returned as it was given; -1 if
    * it did not.
    */
   int64_t failed_step;
@@ -371,7 +371,7 @@ typedef struct {
    */
   uint64_t seed;
   /**
-   * The index of the image in the noise, 0 where none was given.
+   * The index of the image in the noise, 0 if none was given.
    */
   uint32_t index;
 } ebm_known_noise;
@@ -417,6 +417,16 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
+ *
+ * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
+ * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
+ * looks.
+ */
+ebm_status ebm_backend_check(const char *name,
+                             const char *library);
+
+/**
  * Makes a classifier of a model of that kind. Of `settings`, which may be null, the backend and the threads count.
  *
  * The caller owns `*classifier`, which is null after a failure, and gives it back with `ebm_classifier_free`. Fails with `EBM_STATUS_WRONG_KIND`,
@@ -482,6 +492,16 @@ ebm_status ebm_classify_defended_u8(const ebm_purifier *purifier,
  * The number of handles of all types that were given out and not taken back, for programs that look for leaks.
  */
 size_t ebm_n_handles(void);
+
+/**
+ * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
+ *
+ * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
+ * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
+ * looks.
+ */
+ebm_status ebm_backend_check(const char *name,
+                             const char *library);
 
 /**
  * Makes a classifier of a model of that kind. Of `settings`, which may be null, the backend and the threads count.
@@ -572,9 +592,9 @@ ebm_status ebm_model_open_unverified(const char *path, ebm_model **model);
 ebm_status ebm_model_from_bytes(const uint8_t *bytes, size_t n_bytes, ebm_model **model);
 
 /**
- * Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
+ * Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` if it has one.
  *
- * `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null where the folder has
+ * `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null if the folder has
  * none. `classifier` may be null for callers that want none.
  */
 ebm_status ebm_folder_open(const char *folder,
@@ -602,7 +622,7 @@ ebm_status ebm_model_image(const ebm_model *model, ebm_image_shape *image);
 ebm_status ebm_model_n_classes(const ebm_model *model, size_t *n_classes);
 
 /**
- * Tells the purification that the contract recommends, which purifiers take where nothing else is set.
+ * Tells the purification that the contract recommends, which purifiers take if nothing else is set.
  */
 ebm_status ebm_model_purification(const ebm_model *model, ebm_dynamics *dynamics);
 
@@ -876,19 +896,19 @@ ebm_status ebm_settings_replica(ebm_settings *settings, uint32_t replica);
 ebm_status ebm_settings_batch(ebm_settings *settings, size_t batch);
 
 /**
- * Sets the number of threads that a model may use, from 1; as many as the machine has by default.
+ * Sets the number of threads that a model may use, from 1; all of the machine's by default.
  */
 ebm_status ebm_settings_threads(ebm_settings *settings, size_t threads);
 
 /**
- * Sets the backend by a name of those at `ebm_backend_check`; "tract" by default where it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` where no
+ * Sets the backend by a name of those at `ebm_backend_check`; "tract" by default if it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` if no
  * backend has this name; whether it can be used here shows when something is made with it.
  */
 ebm_status ebm_settings_backend(ebm_settings *settings,
                                 const char *name);
 
 /**
- * Sets the file of the ONNX Runtime library, or null for where it is looked for otherwise. One process loads it once: a later other path is an error.
+ * Sets the file of the ONNX Runtime library, or null: then it is looked for as `ebm_backend_check` says. One process loads it once: a later other path is an error.
  * "tract" needs none.
  */
 ebm_status ebm_settings_library(ebm_settings *settings,
@@ -993,7 +1013,7 @@ ebm_status ebm_predict_u8(const ebm_smoothed *smoothed,
                           ebm_prediction *prediction);
 
 /**
- * The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty where none has
+ * The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty if none has
  * failed.
  *
  * The library owns the string. It is valid until another call fails on this thread, or the thread ends.
@@ -1001,7 +1021,7 @@ ebm_status ebm_predict_u8(const ebm_smoothed *smoothed,
 const char *ebm_last_error(void);
 
 /**
- * The name of a status, "backend missing" for example; "other" for a number that is none. The string is valid for as long as the library is loaded.
+ * The name of a status, "backend missing" for example; "other" for a number that is not a status. The string is valid for as long as the library is loaded.
  */
 const char *ebm_status_name(int32_t status);
 
@@ -1011,19 +1031,9 @@ const char *ebm_status_name(int32_t status);
 const char *ebm_version(void);
 
 /**
- * The `EBM_ABI` that the library was built with. Where it is not that of the header, compile the program again.
+ * The `EBM_ABI` that the library was built with. If it is not that of the header, compile the program again.
  */
 uint32_t ebm_abi(void);
-
-/**
- * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
- *
- * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
- * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
- * looks.
- */
-ebm_status ebm_backend_check(const char *name,
-                             const char *library);
 
 /**
  * Opens an ONNX file and checks its contract, and that graph and contract are those that the file's hash was made of.
@@ -1047,9 +1057,9 @@ ebm_status ebm_model_open_unverified(const char *path, ebm_model **model);
 ebm_status ebm_model_from_bytes(const uint8_t *bytes, size_t n_bytes, ebm_model **model);
 
 /**
- * Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` where it has one.
+ * Opens a folder as `ebm-export onnx` writes it: its `step.onnx`, and its `classifier.onnx` if it has one.
  *
- * `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null where the folder has
+ * `folder`, ownership and failures are as for `ebm_model_open`; both models are for images of the same shape. `*classifier` is null if the folder has
  * none. `classifier` may be null for callers that want none.
  */
 ebm_status ebm_folder_open(const char *folder,
@@ -1077,7 +1087,7 @@ ebm_status ebm_model_image(const ebm_model *model, ebm_image_shape *image);
 ebm_status ebm_model_n_classes(const ebm_model *model, size_t *n_classes);
 
 /**
- * Tells the purification that the contract recommends, which purifiers take where nothing else is set.
+ * Tells the purification that the contract recommends, which purifiers take if nothing else is set.
  */
 ebm_status ebm_model_purification(const ebm_model *model, ebm_dynamics *dynamics);
 
@@ -1351,19 +1361,19 @@ ebm_status ebm_settings_replica(ebm_settings *settings, uint32_t replica);
 ebm_status ebm_settings_batch(ebm_settings *settings, size_t batch);
 
 /**
- * Sets the number of threads that a model may use, from 1; as many as the machine has by default.
+ * Sets the number of threads that a model may use, from 1; all of the machine's by default.
  */
 ebm_status ebm_settings_threads(ebm_settings *settings, size_t threads);
 
 /**
- * Sets the backend by a name of those at `ebm_backend_check`; "tract" by default where it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` where no
+ * Sets the backend by a name of those at `ebm_backend_check`; "tract" by default if it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` if no
  * backend has this name; whether it can be used here shows when something is made with it.
  */
 ebm_status ebm_settings_backend(ebm_settings *settings,
                                 const char *name);
 
 /**
- * Sets the file of the ONNX Runtime library, or null for where it is looked for otherwise. One process loads it once: a later other path is an error.
+ * Sets the file of the ONNX Runtime library, or null: then it is looked for as `ebm_backend_check` says. One process loads it once: a later other path is an error.
  * "tract" needs none.
  */
 ebm_status ebm_settings_library(ebm_settings *settings,
@@ -1468,7 +1478,7 @@ ebm_status ebm_predict_u8(const ebm_smoothed *smoothed,
                           ebm_prediction *prediction);
 
 /**
- * The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty where none has
+ * The message of the last call on this thread that failed, in UTF-8: what was expected, what came, where, and how to mend it. Empty if none has
  * failed.
  *
  * The library owns the string. It is valid until another call fails on this thread, or the thread ends.
@@ -1476,7 +1486,7 @@ ebm_status ebm_predict_u8(const ebm_smoothed *smoothed,
 const char *ebm_last_error(void);
 
 /**
- * The name of a status, "backend missing" for example; "other" for a number that is none. The string is valid for as long as the library is loaded.
+ * The name of a status, "backend missing" for example; "other" for a number that is not a status. The string is valid for as long as the library is loaded.
  */
 const char *ebm_status_name(int32_t status);
 
@@ -1486,19 +1496,9 @@ const char *ebm_status_name(int32_t status);
 const char *ebm_version(void);
 
 /**
- * The `EBM_ABI` that the library was built with. Where it is not that of the header, compile the program again.
+ * The `EBM_ABI` that the library was built with. If it is not that of the header, compile the program again.
  */
 uint32_t ebm_abi(void);
-
-/**
- * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
- *
- * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
- * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
- * looks.
- */
-ebm_status ebm_backend_check(const char *name,
-                             const char *library);
 
 #ifdef __cplusplus
 }  // extern "C"

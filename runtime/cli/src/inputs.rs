@@ -434,7 +434,7 @@ pub fn from_the_start(_: &Input) -> u32 {
 
 /// The number of all images in the list.
 pub fn n_images(inputs: &[Input]) -> u32 {
-    inputs.last().map_or(0, |last| last.first + last.n_images())
+    inputs.iter().map(Input::n_images).sum()
 }
 
 /// An error with its causes.
