@@ -6,6 +6,8 @@ mod fit;
 mod native;
 #[cfg(feature = "ort")]
 mod ort;
+#[cfg(any(feature = "native", feature = "tract"))]
+mod port;
 mod session;
 #[cfg(feature = "tract")]
 mod tract;

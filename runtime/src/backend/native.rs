@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ebm_engine::{Error as EngineError, Plan, Session as EngineSession};
 
-use super::fit::{Port, check_image, check_names, check_output, how_to_run, names, order};
+use super::fit::{check_image, check_names, check_output, how_to_run};
+use super::port::{Port, names, order};
 use super::{Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;

@@ -11,7 +11,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
-use super::fit::{Port, check_image, check_names, copy_output, how_to_run, names, order};
+use super::fit::{check_image, check_names, copy_output, how_to_run};
+use super::port::{Port, names, order};
 use super::{Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
