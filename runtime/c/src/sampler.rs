@@ -95,6 +95,7 @@ pub unsafe extern "C" fn ebm_sampler_from_generator(
     guard(|| {
         let start = |chains: &Chains| -> Result<Start> {
             let model = handle::get("generator", generator)?;
+            model.expect_kind(runtime::Kind::Generator)?;
             let generator = Generator::builder(&*model)
                 .backend(chains.model().backend().clone())
                 .threads(chains.model().n_threads());
