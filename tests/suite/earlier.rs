@@ -155,6 +155,34 @@ fn a_finished_run_shows_its_attack_its_samples_and_its_distances() {
 }
 
 #[test]
+fn a_run_that_diverged_still_says_so() {
+    let folder = copied();
+    run(folder.path(), "trainer", "report diverged");
+    let page = fs::read_to_string(folder.path().join("diverged/report.html")).unwrap();
+    let reason = "loss is 1.7283e4, beyond guard.loss = 20";
+    assert!(page.contains(reason), "{reason} is not on the page");
+}
+
+#[test]
+fn a_sample_goes_on_to_the_same_energies() {
+    let folder = copied();
+    let sample = "sample run -n 8 --steps 1500 --snapshots 500 --threads 1 -o sampling";
+    run(folder.path(), "trainer", sample);
+    let got = json_lines(&folder.path().join("sampling/snapshots.jsonl"));
+    let wanted = json_lines(&recorded("sampled.jsonl"));
+    assert_eq!(got.len(), wanted.len(), "{got:?}");
+    for (got, wanted) in got.iter().zip(&wanted) {
+        assert_eq!(got["step"], wanted["step"]);
+        let [got, wanted] = [got, wanted].map(|line| line["energy_mean"].as_f64().unwrap());
+        // A thousand steps carry the last bits of one processor far.
+        assert!(
+            (got / wanted - 1.0).abs() < 1e-2,
+            "{got}, expected {wanted}"
+        );
+    }
+}
+
+#[test]
 fn an_attack_goes_on_to_the_same_images() {
     let folder = copied();
     for name in [
