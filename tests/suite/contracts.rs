@@ -33,7 +33,6 @@ pub fn contract(kind: Kind, [channels, height, width]: [usize; 3], opset: Opset)
         opset: opset.number(),
         rewrites: Vec::new(),
         precision: Precision::F32,
-        raw_multiplications: BTreeMap::new(),
         weights_sha256: "0".repeat(64),
         config: None,
     }

@@ -130,7 +130,6 @@ pub fn file(graph: &Graph, kind: Kind, image: [usize; 3], opset: Opset, batch: B
         opset: opset.number(),
         rewrites: Vec::new(),
         precision: ebm_export::transform::precision::Precision::F32,
-        raw_multiplications: Default::default(),
         n_parameters: 0,
         weights_sha256: "0".repeat(64),
         config: None,

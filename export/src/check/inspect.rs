@@ -15,6 +15,7 @@ use crate::source::onnx;
 use crate::source::onnx::METADATA_KEY;
 use crate::source::onnx::proto::tensor_shape_proto::dimension;
 use crate::source::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::write::model::Model;
 
 /// A summary of an ONNX file.
 #[derive(Debug, PartialEq, Serialize)]
@@ -35,8 +36,6 @@ pub struct Inspection {
     pub stored_values: Option<usize>,
     /// Multiplications of one image in convolutions and matrix products; `None` where shapes are unknown.
     pub multiplications_per_image: Option<usize>,
-    /// The same before rewrites, as the contract states it.
-    pub raw_multiplications_per_image: Option<usize>,
     /// What a run holds in memory.
     pub memory: Memory,
 }
@@ -60,8 +59,6 @@ pub struct OperatorCount {
     pub nodes: usize,
     /// Multiplications of one image; `None` where shapes are unknown.
     pub multiplications_per_image: Option<usize>,
-    /// The same before rewrites, as the contract states it; operators that rewrites removed have no nodes.
-    pub raw_multiplications_per_image: Option<usize>,
 }
 
 impl OperatorCount {
@@ -69,7 +66,6 @@ impl OperatorCount {
     const NONE: OperatorCount = OperatorCount {
         nodes: 0,
         multiplications_per_image: Some(0),
-        raw_multiplications_per_image: None,
     };
 }
 
@@ -98,7 +94,7 @@ pub fn inspect_bytes(bytes: &[u8]) -> Result<Inspection, String> {
 fn inspect_in(bytes: &[u8], folder: Option<&Path>) -> Result<Inspection, String> {
     let mut model = ModelProto::decode(bytes).map_err(|error| not_onnx(&error.to_string()))?;
     if contract(&model)?.is_some() {
-        return inspect_model(&model);
+        return stated(&model);
     }
     if let Some(graph) = &mut model.graph
         && let Ok(flat) = onnx::inlined(graph.node.clone(), graph, &model.functions)
@@ -114,8 +110,16 @@ fn not_onnx(reason: &str) -> String {
     )
 }
 
+/// What a file that is not written yet says and costs.
+///
+/// # Panics
+/// Never: its contract was written as JSON.
+pub fn inspect_model(model: &Model) -> Inspection {
+    stated(&model.outline()).expect("its contract was written as JSON")
+}
+
 /// Summarises a model that states all shapes; the elements of its tensors are not looked at.
-pub(crate) fn inspect_model(model: &ModelProto) -> Result<Inspection, String> {
+fn stated(model: &ModelProto) -> Result<Inspection, String> {
     inspected(model, BTreeMap::new())
 }
 
@@ -127,20 +131,16 @@ fn inspected(model: &ModelProto, read: ReadShapes) -> Result<Inspection, String>
     let contract = contract(model)?;
     let mut shapes = Shapes::stated(graph);
     shapes.learn(read);
-    let mut operators = operators(graph, &shapes);
+    let operators = operators(graph, &shapes);
     let multiplications_per_image = sum(operators
         .values()
         .map(|operator| operator.multiplications_per_image));
-    let raw = contract.as_ref().and_then(raw_multiplications);
-    if let Some(raw) = &raw {
-        note_raw(&mut operators, raw);
-    }
     let floats = graph
         .initializer
         .iter()
         .filter(|tensor| FLOATS.contains(&tensor.data_type()));
     let stored_values = sum(floats.map(|tensor| elements(&tensor.dims)));
-    let stated = contract
+    let n_parameters = contract
         .as_ref()
         .and_then(|contract| contract.get("n_parameters")?.as_u64());
     Ok(Inspection {
@@ -157,11 +157,9 @@ fn inspected(model: &ModelProto, read: ReadShapes) -> Result<Inspection, String>
             .collect(),
         outputs: graph.output.iter().map(summary).collect(),
         multiplications_per_image,
-        raw_multiplications_per_image: raw
-            .and_then(|raw| sum(raw.values().map(|&count| Some(count)))),
         memory: memory(graph, &shapes),
         operators,
-        parameters: stated
+        parameters: n_parameters
             .and_then(|count| usize::try_from(count).ok())
             .or(stored_values),
         stored_values,
@@ -196,21 +194,6 @@ fn summary(info: &ValueInfoProto) -> ValueSummary {
     ValueSummary {
         name: info.name().to_string(),
         shape,
-    }
-}
-
-/// Multiplications before rewrites by operator, where the contract has them.
-fn raw_multiplications(contract: &serde_json::Value) -> Option<BTreeMap<String, usize>> {
-    serde_json::from_value(contract.get("raw_multiplications")?.clone()).ok()
-}
-
-fn note_raw(operators: &mut BTreeMap<String, OperatorCount>, raw: &BTreeMap<String, usize>) {
-    for name in raw.keys() {
-        let none = || OperatorCount::NONE;
-        operators.entry(name.clone()).or_insert_with(none);
-    }
-    for (name, operator) in operators {
-        operator.raw_multiplications_per_image = Some(raw.get(name).copied().unwrap_or(0));
     }
 }
 
@@ -287,7 +270,6 @@ mod tests {
             n_parameters: weights.values().map(|weight| weight.data().len()).sum(),
             rewrites: Vec::new(),
             precision: Precision::F32,
-            raw_multiplications: BTreeMap::new(),
             weights_sha256: String::new(),
             config: None,
             network: Origin::Network(network.clone()),
@@ -408,13 +390,7 @@ mod tests {
         let y = graph.apply("y", MatMul, &[pooled, head]).unwrap();
         graph.set_output("y", y);
         let folder = tempfile::tempdir().unwrap();
-        let contract = Contract {
-            raw_multiplications: BTreeMap::from([
-                ("Conv".to_string(), 5000),
-                ("ConvTranspose".to_string(), 70),
-            ]),
-            ..written(&folder.path().join("any.onnx"))
-        };
+        let contract = written(&folder.path().join("any.onnx"));
         for batch in [Batch::Symbolic, Batch::Fixed(1), Batch::Fixed(3)] {
             let bytes = model_bytes(&graph, &contract, Opset::DEFAULT, batch).unwrap();
             let inspection = inspect_bytes(&bytes).unwrap();
@@ -426,22 +402,17 @@ mod tests {
             assert_eq!(inspection.memory, memory, "{batch:?}");
             let counts: Vec<_> = inspection.operators.iter().collect();
             let counts = counts.into_iter().map(|(name, count)| {
-                let both = [
-                    count.raw_multiplications_per_image,
-                    count.multiplications_per_image,
-                ];
-                (name.as_str(), count.nodes, both.map(Option::unwrap))
+                let multiplications = count.multiplications_per_image.unwrap();
+                (name.as_str(), count.nodes, multiplications)
             });
             let wanted = [
-                ("Conv", 1, [5000, 128 * 18]),
-                ("ConvTranspose", 0, [70, 0]),
-                ("MatMul", 1, [0, 24]),
-                ("ReduceMean", 1, [0, 0]),
-                ("Relu", 1, [0, 0]),
+                ("Conv", 1, 128 * 18),
+                ("MatMul", 1, 24),
+                ("ReduceMean", 1, 0),
+                ("Relu", 1, 0),
             ];
             assert_eq!(counts.collect::<Vec<_>>(), wanted);
             assert_eq!(inspection.multiplications_per_image, Some(128 * 18 + 24));
-            assert_eq!(inspection.raw_multiplications_per_image, Some(5070));
         }
     }
 

@@ -13,7 +13,8 @@ use crate::write::contract::{Contract, FORMAT_VERSION};
 /// Show what an ONNX file says and costs.
 #[derive(Args)]
 #[command(
-    after_help = "Multiplications are those of convolutions and matrix products. Before rewrites they are those that the contract states; files of other exporters have none.
+    after_help = "Multiplications are those of convolutions and matrix products. `--raw` writes a
+file without rewrites to compare with.
 Live values are inputs, outputs, and results from the node that makes them to the last one that uses them, node by node in the order of the file.
 
 Examples:
@@ -54,8 +55,6 @@ fn described(file: &Path, inspection: &Inspection) -> Result<String> {
             text += &format!("{title}: {} [{}]\n", value.name, value.shape.join(", "));
         }
     }
-    let number =
-        |count: Option<usize>| count.map_or("unknown".to_string(), |count| count.to_string());
     text += &format!(
         "opset: {}\n",
         inspection
@@ -70,6 +69,10 @@ fn described(file: &Path, inspection: &Inspection) -> Result<String> {
         text += "unknown: the file does not state all shapes, or has operators that are not read\n";
     }
     Ok(text)
+}
+
+fn number(count: Option<usize>) -> String {
+    count.map_or("unknown".to_string(), |count| count.to_string())
 }
 
 fn memory(memory: &Memory) -> String {
@@ -87,33 +90,27 @@ fn memory(memory: &Memory) -> String {
     )
 }
 
-/// Per operator: how often it stands in the file, and multiplications of one image before rewrites (where the file states them) and
-/// after.
+/// Per operator: how often it stands in the file, and the multiplications of one image.
 fn operators(inspection: &Inspection) -> String {
     let nodes = inspection.operators.values();
     let all = OperatorCount {
         nodes: nodes.map(|operator| operator.nodes).sum(),
         multiplications_per_image: inspection.multiplications_per_image,
-        raw_multiplications_per_image: inspection.raw_multiplications_per_image,
     };
-    let mut text = "multiplications per image\n".to_string();
-    text += &row(["operator", "nodes", "before rewrites", "in this file"]);
+    let mut text = row(["operator", "nodes", "multiplications per image"]);
     let operators = inspection.operators.iter();
     for (name, operator) in operators.chain([(&"all".to_string(), &all)]) {
-        let raw = operator.raw_multiplications_per_image;
-        let own = operator.multiplications_per_image;
         text += &row([
             name,
             &operator.nodes.to_string(),
-            &raw.map_or("-".to_string(), |count| count.to_string()),
-            &own.map_or("unknown".to_string(), |count| count.to_string()),
+            &number(operator.multiplications_per_image),
         ]);
     }
     text
 }
 
-fn row([name, nodes, before, after]: [&str; 4]) -> String {
-    format!("{name:<20} {nodes:>6} {before:>16} {after:>16}\n")
+fn row([name, nodes, multiplications]: [&str; 3]) -> String {
+    format!("{name:<20} {nodes:>6} {multiplications:>26}\n")
 }
 
 /// A remark on a contract that this version does not understand.

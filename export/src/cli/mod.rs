@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use crate::check::inspect::inspect_model;
 use crate::write::model::Model;
 
 /// Writes energy networks, and their gradients, as plain ONNX.
@@ -68,7 +69,7 @@ fn run(command: Command) -> Result<()> {
 
 /// What a file costs and how large it is, in a line.
 fn summary(path: &Path, model: &Model) -> String {
-    let inspection = model.inspection();
+    let inspection = inspect_model(model);
     let operators = inspection.operators.values();
     let nodes: usize = operators.map(|operator| operator.nodes).sum();
     let count = inspection

@@ -1,7 +1,5 @@
 //! From a network and its weights to the graphs that are written: each stage a pure function of the one before.
 
-use std::collections::BTreeMap;
-
 use crate::error::Error;
 use crate::graph::fold::{Folding, check_cost};
 use crate::graph::op::Operator;
@@ -53,24 +51,6 @@ pub(crate) fn written(
     precision: Precision,
 ) -> Result<Graph, Error> {
     lowered(&bind(graph, weights)?, precision)
-}
-
-/// Multiplications of one image in convolutions and matrix products, by operator. What depends on weights alone costs nothing: it
-/// is computed when they are bound.
-pub fn multiplications(graph: &Graph) -> BTreeMap<String, usize> {
-    let dynamic = graph.is_dynamic();
-    let mut counts = BTreeMap::new();
-    for value in graph.values().filter(|value| dynamic[value.0]) {
-        let Some((op, inputs)) = graph.operator(value) else {
-            continue;
-        };
-        let shapes: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
-        match op.multiplications(&shapes, graph.shape(value)) {
-            0 => {}
-            count => *counts.entry(op.name().to_string()).or_default() += count,
-        }
-    }
-    counts
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
 use crate::source::Kind;
 use crate::source::onnx::Foreign;
-use crate::transform::pipeline::{bind, multiplications};
+use crate::transform::pipeline::bind;
 use crate::transform::rewrite::apply;
 use crate::write::contract::Contract;
 use crate::write::derived::{contract, flows};
@@ -86,7 +86,6 @@ pub fn classifier_file(
     let contract = Contract {
         kind: Kind::Classifier,
         n_classes: Some(n_classes),
-        raw_multiplications: multiplications(&raw),
         ..contract(foreign, settings)
     };
     let bound = bind(&apply(&raw, &settings.rewrites)?, &foreign.weights)?;

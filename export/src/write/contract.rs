@@ -1,7 +1,5 @@
 //! What an exported file says about itself, so that a runtime needs nothing else.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::source::networks::Network;
@@ -93,9 +91,6 @@ pub struct Contract {
     /// The types that the file works in.
     #[serde(default)]
     pub precision: Precision,
-    /// Multiplications of one image in convolutions and matrix products before rewrites, by operator; empty where they were not counted.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub raw_multiplications: BTreeMap<String, usize>,
     /// Number of the network's parameters: the elements of all weights.
     pub n_parameters: usize,
     /// SHA-256 of the weights, hexadecimal.

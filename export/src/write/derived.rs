@@ -1,7 +1,5 @@
 //! What a model of others becomes: its gradient, its Hessian-vector product, or Langevin steps down its energy.
 
-use std::collections::BTreeMap;
-
 use crate::error::Error;
 use crate::graph::op::Reshape;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
@@ -10,7 +8,7 @@ use crate::source::onnx::Foreign;
 use crate::source::{ImageShape, Kind};
 use crate::transform::gradient::{gradient, hessian_vector_product, hessian_vector_product_along};
 use crate::transform::langevin::{Steps, written_steps};
-use crate::transform::pipeline::{multiplications, written};
+use crate::transform::pipeline::written;
 use crate::transform::precision::{Comparison, Precision, lowered};
 use crate::transform::rewrite::{apply, apply_before_gradient};
 use crate::write::contract::{Contract, FORMAT_VERSION, ForeignModel, Origin};
@@ -136,31 +134,10 @@ pub fn derived_file(
         },
         clip: steps.and_then(|steps| steps.clip).map(f64::from),
         n_steps: steps.map(|steps| steps.count).filter(|&count| count > 1),
-        raw_multiplications: raw_multiplications(foreign, &request.derivation)?,
         ..contract(foreign, settings)
     };
     let model = model(&graph, &contract, settings.opset, settings.batch)?;
     model.documented(&foreign.documentation)
-}
-
-/// Multiplications of what is derived, were it not rewritten. The graphs are those before rewrites, which are no stage of the way to
-/// the file: rewrites run before differentiation too. They hold no weights, so that they cost little beside it.
-fn raw_multiplications(
-    foreign: &Foreign,
-    derivation: &Derivation,
-) -> Result<BTreeMap<String, usize>, Error> {
-    let energy = energy_graph(foreign)?;
-    let raw = match derivation {
-        Derivation::HessianVectorProduct => {
-            hessian_vector_product(&energy, "energy", &foreign.input)?
-        }
-        _ => gradient(&energy, "energy", &foreign.input)?,
-    };
-    let mut counts = multiplications(&raw);
-    if let Derivation::Steps(steps) = derivation {
-        counts.values_mut().for_each(|count| *count *= steps.count);
-    }
-    Ok(counts)
 }
 
 /// What tells how far the gradient of a model in a precision is from the exact one.
@@ -380,7 +357,6 @@ pub(crate) fn contract(foreign: &Foreign, settings: &Settings) -> Contract {
             .map(|rewrite| rewrite.name().to_string())
             .collect(),
         precision: settings.precision,
-        raw_multiplications: BTreeMap::new(),
         n_parameters: foreign
             .weights
             .values()
@@ -400,6 +376,7 @@ mod tests {
     use crate::source::onnx::testing::Attribute::Int;
     use crate::source::onnx::testing::{self};
     use crate::source::onnx::{Selection, read};
+    use std::collections::BTreeMap;
 
     /// E(x) = Σ w x², `score [N, 1]` of `images [N, 2]`.
     fn energy() -> testing::Model {
@@ -667,33 +644,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(contract_of(&several).n_steps, Some(4));
-    }
-
-    /// A product of 2 by 3 weights: one forward and one backward make a gradient, twice as many its product with v.
-    #[test]
-    fn costs_before_rewrites_are_those_of_what_is_derived() {
-        let model = testing::Model::new()
-            .input("images", &[-1, 2])
-            .floats("w", &[2, 3], &[0.5; 6])
-            .ints("axes", &[1])
-            .node("MatMul", "images w", "hidden", &[])
-            .node("Tanh", "hidden", "bent", &[])
-            .node("ReduceSum", "bent axes", "score", &[("keepdims", Int(1))])
-            .output("score");
-        let steps = Steps {
-            count: 4,
-            ..Steps::ONE
-        };
-        for (derivation, wanted) in [
-            (Derivation::Gradient, 12),
-            (Derivation::HessianVectorProduct, 24),
-            (Derivation::Steps(steps), 48),
-        ] {
-            let bytes = file(&model, &request(derivation)).unwrap();
-            let raw = contract_of(&bytes).raw_multiplications;
-            let wanted = BTreeMap::from([("MatMul".to_string(), wanted)]);
-            assert_eq!(raw, wanted, "{derivation:?}");
-        }
     }
 
     #[test]

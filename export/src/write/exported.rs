@@ -12,8 +12,8 @@ use crate::graph::weights::check_weights;
 use crate::source::Kind;
 use crate::source::checkpoint::{Header, tensors_sha256};
 use crate::source::networks::Network;
-use crate::transform::langevin::{Steps, steps_graph, written_steps};
-use crate::transform::pipeline::{gradient_graph, multiplications, written};
+use crate::transform::langevin::{Steps, written_steps};
+use crate::transform::pipeline::{gradient_graph, written};
 use crate::transform::potential::{Potential, check_scale};
 use crate::transform::precision::{Comparison, Precision, lowered};
 use crate::transform::rewrite::{Rewrite, Target, apply};
@@ -86,7 +86,6 @@ pub fn exported_files(
 ) -> Result<Vec<ExportedFile>, Error> {
     check_weights(&header.network.graph()?, weights)?;
     let potential = potential(header, settings)?;
-    let raw = Graphs::new(&header.network, &potential, &[])?;
     let graphs = Graphs::new(&header.network, &potential, &settings.rewrites)?;
     let graphs = graphs.written(&potential.weights(weights), settings.precision)?;
     let contract = contract(header, &potential, settings, weights);
@@ -95,17 +94,16 @@ pub fn exported_files(
         clip: settings.clip.map(|clip| clip as f32),
     };
     steps.check()?;
-    let written = |name, kind, graph: &Graph, raw: &Graph| {
+    let written = |name, kind, graph: &Graph| {
         let contract = Contract {
             kind,
             n_steps: (kind == Kind::Step && steps.count > 1).then_some(steps.count),
-            raw_multiplications: multiplications(raw),
             ..contract.clone()
         };
         let model = model(graph, &contract, settings.opset, settings.batch)?;
         Ok(ExportedFile { name, model })
     };
-    let (Some(gradient), Some(raw_gradient)) = (&graphs.gradient, &raw.gradient) else {
+    let Some(gradient) = &graphs.gradient else {
         let (name, kind) = (file_names(&header.network)[0], header.network.kind());
         if steps.count > 1 {
             return Err(Error::Onnx(format!(
@@ -113,14 +111,13 @@ pub fn exported_files(
                 steps.count
             )));
         }
-        return Ok(vec![written(name, kind, &graphs.forward, &raw.forward)?]);
+        return Ok(vec![written(name, kind, &graphs.forward)?]);
     };
     let step = written_steps(gradient, &steps)?;
-    let raw_step = steps_graph(raw_gradient, &steps)?;
     Ok(vec![
-        written("energy.onnx", Kind::Energy, &graphs.forward, &raw.forward)?,
-        written("gradient.onnx", Kind::Gradient, gradient, raw_gradient)?,
-        written("step.onnx", Kind::Step, &step, &raw_step)?,
+        written("energy.onnx", Kind::Energy, &graphs.forward)?,
+        written("gradient.onnx", Kind::Gradient, gradient)?,
+        written("step.onnx", Kind::Step, &step)?,
     ])
 }
 
@@ -266,7 +263,6 @@ pub(crate) fn contract(
             .map(|rewrite| rewrite.name().to_string())
             .collect(),
         precision: settings.precision,
-        raw_multiplications: BTreeMap::new(),
         n_parameters: n_elements(weights),
         weights_sha256: tensors_sha256(weights),
         config: (!header.config.is_null()).then(|| header.config.clone()),

@@ -7,7 +7,6 @@ use half::{bf16, f16};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::check::inspect::{Inspection, inspect_model};
 use crate::error::Error;
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
@@ -118,8 +117,8 @@ impl Model {
         bytes
     }
 
-    /// What the file says and costs.
-    pub fn inspection(&self) -> Inspection {
+    /// The file without the elements of its weights.
+    pub(crate) fn outline(&self) -> ModelProto {
         let mut outline = self.frame.clone();
         let messages = self
             .initializers
@@ -130,7 +129,7 @@ impl Model {
             .get_or_insert_default()
             .initializer
             .extend(messages);
-        inspect_model(&outline).expect("its contract was written as JSON")
+        outline
     }
 
     fn graph_bytes(&self) -> u64 {

@@ -19,7 +19,7 @@ use crate::graph::weights::check_weights;
 use crate::source::checkpoint::Header;
 use crate::source::{ImageShape, Kind, Purification};
 use crate::transform::langevin::{Steps, written_steps};
-use crate::transform::pipeline::{bind, gradient_graph, multiplications, written};
+use crate::transform::pipeline::{bind, gradient_graph, written};
 use crate::transform::rewrite::Rewrite;
 use crate::write::contract::Contract;
 use crate::write::exported::{Settings, contract, potential};
@@ -258,7 +258,6 @@ fn purifier_model(
         kind: Kind::Purifier,
         purification: Some(served.dynamics.clone()),
         n_steps: (steps > 1).then_some(steps),
-        raw_multiplications: multiplications(&purifier(&gradient(&[])?)?),
         ..contract(header, &potential, settings, weights)
     };
     let weights = potential.weights(weights);
