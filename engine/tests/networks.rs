@@ -10,12 +10,13 @@ use ebm_engine::{Plan, Processor, Session};
 use ebm_export::graph::Batch;
 use ebm_export::graph::reference::{self, bindings, evaluate};
 use ebm_export::graph::tensor::{Tensor, Tensors};
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, Biggan, Network, Sngan};
 use ebm_export::transform::langevin::step_graph;
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::rewrite::{Rewrite, Target};
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write::{self, Form};
 
 use common::{Numbers, difference, run, run_in};
 
@@ -111,16 +112,20 @@ fn images(network: &Network, batch: usize) -> Tensor {
     )
 }
 
-fn bytes(network: &Network, settings: &Settings, name: &str) -> Vec<u8> {
-    let files = exported_files(&Header::new(network.clone()), &weights(network), settings).unwrap();
+fn bytes(network: &Network, plan: &write::Plan, name: &str) -> Vec<u8> {
+    let files = plan.files(&energy(network), 1).unwrap();
     let file = files.into_iter().find(|file| file.name == name).unwrap();
     file.model.to_bytes()
 }
 
-fn settings(rewrites: Vec<Rewrite>) -> Settings {
-    Settings {
+fn energy(network: &Network) -> Energy {
+    Energy::of_network(&Header::new(network.clone()), &weights(network)).unwrap()
+}
+
+fn export_plan(rewrites: Vec<Rewrite>) -> write::Plan {
+    write::Plan {
         rewrites,
-        ..Settings::default()
+        ..write::Plan::default()
     }
 }
 
@@ -168,7 +173,7 @@ fn energies_and_gradients_are_those_of_the_interpreter() {
             ("tract", Target::Tract.rewrites()),
         ];
         for (form, rewrites) in forms {
-            let file = bytes(&network, &settings(rewrites), "gradient.onnx");
+            let file = bytes(&network, &export_plan(rewrites), "gradient.onnx");
             for processor in Processor::all() {
                 let plan = match Plan::on(processor, file.clone()) {
                     Ok(plan) => Arc::new(plan),
@@ -224,7 +229,7 @@ fn steps_are_those_of_the_interpreter() {
     let wanted = evaluate(&graph, &values).unwrap();
     let plan = common::plan(bytes(
         &network,
-        &settings(Target::Tract.rewrites()),
+        &export_plan(Target::Tract.rewrites()),
         "step.onnx",
     ));
     let inputs = [
@@ -239,9 +244,9 @@ fn steps_are_those_of_the_interpreter() {
         assert!(error <= ENERGY_TOLERANCE, "{output} off by {error}");
     }
 
-    let limited = Settings {
+    let limited = write::Plan {
         clip: Some(0.001),
-        ..settings(Target::Tract.rewrites())
+        ..export_plan(Target::Tract.rewrites())
     };
     let plan = common::plan(bytes(&network, &limited, "step.onnx"));
     let clipped = run(&plan, 1, &inputs, BATCH);
@@ -259,11 +264,8 @@ fn steps_are_those_of_the_interpreter() {
         );
     }
 
-    let twice = Settings {
-        steps_per_run: 2,
-        ..settings(Target::Tract.rewrites())
-    };
-    let plan_of_two = common::plan(bytes(&network, &twice, "step.onnx"));
+    let twice = export_plan(Target::Tract.rewrites()).model(&energy(&network), &Form::Steps(2));
+    let plan_of_two = common::plan(twice.unwrap().to_bytes());
     let both = Tensor::new(
         &[&[2], x.shape()].concat(),
         [noise.data(), noise.data()].concat(),
@@ -276,7 +278,7 @@ fn steps_are_those_of_the_interpreter() {
     );
     let plan = common::plan(bytes(
         &network,
-        &settings(Target::Tract.rewrites()),
+        &export_plan(Target::Tract.rewrites()),
         "step.onnx",
     ));
     let first = run(&plan, 1, &inputs, BATCH);
@@ -322,7 +324,11 @@ fn chains_stay_where_those_in_f64_are() {
         values.insert("x".to_string(), next["x_next"].clone());
     }
     let wanted: Vec<f64> = values["x"].iter().copied().collect();
-    let file = bytes(&network, &settings(Target::Tract.rewrites()), "step.onnx");
+    let file = bytes(
+        &network,
+        &export_plan(Target::Tract.rewrites()),
+        "step.onnx",
+    );
     for processor in Processor::all() {
         let mut session = Session::new(&Arc::new(Plan::on(processor, file.clone()).unwrap()));
         let mut state = x.clone();
@@ -360,7 +366,7 @@ fn company_changes_no_bit() {
         let image_shape = [&[1], &many.shape()[1..]].concat();
         let file = bytes(
             &network,
-            &settings(Target::Tract.rewrites()),
+            &export_plan(Target::Tract.rewrites()),
             "gradient.onnx",
         );
         for processor in Processor::all() {
@@ -406,11 +412,12 @@ fn company_changes_no_bit() {
 fn a_fixed_batch_runs() {
     let network = Network::Sngan(Sngan::sngan32(12));
     let x = images(&network, 5);
-    let fixed = Settings {
+    let fixed = Energy {
         batch: Batch::Fixed(5),
-        ..settings(Target::Tract.rewrites())
+        ..energy(&network)
     };
-    let plan = common::plan(bytes(&network, &fixed, "gradient.onnx"));
+    let file = export_plan(Target::Tract.rewrites()).model(&fixed, &Form::Gradient);
+    let plan = common::plan(file.unwrap().to_bytes());
     let got = run(&plan, 2, &[("x", &x)], 1);
     let wanted = reference_of(&network, &x);
     assert!(

@@ -7,11 +7,12 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use ebm_engine::{Error, Input, Output, Plan, Session};
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, Network, Sngan};
 use ebm_export::transform::precision::Precision;
 use ebm_export::transform::rewrite::Target;
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write;
 use ebm_export::write::onnx::Opset;
 
 use common::Numbers;
@@ -25,13 +26,14 @@ fn step_file(precision: Precision) -> Vec<u8> {
         Activation::Relu,
     ));
     let weights = network.initial_weights(3).unwrap();
-    let settings = Settings {
+    let energy = Energy::of_network(&Header::new(network), &weights).unwrap();
+    let plan = write::Plan {
         rewrites: Target::Tract.rewrites(),
         opset: Opset::new(22).unwrap(),
         precision,
-        ..Settings::default()
+        ..write::Plan::default()
     };
-    let files = exported_files(&Header::new(network), &weights, &settings).unwrap();
+    let files = plan.files(&energy, 1).unwrap();
     let file = files.into_iter().find(|file| file.name == "step.onnx");
     file.unwrap().model.to_bytes()
 }

@@ -55,14 +55,20 @@ pub enum Error {
         problem: String,
     },
     /// An output that cannot be differentiated because it is not one scalar per image.
-    #[error(
-        "output {output:?} has shape {shape}, expected one scalar per image, [N]; reduce it with --reduce logsumexp, class=K or sum"
-    )]
+    #[error("output {output:?} has shape {shape}, expected one scalar per image, [N]; reduce it")]
     NotScalarPerImage {
         /// Name of the output.
         output: String,
         /// Its shape.
         shape: String,
+    },
+    /// A name of an output or input that cannot be given.
+    #[error("{problem}; give {what} another name")]
+    Name {
+        /// What is called so: `energy`, `gradient`, `hvp` or `v`.
+        what: &'static str,
+        /// What is wrong with its name.
+        problem: String,
     },
     /// A network description that makes no sense.
     #[error("network {network}: {problem}")]
@@ -131,6 +137,10 @@ impl Error {
             op,
             problem,
         }
+    }
+
+    pub(crate) fn name(what: &'static str, problem: String) -> Error {
+        Error::Name { what, problem }
     }
 
     pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Error {

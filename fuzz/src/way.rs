@@ -4,11 +4,8 @@
 
 use ebm_export::error::Error;
 use ebm_export::source::onnx::{Selection, read};
-use ebm_export::transform::langevin::Steps;
 use ebm_export::transform::rewrite::Rewrite;
-use ebm_export::write::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
-use ebm_export::write::exported::Settings;
-use ebm_export::write::onnx::Opset;
+use ebm_export::write::{Form, Plan};
 
 /// What is made of a model that can be read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,14 +29,11 @@ impl Derivative {
         Derivative::Steps,
     ];
 
-    fn derivation(self) -> Derivation {
+    fn form(self) -> Form {
         match self {
-            Derivative::Raw | Derivative::Rewritten => Derivation::Gradient,
-            Derivative::HessianVectorProduct => Derivation::HessianVectorProduct,
-            Derivative::Steps => Derivation::Steps(Steps {
-                count: 2,
-                clip: Some(1.0),
-            }),
+            Derivative::Raw | Derivative::Rewritten => Form::Gradient,
+            Derivative::HessianVectorProduct => Form::HessianVectorProduct,
+            Derivative::Steps => Form::Steps(2),
         }
     }
 
@@ -56,17 +50,11 @@ impl Derivative {
 /// # Errors
 /// The model cannot be read, or has no such derivative.
 pub fn go(bytes: &[u8], derivative: Derivative) -> Result<Vec<u8>, Error> {
-    let foreign = read(bytes, &Selection::default())?;
-    let settings = Settings {
-        opset: Opset::DEFAULT,
-        batch: foreign.batch,
+    let model = read(bytes, &Selection::default())?;
+    let plan = Plan {
         rewrites: derivative.rewrites(),
-        ..Settings::default()
+        clip: (derivative == Derivative::Steps).then_some(1.0),
+        ..Plan::default()
     };
-    let request = Request {
-        derivation: derivative.derivation(),
-        energy: EnergyOutput::Renamed,
-        names: Names::default(),
-    };
-    Ok(derived_file(&foreign, &request, &settings)?.to_bytes())
+    Ok(plan.model(&model, &derivative.form())?.to_bytes())
 }

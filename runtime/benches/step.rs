@@ -13,10 +13,11 @@ use std::time::Duration;
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Network, Sngan};
 use ebm_export::transform::rewrite::Target;
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write::{Form, Plan};
 use ebm_runtime::noise::{fill_normal, fill_uniform};
 use ebm_runtime::{Backend, Images, Model, Purifier};
 
@@ -44,14 +45,14 @@ fn model(network: &Network, backend: &Backend) -> Model {
         "tract" => Target::Tract,
         _ => Target::Cpu,
     };
-    let settings = Settings {
+    let plan = Plan {
         rewrites: target.rewrites(),
-        ..Settings::default()
+        ..Plan::default()
     };
     let weights = network.initial_weights(0).unwrap();
-    let files = exported_files(&Header::new(network.clone()), &weights, &settings).unwrap();
-    let step = files.iter().find(|file| file.name == "step.onnx").unwrap();
-    Model::from_bytes(step.model.to_bytes(), step.name).unwrap()
+    let energy = Energy::of_network(&Header::new(network.clone()), &weights).unwrap();
+    let step = plan.model(&energy, &Form::Steps(1)).unwrap();
+    Model::from_bytes(step.to_bytes(), "step.onnx").unwrap()
 }
 
 fn purifier(model: &Model, backend: &Backend, threads: usize, n_steps: usize) -> Purifier {

@@ -1,11 +1,12 @@
 //! The exported files on tract and on ONNX Runtime compute what libtorch computes.
 
 use ebm_export::graph::Batch;
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::Network;
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::rewrite::Rewrite;
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write::Plan;
 use ebm_export::write::onnx::Opset;
 use ebm_runtime::{Backend, Input, Model, Output, Session, noise};
 use ebm_trainer::chains::langevin;
@@ -38,9 +39,17 @@ pub fn backends() -> Vec<Backend> {
 }
 
 /// The exported files of a network with the weights of the tests, by name.
-pub fn models(network: &Network, settings: &Settings) -> Vec<(&'static str, Model)> {
-    let header = Header::new(network.clone());
-    let files = exported_files(&header, &weights(network, 1), settings).unwrap();
+pub fn models(network: &Network, plan: &Plan) -> Vec<(&'static str, Model)> {
+    models_of(&energy(network), plan)
+}
+
+/// A network with the weights of the tests.
+fn energy(network: &Network) -> Energy {
+    Energy::of_network(&Header::new(network.clone()), &weights(network, 1)).unwrap()
+}
+
+fn models_of(energy: &Energy, plan: &Plan) -> Vec<(&'static str, Model)> {
+    let files = plan.files(energy, 1).unwrap();
     files
         .into_iter()
         .map(|file| {
@@ -115,9 +124,9 @@ fn energies_and_gradients_agree_on_every_backend() {
         for (form, rewrites) in [("raw", Vec::new()), ("rewritten", Rewrite::ALL.to_vec())] {
             let models = models(
                 &network,
-                &Settings {
+                &Plan {
                     rewrites,
-                    ..Settings::default()
+                    ..Plan::default()
                 },
             );
             for backend in backends() {
@@ -144,20 +153,23 @@ fn energies_and_gradients_agree_on_every_backend() {
 fn every_opset_and_a_fixed_batch_compute_the_same() {
     let (_, network) = energies().pop().unwrap();
     let x = images(&network, BATCH, 2);
-    let settings = |opset, batch| Settings {
-        opset: Opset::new(opset).unwrap(),
-        batch,
-        ..Settings::default()
-    };
     for backend in backends() {
-        let evaluated = |settings: &Settings| {
-            let mut session = session(&backend, &models(&network, settings), "gradient.onnx");
+        let evaluated = |opset, batch| {
+            let plan = Plan {
+                opset,
+                ..Plan::default()
+            };
+            let energy = Energy {
+                batch,
+                ..energy(&network)
+            };
+            let mut session = session(&backend, &models_of(&energy, &plan), "gradient.onnx");
             energy_and_gradient(session.as_mut(), &x).1
         };
-        let wanted = evaluated(&Settings::default());
+        let wanted = evaluated(Opset::DEFAULT, Batch::Symbolic);
         for opset in Opset::OLDEST.number()..=Opset::NEWEST.number() {
             for batch in [Batch::Symbolic, Batch::Fixed(BATCH)] {
-                let got = evaluated(&settings(opset, batch));
+                let got = evaluated(Opset::new(opset).unwrap(), batch);
                 let error = slope_difference(&network, &wanted, &got, BATCH);
                 assert!(
                     error <= 1e-6,
@@ -264,7 +276,7 @@ fn twenty_langevin_steps_agree_on_every_backend() {
         let wanted = trainer_chains(&network, &x);
         let moved = differences(&as_f64(x.data()), &wanted, BATCH);
         assert!(moved[0] > 0.01, "{name}: the chains do not move");
-        let models = models(&network, &Settings::default());
+        let models = models(&network, &Plan::default());
         for backend in backends() {
             let mut session = session(&backend, &models, "step.onnx");
             let got = exported_chains(session.as_mut(), &x);

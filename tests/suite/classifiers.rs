@@ -5,11 +5,12 @@ use std::io::Write;
 use std::path::Path;
 
 use ebm_export::graph::reference::{bindings, evaluate};
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, ConvClassifier, Network};
 use ebm_export::source::onnx::{Selection, read};
-use ebm_export::write::classifier::{Pixels, classifier_file};
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::transform::pixels::{Pixels, classifier};
+use ebm_export::write::{Form, Plan};
 use ebm_runtime::noise::fill_uniform;
 use ebm_runtime::{Classifier, Images, Model};
 
@@ -21,8 +22,9 @@ const N_IMAGES: usize = 2;
 
 /// Asserts that the written classifier gives, for images in `[-1, 1]`, what the model gives in f64 for their pixels as it takes them: `[channel, value]` to value.
 fn check(model: &[u8], pixels: &Pixels, taken: impl Fn(usize, f64) -> f64) {
-    let foreign = read(model, &Selection::default()).unwrap();
-    let file = classifier_file(&foreign, pixels, &Settings::default()).unwrap();
+    let model = read(model, &Selection::default()).unwrap();
+    let defended = classifier(&model, pixels).unwrap();
+    let file = Plan::default().model(&defended, &Form::Forward).unwrap();
     let written = Model::from_bytes(file.to_bytes(), "classifier.onnx").unwrap();
 
     let shape = written.contract().image;
@@ -34,10 +36,10 @@ fn check(model: &[u8], pixels: &Pixels, taken: impl Fn(usize, f64) -> f64) {
         *value = taken(place[1], *value);
     }
 
-    let mut values = bindings(&foreign.weights);
-    values.insert(foreign.input.clone(), of_model);
-    let wanted = evaluate(&foreign.graph, &values).unwrap();
-    let wanted: Vec<f64> = wanted[&foreign.output].iter().copied().collect();
+    let mut values = bindings(&model.weights);
+    values.insert(model.input.clone(), of_model);
+    let wanted = evaluate(&model.graph, &values).unwrap();
+    let wanted: Vec<f64> = wanted[&model.output].iter().copied().collect();
     for backend in backends() {
         let classifier = Classifier::builder(&written)
             .backend(backend.clone())
@@ -66,8 +68,9 @@ fn pixels_are_turned_into_those_that_a_model_was_trained_on() {
         activation: Activation::Relu,
     });
     let header = Header::new(network.clone());
-    let files = exported_files(&header, &weights(&network, 1), &Settings::default()).unwrap();
-    let model = files[0].model.to_bytes();
+    let energy = Energy::of_network(&header, &weights(&network, 1)).unwrap();
+    let model = Plan::default().model(&energy, &Form::Forward).unwrap();
+    let model = model.to_bytes();
     check(&model, &Pixels::default(), |_, value| value);
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let pixels = Pixels {

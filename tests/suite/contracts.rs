@@ -1,10 +1,8 @@
 //! A contract for graphs that no exporter made.
 
-use std::collections::BTreeMap;
-
 use ebm_export::source::{ImageShape, Kind};
 use ebm_export::transform::precision::Precision;
-use ebm_export::write::contract::{Contract, FORMAT_VERSION, Origin};
+use ebm_export::write::contract::{Contract, Described, FORMAT_VERSION};
 use ebm_export::write::onnx::Opset;
 
 use crate::networks::energies;
@@ -15,7 +13,7 @@ pub fn contract(kind: Kind, [channels, height, width]: [usize; 3], opset: Opset)
     Contract {
         format_version: FORMAT_VERSION,
         kind,
-        network: Origin::Network(network),
+        network: Described::Network(network),
         image: Some(ImageShape {
             channels,
             height,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ebm_export::graph::Graph;
 use ebm_export::graph::reference::{bindings, evaluate, to_array};
 use ebm_export::graph::tensor::{Tensor, Tensors};
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{
     Activation, BigganGenerator, Classes, Network, SnganGenerator, WideResnet,
@@ -12,7 +13,7 @@ use ebm_export::source::networks::{
 use ebm_export::transform::langevin::{Steps, steps_graph};
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::potential::{Potential, Prior};
-use ebm_export::write::exported::{ExportedFile, Settings, exported_files};
+use ebm_export::write::{ModelFile, Plan};
 use ebm_runtime::noise::fill_uniform;
 use ebm_runtime::{Images, Input, Model, Output, Purifier, Request};
 use rand::{RngExt, SeedableRng};
@@ -75,7 +76,7 @@ fn inputs(graph: &Graph) -> BTreeMap<String, Tensor> {
 
 /// Asserts that a file gives the output that the graph has, on every backend.
 fn check(
-    file: ExportedFile,
+    file: ModelFile,
     graph: &Graph,
     weights: &Tensors,
     inputs: &BTreeMap<String, Tensor>,
@@ -119,8 +120,9 @@ fn generators_and_classifiers_agree_on_every_backend() {
     for network in others() {
         let graph = network.graph().unwrap();
         let weights = weights(&network, 1);
-        let header = Header::new(network);
-        let [file] = exported_files(&header, &weights, &Settings::default())
+        let energy = Energy::of_network(&Header::new(network), &weights).unwrap();
+        let [file] = Plan::default()
+            .files(&energy, 1)
             .unwrap()
             .try_into()
             .unwrap();
@@ -157,12 +159,14 @@ fn steps_of_joint_potentials_agree_on_every_backend() {
         inputs.insert(name.to_string(), Tensor::scalar(value));
     }
     let all_weights = potential.weights(&own);
-    let settings = Settings {
+    let plan = Plan {
         potential: Some(potential),
         clip: Some(f64::from(clip)),
-        ..Settings::default()
+        ..Plan::default()
     };
-    let files = exported_files(&Header::new(network), &own, &settings).unwrap();
+    let files = plan
+        .files(&Energy::of_network(&Header::new(network), &own).unwrap(), 1)
+        .unwrap();
     let step = files.into_iter().find(|file| file.name == "step.onnx");
     let step = step.unwrap();
     check(step.clone(), &graph, &all_weights, &inputs, "x_next");
@@ -174,13 +178,9 @@ fn steps_of_joint_potentials_agree_on_every_backend() {
 fn several_steps_of_one_run_are_those_of_several_runs() {
     let (_, network) = free_form(Activation::Silu);
     let own = weights(&network, 1);
-    let header = Header::new(network);
+    let energy = Energy::of_network(&Header::new(network), &own).unwrap();
     let step = |steps_per_run| {
-        let settings = Settings {
-            steps_per_run,
-            ..Settings::default()
-        };
-        let files = exported_files(&header, &own, &settings).unwrap();
+        let files = Plan::default().files(&energy, steps_per_run).unwrap();
         let file = files.into_iter().find(|file| file.name == "step.onnx");
         Model::from_bytes(file.unwrap().model.to_bytes(), "step.onnx").unwrap()
     };
@@ -219,7 +219,9 @@ fn several_steps_of_one_run_are_those_of_several_runs() {
 fn exported_files_are_opened_as_they_are_and_refused_when_changed() {
     let (_, network) = free_form(Activation::Silu);
     let own = weights(&network, 1);
-    let files = exported_files(&Header::new(network), &own, &Settings::default()).unwrap();
+    let files = Plan::default()
+        .files(&Energy::of_network(&Header::new(network), &own).unwrap(), 1)
+        .unwrap();
     for file in files {
         let bytes = file.model.to_bytes();
         Model::from_bytes(bytes.clone(), file.name).unwrap();

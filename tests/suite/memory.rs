@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, Network, Sngan};
 use ebm_export::transform::rewrite::Target;
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write::Plan;
 
 use crate::networks::weights;
 use crate::programs::path_of;
@@ -55,12 +56,13 @@ fn export(folder: &Path, width: usize) -> u64 {
         &[false, false],
         Activation::Relu,
     ));
-    let settings = Settings {
+    let plan = Plan {
         rewrites: Target::Tract.rewrites(),
-        ..Settings::default()
+        ..Plan::default()
     };
     let header = Header::new(network.clone());
-    let files = exported_files(&header, &weights(&network, 1), &settings).unwrap();
+    let energy = Energy::of_network(&header, &weights(&network, 1)).unwrap();
+    let files = plan.files(&energy, 1).unwrap();
     let step = files.iter().find(|file| file.name == "step.onnx").unwrap();
     let folder = folder.join(width.to_string());
     fs::create_dir(&folder).unwrap();

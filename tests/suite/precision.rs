@@ -2,14 +2,13 @@
 //!
 //! Neither tract nor ONNX Runtime's CPU part takes bfloat16, so bf16 is held by the interpreter alone.
 
-use std::collections::BTreeMap;
-
 use ebm_export::graph::reference::to_tensor;
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, Network, Sngan};
 use ebm_export::transform::precision::{Precision, random_images};
 use ebm_export::transform::rewrite::Rewrite;
-use ebm_export::write::exported::{Settings, comparison};
+use ebm_export::write::Plan;
 use ebm_export::write::onnx::Opset;
 
 use crate::agreement::{backends, energy_and_gradient, models, session};
@@ -30,19 +29,18 @@ fn gradients_in_low_types_are_near_those_in_f32() {
     ));
     let images = random_images(N_IMAGES, &[3, 16, 16], 5);
     for precision in [Precision::F16, Precision::Mixed] {
-        let single = Settings {
+        let single = Plan {
             rewrites: Rewrite::COMMON.to_vec(),
-            ..Settings::default()
+            ..Plan::default()
         };
-        let low = Settings {
+        let low = Plan {
             precision,
             ..single.clone()
         };
         let header = Header::new(network.clone());
-        let comparison = comparison(&header, &weights(&network, 1), &low).unwrap();
-        let measured = comparison
-            .relative_errors(&images, &BTreeMap::new())
-            .unwrap();
+        let energy = Energy::of_network(&header, &weights(&network, 1)).unwrap();
+        let measured = low.comparison(&energy).unwrap();
+        let measured = measured.relative_errors(&images).unwrap();
         // Nothing is exact in f16, so that an error of zero means that nothing was lowered.
         assert!(
             measured
@@ -74,12 +72,12 @@ fn gradients_in_low_types_are_near_those_in_f32() {
 #[test]
 fn cpu_engines_refuse_bfloat16_with_a_reason() {
     let (_, network) = energies().pop().unwrap();
-    let settings = Settings {
+    let plan = Plan {
         precision: Precision::Bf16,
         opset: Opset::new(22).unwrap(),
-        ..Settings::default()
+        ..Plan::default()
     };
-    let models = models(&network, &settings);
+    let models = models(&network, &plan);
     for backend in backends() {
         for (name, model) in &models {
             let reason = match backend.prepare(model, 1) {

@@ -1,10 +1,11 @@
 //! What a server runs in one call is what the runtime's steps do one after the other.
 
+use ebm_export::source::Energy;
 use ebm_export::source::Purification;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::Activation;
 use ebm_export::transform::potential::{Potential, Prior};
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::write::Plan;
 use ebm_export::write::triton::{Batching, Content, Served, repository};
 use ebm_runtime::{Input, Model, Output, Session, noise};
 
@@ -139,20 +140,20 @@ fn assert_near(wanted: &[f32], got: &[f32], what: &str) {
 }
 
 /// Prior, Gaussian term and a clip that shortens some drifts.
-fn joint() -> Settings {
+fn joint() -> Plan {
     let (_, prior) = free_form(Activation::Gelu);
     let prior = Prior {
         weights: weights(&prior, 2),
         network: prior,
         temperature: 0.5,
     };
-    Settings {
+    Plan {
         potential: Some(Potential {
             prior: Some(prior),
             tau: Some(0.5),
         }),
         clip: Some(0.05),
-        ..Settings::default()
+        ..Plan::default()
     }
 }
 
@@ -161,10 +162,10 @@ fn a_purifier_is_its_steps_on_every_backend() {
     let (_, network) = free_form(Activation::Silu);
     let own = weights(&network, 1);
     let x = images(&network, BATCH, 3);
-    let header = Header::new(network);
-    for (form, n_steps, settings) in [
-        ("plain", N_STEPS, Settings::default()),
-        ("one step", 1, Settings::default()),
+    let energy = Energy::of_network(&Header::new(network), &own).unwrap();
+    for (form, n_steps, plan) in [
+        ("plain", N_STEPS, Plan::default()),
+        ("one step", 1, Plan::default()),
         ("joint", N_STEPS, joint()),
     ] {
         let served = Served {
@@ -179,13 +180,13 @@ fn a_purifier_is_its_steps_on_every_backend() {
             },
             classifier: None,
         };
-        let files = repository(&header, &own, &settings, &served).unwrap();
+        let files = repository(&energy, &plan, &served).unwrap();
         let purifier = files.into_iter().find_map(|file| match file.content {
             Content::Model(model) => Some(model.to_bytes()),
             Content::Bytes(_) => None,
         });
         let purifier = Model::from_bytes(purifier.unwrap(), "model.onnx").unwrap();
-        let files = exported_files(&header, &own, &settings).unwrap();
+        let files = plan.files(&energy, 1).unwrap();
         let step = files.into_iter().find(|file| file.name == "step.onnx");
         let step = Model::from_bytes(step.unwrap().model.to_bytes(), "step.onnx").unwrap();
         for backend in backends() {

@@ -6,14 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use ebm_export::graph::reference::{bindings, evaluate};
+use ebm_export::source::Energy;
 use ebm_export::source::Kind::Gradient;
 use ebm_export::source::onnx::proto::ModelProto;
-use ebm_export::source::onnx::{Foreign, Selection, read, read_file};
-use ebm_export::transform::langevin::Steps;
+use ebm_export::source::onnx::{Selection, read, read_file};
 use ebm_export::transform::rewrite::Target;
-use ebm_export::write::derived::{Derivation, EnergyOutput, Names, Request, derived_file};
-use ebm_export::write::exported::Settings;
 use ebm_export::write::onnx::Opset;
+use ebm_export::write::{Form, Plan};
 use ebm_runtime::{Backend, CONTRACT_KEY, Images, Input, Model, Output, Purifier, Verification};
 use ndarray::ArrayD;
 use prost::Message;
@@ -68,10 +67,10 @@ fn golden(path: &Path) -> Arrays {
 }
 
 /// The values of a graph's inputs: x, v, and further ones.
-fn inputs(foreign: &Foreign, golden: &Arrays) -> Arrays {
-    let graph = &foreign.graph;
+fn inputs(model: &Energy, golden: &Arrays) -> Arrays {
+    let graph = &model.graph;
     let of = |name: &str| match name {
-        name if name == foreign.input => golden["x"].clone(),
+        name if name == model.input => golden["x"].clone(),
         name => golden[&format!("input.{name}")].clone(),
     };
     let names = graph.inputs().map(|input| graph.node(input).name.clone());
@@ -86,22 +85,15 @@ fn difference(got: &ArrayD<f64>, wanted: &ArrayD<f64>) -> f64 {
 }
 
 /// The file with energy, gradient and Hessian-vector product.
-fn derived(foreign: &Foreign, settings: &Settings) -> Vec<u8> {
-    let request = Request {
-        derivation: Derivation::HessianVectorProduct,
-        energy: EnergyOutput::Renamed,
-        names: Names::default(),
-    };
-    derived_file(foreign, &request, settings)
-        .unwrap()
-        .to_bytes()
+fn derived(model: &Energy, plan: &Plan) -> Vec<u8> {
+    let file = plan.model(model, &Form::HessianVectorProduct);
+    file.unwrap().to_bytes()
 }
 
-fn settings(foreign: &Foreign, target: Option<Target>) -> Settings {
-    Settings {
-        batch: foreign.batch,
+fn plan(target: Option<Target>) -> Plan {
+    Plan {
         rewrites: target.map(Target::rewrites).unwrap_or_default(),
-        ..Settings::default()
+        ..Plan::default()
     }
 }
 
@@ -109,14 +101,14 @@ fn settings(foreign: &Foreign, target: Option<Target>) -> Settings {
 fn by_reference(bytes: &[u8], input: &str, inputs: &Arrays) -> Vec<ArrayD<f64>> {
     let output = |name| {
         let selection = Selection {
-            output: Some(name),
+            outputs: &[name],
             input: Some(input),
             ..Selection::default()
         };
-        let foreign = read(bytes, &selection).unwrap();
-        let mut values = bindings(&foreign.weights);
+        let model = read(bytes, &selection).unwrap();
+        let mut values = bindings(&model.weights);
         values.extend(inputs.clone());
-        evaluate(&foreign.graph, &values)
+        evaluate(&model.graph, &values)
             .unwrap()
             .remove(name)
             .unwrap()
@@ -214,9 +206,9 @@ fn wanted(golden: &Arrays) -> Vec<ArrayD<f64>> {
 }
 
 /// The batches that a model takes: all images, or as many as its file fixes.
-fn batches(foreign: &Foreign, golden: &Arrays) -> Vec<Arrays> {
+fn batches(model: &Energy, golden: &Arrays) -> Vec<Arrays> {
     let count = golden["x"].shape()[0];
-    let size = foreign.batch.size().unwrap_or(count);
+    let size = model.batch.size().unwrap_or(count);
     assert!(
         count.is_multiple_of(size),
         "{count} images in batches of {size}"
@@ -251,19 +243,19 @@ fn faults(got: &[ArrayD<f64>], wanted: &[ArrayD<f64>], tolerance: f64) -> Vec<St
 /// All that is wrong with a model, panics included.
 fn faults_of(path: &Path) -> Vec<String> {
     let golden = golden(path);
-    let foreign = read_file(path, &Selection::default()).unwrap();
+    let model = read_file(path, &Selection::default()).unwrap();
     let mut found = Vec::new();
-    for part in batches(&foreign, &golden) {
-        let (inputs, wanted) = (inputs(&foreign, &part), wanted(&part));
-        let raw = derived(&foreign, &settings(&foreign, None));
-        let got = by_reference(&raw, &foreign.input, &inputs);
+    for part in batches(&model, &golden) {
+        let (inputs, wanted) = (inputs(&model, &part), wanted(&part));
+        let raw = derived(&model, &plan(None));
+        let got = by_reference(&raw, &model.input, &inputs);
         found.extend(
             faults(&got, &wanted, REFERENCE_TOLERANCE)
                 .into_iter()
                 .map(|fault| format!("reference: {fault}")),
         );
         for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
-            let fast = derived(&foreign, &settings(&foreign, Some(target)));
+            let fast = derived(&model, &plan(Some(target)));
             let outputs: Vec<(&str, &[usize])> = OUTPUTS
                 .into_iter()
                 .zip(&wanted)
@@ -348,14 +340,14 @@ fn images_and_energies(golden: &SafeTensors<'_>, name: &str) -> [ArrayD<f64>; 2]
 fn faults_of_operator(path: &Path, golden: &SafeTensors<'_>) -> Vec<String> {
     let name = path.file_stem().unwrap().to_str().unwrap();
     let [x, energy] = images_and_energies(golden, name);
-    let foreign = read_file(path, &Selection::default()).unwrap();
+    let model = read_file(path, &Selection::default()).unwrap();
     let waves = (1..=x.len()).map(|place| (place as f64).sin());
     let direction = ArrayD::from_shape_vec(x.raw_dim(), waves.collect()).unwrap();
-    let raw = derived(&foreign, &settings(&foreign, None));
+    let raw = derived(&model, &plan(None));
     let at = |shift: f64| {
         let x = &x + &(&direction * shift);
         let inputs = Arrays::from([("x".to_string(), x), ("v".to_string(), direction.clone())]);
-        (by_reference(&raw, &foreign.input, &inputs), inputs)
+        (by_reference(&raw, &model.input, &inputs), inputs)
     };
     let (reference, inputs) = at(0.0);
     let step = 1e-6;
@@ -377,7 +369,7 @@ fn faults_of_operator(path: &Path, golden: &SafeTensors<'_>) -> Vec<String> {
         }
     }
     for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
-        let fast = derived(&foreign, &settings(&foreign, Some(target)));
+        let fast = derived(&model, &plan(Some(target)));
         let shapes = OUTPUTS.into_iter().zip(&reference);
         let outputs: Vec<(&str, &[usize])> =
             shapes.map(|(name, array)| (name, array.shape())).collect();
@@ -414,18 +406,13 @@ fn bad_files_are_refused_with_what_is_wrong() {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(listed.contains(&name), "{name} is not in expected.tsv");
     }
-    let request = Request {
-        derivation: Derivation::Gradient,
-        energy: EnergyOutput::Renamed,
-        names: Names::default(),
-    };
     let mut all = Vec::new();
     for row in rows {
         let [name, needles, reason] = row[..] else {
             panic!("expected three columns, got {row:?}");
         };
         let result = read_file(&folder.join(name), &Selection::default())
-            .and_then(|foreign| derived_file(&foreign, &request, &Settings::default()));
+            .and_then(|model| Plan::default().model(&model, &Form::Gradient));
         let Err(error) = result else {
             all.push(format!("{name}: not refused; {reason}"));
             continue;
@@ -456,13 +443,13 @@ const SEED: u64 = 7;
 #[test]
 fn steps_are_those_of_a_chain() {
     let path = zoo().join("sngan.legacy13.onnx");
-    let foreign = read_file(&path, &Selection::default()).unwrap();
+    let model = read_file(&path, &Selection::default()).unwrap();
     let x = golden(&path)["x"].mapv(|value| f64::from(value as f32));
     let noise = noise_of(&x);
-    let wanted = chain(&steps_file(&foreign, 1), &x, &noise);
+    let wanted = chain(&steps_file(&model, 1), &x, &noise);
     for backend in backends() {
         for count in [1, N_STEPS] {
-            let file = steps_file(&foreign, count);
+            let file = steps_file(&model, count);
             let error = difference(&purified(&backend, &file, &x), &wanted);
             let backend = backend.name();
             assert!(
@@ -473,15 +460,9 @@ fn steps_are_those_of_a_chain() {
     }
 }
 
-fn steps_file(foreign: &Foreign, count: usize) -> Vec<u8> {
-    let request = Request {
-        derivation: Derivation::Steps(Steps { count, clip: None }),
-        energy: EnergyOutput::Renamed,
-        names: Names::default(),
-    };
-    derived_file(foreign, &request, &settings(foreign, Some(Target::Cpu)))
-        .unwrap()
-        .to_bytes()
+fn steps_file(model: &Energy, count: usize) -> Vec<u8> {
+    let file = plan(Some(Target::Cpu)).model(model, &Form::Steps(count));
+    file.unwrap().to_bytes()
 }
 
 /// The noise of the runtime for each step, `[k, N, C, H, W]`.
@@ -509,7 +490,7 @@ fn scalars() -> Arrays {
 /// Step by step in f64.
 fn chain(bytes: &[u8], x: &ArrayD<f64>, noise: &ArrayD<f64>) -> ArrayD<f64> {
     let selection = Selection {
-        output: Some("x_next"),
+        outputs: &["x_next"],
         ..Selection::default()
     };
     let step = read(bytes, &selection).unwrap();

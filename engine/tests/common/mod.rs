@@ -9,7 +9,7 @@ use ebm_export::graph::Batch;
 use ebm_export::graph::Graph;
 use ebm_export::graph::tensor::Tensor;
 use ebm_export::source::{ImageShape, Kind};
-use ebm_export::write::contract::{Contract, Origin};
+use ebm_export::write::contract::{Contract, Described};
 use ebm_export::write::onnx::{Opset, model_bytes};
 
 /// Numbers that look random and are the same everywhere.
@@ -113,7 +113,7 @@ pub fn file(graph: &Graph, kind: Kind, image: [usize; 3], opset: Opset, batch: B
     let contract = Contract {
         format_version: ebm_export::write::contract::FORMAT_VERSION,
         kind,
-        network: Origin::Network(network),
+        network: Described::Network(network),
         image: Some(ImageShape {
             channels,
             height,

@@ -248,7 +248,7 @@ mod tests {
     use crate::source::networks::{Network, Sngan};
     use crate::transform::pipeline::{bind, gradient_graph};
     use crate::transform::precision::Precision;
-    use crate::write::contract::{Contract, FORMAT_VERSION, Origin};
+    use crate::write::contract::{Contract, Described, FORMAT_VERSION};
     use crate::write::onnx::{Opset, model_bytes};
 
     fn written(path: &Path) -> Contract {
@@ -272,7 +272,7 @@ mod tests {
             precision: Precision::F32,
             weights_sha256: String::new(),
             config: None,
-            network: Origin::Network(network.clone()),
+            network: Described::Network(network.clone()),
         };
         let graph = gradient_graph(&network.graph().unwrap(), &[]).unwrap();
         let bound = bind(&graph, &weights).unwrap();

@@ -3,14 +3,14 @@
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
-use super::foreign::ModelArguments;
+use super::model::ModelArguments;
 use super::output::OutputFile;
 use super::target::TargetChoice;
 use super::{print, summary};
 use crate::file::Staged;
-use crate::write::classifier::{Pixels, classifier_file};
-use crate::write::exported::Settings;
+use crate::transform::pixels::{Pixels, classifier};
 use crate::write::onnx::Opset;
+use crate::write::{Form, Plan};
 
 /// Make any ONNX classifier one that the runtime defends.
 #[derive(Args)]
@@ -62,18 +62,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let shown = arguments.model.model.display();
     let taken = arguments.model.read()?;
     arguments.output.check_is_none_of(&taken.files())?;
-    let settings = Settings {
+    let plan = Plan {
         opset,
-        batch: taken.foreign.batch,
         rewrites: arguments.target.target().rewrites(),
-        ..Settings::default()
+        ..Plan::default()
     };
     let pixels = Pixels {
         range: arguments.range,
         mean: arguments.mean.clone(),
         std: arguments.std.clone(),
     };
-    let model = classifier_file(&taken.foreign, &pixels, &settings)
+    let model = classifier(&taken.energy, &pixels)
+        .and_then(|classifier| plan.model(&classifier, &Form::Forward))
         .with_context(|| format!("cannot take {shown} as a classifier"))?;
     let mut staged = Staged::default();
     let file = &arguments.output.file;

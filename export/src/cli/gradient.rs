@@ -1,22 +1,20 @@
 //! `ebm-export gradient`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::foreign::{ModelArguments, name};
+use super::model::{ModelArguments, name};
 use super::output::OutputFile;
 use super::precision::PrecisionArguments;
 use super::target::TargetChoice;
-use super::{print, summary};
+use super::{print, summary, with_options};
 use crate::file::Staged;
-use crate::transform::langevin::Steps;
 use crate::transform::reduction::Reduction;
 use crate::transform::rewrite::Rewrite;
-use crate::write::derived::{Derivation, EnergyOutput, Names, Request, comparison, derived_file};
-use crate::write::exported::Settings;
+use crate::write::onnx::Opset;
+use crate::write::{Form, Names, OwnEnergy, Plan};
 
 /// Write the gradient of any energy model as plain ONNX.
 #[derive(Args)]
@@ -108,8 +106,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let opset = arguments.precision.opset(arguments.opset)?;
     arguments.model.batch()?;
     arguments.precision.check()?;
-    let request = request(arguments);
-    request.check()?;
+    let (form, mut plan) = (form(arguments), plan(arguments, opset));
+    plan.check(&form).map_err(with_options)?;
     let images = arguments.precision.images.as_deref();
     let inputs: Vec<&Path> = images
         .into_iter()
@@ -120,31 +118,23 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut taken = arguments.model.read()?;
     arguments.output.check_is_none_of(&taken.files())?;
     if let Some(reduction) = arguments.reduce {
-        taken.foreign = reduction.applied(&taken.foreign)?;
+        taken.energy = reduction.applied(&taken.energy)?;
     }
-    let foreign = &taken.foreign;
-    let settings = Settings {
-        opset,
-        batch: foreign.batch,
-        rewrites: match &arguments.rewrites {
-            Some(rewrites) => rewrites.clone(),
-            None if arguments.raw => Vec::new(),
-            None => arguments
-                .precision
-                .rewrites(arguments.target.target(), foreign.batch),
-        },
-        precision: arguments.precision.precision,
-        ..Settings::default()
+    let energy = &taken.energy;
+    plan.rewrites = match &arguments.rewrites {
+        Some(rewrites) => rewrites.clone(),
+        None if arguments.raw => Vec::new(),
+        None => {
+            let target = arguments.target.target();
+            arguments.precision.rewrites(target, energy.batch)
+        }
     };
-    let model = derived_file(foreign, &request, &settings)
+    let model = plan
+        .model(energy, &form)
+        .map_err(with_options)
         .with_context(|| format!("cannot differentiate {shown}"))?;
     let measured = match arguments.precision.measures() {
-        true => {
-            let comparison = comparison(foreign, &settings)?;
-            arguments
-                .precision
-                .measured(&comparison, &BTreeMap::new())?
-        }
+        true => arguments.precision.measured(&plan.comparison(energy)?)?,
         false => String::new(),
     };
     let mut staged = Staged::default();
@@ -162,21 +152,29 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ))
 }
 
-fn request(arguments: &Arguments) -> Request {
-    Request {
-        derivation: match (arguments.hvp, arguments.steps) {
-            (_, Some(count)) => Derivation::Steps(Steps {
-                count,
-                clip: arguments.clip,
-            }),
-            (true, None) => Derivation::HessianVectorProduct,
-            (false, None) => Derivation::Gradient,
+fn form(arguments: &Arguments) -> Form {
+    match (arguments.hvp, arguments.steps) {
+        (_, Some(count)) => Form::Steps(count),
+        (true, None) => Form::HessianVectorProduct,
+        (false, None) => Form::Gradient,
+    }
+}
+
+/// All but the rewrites, for which the batch of the model has to be known.
+fn plan(arguments: &Arguments, opset: Opset) -> Plan {
+    let own_energy = match arguments.keep_energy {
+        true => OwnEnergy::Kept,
+        false => OwnEnergy::Renamed,
+    };
+    Plan {
+        opset,
+        precision: arguments.precision.precision,
+        clip: arguments.clip.map(f64::from),
+        names: Names {
+            own_energy,
+            ..Names::from(&arguments.names)
         },
-        energy: match arguments.keep_energy {
-            true => EnergyOutput::OwnNameToo,
-            false => EnergyOutput::Renamed,
-        },
-        names: Names::from(&arguments.names),
+        ..Plan::default()
     }
 }
 
@@ -187,6 +185,7 @@ impl From<&NameArguments> for Names {
             gradient: names.gradient_name.clone(),
             hvp: names.hvp_name.clone(),
             v: names.v_name.clone(),
+            own_energy: OwnEnergy::Renamed,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The command `ebm-export`: what the user types, what is done, what is printed.
 
 mod classifier;
-mod foreign;
 mod gradient;
 mod import;
 mod init;
 mod inspect;
+mod model;
 mod network;
 mod onnx;
 mod output;
@@ -18,9 +18,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
 
+use crate::Error;
 use crate::check::inspect::inspect_model;
 use crate::write::model::Model;
 
@@ -65,6 +66,16 @@ fn run(command: Command) -> Result<()> {
         Command::Init(arguments) => init::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
     }
+}
+
+/// The library knows what has to be said; which option says it is known here.
+fn with_options(error: Error) -> anyhow::Error {
+    let option = match &error {
+        Error::Name { what, .. } => format!(" with --{what}-name"),
+        Error::NotScalarPerImage { .. } => " with --reduce logsumexp, class=K or sum".to_string(),
+        _ => return error.into(),
+    };
+    anyhow!("{error}{option}")
 }
 
 /// What a file costs and how large it is, in a line.

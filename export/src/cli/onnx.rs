@@ -13,15 +13,13 @@ use super::triton::TritonArguments;
 use super::{print, summary};
 use crate::file::Staged;
 use crate::graph::Batch;
-use crate::graph::tensor::Tensors;
+use crate::source::Energy;
 use crate::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
 use crate::transform::langevin::Steps;
 use crate::transform::potential::{Potential, Prior, read_potential};
 use crate::transform::rewrite::Rewrite;
-use crate::write::exported::{
-    ExportedFile, Settings, comparison, exported_files, file_names, other_inputs,
-};
 use crate::write::triton::{Content, RepositoryFile, Served, repository};
+use crate::write::{ModelFile, Plan, file_names};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, with the generator that made the starts of its chains, if one did; or the
 /// classifier or generator that it is.
@@ -123,11 +121,11 @@ impl FromStr for Tau {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut settings = settings(arguments)?;
+    let (mut plan, batch) = (plan(arguments)?, batch(arguments)?);
     arguments.precision.check()?;
     let folder = checkpoint::resolve(&arguments.checkpoint)?;
     let header = checkpoint::read_header(&folder)?;
-    settings.potential = Some(potential(arguments, &folder, &header)?);
+    plan.potential = Some(potential(arguments, &folder, &header)?);
     let served = match arguments.layout {
         Layout::Files => {
             arguments.triton.refuse()?;
@@ -138,7 +136,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 arguments.steps_per_run == 1,
                 "--steps-per-run is for step.onnx; give --steps for --layout triton"
             );
-            Some(arguments.triton.served(&header, &settings)?)
+            Some(arguments.triton.served(&header, batch, &plan)?)
         }
     };
     check_outputs(arguments, &folder, &names(&header, served.as_ref()))?;
@@ -146,18 +144,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         WeightChoice::Average => checkpoint::read_best_weights(&folder, &header),
         WeightChoice::Last => checkpoint::read_group(&folder, &header, WEIGHTS),
     }?;
-    let files = match &served {
-        None => model_files(arguments, &folder, &header, &weights, &settings),
-        Some(served) => repository(&header, &weights, &settings, served),
+    let shown = format!("cannot export {}", folder.display());
+    let energy = Energy {
+        batch,
+        ..Energy::of_network(&header, &weights).context(shown.clone())?
     };
-    let files = files.with_context(|| format!("cannot export {}", folder.display()))?;
+    let files = match &served {
+        None => model_files(arguments, &folder, &energy, &plan),
+        Some(served) => repository(&energy, &plan, served),
+    };
+    let files = files.context(shown)?;
     let measured = match arguments.precision.measures() {
-        true => {
-            let comparison = comparison(&header, &weights, &settings)?;
-            arguments
-                .precision
-                .measured(&comparison, &other_inputs(&header))?
-        }
+        true => arguments.precision.measured(&plan.comparison(&energy)?)?,
         false => String::new(),
     };
     write(&arguments.output, &files)?;
@@ -177,30 +175,31 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ))
 }
 
-fn settings(arguments: &Arguments) -> Result<Settings> {
-    let batch = arguments
-        .batch
-        .map_or(Ok(Batch::Symbolic), Batch::fixed)
-        .context("--batch")?;
+fn batch(arguments: &Arguments) -> Result<Batch> {
+    let fixed = arguments.batch.map_or(Ok(Batch::Symbolic), Batch::fixed);
+    fixed.context("--batch")
+}
+
+/// All but what the checkpoint says.
+fn plan(arguments: &Arguments) -> Result<Plan> {
     let steps = Steps {
         count: arguments.steps_per_run,
         clip: None,
     };
     steps.check().context("--steps-per-run")?;
-    Ok(Settings {
+    Ok(Plan {
         opset: arguments.precision.opset(arguments.opset)?,
-        batch,
         rewrites: match &arguments.rewrites {
             Some(rewrites) => rewrites.clone(),
             None if arguments.raw => Vec::new(),
-            None => arguments
-                .precision
-                .rewrites(arguments.target.target(), batch),
+            None => {
+                let target = arguments.target.target();
+                arguments.precision.rewrites(target, batch(arguments)?)
+            }
         },
         precision: arguments.precision.precision,
-        potential: None,
         clip: arguments.clip,
-        steps_per_run: arguments.steps_per_run,
+        ..Plan::default()
     })
 }
 
@@ -208,26 +207,30 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
 fn model_files(
     arguments: &Arguments,
     folder: &Path,
-    header: &Header,
-    weights: &Tensors,
-    settings: &Settings,
+    energy: &Energy,
+    plan: &Plan,
 ) -> Result<Vec<RepositoryFile>, crate::Error> {
-    let mut files = exported_files(header, weights, settings)?;
-    if let Some(network) = &header.generator {
+    let mut files = plan.files(energy, arguments.steps_per_run)?;
+    let header = energy.header();
+    if let Some((header, network)) =
+        header.and_then(|header| Some((header, header.generator.as_ref()?)))
+    {
         let averaged = header.groups.contains_key(GENERATOR_EMA);
         let group = match (arguments.weights, averaged) {
             (WeightChoice::Average, true) => GENERATOR_EMA,
             _ => GENERATOR,
         };
         let weights = checkpoint::read_group(folder, header, group)?;
-        let settings = Settings {
+        let generator = Energy {
+            batch: energy.batch,
+            ..Energy::of_network(&Header::new(network.clone()), &weights)?
+        };
+        let plan = Plan {
             potential: None,
             clip: None,
-            steps_per_run: 1,
-            ..settings.clone()
+            ..plan.clone()
         };
-        let header = Header::new(network.clone());
-        files.extend(exported_files(&header, &weights, &settings)?);
+        files.extend(plan.files(&generator, 1)?);
     }
     Ok(in_a_folder(files))
 }
@@ -236,16 +239,16 @@ fn model_files(
 fn names(header: &Header, served: Option<&Served>) -> Vec<String> {
     match served {
         Some(served) => served.paths(),
-        None => file_names(&header.network)
-            .iter()
-            .chain(header.generator.iter().flat_map(file_names))
+        None => std::iter::once(&header.network)
+            .chain(&header.generator)
+            .flat_map(|network| file_names(network.kind()))
             .map(|name| (*name).to_string())
             .collect(),
     }
 }
 
-fn in_a_folder(files: Vec<ExportedFile>) -> Vec<RepositoryFile> {
-    let named = |file: ExportedFile| RepositoryFile {
+fn in_a_folder(files: Vec<ModelFile>) -> Vec<RepositoryFile> {
+    let named = |file: ModelFile| RepositoryFile {
         path: file.name.to_string(),
         content: Content::Model(Box::new(file.model)),
     };

@@ -1,6 +1,5 @@
 //! How commands take the types of files, and how they measure what these cost.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -73,15 +72,11 @@ impl PrecisionArguments {
         self.precision != Precision::F32 || self.max_error.is_some() || self.images.is_some()
     }
 
-    /// Measures on random and on given images, and says what came out. `others` are the values of further inputs.
+    /// Measures on random and on given images, and says what came out.
     ///
     /// # Errors
     /// The error of an image is too large, or the given images cannot be used.
-    pub fn measured(
-        &self,
-        comparison: &Comparison,
-        others: &BTreeMap<String, ArrayD<f64>>,
-    ) -> Result<String> {
+    pub fn measured(&self, comparison: &Comparison) -> Result<String> {
         let max_error = self.max_error()?;
         let extents = comparison.extents()?;
         let random = random_images(N_RANDOM, &extents, SEED);
@@ -94,7 +89,7 @@ impl PrecisionArguments {
         }
         let mut text = String::new();
         for (name, images) in sets {
-            let mut errors = comparison.relative_errors(&images, others)?;
+            let mut errors = comparison.relative_errors(&images)?;
             errors.sort_by(f64::total_cmp);
             let (median, worst) = (errors[errors.len() / 2], errors[errors.len() - 1]);
             let output = &comparison.output;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::source::checkpoint::{self, Header};
-use crate::source::{ImageShape, Kind, Purification};
-use crate::write::exported::{Settings, exported_files};
+use crate::graph::Batch;
+use crate::source::checkpoint::Header;
+use crate::source::{Energy, ImageShape, Kind, Purification};
 use crate::write::onnx::Opset;
 use crate::write::triton::{Batching, Served, ServedClassifier};
+use crate::write::{Form, Plan};
 
 /// Most steps of one call unless more are asked for: each is another copy of the network's operators.
 const USUAL_MOST_STEPS: usize = 100;
@@ -56,16 +57,16 @@ impl TritonArguments {
     }
 
     /// What is served, by what was asked for and what the checkpoint recommends; checked.
-    pub fn served(&self, header: &Header, settings: &Settings) -> Result<Served> {
+    pub fn served(&self, header: &Header, batch: Batch, plan: &Plan) -> Result<Served> {
         let served = Served {
             dynamics: self.dynamics(header)?,
             batching: Batching {
                 max_batch: self.max_batch.unwrap_or(MAX_BATCH),
                 max_delay_microseconds: MAX_DELAY_MICROSECONDS,
             },
-            classifier: self.classifier(header.network.image(), settings.opset)?,
+            classifier: self.classifier(header.network.image(), plan.opset)?,
         };
-        served.check(header, settings)?;
+        served.check(header, batch, plan)?;
         Ok(served)
     }
 
@@ -116,19 +117,15 @@ impl TritonArguments {
 
 /// The classifier of a checkpoint as ONNX.
 fn exported(path: &Path, opset: Opset) -> Result<Vec<u8>> {
-    let folder = checkpoint::resolve(path)?;
-    let header = checkpoint::read_header(&folder)?;
-    let kind = header.network.kind();
+    let classifier = Energy::of_checkpoint(path)?;
     ensure!(
-        kind == Kind::Classifier,
-        "expected the checkpoint of a classifier, got kind `{kind}`"
+        classifier.kind == Kind::Classifier,
+        "expected the checkpoint of a classifier, got kind `{}`",
+        classifier.kind
     );
-    let weights = checkpoint::read_best_weights(&folder, &header)?;
-    let settings = Settings {
+    let plan = Plan {
         opset,
-        ..Settings::default()
+        ..Plan::default()
     };
-    let files = exported_files(&header, &weights, &settings)?;
-    let file = files.first().context("a classifier is one file")?;
-    Ok(file.model.to_bytes())
+    Ok(plan.model(&classifier, &Form::Forward)?.to_bytes())
 }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::foreign::name;
 use super::gradient::NameArguments;
+use super::model::name;
 use super::print;
 use crate::check::images;
 use crate::check::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
 use crate::source::onnx::Selection;
-use crate::write::derived::Names;
+use crate::write::Names;
 
 /// Check that an ONNX file computes what it claims, in f64.
 #[derive(Args)]
@@ -129,9 +129,10 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
 
 /// What the file is compared with.
 fn truth_of(path: &Path, arguments: &Arguments, claims: &Claims) -> Result<Truth> {
+    let outputs = arguments.against_output.as_deref();
     let naming = Selection {
         input: arguments.against_input.as_deref(),
-        output: arguments.against_output.as_deref(),
+        outputs: outputs.as_slice(),
         image: arguments.shape.as_deref(),
         ..Selection::default()
     };

@@ -289,7 +289,20 @@ impl Graph {
         for (name, value) in &self.outputs {
             rebuilt.set_output(name, mapping.get(*value));
         }
-        Ok(rebuilt.without_dead_nodes())
+        let inputs = rebuilt.inputs().collect();
+        Ok(rebuilt.without_dead_nodes(inputs))
+    }
+
+    /// The part of the graph that one output needs, which has `input` and no other input that it does not need.
+    ///
+    /// # Errors
+    /// There is no such input or output.
+    pub fn part(&self, output: &str, input: &str) -> Result<Graph, Error> {
+        let kept = vec![self.input_named(input)?];
+        let value = self.output(output)?;
+        let mut part = self.clone();
+        part.outputs = vec![(output.to_string(), value)];
+        Ok(part.without_dead_nodes(kept))
     }
 
     /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Inputs, weights and
@@ -343,18 +356,16 @@ impl Graph {
         }
     }
 
-    fn without_dead_nodes(self) -> Graph {
+    /// Drops what neither an output nor a value of `kept` needs.
+    fn without_dead_nodes(self, kept: Vec<Value>) -> Graph {
         let mut live = vec![false; self.nodes.len()];
-        self.outputs
-            .iter()
-            .for_each(|(_, value)| live[value.0] = true);
+        let outputs = self.outputs.iter().map(|(_, value)| *value);
+        outputs.chain(kept).for_each(|value| live[value.0] = true);
         for index in (0..self.nodes.len()).rev() {
-            match &self.nodes[index].source {
-                Source::Input => live[index] = true,
-                Source::Operator { inputs, .. } if live[index] => {
-                    inputs.iter().for_each(|input| live[input.0] = true)
-                }
-                _ => {}
+            if let Source::Operator { inputs, .. } = &self.nodes[index].source
+                && live[index]
+            {
+                inputs.iter().for_each(|input| live[input.0] = true);
             }
         }
         let mut renumbered = BTreeMap::new();

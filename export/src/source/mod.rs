@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod dynamics;
+mod energy;
 mod image_shape;
 pub mod import;
 mod kind;
@@ -9,5 +10,7 @@ pub mod networks;
 pub mod onnx;
 
 pub use dynamics::{Langevin, Purification};
+pub(crate) use energy::flows;
+pub use energy::{Energy, OnnxModel, Origin};
 pub use image_shape::ImageShape;
 pub use kind::Kind;

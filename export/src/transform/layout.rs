@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::error::Error;
 use crate::graph::op::{Arithmetic, Op, Operator, Transpose};
 use crate::graph::{Dim, Graph, Shape, Value};
-use crate::source::onnx::Foreign;
+use crate::source::Energy;
 
 /// Extents of rows and columns from which on 1, 3 or 4 of a last axis are taken for channels.
 const SMALLEST_IMAGE: usize = 8;
@@ -46,16 +46,16 @@ impl ImageLayout {
     ///
     /// # Errors
     /// The model does not tell, and its images look as if their channels were last.
-    pub fn of(foreign: &Foreign) -> Result<ImageLayout, Error> {
-        let input = foreign.graph.input_named(&foreign.input)?;
-        let shape = foreign.graph.shape(input);
+    pub fn of(model: &Energy) -> Result<ImageLayout, Error> {
+        let input = model.graph.input_named(&model.input)?;
+        let shape = model.graph.shape(input);
         let ask = |reason: &str| {
             Err(Error::Onnx(format!(
                 "input {:?} is {shape}, and {reason}; say with --image-layout nchw or --image-layout nhwc where its channels stand",
-                foreign.input
+                model.input
             )))
         };
-        let votes = Votes::of(&foreign.graph, input);
+        let votes = Votes::of(&model.graph, input);
         match (votes.nchw, votes.nhwc) {
             (true, true) => ask("the model uses it with the channels first and last"),
             (false, true) if looks_like_image(shape, [2, 3, 1]) => {
@@ -74,17 +74,17 @@ impl ImageLayout {
 ///
 /// # Errors
 /// The input is not of four axes with the images along the first one.
-pub fn with_channels_first(foreign: &Foreign) -> Result<Foreign, Error> {
-    let input = foreign.graph.input_named(&foreign.input)?;
-    let shape = foreign.graph.shape(input);
+pub fn with_channels_first(model: &Energy) -> Result<Energy, Error> {
+    let input = model.graph.input_named(&model.input)?;
+    let shape = model.graph.shape(input);
     let &[images, rows, columns, channels] = shape.0.as_slice() else {
         return Err(Error::Onnx(format!(
             "input {:?} is {shape}; --image-layout nhwc is for images [N, H, W, C]",
-            foreign.input
+            model.input
         )));
     };
-    let name = &foreign.input;
-    let graph = foreign.graph.rebuild(|target, _, value| {
+    let name = &model.input;
+    let graph = model.graph.rebuild(|target, _, value| {
         if value != input {
             return Ok(None);
         }
@@ -94,9 +94,9 @@ pub fn with_channels_first(foreign: &Foreign) -> Result<Foreign, Error> {
         let name = format!("{name}.channels_last");
         target.apply(&name, Transpose { axes }, &[x]).map(Some)
     })?;
-    Ok(Foreign {
+    Ok(Energy {
         graph,
-        ..foreign.clone()
+        ..model.clone()
     })
 }
 
@@ -267,13 +267,13 @@ mod tests {
             .floats("w", &[3], &[1.0, 10.0, 100.0])
             .node("Mul", "x w", "y", &[])
             .output("y");
-        let foreign = with_channels_first(&model.read()).unwrap();
-        let input = foreign.graph.input_named("x").unwrap();
-        assert_eq!(foreign.graph.shape(input).to_string(), "[N, 3, 4, 5]");
+        let model = with_channels_first(&model.read()).unwrap();
+        let input = model.graph.input_named("x").unwrap();
+        assert_eq!(model.graph.shape(input).to_string(), "[N, 3, 4, 5]");
         let x: ArrayD<f64> = random(&[2, 3, 4, 5], 1);
-        let mut values = bindings(&foreign.weights);
+        let mut values = bindings(&model.weights);
         values.insert("x".to_string(), x.clone());
-        let got = evaluate(&foreign.graph, &values).unwrap()["y"].clone();
+        let got = evaluate(&model.graph, &values).unwrap()["y"].clone();
         let factors = ArrayD::from_shape_fn(IxDyn(&[3, 1, 1]), |i| 10f64.powi(i[0] as i32));
         let wanted = (x * factors).permuted_axes(IxDyn(&[0, 2, 3, 1]));
         assert_eq!(got, wanted);

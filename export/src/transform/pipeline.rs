@@ -1,11 +1,10 @@
 //! From a network and its weights to the graphs that are written: each stage a pure function of the one before.
 
 use crate::error::Error;
+use crate::graph::Graph;
 use crate::graph::fold::{Folding, check_cost};
-use crate::graph::op::Operator;
 use crate::graph::tensor::Tensors;
 use crate::graph::weights::checked_weight;
-use crate::graph::{Graph, Shape};
 use crate::transform::gradient::gradient;
 use crate::transform::precision::{Precision, lowered};
 use crate::transform::rewrite::{Rewrite, apply, apply_before_gradient};
@@ -55,11 +54,13 @@ pub(crate) fn written(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::graph::Value;
     use crate::graph::op::{Binary, Cast, Compare, Where};
     use crate::graph::reference::{evaluate, to_array, to_tensor};
     use crate::graph::tensor::Tensor;
+    use crate::graph::{Shape, Value};
     use crate::transform::rewrite::testing::operators;
 
     fn bound(graph: &Graph) -> (Graph, Tensor) {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::error::Error;
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind, Reshape, Slice, Unary};
 use crate::graph::{Dim, Graph, Shape, Value};
-use crate::source::onnx::Foreign;
+use crate::source::{Energy, Origin};
 
 /// How an output becomes an energy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +50,17 @@ impl Reduction {
     ///
     /// # Errors
     /// The output has nothing for each image, is no logits `[N, classes]` where these are reduced, or has no such class.
-    pub fn applied(self, foreign: &Foreign) -> Result<Foreign, Error> {
-        let mut graph = foreign.graph.clone();
-        let output = graph.output(&foreign.output)?;
+    pub fn applied(self, model: &Energy) -> Result<Energy, Error> {
+        let mut graph = model.graph.clone();
+        let output = graph.output(&model.output)?;
         let shape = graph.shape(output).clone();
         let problem = |expected: &str| {
             Error::Onnx(format!(
                 "output {:?} is {shape}; --reduce {self} expects {expected}",
-                foreign.output
+                model.output
             ))
         };
-        let source = graph.input_named(&foreign.input)?;
+        let source = graph.input_named(&model.input)?;
         let images = graph.shape(source).0.first();
         if shape.0.first() != images {
             return Err(problem("the images along its first axis"));
@@ -84,12 +84,13 @@ impl Reduction {
             shape: Shape::batched(&[]),
         };
         let energy = graph.apply("energy.reduced", one, &[energy])?;
-        graph.set_output(&foreign.output, energy);
-        Ok(Foreign {
-            graph,
-            reduction: Some(self),
-            ..foreign.clone()
-        })
+        graph.set_output(&model.output, energy);
+        let mut reduced = model.clone();
+        reduced.graph = graph;
+        if let Origin::Model(origin) = &mut reduced.origin {
+            origin.reduction = Some(self.to_string());
+        }
+        Ok(reduced)
     }
 
     /// `[N, 1]` of `[N, count]`.
@@ -149,10 +150,10 @@ mod tests {
                 model(-1, &[-1, 3, 1, 1]),
                 model(1, &[1, 3]),
             ] {
-                let foreign = reduction.applied(&model.read()).unwrap();
-                let mut values = bindings(&foreign.weights);
+                let model = reduction.applied(&model.read()).unwrap();
+                let mut values = bindings(&model.weights);
                 values.insert("x".to_string(), array(&[1, 3], &logits));
-                let energy = evaluate(&foreign.graph, &values).unwrap()["y"].clone();
+                let energy = evaluate(&model.graph, &values).unwrap()["y"].clone();
                 assert_eq!(energy, array(&[1], &[wanted]), "{text}");
             }
         }
@@ -169,9 +170,9 @@ mod tests {
             (Reduction::Class(1), [0.0, -1.0, 0.0]),
             (Reduction::Sum, [1.0; 3]),
         ] {
-            let foreign = reduction.applied(&model(-1, &[-1, 3]).read()).unwrap();
-            let slope = gradient(&foreign.graph, "y", "x").unwrap();
-            let mut values = bindings(&foreign.weights);
+            let model = reduction.applied(&model(-1, &[-1, 3]).read()).unwrap();
+            let slope = gradient(&model.graph, "y", "x").unwrap();
+            let mut values = bindings(&model.weights);
             values.insert("x".to_string(), array(&[1, 3], &logits));
             let slope = &evaluate(&slope, &values).unwrap()["gradient"];
             let error = slope - array(&[1, 3], &wanted);

@@ -2,27 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::graph::tensor::Tensors;
+use crate::source::checkpoint::tensors_sha256;
 use crate::source::networks::Network;
 use crate::source::{ImageShape, Kind, Langevin, Purification};
+use crate::transform::potential::Potential;
 use crate::transform::precision::Precision;
 
 /// The format that this version writes.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Where what a file computes comes from.
+/// The network that a file computes, as contracts state it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Origin {
+pub enum Described {
     /// A network that this crate describes.
     Network(Network),
-    /// An ONNX model of others.
-    Model(ForeignModel),
+    /// An ONNX model.
+    Model(ModelOrigin),
 }
 
-/// An ONNX model of others, as contracts state it.
+/// An ONNX model, as contracts state it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename = "onnx")]
-pub struct ForeignModel {
+pub struct ModelOrigin {
     /// Name and version of the program that wrote it.
     pub producer: String,
     /// SHA-256 of its file, hexadecimal.
@@ -39,6 +42,20 @@ pub struct Terms {
     pub prior: Option<PriorTerm>,
     /// τ of the Gaussian term.
     pub tau: Option<f64>,
+}
+
+impl Terms {
+    /// What stands beside the energy in a potential.
+    pub(super) fn of(potential: &Potential) -> Terms {
+        let prior = potential.prior.as_ref().map(|prior| PriorTerm {
+            network: prior.network.clone(),
+            temperature: prior.temperature,
+            n_parameters: n_elements(&prior.weights),
+            weights_sha256: tensors_sha256(&prior.weights),
+        });
+        let tau = potential.tau;
+        Terms { prior, tau }
+    }
 }
 
 /// A further energy network in a potential.
@@ -62,7 +79,7 @@ pub struct Contract {
     /// What the file computes.
     pub kind: Kind,
     /// The network and its parameters, or the model that it comes from.
-    pub network: Origin,
+    pub network: Described,
     /// Extents of an image; `None` where the input is no image `[N, C, H, W]`.
     pub image: Option<ImageShape>,
     /// Lowest and highest pixel value.
@@ -97,4 +114,9 @@ pub struct Contract {
     pub weights_sha256: String,
     /// Resolved configuration of the run.
     pub config: Option<serde_json::Value>,
+}
+
+/// Elements of all weights.
+pub(super) fn n_elements(weights: &Tensors) -> usize {
+    weights.values().map(|weight| weight.data().len()).sum()
 }

@@ -1,9 +1,13 @@
 //! Graphs to files: ONNX with its contract, and the folders that a server loads.
 
-pub mod classifier;
 pub mod contract;
-pub mod derived;
-pub mod exported;
+mod form;
 pub mod model;
+mod names;
 pub mod onnx;
+mod plan;
 pub mod triton;
+
+pub use form::Form;
+pub use names::{Names, OwnEnergy};
+pub use plan::{ModelFile, Plan, file_names};

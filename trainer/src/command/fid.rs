@@ -9,7 +9,7 @@ use ebm_export::file::write_whole;
 use ebm_export::source::Kind as NetworkKind;
 use ebm_export::source::checkpoint;
 use ebm_export::source::networks::Network;
-use ebm_export::write::classifier::Pixels;
+use ebm_export::transform::pixels::Pixels;
 use tch::Kind;
 
 use super::{configured_data, load, n_threads, saved_config};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebm_export::source::checkpoint;
-use ebm_export::write::exported::{Settings, exported_files};
+use ebm_export::source::Energy;
+use ebm_export::write::{Form, Plan};
 use ebm_trainer::evaluate::npz::Npz;
 use predicates::str::contains;
 
@@ -376,11 +376,9 @@ fn a_network_in_onnx_gives_the_distance_of_the_run_that_it_was_exported_from() {
     let runs = Runs::new();
     fit(&runs.at("midrun"), "--set chains.bank=90");
     classifier(&runs.at("classifier"));
-    let saved = checkpoint::resolve(&runs.at("classifier")).unwrap();
-    let header = checkpoint::read_header(&saved).unwrap();
-    let weights = checkpoint::read_best_weights(&saved, &header).unwrap();
-    let files = exported_files(&header, &weights, &Settings::default()).unwrap();
-    fs::write(runs.at("net.onnx"), files[0].model.to_bytes()).unwrap();
+    let classifier = Energy::of_checkpoint(&runs.at("classifier")).unwrap();
+    let file = Plan::default().model(&classifier, &Form::Forward).unwrap();
+    fs::write(runs.at("net.onnx"), file.to_bytes()).unwrap();
     // The bank of a run against the data of a preset.
     let distance = |more: &str| {
         let arguments = format!("--samples midrun --reference digits-midrun --json {more}");

@@ -9,10 +9,10 @@ use crate::error::Error;
 use crate::graph::op::{Op, Reshape, Slice};
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape, Value};
-use crate::source::Kind;
-use crate::source::onnx::{Foreign, Selection, read_file};
+use crate::source::onnx::{Selection, read_file};
+use crate::source::{Energy, Kind};
+use crate::write::Names;
 use crate::write::contract::Contract;
-use crate::write::derived::Names;
 
 /// How the file's inputs and outputs are called.
 #[derive(Clone, Debug, Default)]
@@ -104,23 +104,14 @@ impl Claims {
         reader.check_inputs()?;
         let names = &naming.derivatives;
         let outputs = if reader.has("x_next") {
-            Outputs::Steps(reader.steps(&inspection)?)
-        } else if reader.has(&names.hvp) {
-            Outputs::Product {
-                energy: reader.optional(&names.energy)?,
-                gradient: reader.function(&names.gradient)?,
-                product: reader.function(&names.hvp)?,
-            }
-        } else if reader.has(&names.gradient) {
-            Outputs::Gradient {
-                energy: reader.optional(&names.energy)?,
-                gradient: reader.function(&names.gradient)?,
-            }
+            reader.steps(contract(&inspection))?
+        } else if reader.has(&names.hvp) || reader.has(&names.gradient) {
+            reader.derivatives(names)?
         } else {
-            let foreign = reader.read(naming.output.as_deref())?;
+            let model = reader.read(naming.output.as_deref().as_slice())?;
             Outputs::Forward {
-                value: function(&foreign, &foreign.graph)?,
-                name: foreign.output,
+                value: function(&model, &model.output)?,
+                name: model.output,
             }
         };
         outputs.check()?;
@@ -231,7 +222,7 @@ impl StepOutputs {
     }
 }
 
-/// Reads one output after the other.
+/// Reads the outputs of a file, all that are wanted in one graph.
 struct Reader<'a> {
     path: &'a Path,
     naming: &'a Naming,
@@ -278,9 +269,9 @@ impl<'a> Reader<'a> {
         self.outputs.contains(&output)
     }
 
-    fn read(&self, output: Option<&str>) -> Result<Foreign, Error> {
+    fn read(&self, outputs: &[&str]) -> Result<Energy, Error> {
         let selection = Selection {
-            output,
+            outputs,
             input: self.input.as_deref(),
             image: self.naming.image.as_deref(),
             ..Selection::default()
@@ -288,34 +279,49 @@ impl<'a> Reader<'a> {
         read_file(self.path, &selection)
     }
 
-    fn function(&self, output: &str) -> Result<Function, Error> {
-        let foreign = self.read(Some(output))?;
-        function(&foreign, &foreign.graph)
-    }
-
-    fn optional(&self, output: &str) -> Result<Option<Function>, Error> {
-        match self.has(output) {
-            true => self.function(output).map(Some),
-            false => Ok(None),
+    fn derivatives(&self, names: &Names) -> Result<Outputs, Error> {
+        let Names {
+            energy,
+            gradient,
+            hvp,
+            ..
+        } = names;
+        let (energy, product) = (self.has(energy).then_some(energy), self.has(hvp));
+        let outputs = std::iter::once(gradient).chain(energy);
+        let outputs = outputs.chain(product.then_some(hvp));
+        let outputs: Vec<&str> = outputs.map(String::as_str).collect();
+        let model = self.read(&outputs)?;
+        let energy = energy.map(|name| function(&model, name)).transpose()?;
+        let gradient = function(&model, gradient)?;
+        match product {
+            false => Ok(Outputs::Gradient { energy, gradient }),
+            true => Ok(Outputs::Product {
+                energy,
+                gradient,
+                product: function(&model, hvp)?,
+            }),
         }
     }
 
-    fn steps(&self, inspection: &Inspection) -> Result<StepOutputs, Error> {
-        let energies = self.read(Some("energy"))?;
-        let value = energies.graph.output("energy")?;
-        let count = match energies.graph.shape(value).rank() {
+    fn steps(&self, contract: Option<Contract>) -> Result<Outputs, Error> {
+        let model = self.read(&["x_next", "energy", "gradient_norm"])?;
+        let energies = model.graph.output("energy")?;
+        let count = match model.graph.shape(energies).rank() {
             1 => 1,
-            _ => energies.graph.shape(value).size(0).unwrap_or(1),
+            _ => model.graph.shape(energies).size(0).unwrap_or(1),
         };
-        let clip = contract(inspection).and_then(|contract| contract.clip);
-        Ok(StepOutputs {
+        let first = Energy {
+            graph: first_energy(&model.graph, energies)?,
+            ..model.clone()
+        };
+        Ok(Outputs::Steps(StepOutputs {
             count,
-            clip,
-            next: self.function("x_next")?,
-            energy: function(&energies, &first_energy(&energies.graph, value)?)?,
-            energies: function(&energies, &energies.graph)?,
-            norms: self.function("gradient_norm")?,
-        })
+            clip: contract.and_then(|contract| contract.clip),
+            next: function(&model, "x_next")?,
+            energy: function(&first, "energy")?,
+            energies: function(&model, "energy")?,
+            norms: function(&model, "gradient_norm")?,
+        }))
     }
 }
 
@@ -325,9 +331,9 @@ fn contract(inspection: &Inspection) -> Option<Contract> {
     serde_json::from_value(contract).ok()
 }
 
-fn function(foreign: &Foreign, graph: &Graph) -> Result<Function, Error> {
-    let weights = Arc::new(bindings(&foreign.weights));
-    Function::new(graph, &weights, &foreign.input, &foreign.output)
+fn function(model: &Energy, output: &str) -> Result<Function, Error> {
+    let weights = Arc::new(bindings(&model.weights));
+    Function::new(&model.graph, &weights, &model.input, output)
 }
 
 /// The graph with the energy `[N]` before the first step alone, of `[N]` or `[k, N]`.
@@ -344,5 +350,5 @@ fn first_energy(graph: &Graph, energies: Value) -> Result<Graph, Error> {
     let shape = Shape::batched(&[]);
     let first = graph.apply("first", Reshape { shape }, &[first])?;
     graph.set_output("energy", first);
-    graph.rebuild(|_, _, _| Ok(None))
+    Ok(graph)
 }

@@ -36,15 +36,8 @@ impl Function {
         input: &str,
         output: &str,
     ) -> Result<Function, Error> {
-        graph.input_named(input)?;
-        let value = graph.output(output)?;
-        let mut alone = graph.clone();
-        for (name, _) in graph.outputs() {
-            alone.remove_output(name);
-        }
-        alone.set_output(output, value);
         Ok(Function {
-            graph: alone.rebuild(|_, _, _| Ok(None))?,
+            graph: graph.part(output, input)?,
             weights: Arc::clone(weights),
             input: input.to_string(),
             output: output.to_string(),

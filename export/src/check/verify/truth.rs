@@ -10,16 +10,14 @@ use crate::error::Error;
 use crate::graph::Batch;
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape};
-use crate::source::Kind;
 use crate::source::checkpoint::{Header, read_best_weights, read_header, resolve};
-use crate::source::onnx::{Foreign, Selection, read_file};
+use crate::source::onnx::{Selection, read_file};
+use crate::source::{Energy, Kind};
 use crate::transform::gradient::{gradient, hessian_vector_product_along};
 use crate::transform::layout::{ImageLayout, with_channels_first};
-use crate::transform::potential::read_potential;
-use crate::transform::potential::{Potential, Prior};
+use crate::transform::potential::{Potential, Prior, read_potential};
 use crate::transform::reduction::Reduction;
-use crate::write::contract::{Origin, PriorTerm};
-use crate::write::derived::energy_graph;
+use crate::write::contract::{Described, PriorTerm};
 
 /// The name that v has in truths; no model has an input of this name.
 const V: &str = "verify.v";
@@ -69,12 +67,12 @@ impl Truth {
             batch: wanted.batch_axis().is_none().then_some(Batch::Fixed(1)),
             ..*selection
         };
-        let foreign = reduced(like(read_file(path, &selection)?, wanted)?, claims)?;
-        let weights = Arc::new(bindings(&foreign.weights));
-        match energy_graph(&foreign) {
-            Ok(energy) => Truth::of_energy(&energy, &weights, &foreign.input),
+        let model = reduced(like(read_file(path, &selection)?, wanted)?, claims)?;
+        let weights = Arc::new(bindings(&model.weights));
+        match model.energy_graph() {
+            Ok(energy) => Truth::of_energy(&energy, &weights, &model.input),
             Err(Error::NotScalarPerImage { .. }) => Ok(Truth {
-                value: Function::new(&foreign.graph, &weights, &foreign.input, &foreign.output)?,
+                value: Function::new(&model.graph, &weights, &model.input, &model.output)?,
                 derivatives: None,
             }),
             Err(error) => Err(error),
@@ -82,23 +80,19 @@ impl Truth {
     }
 
     fn of_checkpoint(path: &Path, claims: &Claims, prior: Option<&Path>) -> Result<Truth, Error> {
-        let folder = resolve(path)?;
-        let header = read_header(&folder)?;
-        let own = read_best_weights(&folder, &header)?;
-        let network = header.network.graph()?;
-        if header.network.kind() != Kind::Energy {
-            let (name, _) = network.outputs().first().cloned().unzip();
-            let [input, output] = [claims.input.as_str(), name.as_deref().unwrap_or("logits")];
-            let weights = Arc::new(bindings(&own));
+        let network = Energy::of_checkpoint(path)?;
+        let weights = Arc::new(bindings(&network.weights));
+        let Some(header) = network.header().filter(|_| network.kind == Kind::Energy) else {
+            let input = claims.input.as_str();
             return Ok(Truth {
-                value: Function::new(&network, &weights, input, output)?,
+                value: Function::new(&network.graph, &weights, input, &network.output)?,
                 derivatives: None,
             });
-        }
-        let potential = potential(&folder, &header, claims, prior)?;
+        };
+        let potential = potential(&resolve(path)?, header, claims, prior)?;
         potential.check(header.network.image())?;
-        let weights = Arc::new(bindings(&potential.weights(&own)));
-        Truth::of_energy(&potential.energy_graph(&network, &[])?, &weights, "x")
+        let weights = Arc::new(bindings(&potential.weights(&network.weights)));
+        Truth::of_energy(&potential.energy_graph(&network.graph, &[])?, &weights, "x")
     }
 
     fn of_energy(graph: &Graph, weights: &Weights, input: &str) -> Result<Truth, Error> {
@@ -126,9 +120,9 @@ impl Truth {
 }
 
 /// The model with images as the file takes them, which may have the channels elsewhere.
-fn like(foreign: Foreign, wanted: &Shape) -> Result<Foreign, Error> {
-    let own = foreign.graph.input_named(&foreign.input)?;
-    let own = foreign.graph.shape(own).concrete(1);
+fn like(model: Energy, wanted: &Shape) -> Result<Energy, Error> {
+    let own = model.graph.input_named(&model.input)?;
+    let own = model.graph.shape(own).concrete(1);
     let wanted = wanted.concrete(1);
     let transposed = match own.as_slice() {
         &[one, rows, columns, channels] => vec![one, channels, rows, columns],
@@ -136,7 +130,7 @@ fn like(foreign: Foreign, wanted: &Shape) -> Result<Foreign, Error> {
     };
     let is_transposed = match (own == wanted, transposed == wanted) {
         (false, true) => true,
-        (true, true) => matches!(ImageLayout::of(&foreign), Ok(ImageLayout::Nhwc)),
+        (true, true) => matches!(ImageLayout::of(&model), Ok(ImageLayout::Nhwc)),
         (true, false) => false,
         (false, false) => {
             return Err(Error::Onnx(format!(
@@ -145,24 +139,24 @@ fn like(foreign: Foreign, wanted: &Shape) -> Result<Foreign, Error> {
         }
     };
     match is_transposed {
-        true => with_channels_first(&foreign),
-        false => Ok(foreign),
+        true => with_channels_first(&model),
+        false => Ok(model),
     }
 }
 
 /// The model with its output made the energy that the file says, if it is none.
-fn reduced(foreign: Foreign, claims: &Claims) -> Result<Foreign, Error> {
+fn reduced(model: Energy, claims: &Claims) -> Result<Energy, Error> {
     let origin = claims.contract.as_ref().map(|contract| &contract.network);
-    let Some(Origin::Model(model)) = origin else {
-        return Ok(foreign);
+    let Some(Described::Model(origin)) = origin else {
+        return Ok(model);
     };
-    if energy_graph(&foreign).is_ok() {
-        return Ok(foreign);
+    if model.energy_graph().is_ok() {
+        return Ok(model);
     }
-    match model.reduction.as_deref().map(str::parse::<Reduction>) {
-        Some(Ok(reduction)) => reduction.applied(&foreign),
+    match origin.reduction.as_deref().map(str::parse::<Reduction>) {
+        Some(Ok(reduction)) => reduction.applied(&model),
         Some(Err(problem)) => Err(Error::Onnx(format!("the contract's reduction: {problem}"))),
-        None => Ok(foreign),
+        None => Ok(model),
     }
 }
 

@@ -55,7 +55,7 @@ mod tuples;
 mod window;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use documentation::{Documentation, HASH_KEY, METADATA_KEY};
 pub(crate) use einsum::multiplications as einsum_multiplications;
@@ -70,14 +70,13 @@ use node::{Operand, Rule};
 use own_image::OfImages;
 use reader::{Reader, Selected};
 
+use super::{Energy, OnnxModel, Origin};
 use crate::error::Error;
 use crate::file::folder_of;
 use crate::graph::Batch;
-use crate::graph::tensor::Tensors;
 use crate::graph::{DType, Graph, Shape};
 use crate::source::checkpoint::sha256;
 use crate::source::onnx::proto::ValueInfoProto;
-use crate::transform::reduction::Reduction;
 
 /// The rules of all families.
 const RULES: &[&[(&str, Rule)]] = &[
@@ -111,8 +110,8 @@ const RULES: &[&[(&str, Rule)]] = &[
 /// What is read of a model.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Selection<'a> {
-    /// The output to read, or a value within, with all that it needs; the only output or `energy` where it is not given.
-    pub output: Option<&'a str>,
+    /// The outputs to read, or values within, with all that they need; if none is given, the only output or `energy`.
+    pub outputs: &'a [&'a str],
     /// The input whose axis 0 is the batch and that `image` describes; the only one of floats or `x` where it is not given.
     pub input: Option<&'a str>,
     /// Extents of that input behind the batch, for models that leave them open.
@@ -121,50 +120,27 @@ pub struct Selection<'a> {
     pub batch: Option<Batch>,
 }
 
-/// A model that was read.
-#[derive(Clone, Debug)]
-pub struct Foreign {
-    /// Its graph, with one output.
-    pub graph: Graph,
-    /// Its weights by the names of their initialisers, as f32.
-    pub weights: Tensors,
-    /// The batch for which files are written. The graph leaves it open unless it is 1: the only image is mixed with no other.
-    pub batch: Batch,
-    /// Name of the input that was selected.
-    pub input: String,
-    /// Name of the output that was selected.
-    pub output: String,
-    /// Version of the operators of its default domain.
-    pub opset: i64,
-    /// Name and version of the program that wrote it.
-    pub producer: String,
-    /// What it says for people.
-    pub documentation: Documentation,
-    /// Names of its outputs that were not selected.
-    pub other_outputs: Vec<String>,
-    /// Names of its inputs that nothing of the selected output needs, which the graph has not.
-    pub unused_inputs: Vec<String>,
-    /// SHA-256 of its file, hexadecimal.
-    pub sha256: String,
-    /// The files that it consists of: its own and those of weights, needed or not.
-    pub files: Vec<PathBuf>,
-    /// How its output became an energy, if it was made one.
-    pub reduction: Option<Reduction>,
-}
-
 /// Reads a model from a file; weights that stand in files of their own are looked for in its folder and below.
 ///
 /// # Errors
 /// As [`read`]; or the file cannot be read.
-pub fn read_file(path: &Path, selection: &Selection<'_>) -> Result<Foreign, Error> {
+pub fn read_file(path: &Path, selection: &Selection<'_>) -> Result<Energy, Error> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let (model, sha256) = (Model::decode(&bytes)?, sha256(&bytes));
     drop(bytes);
     let folder = Some(folder_of(path));
     let mut files = vec![path.to_path_buf()];
     files.extend(model.external_files(folder));
-    let foreign = read_model(model, selection, sha256, folder)?;
-    Ok(Foreign { files, ..foreign })
+    read_model(
+        model,
+        selection,
+        OnnxModel {
+            sha256,
+            files,
+            ..OnnxModel::default()
+        },
+        folder,
+    )
 }
 
 /// Reads a model from the bytes of its file.
@@ -172,17 +148,27 @@ pub fn read_file(path: &Path, selection: &Selection<'_>) -> Result<Foreign, Erro
 /// # Errors
 /// It is not a whole ONNX model; it has no such input or output; it needs an operator, an opset or a type that is not supported
 /// (all such operators are named); its shapes contradict each other or are open; or a value mixes the images of a batch.
-pub fn read(bytes: &[u8], selection: &Selection<'_>) -> Result<Foreign, Error> {
-    read_model(Model::decode(bytes)?, selection, sha256(bytes), None)
+pub fn read(bytes: &[u8], selection: &Selection<'_>) -> Result<Energy, Error> {
+    let about = OnnxModel {
+        sha256: sha256(bytes),
+        ..OnnxModel::default()
+    };
+    read_model(Model::decode(bytes)?, selection, about, None)
 }
 
 fn read_model(
     mut model: Model,
     selection: &Selection<'_>,
-    sha256: String,
+    about: OnnxModel,
     folder: Option<&Path>,
-) -> Result<Foreign, Error> {
-    let output = model.output(selection.output)?;
+) -> Result<Energy, Error> {
+    let outputs = match selection.outputs {
+        [] => vec![model.output(None)?],
+        names => names
+            .iter()
+            .map(|name| model.output(Some(name)))
+            .collect::<Result<_, _>>()?,
+    };
     let initializers = std::mem::take(&mut model.graph.initializer);
     let inputs: Vec<&ValueInfoProto> = model.graph.input.iter().collect();
     let input = selected_input(&inputs, selection.input)?;
@@ -192,39 +178,44 @@ fn read_model(
         image: selection.image,
         batch: selection.batch,
     };
-    let values = reader.values(&model, initializers, &[&output], &selected)?;
-    let Some(Operand::Value(value)) = values.get(&output) else {
-        return Err(Error::Onnx(format!(
-            "output {output:?} is not computed as floats from the model's input"
-        )));
-    };
-    check_declared(&model, &output, reader.graph.shape(*value))?;
-    reader.graph.set_output(&output, *value);
+    let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let values = reader.values(&model, initializers, &names, &selected)?;
+    for output in &outputs {
+        let Some(Operand::Value(value)) = values.get(output) else {
+            return Err(Error::Onnx(format!(
+                "output {output:?} is not computed as floats from the model's input"
+            )));
+        };
+        check_declared(&model, output, reader.graph.shape(*value))?;
+        reader.graph.set_output(output, *value);
+    }
     let header = &model.header;
-    Ok(Foreign {
-        weights: reader.weights,
-        batch: selection.batch.unwrap_or(reader.batch),
-        input: input.to_string(),
+    let origin = OnnxModel {
         opset: model.opset,
         producer: [header.producer_name(), header.producer_version()]
             .join(" ")
             .trim()
             .to_string(),
         documentation: documentation(&model, &inputs),
-        other_outputs: other_outputs(&model, &output),
+        other_outputs: other_outputs(&model, &outputs),
         unused_inputs: unused_inputs(&inputs, &reader.graph),
-        sha256,
-        files: Vec::new(),
-        reduction: None,
+        ..about
+    };
+    Ok(Energy {
+        weights: reader.weights,
+        batch: selection.batch.unwrap_or(reader.batch),
+        input: input.to_string(),
+        kind: super::Kind::Energy,
+        origin: Origin::Model(Box::new(origin)),
         graph: reader.graph,
-        output,
+        output: outputs.into_iter().next().unwrap_or_default(),
     })
 }
 
 /// Shape and type of each value that the outputs of a model need, by the model's names; integers are of no [`DType`].
 ///
 /// # Errors
-/// As [`read`], for all outputs at once; of several inputs the first has the batch on axis 0.
+/// As [`read()`], for all outputs at once; of several inputs the first has the batch on axis 0.
 pub(crate) fn shapes(
     bytes: &[u8],
     folder: Option<&Path>,
@@ -269,11 +260,11 @@ pub(crate) fn is_read(op_type: &str) -> bool {
     rule(op_type).is_some()
 }
 
-fn other_outputs(model: &Model, selected: &str) -> Vec<String> {
+fn other_outputs(model: &Model, selected: &[String]) -> Vec<String> {
     let names = model.graph.output.iter().map(ValueInfoProto::name);
     names
-        .filter(|name| *name != selected)
         .map(str::to_string)
+        .filter(|name| !selected.contains(name))
         .collect()
 }
 
@@ -493,7 +484,10 @@ mod tests {
             ..Selection::default()
         };
         let foreign = read(&model.bytes(), &selection).unwrap();
-        assert_eq!(foreign.unused_inputs, ["text", "more", "label"]);
+        assert_eq!(
+            foreign.model().unwrap().unused_inputs,
+            ["text", "more", "label"]
+        );
         assert_eq!(foreign.graph.inputs().count(), 1);
     }
 
@@ -518,7 +512,7 @@ mod tests {
             DataType::Bfloat16,
         ] {
             let model = negated(Model::new().typed_input("x", kind, &[-1, 3]));
-            let Foreign { graph, .. } = model.read();
+            let Energy { graph, .. } = model.read();
             for value in graph.values() {
                 let wanted = ValueType::f32(Shape::batched(&[3]));
                 assert_eq!(*graph.value_type(value), wanted, "{kind:?}");
@@ -604,7 +598,7 @@ mod tests {
             ),
             (
                 Selection {
-                    output: Some("c"),
+                    outputs: &["c"],
                     ..Selection::default()
                 },
                 "the graph has no output \"c\"; it has [\"y\"]",
@@ -623,15 +617,17 @@ mod tests {
             .node("Poem", "features", "y", &[])
             .output("y");
         let select = |output| Selection {
-            output: Some(output),
+            outputs: output,
             ..Selection::default()
         };
-        let foreign = read(&model.bytes(), &select("features")).unwrap();
+        let foreign = read(&model.bytes(), &select(&["features"])).unwrap();
         assert_eq!(foreign.output, "features");
-        assert_eq!(foreign.other_outputs, ["y"]);
+        assert_eq!(foreign.model().unwrap().other_outputs, ["y"]);
         let output = foreign.graph.output("features").unwrap();
         assert_eq!(foreign.graph.shape(output), &Shape::batched(&[2]));
-        let problem = read(&model.bytes(), &select("z")).unwrap_err().to_string();
+        let problem = read(&model.bytes(), &select(&["z"]))
+            .unwrap_err()
+            .to_string();
         assert!(
             problem.ends_with("it has [\"y\", \"features\"]"),
             "{problem}"
@@ -681,8 +677,9 @@ mod tests {
             })
             .to_vec();
         let foreign = model.read();
-        assert_eq!(foreign.producer, "somebody 1.2");
-        let documentation = foreign.documentation;
+        let origin = foreign.model().unwrap();
+        assert_eq!(origin.producer, "somebody 1.2");
+        let documentation = &origin.documentation;
         assert_eq!(documentation.name, "main");
         assert_eq!(documentation.text, "An energy.");
         assert_eq!(documentation.inputs["x"], "Pictures.");

@@ -7,12 +7,13 @@ use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Foreign, Selection, read};
+use super::{Selection, read};
 use crate::error::Error;
 use crate::graph::op::testing::DERIVATIVE_TOLERANCE;
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind, Reshape};
 use crate::graph::reference::{bindings, evaluate};
 use crate::graph::{Dim, Shape};
+use crate::source::Energy;
 use crate::source::onnx::proto::attribute_proto::AttributeType;
 use crate::source::onnx::proto::tensor_proto::DataType;
 use crate::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};
@@ -142,11 +143,11 @@ impl Model {
         self.0.encode_to_vec()
     }
 
-    pub fn try_read(&self) -> Result<Foreign, Error> {
+    pub fn try_read(&self) -> Result<Energy, Error> {
         read(&self.bytes(), &Selection::default())
     }
 
-    pub fn read(&self) -> Foreign {
+    pub fn read(&self) -> Energy {
         self.try_read().unwrap()
     }
 
@@ -277,7 +278,7 @@ impl Model {
     }
 }
 
-fn evaluated(foreign: &Foreign, inputs: &BTreeMap<String, ArrayD<f64>>) -> ArrayD<f64> {
+fn evaluated(foreign: &Energy, inputs: &BTreeMap<String, ArrayD<f64>>) -> ArrayD<f64> {
     let mut values = bindings(&foreign.weights);
     values.extend(inputs.clone());
     evaluate(&foreign.graph, &values)

@@ -28,6 +28,8 @@ pub struct Comparison {
     pub input: String,
     /// The output that is compared, `[N, …]`.
     pub output: String,
+    /// The values of all other inputs.
+    pub others: BTreeMap<String, ArrayD<f64>>,
 }
 
 impl Comparison {
@@ -41,19 +43,15 @@ impl Comparison {
     }
 
     /// Per image: the L2 norm of the difference of both outputs, divided by that of the exact one. Infinite where a value is not
-    /// finite. `others` are the values of all other inputs.
+    /// finite.
     ///
     /// # Errors
     /// The images are not `[N, …]` as the input wants them, a value is missing, or there is no such output.
-    pub fn relative_errors(
-        &self,
-        images: &ArrayD<f64>,
-        others: &BTreeMap<String, ArrayD<f64>>,
-    ) -> Result<Vec<f64>, Error> {
+    pub fn relative_errors(&self, images: &ArrayD<f64>) -> Result<Vec<f64>, Error> {
         let n_images = images.shape().first().copied().unwrap_or(0);
         let error = |n: usize| {
             let image = images.slice_axis(Axis(0), Slice::from(n..n + 1));
-            let mut values = others.clone();
+            let mut values = self.others.clone();
             values.insert(self.input.clone(), image.to_owned());
             let wanted = self.evaluated(&self.exact, &values, Rounding::Low)?;
             let got = self.evaluated(&self.written, &values, Rounding::All)?;
@@ -109,6 +107,7 @@ mod tests {
             written: square(DType::F16),
             input: "x".to_string(),
             output: output.to_string(),
+            others: BTreeMap::new(),
         }
     }
 
@@ -117,9 +116,7 @@ mod tests {
     fn errors_are_relative_to_the_exact_output_of_each_image() {
         let close = 1.0 + 2f64.powi(-12);
         let images = array![[close, 0.0], [0.5, 2.0], [0.0, 0.0], [300.0, 0.0]].into_dyn();
-        let errors = comparison("y")
-            .relative_errors(&images, &BTreeMap::new())
-            .unwrap();
+        let errors = comparison("y").relative_errors(&images).unwrap();
         let wanted = 1.0 - 1.0 / (close * close);
         assert!((errors[0] - wanted).abs() < 1e-12, "{errors:?}");
         assert_eq!(errors[1..], [0.0, 0.0, f64::INFINITY]);
@@ -129,7 +126,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let images = array![[0.0, 0.0, 0.0]].into_dyn();
         let error = |output, images| {
-            let errors = comparison(output).relative_errors(&images, &BTreeMap::new());
+            let errors = comparison(output).relative_errors(&images);
             errors.unwrap_err().to_string()
         };
         assert!(error("y", images).contains("expected shape [N, 2], got [1, 3]"));

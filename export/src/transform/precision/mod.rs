@@ -515,11 +515,10 @@ mod tests {
                 exact: graph,
                 input: "x".to_string(),
                 output: "gradient".to_string(),
+                others: BTreeMap::new(),
             };
             let images = random_images(8, &extents, 1);
-            let errors = comparison
-                .relative_errors(&images, &BTreeMap::new())
-                .unwrap();
+            let errors = comparison.relative_errors(&images).unwrap();
             let worst = errors.iter().copied().fold(0.0, f64::max);
             assert!(
                 (least..most).contains(&worst),

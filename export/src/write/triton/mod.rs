@@ -2,29 +2,19 @@
 
 mod classifier;
 mod config;
-mod purifier;
 mod readme;
 
 pub use classifier::ServedClassifier;
 pub use config::{Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConfig};
-pub use purifier::purifier_graph;
 
 use std::io::{self, Write};
 
 use crate::error::Error;
 use crate::graph::Batch;
-use crate::graph::Graph;
-use crate::graph::tensor::Tensors;
-use crate::graph::weights::check_weights;
 use crate::source::checkpoint::Header;
-use crate::source::{ImageShape, Kind, Purification};
-use crate::transform::langevin::{Steps, written_steps};
-use crate::transform::pipeline::{bind, gradient_graph, written};
-use crate::transform::rewrite::Rewrite;
-use crate::write::contract::Contract;
-use crate::write::exported::{Settings, contract, potential};
+use crate::source::{Energy, ImageShape, Kind, Purification};
 use crate::write::model::Model;
-use crate::write::onnx::model;
+use crate::write::{Form, Plan};
 
 /// Name of the model that purifies.
 pub const PURIFIER: &str = "purifier";
@@ -60,25 +50,25 @@ impl Served {
         paths
     }
 
-    /// Checks that it suits the checkpoint and the settings.
+    /// Checks that it suits the checkpoint and the plan.
     ///
     /// # Errors
     /// The checkpoint holds no energy; the batch is fixed; or ε, T, the number of steps or the largest batch make no sense.
-    pub fn check(&self, header: &Header, settings: &Settings) -> Result<(), Error> {
+    pub fn check(&self, header: &Header, batch: Batch, plan: &Plan) -> Result<(), Error> {
         let kind = header.network.kind();
         if kind != Kind::Energy {
             return Err(Error::Onnx(format!(
                 "expected the checkpoint of an energy, which is what purifies, got kind `{kind}`; a classifier behind it is given with --classifier"
             )));
         }
-        if settings.batch != Batch::Symbolic {
+        if batch != Batch::Symbolic {
             return Err(Error::Onnx(
                 "a server puts requests together to batches of any size; leave the batch open"
                     .to_string(),
             ));
         }
         Batch::fixed(self.batching.max_batch)?;
-        self.form(settings).check()?;
+        plan.check(&self.form())?;
         let served = Header {
             purification: Some(self.dynamics.clone()),
             ..Header::new(header.network.clone())
@@ -86,11 +76,8 @@ impl Served {
         served.check().map_err(Error::Onnx)
     }
 
-    fn form(&self, settings: &Settings) -> Steps {
-        Steps {
-            count: self.dynamics.steps,
-            clip: settings.clip.map(|clip| clip as f32),
-        }
+    fn form(&self) -> Form {
+        Form::Purifier(self.dynamics.clone())
     }
 }
 
@@ -128,21 +115,24 @@ impl Content {
 /// The repository of an energy, and of a classifier behind it.
 ///
 /// # Errors
-/// The checkpoint holds no energy; the weights are not those of the network, or not finite; the potential does not suit it; ε, T, or the number of steps make no
-/// sense; or the settings fix the batch.
+/// It is not the energy of a checkpoint; the potential does not suit it; ε, T, or the number of steps make no sense; or the batch is fixed.
 pub fn repository(
-    header: &Header,
-    weights: &Tensors,
-    settings: &Settings,
+    energy: &Energy,
+    plan: &Plan,
     served: &Served,
 ) -> Result<Vec<RepositoryFile>, Error> {
-    served.check(header, settings)?;
+    let Some(header) = energy.header() else {
+        let problem = "expected the checkpoint of an energy, got an ONNX model";
+        return Err(Error::Onnx(problem.to_string()));
+    };
+    served.check(header, energy.batch, plan)?;
+    let model = plan.model(energy, &served.form())?;
     let purifier = purifier_config(header.network.image(), served.dynamics.steps);
     let mut files = vec![
         text(config_path(PURIFIER), purifier.text(served.batching)),
         RepositoryFile {
             path: model_path(PURIFIER),
-            content: Content::Model(Box::new(purifier_model(header, weights, settings, served)?)),
+            content: Content::Model(Box::new(model)),
         },
     ];
     if let Some(classifier) = &served.classifier {
@@ -235,34 +225,4 @@ fn ensemble_config(purifier: &ModelConfig, classifier: &ServedClassifier) -> Ens
             },
         ],
     }
-}
-
-fn purifier_model(
-    header: &Header,
-    weights: &Tensors,
-    settings: &Settings,
-    served: &Served,
-) -> Result<Model, Error> {
-    let network = header.network.graph()?;
-    check_weights(&network, weights)?;
-    let potential = potential(header, settings)?;
-    let gradient = |rewrites: &[Rewrite]| {
-        potential.gradient_graph(&gradient_graph(&network, rewrites)?, rewrites)
-    };
-    let purifier = |gradient: &Graph| {
-        let steps = written_steps(gradient, &served.form(settings))?;
-        purifier_graph(&steps, &served.dynamics)
-    };
-    let steps = served.dynamics.steps;
-    let contract = Contract {
-        kind: Kind::Purifier,
-        purification: Some(served.dynamics.clone()),
-        n_steps: (steps > 1).then_some(steps),
-        ..contract(header, &potential, settings, weights)
-    };
-    let weights = potential.weights(weights);
-    let gradient = written(&gradient(&settings.rewrites)?, &weights, settings.precision)?;
-    // What ε and T alone make is computed once.
-    let purifier = bind(&purifier(&gradient)?, &Tensors::new())?;
-    model(&purifier, &contract, settings.opset, settings.batch)
 }

@@ -11,7 +11,7 @@ use ebm_export::graph::{Dim, Graph, Value};
 use ebm_export::source::checkpoint::{sha256, tensors_sha256};
 use ebm_export::source::onnx::{Selection, read_file};
 use ebm_export::source::{ImageShape, Kind as NetworkKind};
-use ebm_export::write::classifier::Pixels;
+use ebm_export::transform::pixels::Pixels;
 use tch::{Device, Kind, Tensor};
 
 use crate::machine::parallel::{Shared, Team};
@@ -223,7 +223,7 @@ struct Read {
 fn of_file(path: &Path, output: Option<&str>, images: ImageShape) -> Result<Read> {
     let read = |image: Option<&[usize]>| {
         let selection = Selection {
-            output,
+            outputs: output.as_slice(),
             input: None,
             image,
             // Many images at once, whatever batch the file fixes.
@@ -237,22 +237,22 @@ fn of_file(path: &Path, output: Option<&str>, images: ImageShape) -> Result<Read
         height,
         width,
     } = images;
-    let foreign = read(None)
+    let model = read(None)
         .or_else(|error| read(Some(&[channels, height, width])).map_err(|_| error))
         .or_else(|error| read(Some(&[3, height, width])).map_err(|_| error))?;
     Ok(Read {
         sha256: sha256(
             format!(
                 "{} {} {}",
-                foreign.sha256,
-                tensors_sha256(&foreign.weights),
-                foreign.output
+                model.model().map_or("", |origin| &origin.sha256),
+                tensors_sha256(&model.weights),
+                model.output
             )
             .as_bytes(),
         ),
-        graph: foreign.graph,
-        weights: foreign.weights,
-        output: foreign.output,
+        graph: model.graph,
+        weights: model.weights,
+        output: model.output,
     })
 }
 

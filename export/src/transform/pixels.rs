@@ -1,18 +1,10 @@
-//! A classifier of others as the runtime takes it: `x [N, C, H, W]` with values in `[-1, 1]` to `logits [N, classes]`.
+//! Any classifier as the runtime takes it: `x [N, C, H, W]` with values in `[-1, 1]` to `logits [N, classes]`.
 
 use crate::error::Error;
 use crate::graph::op::{Binary, Reshape};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
-use crate::source::Kind;
-use crate::source::onnx::Foreign;
-use crate::transform::pipeline::bind;
-use crate::transform::rewrite::apply;
-use crate::write::contract::Contract;
-use crate::write::derived::{contract, flows};
-use crate::write::exported::Settings;
-use crate::write::model::Model;
-use crate::write::onnx::model;
+use crate::source::{Energy, Kind, flows};
 
 /// Which numbers a classifier was trained on: pixels between those of black and white, less a mean and over a deviation of each channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,46 +61,23 @@ impl Pixels {
     }
 }
 
-/// The ONNX file of the classifier with the contract.
+/// The classifier from an input `x` with these pixels to an output `logits [N, classes]`.
 ///
 /// # Errors
-/// The model has several inputs, its input is no images `[N, C, H, W]`, its output no numbers `[N, classes]` that depend on the input; pixels make no sense for its
-/// channels; or the file would have 2 GiB.
-pub fn classifier_file(
-    foreign: &Foreign,
-    pixels: &Pixels,
-    settings: &Settings,
-) -> Result<Model, Error> {
-    let raw = with_contract_names(foreign, pixels)?;
-    let Some(&Dim::Size(n_classes)) = raw.shape(raw.output("logits")?).0.last() else {
-        return Err(not_classes(foreign, &raw));
-    };
-    let contract = Contract {
-        kind: Kind::Classifier,
-        n_classes: Some(n_classes),
-        ..contract(foreign, settings)
-    };
-    let bound = bind(&apply(&raw, &settings.rewrites)?, &foreign.weights)?;
-    let model = model(&bound, &contract, settings.opset, settings.batch)?;
-    model.documented(&foreign.documentation)
-}
-
-/// The model's graph from `x` to `logits`.
-fn with_contract_names(foreign: &Foreign, pixels: &Pixels) -> Result<Graph, Error> {
-    let graph = &foreign.graph;
-    let inputs: Vec<&str> = graph
-        .inputs()
-        .map(|input| graph.node(input).name.as_str())
-        .collect();
+/// The model has several inputs, its input is not images `[N, C, H, W]`, its output not numbers `[N, classes]` that depend on the input; or pixels make no
+/// sense for its channels.
+pub fn classifier(model: &Energy, pixels: &Pixels) -> Result<Energy, Error> {
+    let graph = &model.graph;
+    let inputs = model.inputs();
     if inputs.len() > 1 {
         return Err(Error::Onnx(format!(
             "a classifier has images as its only input, but the model has {inputs:?}; fix the others in the model"
         )));
     }
-    let input = graph.input_named(&foreign.input)?;
-    let output = graph.output(&foreign.output)?;
+    let input = graph.input_named(&model.input)?;
+    let output = graph.output(&model.output)?;
     if !flows(graph, input)[output.0] {
-        return Err(not_classes(foreign, graph));
+        return Err(not_classes(model, graph));
     }
     let mut renamed = graph.rebuild(|target, _, value| {
         let node = graph.node(value);
@@ -117,10 +86,16 @@ fn with_contract_names(foreign: &Foreign, pixels: &Pixels) -> Result<Graph, Erro
             _ => Ok(None),
         }
     })?;
-    let logits = two_axes(&mut renamed, foreign)?;
-    renamed.remove_output(&foreign.output);
+    let logits = two_axes(&mut renamed, model)?;
+    renamed.remove_output(&model.output);
     renamed.set_output("logits", logits);
-    renamed.rebuild(|_, _, _| Ok(None))
+    Ok(Energy {
+        graph: renamed.rebuild(|_, _, _| Ok(None))?,
+        input: "x".to_string(),
+        output: "logits".to_string(),
+        kind: Kind::Classifier,
+        ..model.clone()
+    })
 }
 
 /// The input `x`, and of it what the model expects.
@@ -149,8 +124,8 @@ fn images(graph: &mut Graph, shape: &Shape, pixels: &Pixels) -> Result<Value, Er
 }
 
 /// `[N, classes]` of `[N, classes]`, `[N, classes, 1, 1]` and the like.
-fn two_axes(graph: &mut Graph, foreign: &Foreign) -> Result<Value, Error> {
-    let output = graph.output(&foreign.output)?;
+fn two_axes(graph: &mut Graph, model: &Energy) -> Result<Value, Error> {
+    let output = graph.output(&model.output)?;
     let input = graph.input_named("x")?;
     let images = graph.shape(input).0[0];
     match graph.shape(output).0[..] {
@@ -161,18 +136,18 @@ fn two_axes(graph: &mut Graph, foreign: &Foreign) -> Result<Value, Error> {
             let shape = Shape::batched(&[classes]);
             graph.apply("logits.flat", Reshape { shape }, &[output])
         }
-        _ => Err(not_classes(foreign, graph)),
+        _ => Err(not_classes(model, graph)),
     }
 }
 
-fn not_classes(foreign: &Foreign, graph: &Graph) -> Error {
-    let shape = match graph.output(&foreign.output) {
+fn not_classes(model: &Energy, graph: &Graph) -> Error {
+    let shape = match graph.output(&model.output) {
         Ok(output) => graph.shape(output).to_string(),
         Err(error) => return error,
     };
     Error::Onnx(format!(
-        "the output {:?} {shape} is no logits [N, classes] of the input {:?}; name another with --output",
-        foreign.output, foreign.input
+        "the output {:?} {shape} is not logits [N, classes] of the input {:?}; name another with --output",
+        model.output, model.input
     ))
 }
 
@@ -186,6 +161,7 @@ mod tests {
     use crate::source::onnx::testing::Attribute::Int;
     use crate::source::onnx::testing::{self};
     use crate::source::onnx::{Selection, read};
+    use crate::write::{Form, Plan};
 
     /// The sums of both channels of `pictures [N, 2, 1, 2]`, as `scores [N, 2, 1, 1]`, or `[N, 2]` without the axes.
     fn sums(keepdims: i64) -> testing::Model {
@@ -202,16 +178,17 @@ mod tests {
     }
 
     fn file(model: &testing::Model, pixels: &Pixels) -> Result<Vec<u8>, String> {
-        let file = classifier_file(&model.read(), pixels, &Settings::default());
+        let file = classifier(&model.read(), pixels)
+            .and_then(|classifier| Plan::default().model(&classifier, &Form::Forward));
         file.map(|file| file.to_bytes())
             .map_err(|error| error.to_string())
     }
 
     fn logits(file: &[u8], x: ArrayD<f64>) -> ArrayD<f64> {
-        let foreign = read(file, &Selection::default()).unwrap();
-        let mut values = bindings(&foreign.weights);
+        let model = read(file, &Selection::default()).unwrap();
+        let mut values = bindings(&model.weights);
         values.insert("x".to_string(), x);
-        evaluate(&foreign.graph, &values)
+        evaluate(&model.graph, &values)
             .unwrap()
             .remove("logits")
             .unwrap()
@@ -283,7 +260,7 @@ mod tests {
             ),
             (
                 pictures,
-                "\"y\" [N, 2, 1, 2] is no logits [N, classes] of the input \"x\"",
+                "\"y\" [N, 2, 1, 2] is not logits [N, classes] of the input \"x\"",
             ),
             (two, "images as its only input"),
         ] {

@@ -1,4 +1,4 @@
-//! How commands take and read a model of others.
+//! How commands take and read an ONNX model.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::graph::Batch;
-use crate::source::onnx::{Foreign, Selection, read_file};
+use crate::source::Energy;
+use crate::source::onnx::{Selection, read_file};
 use crate::transform::layout::{ImageLayout, with_channels_first};
 
-/// A model of others, and how it is read.
+/// An ONNX model, and how it is read.
 #[derive(Args)]
 pub struct ModelArguments {
     /// An ONNX model
@@ -34,24 +35,25 @@ pub struct ModelArguments {
 
 /// A model that was read, and what was made of it without being asked for.
 pub struct Taken {
-    pub foreign: Foreign,
+    pub energy: Energy,
     notes: String,
 }
 
 impl ModelArguments {
     /// Reads the model, its images as `[N, C, H, W]`.
     pub fn read(&self) -> Result<Taken> {
+        let outputs = self.output.as_deref();
         let selection = Selection {
-            output: self.output.as_deref(),
+            outputs: outputs.as_slice(),
             input: self.input.as_deref(),
             image: self.shape.as_deref(),
             batch: self.batch()?,
         };
         let shown = self.model.display();
         let read = || {
-            let foreign = read_file(&self.model, &selection)?;
-            let notes = unused(&foreign);
-            Ok(self.with_channels_first(Taken { foreign, notes })?)
+            let energy = read_file(&self.model, &selection)?;
+            let notes = unused(&energy);
+            Ok(self.with_channels_first(Taken { energy, notes })?)
         };
         read().map_err(|error: anyhow::Error| error.context(format!("cannot read {shown}")))
     }
@@ -71,23 +73,23 @@ impl ModelArguments {
     fn with_channels_first(&self, taken: Taken) -> Result<Taken, crate::Error> {
         let layout = match self.image_layout {
             Some(layout) => layout,
-            None => ImageLayout::of(&taken.foreign)?,
+            None => ImageLayout::of(&taken.energy)?,
         };
         if layout == ImageLayout::Nchw {
             return Ok(taken);
         }
-        let Taken { foreign, mut notes } = taken;
-        let transposed = with_channels_first(&foreign)?;
+        let Taken { energy, mut notes } = taken;
+        let transposed = with_channels_first(&energy)?;
         if self.image_layout.is_none() {
             notes += &format!(
                 "input {:?} {} has the channels last: the file takes {}; --image-layout nchw leaves it as it is\n",
-                foreign.input,
-                shape_of_input(&foreign),
+                energy.input,
+                shape_of_input(&energy),
                 shape_of_input(&transposed)
             );
         }
         Ok(Taken {
-            foreign: transposed,
+            energy: transposed,
             notes,
         })
     }
@@ -96,15 +98,18 @@ impl ModelArguments {
 impl Taken {
     /// What was read, in a line, and what was made of it unasked.
     pub fn described(&self, what: &str) -> String {
-        let foreign = &self.foreign;
-        let weights = foreign.weights.values();
+        let energy = &self.energy;
+        let weights = energy.weights.values();
         let weights: usize = weights.map(|weight| weight.data().len()).sum();
+        let (opset, producer) = match energy.model() {
+            Some(model) => (model.opset, model.producer.as_str()),
+            None => (0, ""),
+        };
         format!(
-            "{what} {:?} of input {:?}, opset {}, {weights} weights, by {}\n{}",
-            foreign.output,
-            foreign.input,
-            foreign.opset,
-            match foreign.producer.as_str() {
+            "{what} {:?} of input {:?}, opset {opset}, {weights} weights, by {}\n{}",
+            energy.output,
+            energy.input,
+            match producer {
                 "" => "an unnamed program",
                 producer => producer,
             },
@@ -114,23 +119,23 @@ impl Taken {
 
     /// The files that the model consists of.
     pub fn files(&self) -> Vec<&Path> {
-        self.foreign.files.iter().map(PathBuf::as_path).collect()
+        let files = self.energy.model().map(|model| &model.files);
+        files.into_iter().flatten().map(PathBuf::as_path).collect()
     }
 }
 
-fn unused(foreign: &Foreign) -> String {
+fn unused(energy: &Energy) -> String {
     let line = |name: &String| {
-        let output = &foreign.output;
+        let output = &energy.output;
         format!("input {name:?} is left out: nothing of {output:?} needs it\n")
     };
-    foreign.unused_inputs.iter().map(line).collect()
+    let unused = energy.model().map(|model| &model.unused_inputs);
+    unused.into_iter().flatten().map(line).collect()
 }
 
-fn shape_of_input(foreign: &Foreign) -> String {
-    let input = foreign.graph.input_named(&foreign.input);
-    input.map_or(String::new(), |input| {
-        foreign.graph.shape(input).to_string()
-    })
+fn shape_of_input(energy: &Energy) -> String {
+    let input = energy.graph.input_named(&energy.input);
+    input.map_or(String::new(), |input| energy.graph.shape(input).to_string())
 }
 
 /// A name of a value of a model: ONNX has none that is empty.
