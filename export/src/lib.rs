@@ -14,8 +14,6 @@ pub mod write;
 
 pub mod check;
 
-pub mod cli;
-
 pub use error::Error;
 pub use graph::Graph;
 pub use graph::tensor::{Tensor, Tensors};

@@ -29,7 +29,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask lines main     how much code there is outside tests, and how much more than on main
 
 Building only the runtime and the exporter needs no set-up:
-  cargo build --release -p ebm-export -p ebm-runtime-cli";
+  cargo build --release -p ebm-export-cli -p ebm-runtime-cli";
 
 const SETUP_VARIABLES: &str = "Variables:
   EBM_CACHE_DIR    where the libraries are kept [default: $XDG_CACHE_HOME/ebm-life-cycle or ~/.cache/ebm-life-cycle]

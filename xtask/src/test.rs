@@ -58,7 +58,7 @@ fn steps(surroundings: &Surroundings) -> Vec<Step> {
         cargo("documentation", "doc {everything} --no-deps").with("RUSTDOCFLAGS", "-D warnings"),
         cargo(
             "without libtorch",
-            "check --release -p ebm-export -p ebm-runtime-c -p ebm-runtime-cli",
+            "check --release -p ebm-export-cli -p ebm-runtime-c -p ebm-runtime-cli",
         )
         .with("LIBTORCH", &no_libtorch),
         cargo(

@@ -20,7 +20,7 @@ fn workplace() -> Workplace {
 
 /// A model of `tests/zoo/bad`.
 fn zoo(name: &str) -> String {
-    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/zoo/bad");
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/zoo/bad");
     zoo.join(name).display().to_string()
 }
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::gradient::NameArguments;
-use super::model::name;
-use super::print;
-use crate::check::images;
-use crate::check::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
-use crate::source::onnx::Selection;
-use crate::write::Names;
+use crate::gradient::NameArguments;
+use crate::model::name;
+use crate::print;
+use ebm_export::check::images;
+use ebm_export::check::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
+use ebm_export::source::onnx::Selection;
+use ebm_export::write::Names;
 
 /// Check that an ONNX file computes what it claims, in f64.
 #[derive(Args)]

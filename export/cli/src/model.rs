@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::graph::Batch;
-use crate::source::Energy;
-use crate::source::onnx::{Selection, read_file};
-use crate::transform::layout::{ImageLayout, with_channels_first};
+use ebm_export::graph::Batch;
+use ebm_export::source::Energy;
+use ebm_export::source::onnx::{Selection, read_file};
+use ebm_export::transform::layout::{ImageLayout, with_channels_first};
 
 /// An ONNX model, and how it is read.
 #[derive(Args)]
@@ -70,7 +70,7 @@ impl ModelArguments {
         }
     }
 
-    fn with_channels_first(&self, taken: Taken) -> Result<Taken, crate::Error> {
+    fn with_channels_first(&self, taken: Taken) -> Result<Taken, ebm_export::Error> {
         let layout = match self.image_layout {
             Some(layout) => layout,
             None => ImageLayout::of(&taken.energy)?,

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::source::checkpoint::Header;
-use crate::source::networks::{Activation, Network};
-use crate::source::{Kind, Langevin, Purification};
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::networks::{Activation, Network};
+use ebm_export::source::{Kind, Langevin, Purification};
 
 /// What a published network is built with.
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::transform::rewrite::Target;
+use ebm_export::transform::rewrite::Target;
 
 /// What `--target` takes.
 #[derive(Clone, Copy, ValueEnum)]

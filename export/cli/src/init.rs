@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::network::{Dynamics, Parameters};
-use super::print;
-use crate::file::check_writable;
-use crate::source::checkpoint::{self, WEIGHTS};
+use crate::network::{Dynamics, Parameters};
+use crate::print;
+use ebm_export::file::check_writable;
+use ebm_export::source::checkpoint::{self, WEIGHTS};
 
 /// Write a checkpoint of a network with random weights (Glorot uniform, zero biases), for benchmarks and tests.
 #[derive(Args)]

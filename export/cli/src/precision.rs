@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use ndarray::{ArrayD, Axis, Slice};
 
-use crate::check::images;
-use crate::graph::Batch;
-use crate::transform::precision::{Comparison, Precision, random_images};
-use crate::transform::rewrite::{Rewrite, Target};
-use crate::write::onnx::Opset;
+use ebm_export::check::images;
+use ebm_export::graph::Batch;
+use ebm_export::transform::precision::{Comparison, Precision, random_images};
+use ebm_export::transform::rewrite::{Rewrite, Target};
+use ebm_export::write::onnx::Opset;
 
 /// Images of a run from which on they share the larger weights of `winograd_small`.
 const SEVERAL_IMAGES: usize = 4;

@@ -61,7 +61,7 @@ impl Workplace {
 
 /// A model of `tests/cases`, as users brought it.
 pub fn case(name: &str) -> String {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases");
     cases.join(name).display().to_string()
 }
 

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ebm_export::cli::main()
+    ebm_export_cli::main()
 }

@@ -21,9 +21,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
 
-use crate::Error;
-use crate::check::inspect::inspect_model;
-use crate::write::model::Model;
+use ebm_export::Error;
+use ebm_export::check::inspect::inspect_model;
+use ebm_export::write::model::Model;
 
 /// Writes energy networks, and their gradients, as plain ONNX.
 #[derive(Parser)]

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use super::print;
-use crate::check::inspect::{Inspection, OperatorCount, inspect};
-use crate::check::memory::Memory;
-use crate::write::contract::{Contract, FORMAT_VERSION};
+use crate::print;
+use ebm_export::check::inspect::{Inspection, OperatorCount, inspect};
+use ebm_export::check::memory::Memory;
+use ebm_export::write::contract::{Contract, FORMAT_VERSION};
 
 /// Show what an ONNX file says and costs.
 #[derive(Args)]

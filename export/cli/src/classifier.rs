@@ -3,14 +3,14 @@
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
-use super::model::ModelArguments;
-use super::output::OutputFile;
-use super::target::TargetChoice;
-use super::{print, summary};
-use crate::file::Staged;
-use crate::transform::pixels::{Pixels, classifier};
-use crate::write::onnx::Opset;
-use crate::write::{Form, Plan};
+use crate::model::ModelArguments;
+use crate::output::OutputFile;
+use crate::target::TargetChoice;
+use crate::{print, summary};
+use ebm_export::file::Staged;
+use ebm_export::transform::pixels::{Pixels, classifier};
+use ebm_export::write::onnx::Opset;
+use ebm_export::write::{Form, Plan};
 
 /// Make any ONNX classifier one that the runtime defends.
 #[derive(Args)]

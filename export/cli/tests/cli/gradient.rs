@@ -10,7 +10,7 @@ use crate::workplace::{Workplace, case, files};
 
 /// A model of `tests/zoo`.
 fn zoo(name: &str) -> String {
-    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/zoo");
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/zoo");
     zoo.join(name).display().to_string()
 }
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 
-use super::network::{Dynamics, Parameters};
-use super::print;
-use crate::file::check_writable;
-use crate::source::checkpoint::{self, WEIGHTS};
-use crate::source::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
-use crate::source::networks::Network;
+use crate::network::{Dynamics, Parameters};
+use crate::print;
+use ebm_export::file::check_writable;
+use ebm_export::source::checkpoint::{self, WEIGHTS};
+use ebm_export::source::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
+use ebm_export::source::networks::Network;
 
 /// Make a checkpoint of weights that were learned elsewhere: safetensors, or what torch.save wrote. Nothing in the file is executed.
 #[derive(Args)]

@@ -5,16 +5,16 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::model::{ModelArguments, name};
-use super::output::OutputFile;
-use super::precision::PrecisionArguments;
-use super::target::TargetChoice;
-use super::{print, summary, with_options};
-use crate::file::Staged;
-use crate::transform::reduction::Reduction;
-use crate::transform::rewrite::Rewrite;
-use crate::write::onnx::Opset;
-use crate::write::{Form, Names, OwnEnergy, Plan};
+use crate::model::{ModelArguments, name};
+use crate::output::OutputFile;
+use crate::precision::PrecisionArguments;
+use crate::target::TargetChoice;
+use crate::{print, summary, with_options};
+use ebm_export::file::Staged;
+use ebm_export::transform::reduction::Reduction;
+use ebm_export::transform::rewrite::Rewrite;
+use ebm_export::write::onnx::Opset;
+use ebm_export::write::{Form, Names, OwnEnergy, Plan};
 
 /// Write the gradient of any energy model as plain ONNX.
 #[derive(Args)]

@@ -6,20 +6,20 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use super::output::{Existing, check_is_none_of, check_output, files_of};
-use super::precision::PrecisionArguments;
-use super::target::TargetChoice;
-use super::triton::TritonArguments;
-use super::{print, summary};
-use crate::file::Staged;
-use crate::graph::Batch;
-use crate::source::Energy;
-use crate::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
-use crate::transform::langevin::Steps;
-use crate::transform::potential::{Potential, Prior, read_potential};
-use crate::transform::rewrite::Rewrite;
-use crate::write::triton::{Content, RepositoryFile, Served, repository};
-use crate::write::{ModelFile, Plan, file_names};
+use crate::output::{Existing, check_is_none_of, check_output, files_of};
+use crate::precision::PrecisionArguments;
+use crate::target::TargetChoice;
+use crate::triton::TritonArguments;
+use crate::{print, summary};
+use ebm_export::file::Staged;
+use ebm_export::graph::Batch;
+use ebm_export::source::Energy;
+use ebm_export::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
+use ebm_export::transform::langevin::Steps;
+use ebm_export::transform::potential::{Potential, Prior, read_potential};
+use ebm_export::transform::rewrite::Rewrite;
+use ebm_export::write::triton::{Content, RepositoryFile, Served, repository};
+use ebm_export::write::{ModelFile, Plan, file_names};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, with the generator that made the starts of its chains, if one did; or the
 /// classifier or generator that it is.
@@ -209,7 +209,7 @@ fn model_files(
     folder: &Path,
     energy: &Energy,
     plan: &Plan,
-) -> Result<Vec<RepositoryFile>, crate::Error> {
+) -> Result<Vec<RepositoryFile>, ebm_export::Error> {
     let mut files = plan.files(energy, arguments.steps_per_run)?;
     let header = energy.header();
     if let Some((header, network)) =

@@ -15,7 +15,7 @@ use crate::workplace::Workplace;
 
 /// The message of a `config.pbtxt`, or why it is none.
 fn parsed(text: &str) -> Result<DynamicMessage, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
     let schema = protox::compile(["model_config.proto"], [folder]).unwrap();
     let pool = DescriptorPool::from_file_descriptor_set(schema).unwrap();
     let config = pool.get_message_by_name("inference.ModelConfig").unwrap();

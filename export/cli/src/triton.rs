@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::graph::Batch;
-use crate::source::checkpoint::Header;
-use crate::source::{Energy, ImageShape, Kind, Purification};
-use crate::write::onnx::Opset;
-use crate::write::triton::{Batching, Served, ServedClassifier};
-use crate::write::{Form, Plan};
+use ebm_export::graph::Batch;
+use ebm_export::source::checkpoint::Header;
+use ebm_export::source::{Energy, ImageShape, Kind, Purification};
+use ebm_export::write::onnx::Opset;
+use ebm_export::write::triton::{Batching, Served, ServedClassifier};
+use ebm_export::write::{Form, Plan};
 
 /// Most steps of one call unless more are asked for: each is another copy of the network's operators.
 const USUAL_MOST_STEPS: usize = 100;
