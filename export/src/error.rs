@@ -62,12 +62,12 @@ pub enum Error {
         /// Its shape.
         shape: String,
     },
-    /// A name of an output or input that cannot be given.
-    #[error("{problem}; give {what} another name")]
-    Name {
-        /// What is called so: `energy`, `gradient`, `hvp` or `v`.
-        what: &'static str,
-        /// What is wrong with its name.
+    /// Something that has to be chosen, or chosen otherwise.
+    #[error("{problem}")]
+    Choice {
+        /// What is to be chosen. A program says here with which option.
+        choice: Choice,
+        /// What was expected and what came.
         problem: String,
     },
     /// A network description that makes no sense.
@@ -130,6 +130,32 @@ pub enum Error {
     },
 }
 
+/// What a caller chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Choice {
+    /// The input of a model.
+    Input,
+    /// The output of a model.
+    Output,
+    /// The extents of a model's input that it leaves open.
+    Shape,
+    /// Where the channels of a model's images are.
+    Layout,
+    /// The name of a file's output or input: `energy`, `gradient`, `hvp` or `v`.
+    Name(&'static str),
+    /// A map of names of weights.
+    Map,
+    /// The classifier behind a purifier.
+    Classifier,
+    /// The model or checkpoint with which a file is compared.
+    Comparison,
+    /// The checkpoint of the prior.
+    Prior,
+    /// The images at which a file is evaluated.
+    Images,
+}
+
 impl Error {
     pub(crate) fn operator(node: &str, op: &'static str, problem: String) -> Error {
         Error::Operator {
@@ -139,8 +165,11 @@ impl Error {
         }
     }
 
-    pub(crate) fn name(what: &'static str, problem: String) -> Error {
-        Error::Name { what, problem }
+    pub(crate) fn choice(choice: Choice, problem: impl Into<String>) -> Error {
+        Error::Choice {
+            choice,
+            problem: problem.into(),
+        }
     }
 
     pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Error {

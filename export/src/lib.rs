@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
-pub mod error;
+mod error;
 pub mod file;
 
 pub mod graph;
@@ -14,6 +14,7 @@ pub mod write;
 
 pub mod check;
 
-pub use error::Error;
+pub use error::{Choice, Error};
 pub use graph::Graph;
 pub use graph::tensor::{Tensor, Tensors};
+pub use write::gradient;

@@ -2,7 +2,7 @@
 //!
 //! The tests of `ebm-export` include this file too.
 
-use ebm_export::error::Error;
+use ebm_export::Error;
 use ebm_export::source::onnx::{Selection, read};
 use ebm_export::transform::rewrite::Rewrite;
 use ebm_export::write::{Form, Plan};

@@ -7,7 +7,6 @@ use crate::model::ModelArguments;
 use crate::output::OutputFile;
 use crate::target::TargetChoice;
 use crate::{print, summary};
-use ebm_export::file::Staged;
 use ebm_export::transform::pixels::{Pixels, classifier};
 use ebm_export::write::onnx::Opset;
 use ebm_export::write::{Form, Plan};
@@ -75,10 +74,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let model = classifier(&taken.energy, &pixels)
         .and_then(|classifier| plan.model(&classifier, &Form::Forward))
         .with_context(|| format!("cannot take {shown} as a classifier"))?;
-    let mut staged = Staged::default();
     let file = &arguments.output.file;
-    staged.write(file, |out| model.write_to(out))?;
-    staged.publish()?;
+    model.save(file)?;
     print(&format!(
         "{}{}",
         taken.described("logits"),

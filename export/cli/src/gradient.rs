@@ -9,8 +9,7 @@ use crate::model::{ModelArguments, name};
 use crate::output::OutputFile;
 use crate::precision::PrecisionArguments;
 use crate::target::TargetChoice;
-use crate::{print, summary, with_options};
-use ebm_export::file::Staged;
+use crate::{print, summary};
 use ebm_export::transform::reduction::Reduction;
 use ebm_export::transform::rewrite::Rewrite;
 use ebm_export::write::onnx::Opset;
@@ -107,7 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.model.batch()?;
     arguments.precision.check()?;
     let (form, mut plan) = (form(arguments), plan(arguments, opset));
-    plan.check(&form).map_err(with_options)?;
+    plan.check(&form)?;
     let images = arguments.precision.images.as_deref();
     let inputs: Vec<&Path> = images
         .into_iter()
@@ -131,16 +130,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let model = plan
         .model(energy, &form)
-        .map_err(with_options)
         .with_context(|| format!("cannot differentiate {shown}"))?;
     let measured = match arguments.precision.measures() {
         true => arguments.precision.measured(&plan.comparison(energy)?)?,
         false => String::new(),
     };
-    let mut staged = Staged::default();
     let file = &arguments.output.file;
-    staged.write(file, |out| model.write_to(out))?;
-    staged.publish()?;
+    model.save(file)?;
     let what = match arguments.reduce {
         Some(reduction) => format!("energy, {reduction} of"),
         None => "energy".to_string(),

@@ -10,6 +10,7 @@ mod network;
 mod onnx;
 mod output;
 mod precision;
+mod shell;
 mod target;
 mod triton;
 mod verify;
@@ -18,16 +19,24 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use ebm_export::Error;
 use ebm_export::check::inspect::inspect_model;
 use ebm_export::write::model::Model;
+use ebm_export::{Choice, Error};
 
-/// Writes energy networks, and their gradients, as plain ONNX.
+/// Write energy networks, and their gradients, as plain ONNX.
 #[derive(Parser)]
-#[command(name = "ebm-export", bin_name = "ebm-export", version)]
+#[command(
+    name = "ebm-export",
+    bin_name = "ebm-export",
+    version,
+    after_help = "Exit codes:
+  0  done
+  1  failed: the last line says why
+  2  wrong usage"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +51,8 @@ enum Command {
     Verify(verify::Arguments),
     Init(init::Arguments),
     Import(import::Arguments),
+    Completions(shell::CompletionArguments),
+    Man(shell::ManArguments),
 }
 
 /// Does what was typed, and says in one line what went wrong.
@@ -50,7 +61,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // That nobody reads it any more changes nothing.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "{}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -65,17 +76,36 @@ fn run(command: Command) -> Result<()> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
     }
 }
 
-/// The library knows what has to be said; which option says it is known here.
-fn with_options(error: Error) -> anyhow::Error {
-    let option = match &error {
-        Error::Name { what, .. } => format!(" with --{what}-name"),
-        Error::NotScalarPerImage { .. } => " with --reduce logsumexp, class=K or sum".to_string(),
-        _ => return error.into(),
+/// What went wrong, and with which option it is put right: the library says what has to be chosen, and knows no options.
+fn told(error: &anyhow::Error) -> String {
+    let option = match error.downcast_ref::<Error>() {
+        Some(Error::Choice { choice, .. }) => option(*choice),
+        Some(Error::NotScalarPerImage { .. }) => " with --reduce logsumexp, class=K or sum".into(),
+        _ => String::new(),
     };
-    anyhow!("{error}{option}")
+    format!("error: {error:#}{option}")
+}
+
+fn option(choice: Choice) -> String {
+    let option = match choice {
+        Choice::Name(what) => return format!(" with --{what}-name"),
+        Choice::Input => "--input",
+        Choice::Output => "--output",
+        Choice::Shape => "--shape, such as --shape 3,32,32",
+        Choice::Layout => "--image-layout nchw or --image-layout nhwc",
+        Choice::Map => "--map",
+        Choice::Classifier => "--classifier",
+        Choice::Comparison => "--against",
+        Choice::Prior => "--prior",
+        Choice::Images => "--seed or --images",
+        _ => return String::new(),
+    };
+    format!(" with {option}")
 }
 
 /// What a file costs and how large it is, in a line.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::op::{Arithmetic, Op, Operator, Transpose};
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::source::Energy;
@@ -50,10 +50,13 @@ impl ImageLayout {
         let input = model.graph.input_named(&model.input)?;
         let shape = model.graph.shape(input);
         let ask = |reason: &str| {
-            Err(Error::Onnx(format!(
-                "input {:?} is {shape}, and {reason}; say with --image-layout nchw or --image-layout nhwc where its channels stand",
-                model.input
-            )))
+            Err(Error::choice(
+                Choice::Layout,
+                format!(
+                    "input {:?} is {shape}, and {reason}; say whether the channels come first or last",
+                    model.input
+                ),
+            ))
         };
         let votes = Votes::of(&model.graph, input);
         match (votes.nchw, votes.nhwc) {
@@ -79,7 +82,7 @@ pub fn with_channels_first(model: &Energy) -> Result<Energy, Error> {
     let shape = model.graph.shape(input);
     let &[images, rows, columns, channels] = shape.0.as_slice() else {
         return Err(Error::Onnx(format!(
-            "input {:?} is {shape}; --image-layout nhwc is for images [N, H, W, C]",
+            "input {:?} is {shape}; channels last are those of images [N, H, W, C]",
             model.input
         )));
     };
@@ -247,7 +250,7 @@ mod tests {
                 (Ok(layout), Some(wanted)) => assert_eq!(layout, wanted, "{name}"),
                 (Err(error), None) => {
                     let error = error.to_string();
-                    assert!(error.contains("--image-layout nhwc"), "{error}");
+                    assert!(error.contains("first or last"), "{error}");
                 }
                 (layout, _) => panic!("{name}: {layout:?}"),
             }

@@ -1,6 +1,6 @@
 //! Any classifier as the runtime takes it: `x [N, C, H, W]` with values in `[-1, 1]` to `logits [N, classes]`.
 
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::op::{Binary, Reshape};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
@@ -101,9 +101,12 @@ pub fn classifier(model: &Energy, pixels: &Pixels) -> Result<Energy, Error> {
 /// The input `x`, and of it what the model expects.
 fn images(graph: &mut Graph, shape: &Shape, pixels: &Pixels) -> Result<Value, Error> {
     let [_, Dim::Size(channels), Dim::Size(_), Dim::Size(_)] = shape.0[..] else {
-        return Err(Error::Onnx(format!(
-            "a classifier of images has an input [N, C, H, W], but that of the model is {shape}; give extents that it leaves open with --shape"
-        )));
+        return Err(Error::choice(
+            Choice::Shape,
+            format!(
+                "a classifier of images has an input [N, C, H, W], but that of the model is {shape}; give extents that it leaves open"
+            ),
+        ));
     };
     let affine = pixels.affine(channels)?;
     let mut value = graph.input("x", shape.clone())?;
@@ -145,10 +148,13 @@ fn not_classes(model: &Energy, graph: &Graph) -> Error {
         Ok(output) => graph.shape(output).to_string(),
         Err(error) => return error,
     };
-    Error::Onnx(format!(
-        "the output {:?} {shape} is not logits [N, classes] of the input {:?}; name another with --output",
-        model.output, model.input
-    ))
+    Error::choice(
+        Choice::Output,
+        format!(
+            "the output {:?} {shape} is not logits [N, classes] of the input {:?}; name another",
+            model.output, model.input
+        ),
+    )
 }
 
 #[cfg(test)]

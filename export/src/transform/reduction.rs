@@ -56,7 +56,7 @@ impl Reduction {
         let shape = graph.shape(output).clone();
         let problem = |expected: &str| {
             Error::Onnx(format!(
-                "output {:?} is {shape}; --reduce {self} expects {expected}",
+                "output {:?} is {shape}; {self} expects {expected}",
                 model.output
             ))
         };
@@ -192,7 +192,7 @@ mod tests {
             (
                 model(-1, &[-1, 3]),
                 Reduction::Class(3),
-                "output \"y\" is [N, 3]; --reduce class=3 expects a class below 3",
+                "output \"y\" is [N, 3]; class=3 expects a class below 3",
             ),
             (
                 model(-1, &[-1, 1, 3]),

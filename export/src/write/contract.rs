@@ -30,7 +30,7 @@ pub struct ModelOrigin {
     pub producer: String,
     /// SHA-256 of its file, hexadecimal.
     pub sha256: String,
-    /// How its output became an energy, as `--reduce` takes it; absent where it is one.
+    /// How its output became an energy, by the name of the reduction; absent if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 pub mod contract;
 mod form;
+mod gradient;
 pub mod model;
 mod names;
 pub mod onnx;
@@ -9,5 +10,6 @@ mod plan;
 pub mod triton;
 
 pub use form::Form;
+pub use gradient::gradient;
 pub use names::{Names, OwnEnergy};
 pub use plan::{ModelFile, Plan, file_names};

@@ -2,12 +2,14 @@
 //! where the file is written. What comes out is what prost would make of the same messages.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use half::{bf16, f16};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::file::Staged;
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
@@ -107,6 +109,16 @@ impl Model {
             initializer.write_to(out)?;
         }
         out.write_all(&after.encode_to_vec())
+    }
+
+    /// Writes the file under that name, whole or not at all; a file of that name is replaced.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let mut staged = Staged::default();
+        staged.write(path.as_ref(), |file| self.write_to(file))?;
+        staged.publish()
     }
 
     /// The file as bytes.

@@ -1,6 +1,6 @@
 //! How the outputs of derivatives are called.
 
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::Graph;
 use crate::source::Energy;
 use crate::write::form::Form;
@@ -50,10 +50,10 @@ impl Names {
         for (index, &(what, name)) in used.iter().enumerate() {
             if let Some((other, _)) = used[..index].iter().find(|(_, other)| *other == name) {
                 let problem = format!("{what} and {other} are both called {name:?}");
-                return Err(Error::name(what, problem));
+                return Err(renamed(what, &problem));
             }
             if name.is_empty() {
-                return Err(Error::name(what, format!("{what} has no name")));
+                return Err(renamed(what, &format!("{what} has no name")));
             }
         }
         Ok(())
@@ -63,16 +63,16 @@ impl Names {
     pub(super) fn check_against(&self, form: &Form, energy: &Energy) -> Result<(), Error> {
         for (what, name) in self.used(form) {
             if let Some(kind) = own_kind(energy, name) {
-                return Err(Error::name(
+                return Err(renamed(
                     what,
-                    format!("the model has {kind} named {name:?}"),
+                    &format!("the model has {kind} named {name:?}"),
                 ));
             }
             let keeps_own = self.own_energy == OwnEnergy::Kept && what != "energy";
             if keeps_own && name == energy.output {
-                return Err(Error::name(
+                return Err(renamed(
                     what,
-                    format!("the model calls its energy {name:?}"),
+                    &format!("the model calls its energy {name:?}"),
                 ));
             }
         }
@@ -110,6 +110,12 @@ impl Names {
         }
         named.rebuild(|_, _, _| Ok(None))
     }
+}
+
+/// An error that asks for another name.
+fn renamed(what: &'static str, problem: &str) -> Error {
+    let problem = format!("{problem}; give {what} another name");
+    Error::choice(Choice::Name(what), problem)
 }
 
 /// What of the model has that name: an input, a weight, or an output that is not the energy.

@@ -398,7 +398,7 @@ def classifier():
     return model([node("MatMul", ["x", "weight"], ["logits"], name="node_logits")], outputs=[value("logits", ["N", 10])], initializers=[wide, numpy_helper.from_array(np.array([1]), "axes")])
 
 
-@bad("two_outputs", ["--output"], "two outputs and none is called energy; the message names the flag")
+@bad("two_outputs", ["which one to take"], "two outputs and none is called energy; the message asks for a choice")
 def two_outputs():
     nodes = chain()
     nodes[2].output[0] = "first"
@@ -406,7 +406,7 @@ def two_outputs():
     return model(nodes, outputs=[value("first", ["N"]), value("second", ["N"])])
 
 
-@bad("two_inputs", ["--input"], "two float inputs and none is called x; the message names the flag")
+@bad("two_inputs", ["with respect to which one"], "two float inputs and none is called x; the message asks for a choice")
 def two_inputs():
     nodes = [node("Add", ["left", "right"], ["together"], name="node_together"), *chain()]
     nodes[1].input[0] = "together"

@@ -238,7 +238,7 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         ),
         (
             &["--shape", "3"],
-            "its shape [?, 2] is not that of --shape, [3]",
+            "its shape [?, 2] is not the one that was given, [3]",
         ),
         (&["--energy-name", ""], "expected a name, got \"\""),
         (&["--gradient-name", " "], "expected a name, got \" \""),

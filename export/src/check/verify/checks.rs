@@ -231,7 +231,7 @@ impl<'a> Checks<'a> {
         let wanted = truth.value.at(&self.true_point)?;
         if wanted.len() != value.len() {
             return Err(Error::Onnx(format!(
-                "output {output:?} has {} numbers per image, that of the model of --against {}; they are not of one kind",
+                "output {output:?} has {} numbers per image, that of the model to compare with {}; they are not of one kind",
                 value.len(),
                 wanted.len()
             )));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::function::Function;
 use crate::check::inspect::{Inspection, inspect};
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::op::{Op, Reshape, Slice};
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape, Value};
@@ -258,10 +258,13 @@ impl<'a> Reader<'a> {
         let Names { hvp, v, .. } = &self.naming.derivatives;
         match self.has("x_next") || !self.has(hvp) || self.inputs.contains(&v.as_str()) {
             true => Ok(()),
-            false => Err(Error::Onnx(format!(
-                "{hvp} is a product with an input, but the file has no input {v:?}; it has {:?}, so say with --v-name which one it is",
-                self.inputs
-            ))),
+            false => Err(Error::choice(
+                Choice::Name("v"),
+                format!(
+                    "{hvp} is a product with an input, but the file has no input {v:?}; it has {:?}, so say which one it is",
+                    self.inputs
+                ),
+            )),
         }
     }
 

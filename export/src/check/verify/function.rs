@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::reference::evaluate;
 use crate::graph::{Graph, Shape};
 use crate::transform::gradient::gradient;
@@ -108,10 +108,13 @@ impl Function {
         let mut outputs = evaluate(&self.graph, &values)?;
         let value = outputs.remove(&self.output).unwrap_or_default();
         match value.iter().find(|element| !element.is_finite()) {
-            Some(element) => Err(Error::Onnx(format!(
-                "output {:?} holds {element} in f64, expected finite values; take other images with --seed or --images",
-                self.output
-            ))),
+            Some(element) => Err(Error::choice(
+                Choice::Images,
+                format!(
+                    "output {:?} holds {element} in f64, expected finite values; take other images",
+                    self.output
+                ),
+            )),
             None => Ok(value),
         }
     }

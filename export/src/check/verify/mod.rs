@@ -20,7 +20,7 @@ pub use truth::{Derivatives, Truth};
 use checks::{Checks, Outcome};
 use points::points;
 
-use crate::error::Error;
+use crate::error::{Choice, Error};
 
 /// How a file is verified.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub fn verify(
     let is_forward = matches!(claims.outputs, Outputs::Forward { .. });
     if truth.is_some_and(|truth| truth.derivatives.is_none()) && !is_forward {
         return Err(Error::Onnx(
-            "the model of --against does not give one number per image, so it is no energy"
+            "the model to compare with does not give one number per image, so it is not an energy"
                 .to_string(),
         ));
     }
@@ -92,10 +92,13 @@ pub fn verify(
     })?;
     let checks = checks(&outcomes, settings.max_error);
     if checks.is_empty() {
-        return Err(Error::Onnx(format!(
-            "a {} alone has nothing to be compared with; give a model or checkpoint with --against",
-            claims.outputs.kind()
-        )));
+        return Err(Error::choice(
+            Choice::Comparison,
+            format!(
+                "a {} alone has nothing to be compared with; give a model or checkpoint to compare with",
+                claims.outputs.kind()
+            ),
+        ));
     }
     Ok(Report {
         kind: claims.outputs.kind(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::claims::Claims;
 use super::function::{Function, Point, Weights};
 use crate::check::inspect::inspect;
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::Batch;
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape};
@@ -133,9 +133,12 @@ fn like(model: Energy, wanted: &Shape) -> Result<Energy, Error> {
         (true, true) => matches!(ImageLayout::of(&model), Ok(ImageLayout::Nhwc)),
         (true, false) => false,
         (false, false) => {
-            return Err(Error::Onnx(format!(
-                "the model takes {own:?} for one image, but the file {wanted:?}; give a model of the same images with --against"
-            )));
+            return Err(Error::choice(
+                Choice::Comparison,
+                format!(
+                    "the model takes {own:?} for one image, but the file {wanted:?}; give a model of the same images"
+                ),
+            ));
         }
     };
     match is_transposed {
@@ -182,8 +185,8 @@ fn potential(
                 ..prior
             }),
             None => {
-                let problem = "the file descends a prior too; give its checkpoint with --prior";
-                return Err(Error::Onnx(problem.to_string()));
+                let problem = "the file descends a prior too; give its checkpoint";
+                return Err(Error::choice(Choice::Prior, problem));
             }
         },
     };

@@ -12,7 +12,7 @@ use super::map::{NameMap, Target, Through};
 use super::source::Source;
 use super::step::{SpectralNorm, Step};
 use super::{full_name, root_of};
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::source::networks::{Biggan, BigganGenerator, Network, Sngan, SnganGenerator};
 
 /// Whose names a file has.
@@ -127,9 +127,10 @@ impl Convention {
                 names.pretrained_generator(network, reading.truncation)?
             }
             _ => {
-                return Err(Error::Import(format!(
-                    "{self} has no names for this network; give a map with --map"
-                )));
+                return Err(Error::choice(
+                    Choice::Map,
+                    format!("{self} has no names for this network; give a map"),
+                ));
             }
         }
         Ok(names.map)

@@ -2,7 +2,7 @@
 
 use super::model::Model;
 use super::node;
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::{DType, Dim, Integer, Shape};
 use crate::source::onnx::proto::tensor_proto::DataType;
 use crate::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};
@@ -31,6 +31,11 @@ pub(super) fn check_declared(model: &Model, output: &str, shape: &Shape) -> Resu
 
 pub(super) fn input_error(input: &ValueInfoProto, problem: &str) -> Error {
     Error::Onnx(format!("input {:?}: {problem}", input.name()))
+}
+
+/// The same of what is to be chosen otherwise.
+fn input_choice(input: &ValueInfoProto, choice: Choice, problem: &str) -> Error {
+    Error::choice(choice, format!("input {:?}: {problem}", input.name()))
 }
 
 /// The type that an input has in the graph, where all floats are f32.
@@ -73,10 +78,10 @@ pub(super) fn check_is_float(input: &ValueInfoProto) -> Result<(), Error> {
         true => Ok(()),
         false => {
             let problem = format!(
-                "it holds {}, expected floats; export the model without the cast that makes floats of it, or name another input with --input",
+                "it holds {}, expected floats; export the model without the cast that makes floats of it, or name another input",
                 kind.as_str_name()
             );
-            Err(input_error(input, &problem))
+            Err(input_choice(input, Choice::Input, &problem))
         }
     }
 }
@@ -115,23 +120,19 @@ pub(super) fn input_extents(
         },
         (None, Some(image)) => (None, vec![None; image.len()]),
         (None, None) => {
-            return Err(input_error(
-                input,
-                "its shape is open; state it with --shape, such as --shape 3,32,32",
-            ));
+            let problem = "its shape is open; state it";
+            return Err(input_choice(input, Choice::Shape, problem));
         }
     };
     let Some(image) = image else {
         let sizes: Option<Vec<usize>> = declared.iter().copied().collect();
         return match sizes {
             Some(sizes) => Ok((first, sizes)),
-            None => Err(input_error(
-                input,
-                &format!(
-                    "its shape {} is open behind the batch; fix it with --shape, such as --shape 3,32,32",
-                    shown(first, &declared)
-                ),
-            )),
+            None => {
+                let shape = shown(first, &declared);
+                let problem = format!("its shape {shape} is open behind the batch; fix it");
+                Err(input_choice(input, Choice::Shape, &problem))
+            }
         };
     };
     let fits = image.len() == declared.len()
@@ -143,7 +144,7 @@ pub(super) fn input_extents(
         return Ok((first, image.to_vec()));
     }
     let problem = format!(
-        "its shape {} is not that of --shape, {image:?}",
+        "its shape {} is not the one that was given, {image:?}",
         shown(first, &declared)
     );
     Err(input_error(input, &problem))

@@ -71,7 +71,7 @@ use own_image::OfImages;
 use reader::{Reader, Selected};
 
 use super::{Energy, OnnxModel, Origin};
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::file::folder_of;
 use crate::graph::Batch;
 use crate::graph::{DType, Graph, Shape};
@@ -286,9 +286,12 @@ fn selected_input<'a>(
         (names, _) => names.contains(&"x").then_some("x"),
     });
     let Some(wanted) = wanted else {
-        return Err(Error::Onnx(format!(
-            "the model has the inputs {names:?}; say with respect to which one to differentiate with --input"
-        )));
+        return Err(Error::choice(
+            Choice::Input,
+            format!(
+                "the model has the inputs {names:?}; say with respect to which one to differentiate"
+            ),
+        ));
     };
     names
         .iter()
@@ -424,22 +427,22 @@ mod tests {
             (
                 open(),
                 stated(&[2, 8, 9]),
-                Err("its shape [?, 3, ?, ?] is not that of --shape, [2, 8, 9]"),
+                Err("its shape [?, 3, ?, ?] is not the one that was given, [2, 8, 9]"),
             ),
             (
                 open(),
                 stated(&[3, 8]),
-                Err("is not that of --shape, [3, 8]"),
+                Err("is not the one that was given, [3, 8]"),
             ),
             (
                 open(),
                 Selection::default(),
-                Err("its shape [?, 3, ?, ?] is open behind the batch; fix it with --shape"),
+                Err("its shape [?, 3, ?, ?] is open behind the batch; fix it"),
             ),
             (
                 bare,
                 Selection::default(),
-                Err("its shape is open; state it with --shape"),
+                Err("its shape is open; state it"),
             ),
         ] {
             match (shape_of_input(&model, &selection), wanted) {
@@ -538,7 +541,7 @@ mod tests {
         for (model, wanted) in [
             (
                 two(["a", "b"]),
-                "the model has the inputs [\"a\", \"b\"]; say with respect to which one to differentiate with --input",
+                "the model has the inputs [\"a\", \"b\"]; say with respect to which one to differentiate",
             ),
             (
                 negated(Model::new().typed_input("x", DataType::Uint8, &[-1, 3])),
@@ -581,7 +584,7 @@ mod tests {
             ),
             (
                 negated(Model::new().input("x", &[-1, 3])).output("z"),
-                "the model has the outputs [\"y\", \"z\"]; say which one to take with --output",
+                "the model has the outputs [\"y\", \"z\"]; say which one to take",
             ),
         ] {
             let problem = model.problem();

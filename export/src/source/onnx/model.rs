@@ -10,7 +10,7 @@ use super::RULES;
 use super::branch::captured;
 use super::function::inlined;
 use super::tensor;
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::source::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The oldest version of ONNX's operators that is read.
@@ -123,9 +123,10 @@ impl Model {
                 name: asked.to_string(),
                 existing: self.selectable(&names),
             }),
-            (None, None) => Err(Error::Onnx(format!(
-                "the model has the outputs {names:?}; say which one to take with --output"
-            ))),
+            (None, None) => Err(Error::choice(
+                Choice::Output,
+                format!("the model has the outputs {names:?}; say which one to take"),
+            )),
         }
     }
 

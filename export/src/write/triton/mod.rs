@@ -9,7 +9,7 @@ pub use config::{Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConf
 
 use std::io::{self, Write};
 
-use crate::error::Error;
+use crate::error::{Choice, Error};
 use crate::graph::Batch;
 use crate::source::checkpoint::Header;
 use crate::source::{Energy, ImageShape, Kind, Purification};
@@ -57,9 +57,12 @@ impl Served {
     pub fn check(&self, header: &Header, batch: Batch, plan: &Plan) -> Result<(), Error> {
         let kind = header.network.kind();
         if kind != Kind::Energy {
-            return Err(Error::Onnx(format!(
-                "expected the checkpoint of an energy, which is what purifies, got kind `{kind}`; a classifier behind it is given with --classifier"
-            )));
+            return Err(Error::choice(
+                Choice::Classifier,
+                format!(
+                    "expected the checkpoint of an energy, which is what purifies, got kind `{kind}`; give a classifier behind it"
+                ),
+            ));
         }
         if batch != Batch::Symbolic {
             return Err(Error::Onnx(
