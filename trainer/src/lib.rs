@@ -6,6 +6,7 @@ pub mod machine;
 
 pub mod config;
 pub mod data;
+pub mod draw;
 pub mod network;
 pub mod weights;
 

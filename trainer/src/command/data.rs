@@ -11,8 +11,8 @@ use super::{configured_data, load, n_threads};
 use crate::cli::DataCheckArgs;
 use crate::config::{Crop, DataConfig, Layers, Mirror, Source};
 use crate::data::inspection::{Inspection, Part, detected};
+use crate::draw::sheet::{Block, sheet};
 use crate::machine::console;
-use crate::report::{self, Block};
 use crate::run::record::Progress;
 use crate::run::session::End;
 
@@ -54,7 +54,7 @@ pub fn check(args: &DataCheckArgs) -> Result<End> {
     if let Some(path) = &args.output {
         let blocks = inspection.parts.iter().zip(&inspection.shown);
         let blocks = blocks.map(|(part, images)| Block::new(part.name, images.shallow_clone()));
-        write_whole(path, &report::sheet(&blocks.collect::<Vec<_>>())?)?;
+        write_whole(path, &sheet(&blocks.collect::<Vec<_>>())?)?;
         eprintln!("contact sheet: {}", path.display());
     }
     for part in &inspection.parts {

@@ -16,6 +16,7 @@ use super::{configured_data, load, n_threads, saved_config};
 use crate::cli::FidArgs;
 use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
 use crate::data::{Fingerprint, Images};
+use crate::draw::plot;
 use crate::evaluate::frechet::{
     Cache, Features, Gaussian, ImageSet, Meaning, Preparation, Score, SnapshotChoice, fitted,
     holds_gaussian, read,
@@ -25,7 +26,7 @@ use crate::evaluate::sampling::{SAMPLED, SAMPLES, SNAPSHOTS, STEPS};
 use crate::learn::energy::BANK;
 use crate::machine::console;
 use crate::network::from_host;
-use crate::report::{distances, plot};
+use crate::report::distances;
 use crate::run::saved::Saved;
 use crate::run::session::{End, Machine};
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use super::{AdamConfig, OptimizerConfig, Setting};
+use crate::config::schedule::Schedule;
 use crate::network::{Norms, Products};
 use crate::weights::learned::Recipe;
-use crate::weights::schedule::Schedule;
 
 /// K Langevin steps `x ← x − (ε²/2)·∇U + ε·z` down `U(x) = E(x)/T [+ E_prior(x)/T_prior] [+ ‖x‖²/(2τ²)]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

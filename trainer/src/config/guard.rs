@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Setting;
-use crate::learn::guard::Guard;
+use crate::run::guard::Guard;
 
 /// Watches the learning of an energy network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

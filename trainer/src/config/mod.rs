@@ -5,6 +5,7 @@ mod check;
 mod guard;
 mod layers;
 mod presets;
+mod schedule;
 
 use std::fmt;
 
@@ -20,7 +21,7 @@ pub use guard::{ClassifierGuard, EnergyGuard};
 pub use layers::{Error, Layers};
 pub use presets::{PRESETS, Preset, preset};
 
-pub use crate::weights::schedule::Schedule;
+pub use schedule::Schedule;
 
 use crate::weights::learned::Recipe;
 

@@ -8,9 +8,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::chains::Latents;
 use crate::config::{GeneratorConfig, Setting};
-use crate::learn::guard::NotFinite;
 use crate::machine::ranks::Ranks;
 use crate::network::{Norms, Program, Weights, bytes, to_device};
+use crate::run::guard::NotFinite;
 use crate::weights::gradients::of_loss;
 use crate::weights::learned::{Groups, Held, Learned};
 

@@ -5,4 +5,3 @@ pub mod classifier;
 pub mod energy;
 pub mod examples;
 pub mod generator;
-pub mod guard;

@@ -1,6 +1,6 @@
 //! Fréchet distances over the steps of chains, as a plot.
 
-use super::plot::Panel;
+use crate::draw::plot::Panel;
 use crate::evaluate::frechet::Score;
 
 /// A curve for each of what was sampled; what is of no steps is on none. None where distances are of different numbers of samples, which cannot

@@ -10,12 +10,12 @@ use ebm_export::source::checkpoint;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::diagnostics::N_UPDATES;
 use crate::evaluate::attack;
 use crate::evaluate::frechet::Score;
 use crate::evaluate::sampling::{PLOT, ROWS, SAMPLED};
 use crate::run::folder::{ATTACK, DISTANCES, RunFolder};
 use crate::run::record::WORK;
+use crate::run::record::diagnostics::N_UPDATES;
 use crate::run::record::metrics::{self, Line, curve};
 use crate::run::record::sessions::{self, Session};
 use crate::run::record::updates::Recent;

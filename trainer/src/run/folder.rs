@@ -12,9 +12,9 @@ use ebm_export::source::checkpoint::{self, Header};
 
 use crate::evaluate::attack;
 use crate::evaluate::sampling::SAMPLED;
-use crate::learn::guard::Watch;
+use crate::run::guard::Watch;
 use crate::run::lock::FolderLock;
-use crate::run::record::events;
+use crate::run::record::tensorboard;
 use crate::run::saved::Saved;
 
 /// What to do with a run that is there already.
@@ -484,7 +484,8 @@ fn is_written_by_a_run(name: &str) -> bool {
     let files = [
         CONFIG, METRICS, UPDATES, SESSIONS, EVENTS, DISTANCES, REPORT,
     ];
-    files.iter().chain(&DIAGNOSTICS).any(|file| *file == name) || name.starts_with(events::PREFIX)
+    files.iter().chain(&DIAGNOSTICS).any(|file| *file == name)
+        || name.starts_with(tensorboard::PREFIX)
 }
 
 /// What a folder holds whose name is an update, oldest first.

@@ -12,13 +12,15 @@ use tch::Device;
 
 use crate::config::Output;
 use crate::data::Fingerprint;
-use crate::learn::guard::{GaveUp, Guard, Setback, Verdict, Watch};
+use crate::draw::plot;
+use crate::draw::sheet::{Block, sheet};
 use crate::machine::device::DeviceName;
 use crate::machine::memory::Estimate;
 use crate::machine::parallel::Team;
 use crate::machine::ranks::{Launch, Ranks};
-use crate::report::{Block, diagnostics, plot, sheet};
 use crate::run::folder::RunFolder;
+use crate::run::guard::{GaveUp, Guard, Setback, Verdict, Watch};
+use crate::run::record::diagnostics;
 use crate::run::record::metrics;
 use crate::run::record::sessions::Session;
 use crate::run::record::updates::Recent;
@@ -44,7 +46,7 @@ pub trait Learning {
     /// Does one update.
     ///
     /// # Errors
-    /// A value is not finite ([`NotFinite`](crate::learn::guard::NotFinite)), or libtorch fails; the state is then as before the update or of no
+    /// A value is not finite ([`NotFinite`](crate::run::guard::NotFinite)), or libtorch fails; the state is then as before the update or of no
     /// use until it is restored.
     fn update(&mut self) -> Result<Measured>;
 

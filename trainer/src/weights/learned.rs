@@ -7,8 +7,8 @@ use ebm_export::source::networks::{Network, batch_norms};
 use tch::{Device, Kind};
 
 use crate::config::{OptimizerConfig, Schedule, Setting};
-use crate::learn::guard::NotFinite;
 use crate::network::{Statistics, Weights, bytes, to_device, to_host};
+use crate::run::guard::NotFinite;
 use crate::weights::ema;
 use crate::weights::gradients::{clip, detached, norm};
 use crate::weights::optimizer::Optimizer;

@@ -5,5 +5,4 @@ pub mod ema;
 pub mod gradients;
 pub mod learned;
 pub mod optimizer;
-pub mod schedule;
 pub mod sgd;

@@ -2,7 +2,7 @@
 
     pip install tensorboard && python make_golden.py
 
-A unit test of `src/run/record/events.rs` expects these bytes.
+A unit test of `src/run/record/tensorboard.rs` expects these bytes.
 """
 
 from pathlib import Path

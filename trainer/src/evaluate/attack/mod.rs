@@ -8,6 +8,7 @@
 
 mod audit;
 mod ball;
+mod campaign;
 pub mod climb;
 mod defence;
 mod distance;
@@ -20,12 +21,12 @@ mod outcome;
 mod protocol;
 mod purification;
 mod pursuit;
-mod session;
 #[cfg(test)]
 mod tests;
 
 pub use audit::{Attempt, Audit, Bare};
 pub use ball::{Ball, Norm};
+pub use campaign::Session;
 pub use defence::Defence;
 pub use ebm_common::PixelDistance;
 pub use health::{Health, slope_by_differences};
@@ -37,4 +38,3 @@ pub use outcome::{IMAGES, Line, Made, Parameters, RESULTS, Report, Results, Row,
 pub use protocol::Protocol;
 pub use purification::{Noise, Purification, Stride};
 pub use pursuit::{Course, Found, Plan, Suspicion, pursue};
-pub use session::Session;

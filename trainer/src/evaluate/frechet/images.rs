@@ -322,7 +322,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::report::Block;
+    use crate::draw::sheet::Block;
 
     const CPU: Device = Device::Cpu;
     const UNSAID: Meaning = Meaning {

@@ -12,8 +12,8 @@ use tch::{Kind, Tensor};
 use super::chains::{Observed, SampledChains};
 use super::path::{EnergyPath, Row};
 use super::plot::plot;
+use crate::draw::sheet::{Block, sheet};
 use crate::evaluate::npz::{self, Npz};
-use crate::report::{Block, sheet};
 use crate::run::folder::Existing;
 use crate::run::lock::FolderLock;
 

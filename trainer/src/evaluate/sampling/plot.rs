@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::chains::Observed;
 use super::path::EnergyPath;
-use crate::report::plot::{Panel, svg};
+use crate::draw::plot::{Panel, svg};
 
 /// Mean and quantiles of the energy, and saturation, over the logarithm of the step, as SVG text.
 ///

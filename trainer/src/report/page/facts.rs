@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::super::quantity;
 use super::super::run::{Run, names};
 use super::words;
 use crate::config::Dynamics;
 use crate::evaluate::attack::{Attack, Results, WORST_OF};
 use crate::run::record::metrics::Line;
+use crate::run::record::quantity;
 
 /// Checkpoints shown of a run, the newest, and sessions as many.
 const N_ROWS: usize = 12;

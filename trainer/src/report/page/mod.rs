@@ -10,12 +10,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::plot::{self, Panel};
+use super::distances;
 use super::run::Run;
-use super::{diagnostics, distances, quantity};
+use crate::draw::plot::{self, Panel};
 use crate::evaluate::frechet::Score;
 use crate::run::record::WORK;
 use crate::run::record::metrics::curve;
+use crate::run::record::{diagnostics, quantity};
 
 /// Sample sheets shown of a run, at most.
 const N_SHEETS: usize = 8;

@@ -1,10 +1,13 @@
 //! What a run writes while it learns: `metrics.jsonl`, `updates.csv`, event files for TensorBoard, and live lines for people.
 
-pub mod events;
+pub mod diagnostics;
 pub mod metrics;
+pub mod quantity;
 pub mod sessions;
+pub mod tensorboard;
 pub mod updates;
 
+mod correlation;
 mod progress;
 mod rate;
 mod window;
@@ -13,10 +16,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use events::{Events, Picture};
 pub use metrics::Metrics;
 pub use progress::Progress;
 use rate::Rate;
+use tensorboard::{Events, Picture};
 use updates::Updates;
 pub use window::Window;
 

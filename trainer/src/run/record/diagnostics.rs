@@ -12,8 +12,8 @@
 //! Of stable learning, d oscillates around 0: its auto-correlation turns negative within a few lags.
 
 use super::correlation::{correlation, normalised, rescaled};
-use super::plot::Panel;
 use super::quantity;
+use crate::draw::plot::Panel;
 use crate::run::record::metrics::{Line, curve};
 use crate::run::record::updates::Recent;
 

@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage};
 use tch::{Device, Kind, Tensor};
 
 use super::canvas::Canvas;
-use crate::run::record::events::Picture;
+use crate::run::record::tensorboard::Picture;
 
 /// Columns of a block.
 const COLUMNS: usize = 8;

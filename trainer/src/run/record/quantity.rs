@@ -1,6 +1,6 @@
 //! What the measured values are called in plots.
 
-use super::plot::Panel;
+use crate::draw::plot::Panel;
 
 const TITLES: [(&str, &str); 7] = [
     (

@@ -123,7 +123,7 @@ impl Panel {
 
     /// The points of one of its series.
     #[cfg(test)]
-    pub(super) fn values(&self, series: usize) -> &[(f64, f64)] {
+    pub(crate) fn values(&self, series: usize) -> &[(f64, f64)] {
         &self.series[series].points
     }
 
