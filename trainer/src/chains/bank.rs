@@ -1,12 +1,10 @@
 //! The bank in which chains live on between updates.
 
 use anyhow::Result;
-use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
-use crate::chains::Chains;
 use crate::chains::pool::{Drawn, Pool};
-use crate::chains::start::Source;
+use crate::chains::start::Origin;
 use crate::machine::randomness::{Purpose, derive, seed_torch};
 
 /// When a chain that is drawn is restarted.
@@ -14,34 +12,23 @@ use crate::machine::randomness::{Purpose, derive, seed_torch};
 pub struct Restart {
     /// The chance of it.
     pub chance: f64,
-    /// It is restarted in any case after more than so many updates.
+    /// It is restarted in any case after more updates than this.
     pub max_updates: Option<u64>,
 }
 
-/// Chains between updates.
-#[derive(Debug)]
-pub struct Bank {
-    pool: Pool,
-}
-
-impl Bank {
-    /// A bank at the start of a run.
-    pub fn new(pool: Pool) -> Bank {
-        Bank { pool }
-    }
-
-    /// Draws `n` different chains of an update, of which some are restarted.
+impl Pool {
+    /// Draws `n` different chains for an update, of which some are restarted.
     ///
     /// # Errors
-    /// libtorch fails.
-    pub fn draw(
+    /// As [`Pool::draw`] and [`Origin::draw_where`].
+    pub fn draw_with_restarts(
         &self,
         (seed, update): (u64, u64),
         n: usize,
         restart: Restart,
-        source: &Source<'_>,
+        origin: &dyn Origin,
     ) -> Result<Drawn> {
-        let stored = self.pool.draw(derive(seed, update, Purpose::Chains), n)?;
+        let stored = self.draw(derive(seed, update, Purpose::Chains), n)?;
         let _draws = seed_torch(seed, update, Purpose::Chains);
         let device = stored.places.device();
         let chance = Tensor::f_rand([n as i64], (Kind::Float, Device::Cpu))?;
@@ -53,53 +40,11 @@ impl Bank {
         if !wanted.contains(&true) {
             return Ok(stored);
         }
-        let fresh = source.draw_where(&wanted, device)?;
+        let fresh = origin.draw_where(&wanted, device)?;
         Ok(Drawn {
             chains: stored.chains.replaced_where(&restarted, &fresh)?,
             places: stored.places,
         })
-    }
-
-    /// Puts chains at places, int64 `[n]`.
-    ///
-    /// # Errors
-    /// They are of another kind than the bank's.
-    pub fn put(&mut self, places: &Tensor, chains: &Chains) -> Result<()> {
-        self.pool.put(places, chains)
-    }
-
-    /// The first `n` states of this process, `[n, C, H, W]`.
-    pub fn first_states(&self, n: usize) -> Tensor {
-        self.pool.first_states(n)
-    }
-
-    /// Bytes of the chains of this process.
-    pub fn bytes(&self) -> u64 {
-        self.pool.own().bytes()
-    }
-
-    /// Restarts the chains that are lost, as [`Pool::restart_lost`].
-    ///
-    /// # Errors
-    /// libtorch fails, or a process has ended.
-    pub fn restart_lost(&mut self, most: f64, batch: usize, source: &Source<'_>) -> Result<()> {
-        self.pool.restart_lost(most, batch, source)
-    }
-
-    /// The group of a checkpoint.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
-    pub fn save(&self) -> Result<Tensors> {
-        self.pool.save()
-    }
-
-    /// Goes on with a saved group.
-    ///
-    /// # Errors
-    /// Its chains are others than the configured ones.
-    pub fn restore(&mut self, saved: &Tensors) -> Result<()> {
-        self.pool.restore(saved)
     }
 }
 
@@ -109,20 +54,22 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::chains::Chains;
+    use crate::chains::start::Noise;
     use crate::machine::randomness::seeded;
     use crate::machine::ranks::Ranks;
 
-    const FRESH: Source<'_> = Source::Noise([1, 1, 1]);
+    const FRESH: Noise = Noise([1, 1, 1]);
     const NEVER: Restart = Restart {
         chance: 0.0,
         max_updates: None,
     };
 
     /// Ten chains at the states 10 to 19, which no fresh one can have.
-    fn bank() -> Bank {
+    fn bank() -> Pool {
         let states = Tensor::arange(10, (Kind::Float, Device::Cpu)).view([10, 1, 1, 1]) + 10.0;
         let chains = iter::once(Ok(Chains::begin(states, None)));
-        Bank::new(Pool::gathered(chains, 10, Rc::new(Ranks::alone())).unwrap())
+        Pool::gathered(chains, 10, Rc::new(Ranks::alone())).unwrap()
     }
 
     fn states(drawn: &Drawn) -> Vec<f32> {
@@ -136,10 +83,10 @@ mod tests {
     #[test]
     fn each_chain_is_drawn_once_and_found_again_where_it_was() {
         let mut bank = bank();
-        let drawn = bank.draw((1, 0), 10, NEVER, &FRESH).unwrap();
+        let drawn = bank.draw_with_restarts((1, 0), 10, NEVER, &FRESH).unwrap();
         let ends = drawn.chains.states() + 100.0;
         bank.put(&drawn.places, &drawn.chains.moved(&ends)).unwrap();
-        let again = bank.draw((1, 1), 10, NEVER, &FRESH).unwrap();
+        let again = bank.draw_with_restarts((1, 1), 10, NEVER, &FRESH).unwrap();
         let mut found = states(&again);
         found.sort_by(f32::total_cmp);
         assert_eq!(
@@ -155,7 +102,7 @@ mod tests {
         for (most, n_kept) in [(f64::INFINITY, 4), (0.5, 3)] {
             let chains = Chains::begin(states.copy().view([6, 1, 1, 1]), None);
             let pool = Pool::gathered(iter::once(Ok(chains)), 6, Rc::new(Ranks::alone()));
-            let mut bank = Bank::new(pool.unwrap());
+            let mut bank = pool.unwrap();
             let _draws = seeded(1);
             bank.restart_lost(most, 2, &FRESH).unwrap();
             let now = bank.first_states(6).view([-1]);
@@ -169,20 +116,24 @@ mod tests {
     fn chains_restart_by_chance() {
         let restart = |chance| Restart { chance, ..NEVER };
         for (chance, wanted) in [(0.0, 0..1), (0.5, 2..9), (1.0, 10..11)] {
-            let drawn = bank().draw((1, 0), 10, restart(chance), &FRESH).unwrap();
+            let drawn = bank()
+                .draw_with_restarts((1, 0), 10, restart(chance), &FRESH)
+                .unwrap();
             assert!(wanted.contains(&n_restarted(&drawn)), "{chance}");
         }
     }
 
     #[test]
-    fn chains_restart_after_more_than_so_many_updates() {
+    fn chains_restart_after_their_last_update() {
         let restart = Restart {
             max_updates: Some(2),
             ..NEVER
         };
         let mut bank = bank();
         for (update, wanted) in [(0, 0), (1, 0), (2, 0), (3, 10), (4, 0)] {
-            let drawn = bank.draw((1, update), 10, restart, &FRESH).unwrap();
+            let drawn = bank
+                .draw_with_restarts((1, update), 10, restart, &FRESH)
+                .unwrap();
             let fresh = drawn.chains.updates().eq(0.0).sum(Kind::Int64);
             let wanted_fresh = if update == 0 { 10 } else { wanted };
             assert_eq!(fresh.int64_value(&[]), wanted_fresh, "update {update}");

@@ -1,51 +1,30 @@
-//! The bank in which chains burn in before they enter the one that learning draws from.
+//! The bank in which chains burn in before they enter the one that learning draws from. The updates since their start are visits.
 
 use anyhow::Result;
-use ebm_export::graph::tensor::Tensors;
 use tch::Tensor;
 
 use crate::chains::Chains;
 use crate::chains::pool::{Drawn, Pool};
-use crate::chains::start::Source;
-use crate::machine::randomness::{Purpose, derive, seed_torch};
+use crate::chains::start::Origin;
+use crate::machine::randomness::{Purpose, seed_torch};
 
-/// Chains that burn in; the updates since their start are visits.
-#[derive(Debug)]
-pub struct BurnIn {
-    pool: Pool,
-}
-
-impl BurnIn {
-    /// At the start of a run.
-    pub fn new(pool: Pool) -> BurnIn {
-        BurnIn { pool }
-    }
-
-    /// Draws `n` different chains for an update to visit.
+impl Pool {
+    /// Puts visited chains back at their ends, `[n, C, H, W]`. Those that have had all of their `visits` are given to the caller, and others
+    /// begin in their places.
     ///
     /// # Errors
-    /// libtorch fails.
-    pub fn draw(&self, (seed, update): (u64, u64), n: usize) -> Result<Drawn> {
-        self.pool
-            .draw(derive(seed, update, Purpose::BurnInChains), n)
-    }
-
-    /// Puts visited chains back at their ends, `[n, C, H, W]`. Those that have been visited so often are given back, and others begin in
-    /// their places.
-    ///
-    /// # Errors
-    /// libtorch fails.
+    /// As [`Pool::put`] and [`Origin::draw_where`].
     pub fn promote(
         &mut self,
         (seed, update): (u64, u64),
         visited: Drawn,
         ends: &Tensor,
         visits: u64,
-        source: &Source<'_>,
+        origin: &dyn Origin,
     ) -> Result<Option<Chains>> {
         let Drawn { places, chains } = visited;
         let chains = chains.moved(ends);
-        self.pool.put(&places, &chains)?;
+        self.put(&places, &chains)?;
         let done = chains.updates().f_ge(visits as f64)?;
         let done = done.f_nonzero()?.f_view([-1])?;
         let n_done = done.size()[0] as usize;
@@ -53,43 +32,9 @@ impl BurnIn {
             return Ok(None);
         }
         let _draws = seed_torch(seed, update, Purpose::BurnInChains);
-        let fresh = source.draw(n_done, ends.device())?;
-        self.pool.put(&places.f_index_select(0, &done)?, &fresh)?;
+        let fresh = origin.draw(n_done, ends.device())?;
+        self.put(&places.f_index_select(0, &done)?, &fresh)?;
         Ok(Some(chains.select(&done)?.renewed()))
-    }
-
-    /// Bytes of the chains of this process.
-    pub fn bytes(&self) -> u64 {
-        self.pool.own().bytes()
-    }
-
-    /// Restarts the chains that are lost, as [`Pool::restart_lost`].
-    ///
-    /// # Errors
-    /// libtorch fails, or a process has ended.
-    pub fn restart_lost(&mut self, most: f64, batch: usize, source: &Source<'_>) -> Result<()> {
-        self.pool.restart_lost(most, batch, source)
-    }
-
-    /// The first `n` states of this process, `[n, C, H, W]`.
-    pub fn first_states(&self, n: usize) -> Tensor {
-        self.pool.first_states(n)
-    }
-
-    /// The group of a checkpoint.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
-    pub fn save(&self) -> Result<Tensors> {
-        self.pool.save()
-    }
-
-    /// Goes on with a saved group.
-    ///
-    /// # Errors
-    /// Its chains are others than the configured ones.
-    pub fn restore(&mut self, saved: &Tensors) -> Result<()> {
-        self.pool.restore(saved)
     }
 }
 
@@ -101,6 +46,8 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::chains::start::Noise;
+    use crate::machine::randomness::derive;
     use crate::machine::ranks::Ranks;
 
     /// Four chains at 0, of which each update moves two by 10: after three visits a chain is promoted at 30, and another begins.
@@ -109,11 +56,13 @@ mod tests {
         let zeros = Tensor::zeros([4, 1, 1, 1], (Kind::Float, Device::Cpu));
         let chains = iter::once(Ok(Chains::begin(zeros, None)));
         let pool = Pool::gathered(chains, 4, Rc::new(Ranks::alone()));
-        let mut burn_in = BurnIn::new(pool.unwrap());
-        let fresh = Source::Noise([1, 1, 1]);
+        let mut burn_in = pool.unwrap();
+        let fresh = Noise([1, 1, 1]);
         let mut promoted = 0;
         for update in 0..60 {
-            let visited = burn_in.draw((5, update), 2).unwrap();
+            let visited = burn_in
+                .draw(derive(5, update, Purpose::BurnInChains), 2)
+                .unwrap();
             let ends = visited.chains.states() + 10.0;
             let done = burn_in
                 .promote((5, update), visited, &ends, 3, &fresh)
@@ -124,7 +73,7 @@ mod tests {
             let [low, high] = [done.states().min(), done.states().max()];
             assert!(low.double_value(&[]) > 28.0 && high.double_value(&[]) < 32.0);
         }
-        let waiting = burn_in.pool.own().updates();
+        let waiting = burn_in.own().updates();
         assert!(waiting.max().double_value(&[]) < 3.0);
         let visits = 3 * promoted as i64 + waiting.sum(Kind::Int64).int64_value(&[]);
         assert_eq!(visits, 120, "no visit is lost");

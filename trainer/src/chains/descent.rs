@@ -4,14 +4,14 @@ use std::fmt;
 
 use anyhow::Result;
 use ebm_export::graph::Graph;
-use ebm_export::source::networks::Network as Description;
+use ebm_export::source::networks::Network;
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::potential::{PRIOR_PREFIX, Potential};
 use ebm_export::transform::rewrite::Rewrite;
 use tch::{Device, Tensor};
 
 use crate::config::Precision;
-use crate::network::{Footprint, ImagesAtOnce, Network, Program, Weights, bytes, from_host};
+use crate::network::{BoundNetwork, Footprint, ImagesAtOnce, Program, Weights, bytes, from_host};
 
 /// Output `gradient [N, C, H, W]` is `T·∇U(x)`, with `U(x) = E(x)/T [+ E_prior(x)/T_prior] [+ ‖x‖²/(2τ²)]`.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Descent {
     /// # Errors
     /// The network makes no sense, or the potential does not suit it.
     pub fn new(
-        network: &Description,
+        network: &Network,
         potential: &Potential,
         precision: Precision,
         device: Device,
@@ -47,7 +47,7 @@ impl Descent {
     /// # Errors
     /// As [`Descent::new`].
     pub fn curvature(
-        network: &Description,
+        network: &Network,
         potential: &Potential,
         precision: Precision,
         device: Device,
@@ -92,7 +92,7 @@ impl Descent {
     ///
     /// # Errors
     /// The weights are of another network.
-    pub fn bind(&self, weights: &Weights, temperature: f64) -> Result<Network<'_>> {
+    pub fn bind(&self, weights: &Weights, temperature: f64) -> Result<BoundNetwork<'_>> {
         let kind = self.precision.kind();
         let all = weights.iter().chain(&self.beside);
         let all: Weights = all
@@ -139,8 +139,8 @@ mod tests {
     use crate::machine::randomness::seeded;
     use crate::network::to_device;
 
-    fn energy(width: usize) -> Description {
-        Description::Sngan(Sngan::small(4, 1, &[width], &[true], Activation::Silu))
+    fn energy(width: usize) -> Network {
+        Network::Sngan(Sngan::small(4, 1, &[width], &[true], Activation::Silu))
     }
 
     fn gradient(potential: &Potential, temperature: f64, x: &Tensor) -> Tensor {
@@ -195,7 +195,7 @@ mod tests {
             Activation::Gelu,
         ] {
             let pools = [true, true, false];
-            let network = Description::Sngan(Sngan::small(8, 1, &[5, 7, 7], &pools, activation));
+            let network = Network::Sngan(Sngan::small(8, 1, &[5, 7, 7], &pools, activation));
             let host = network.initial_weights(1).unwrap();
             let potential = Potential {
                 prior: Some(Prior {

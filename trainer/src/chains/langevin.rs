@@ -1,11 +1,11 @@
-//! Langevin dynamics: chains of `x ← x − (ε²/2T)·g(x) + ε·z`, without autograd; g is `T·∇U`, which is ∇E where the energy is all there is.
+//! Langevin dynamics: chains of `x ← x − (ε²/2T)·g(x) + ε·z`, without autograd; g is `T·∇U`, which is ∇E if the potential is the energy alone.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use crate::config::{Dynamics, Purification, Setting};
 use crate::machine::parallel::{Shared, Team};
-use crate::network::Network;
+use crate::network::BoundNetwork;
 
 impl Dynamics {
     /// ε²/(2T), the factor of ∇E.
@@ -31,10 +31,7 @@ impl From<Purification> for Dynamics {
 }
 
 /// One Langevin step: state, gradient and noise are `[N, C, H, W]`; gives the next state and the drift `(ε²/2T)·∇E`,
-/// the norm of which is clipped per image where that is on.
-///
-/// # Errors
-/// The shapes differ.
+/// the norm of which is clipped per image if that is on.
 pub fn step(
     x: &Tensor,
     gradient: &Tensor,
@@ -56,16 +53,13 @@ pub fn step(
 ///
 /// # Errors
 /// The images do not fit the network.
-pub fn gradient_at(gradient_network: &Network<'_>, images: &Tensor) -> Result<Tensor> {
+pub fn gradient_at(gradient_network: &BoundNetwork<'_>, images: &Tensor) -> Result<Tensor> {
     let rounded = images.f_to_kind(gradient_network.kind())?;
     let gradient = gradient_network.output("gradient", &rounded)?;
     Ok(gradient.f_to_kind(images.kind())?)
 }
 
 /// L2 norm of each image of `[N, C, H, W]`: `[N]`.
-///
-/// # Errors
-/// Another rank.
 pub fn norms(images: &Tensor) -> Result<Tensor> {
     Ok(images
         .f_square()?
@@ -74,17 +68,11 @@ pub fn norms(images: &Tensor) -> Result<Tensor> {
 }
 
 /// Share of the pixels of each image of `[N, C, H, W]` that are at or beyond the ends of the range `[-1, 1]`: f32 `[N]`.
-///
-/// # Errors
-/// Another rank.
 pub fn saturation(images: &Tensor) -> Result<Tensor> {
     Ok(saturated(images)?.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)?)
 }
 
 /// Whether each value is at or beyond the ends of `[-1, 1]`: bool of the shape of the images.
-///
-/// # Errors
-/// libtorch fails.
 pub fn saturated(images: &Tensor) -> Result<Tensor> {
     Ok(images.f_abs()?.f_ge(1.0)?)
 }
@@ -106,7 +94,7 @@ pub struct ChainEnds {
 /// The images do not fit the network.
 pub fn run(
     team: &Team,
-    gradient_network: &Network<'_>,
+    gradient_network: &BoundNetwork<'_>,
     start: &Tensor,
     dynamics: &Dynamics,
 ) -> Result<ChainEnds> {

@@ -15,13 +15,13 @@ const MIN_DRAWS: usize = 4;
 /// How well chains mix.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Mixing {
-    /// 1 where all chains are alike and stationary, above it otherwise.
+    /// 1 if all chains are alike and stationary, above it otherwise.
     pub r_hat: f64,
     /// As many independent draws would say as much of the mean as all draws of all chains do.
     pub effective_sample_size: f64,
 }
 
-/// R-hat and effective sample size of chains of equal lengths. None where a chain has fewer than eight draws, a number is not finite, or
+/// R-hat and effective sample size of chains of equal lengths. None if a chain has fewer than eight draws, a number is not finite, or
 /// no chain ever moves.
 pub fn mixing(chains: &[Vec<f64>]) -> Option<Mixing> {
     let halves: Vec<Half<'_>> = chains.iter().flat_map(|chain| halves(chain)).collect();

@@ -30,7 +30,7 @@ const UPDATES: &str = "updates";
 pub struct Latents {
     /// f32 `[n, latent]`.
     pub z: Tensor,
-    /// Whole numbers as f32 `[n]`, where the generator distinguishes classes.
+    /// Whole numbers as f32 `[n]`, if the generator distinguishes classes.
     pub classes: Option<Tensor>,
 }
 
@@ -124,9 +124,6 @@ impl Chains {
     }
 
     /// Which are lost, f32 `[n]`: 1 for those with a pixel that is not finite, or with more than a share `most` of saturated ones.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn lost(&self, most: f64) -> Result<Tensor> {
         let states = self.states();
         let finite = states.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;

@@ -8,7 +8,7 @@ use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Chains;
-use crate::chains::start::Source;
+use crate::chains::start::Origin;
 use crate::machine::randomness::{index, permutation};
 use crate::machine::ranks::Ranks;
 use crate::network::{from_host, tensor_to_host};
@@ -63,9 +63,6 @@ impl Pool {
     }
 
     /// Draws `n` different chains, the same in every process.
-    ///
-    /// # Errors
-    /// libtorch fails, or a process has ended.
     pub fn draw(&self, seed: u64, n: usize) -> Result<Drawn> {
         let order = &permutation(self.len, seed)[..n];
         let places = index(order).to_device(self.device());
@@ -105,17 +102,14 @@ impl Pool {
 
     /// Restarts the chains that are lost, as [`Chains::lost`] says, in batches of at most `batch`. The caller has seeded libtorch's generator,
     /// in every process alike.
-    ///
-    /// # Errors
-    /// libtorch fails, or a process has ended.
-    pub fn restart_lost(&mut self, most: f64, batch: usize, source: &Source<'_>) -> Result<()> {
+    pub fn restart_lost(&mut self, most: f64, batch: usize, origin: &dyn Origin) -> Result<()> {
         let lost = self.ranks.whole(&self.own.lost(most)?, self.len)?;
         let places = lost.f_nonzero()?.f_view([-1])?;
         let n_lost = places.size()[0] as usize;
         if n_lost == 0 {
             return Ok(());
         }
-        let fresh = source.draw_in_batches(n_lost, batch, self.device());
+        let fresh = origin.draw_in_batches(n_lost, batch, self.device());
         let fresh = Chains::joined(&fresh.collect::<Result<Vec<Chains>>>()?)?;
         self.put(&places, &fresh)
     }
@@ -132,9 +126,6 @@ impl Pool {
     }
 
     /// The group of a checkpoint, with the chains of all processes.
-    ///
-    /// # Errors
-    /// libtorch cannot copy, or a process has ended.
     pub fn save(&self) -> Result<Tensors> {
         let saved = self.own.rows().map(|(name, rows)| {
             let whole = self.ranks.whole(rows, self.len)?;

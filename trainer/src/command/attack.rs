@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::Kind as NetworkKind;
 use ebm_export::source::checkpoint::tensors_sha256;
-use ebm_export::source::networks::{Activation, Network as Description};
+use ebm_export::source::networks::{Activation, Network};
 use ebm_export::transform::potential::read_potential;
 use tch::{Kind, Tensor};
 
@@ -15,14 +15,15 @@ use crate::chains::descent::Descent;
 use crate::cli::AttackArgs;
 use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
 use crate::evaluate::attack::{
-    Attack, Audit, Ball, Defence, Noise, Parameters, PixelDistance, Purification, RESULTS, Results,
-    Session,
+    Attack, Audit, Ball, Campaign, Defence, Noise, Parameters, PixelDistance, Purification, Results,
 };
+use crate::machine::Machine;
 use crate::machine::console;
 use crate::network::{Program, bytes, to_device};
+use crate::run::folder::ATTACK_RESULTS;
 use crate::run::lock::FolderLock;
 use crate::run::saved::Saved;
-use crate::run::session::{End, Machine};
+use crate::run::stop::End;
 
 /// Width of the bend by which ReLUs are softened on the way back.
 const BEND: f32 = 0.1;
@@ -62,7 +63,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
         None => None,
     };
     let program = Program::new(&classifier.header.network.graph()?, Kind::Float, device);
-    let session = Session {
+    let campaign = Campaign {
         audit: Audit {
             bare: Defence {
                 classifier: &program.bind(&to_device(&weights[1], Kind::Float, device))?,
@@ -87,7 +88,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
         weights_sha256: hashes(&weights),
         folder: &args.output,
     };
-    let results = session.run(earlier)?;
+    let results = campaign.run(earlier)?;
     console::print(&format!(
         "{results}{:.1} s; {}",
         results.seconds,
@@ -112,7 +113,7 @@ fn hashes([energy, classifier]: &[Tensors; 2]) -> BTreeMap<String, String> {
 }
 
 /// The same energy with softened ReLUs, if it has any: `(1 − a)·x + a·√(x² + e²) − a·e` has the slopes 1 and 1 − 2a.
-fn softened(network: &Description) -> Option<Description> {
+fn softened(network: &Network) -> Option<Network> {
     let slope = match network.activation() {
         Activation::Relu => 0.0,
         Activation::LeakyRelu { slope } => slope,
@@ -174,7 +175,7 @@ fn attacks(args: &AttackArgs, parameters: &Parameters, has_relus: bool) -> Resul
         match attack.obstacle(parameters.ball.norm, has_relus) {
             None => suitable.push(attack),
             Some(obstacle) if typed => bail!("--attacks {attack}: {obstacle}"),
-            Some(obstacle) => eprintln!("without the attack {attack}: {obstacle}"),
+            Some(obstacle) => note!("without the attack {attack}: {obstacle}"),
         }
     }
     Ok(suitable)
@@ -205,7 +206,7 @@ fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
 /// What an audit that was interrupted has left in the folder.
 fn earlier(args: &AttackArgs) -> Result<Option<Results>> {
     let folder = &args.output;
-    if args.force || !folder.join(RESULTS).exists() {
+    if args.force || !folder.join(ATTACK_RESULTS).exists() {
         return Ok(None);
     }
     let results = Results::read(folder)

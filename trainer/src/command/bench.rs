@@ -11,11 +11,14 @@ use ebm_export::source::checkpoint;
 use crate::cli::BenchArgs;
 use crate::config::{EnergyConfig, Layers};
 use crate::learn::borrowed::Borrowed;
-use crate::learn::energy::{Inputs, Learner};
+use crate::learn::energy::EnergyLearner;
 use crate::learn::examples::Examples;
+use crate::learn::fit::fit;
 use crate::machine::console;
 use crate::network::tensor_to_host;
-use crate::run::session::{End, Learning};
+use crate::run::learning::Described;
+use crate::run::stop::End;
+use crate::run::training::Training;
 
 /// Times updates and prints their median.
 ///
@@ -25,12 +28,13 @@ pub fn bench(args: &BenchArgs) -> Result<End> {
     let layers = Layers::default().preset_or_file(&args.preset_or_file)?;
     let config: EnergyConfig = layers.set_all(&args.set)?.resolve()?;
     let (examples, borrowed) = (Examples::random(&config), Borrowed::untrained(&config)?);
-    let mut learner = Learner::new(config.clone(), examples, borrowed, args.machine.alone()?)?;
+    let mut learner =
+        EnergyLearner::new(config.clone(), examples, borrowed, args.machine.alone()?)?;
     if args.on_request {
         return on_request(&mut learner, args);
     }
     let first = first(&mut learner, args)?;
-    eprintln!("first update {first:.3} s");
+    note!("first update {first:.3} s");
     let image_steps = learner.image_steps();
     let seconds = (0..args.updates).map(|_| seconds(&mut learner));
     let mut seconds = seconds.collect::<Result<Vec<f64>>>()?;
@@ -47,7 +51,7 @@ pub fn bench(args: &BenchArgs) -> Result<End> {
     Ok(End::Complete)
 }
 
-fn on_request(learner: &mut Learner, args: &BenchArgs) -> Result<End> {
+fn on_request(learner: &mut EnergyLearner, args: &BenchArgs) -> Result<End> {
     let mut is_first = true;
     for line in std::io::stdin().lock().lines() {
         line.context("cannot read from standard input")?;
@@ -60,14 +64,15 @@ fn on_request(learner: &mut Learner, args: &BenchArgs) -> Result<End> {
     Ok(End::Complete)
 }
 
-fn seconds(learner: &mut Learner) -> Result<f64> {
+fn seconds(learner: &mut EnergyLearner) -> Result<f64> {
+    let mut one = Training::unrecorded(learner, 1);
     let start = Instant::now();
-    learner.update()?;
+    fit(learner, &mut one)?;
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// The first update, which is recorded where that is wanted.
-fn first(learner: &mut Learner, args: &BenchArgs) -> Result<f64> {
+/// The first update, which is recorded if that is wanted.
+fn first(learner: &mut EnergyLearner, args: &BenchArgs) -> Result<f64> {
     match &args.record {
         Some(folder) => recorded(learner, folder),
         None => seconds(learner),
@@ -76,17 +81,15 @@ fn first(learner: &mut Learner, args: &BenchArgs) -> Result<f64> {
 
 /// An update of which a folder keeps `before` and `after` (the weights) and `inputs` (images and the starts of chains), and as `state` in
 /// `checkpoint.json` the seed of the noise.
-fn recorded(learner: &mut Learner, folder: &Path) -> Result<f64> {
+fn recorded(learner: &mut EnergyLearner, folder: &Path) -> Result<f64> {
     let mut header = learner.header()?;
-    let Inputs {
-        positives,
-        starts,
-        noise_seed,
-    } = learner.inputs()?;
-    header.state = serde_json::json!({ "noise_seed": noise_seed });
+    header.state = serde_json::json!({ "noise_seed": learner.noise_seed() });
     let inputs = Tensors::from([
-        ("positives".to_string(), tensor_to_host(&positives)?),
-        ("starts".to_string(), tensor_to_host(&starts)?),
+        ("positives".to_string(), tensor_to_host(&learner.data()?)?),
+        (
+            "starts".to_string(),
+            tensor_to_host(learner.starts()?.chains.states())?,
+        ),
     ]);
     let before = weights(learner)?;
     let seconds = seconds(learner)?;
@@ -96,7 +99,7 @@ fn recorded(learner: &mut Learner, folder: &Path) -> Result<f64> {
     Ok(seconds)
 }
 
-fn weights(learner: &Learner) -> Result<Tensors> {
+fn weights(learner: &EnergyLearner) -> Result<Tensors> {
     let groups = learner.groups()?;
     let weights = groups
         .into_iter()

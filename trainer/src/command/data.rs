@@ -14,7 +14,7 @@ use crate::data::inspection::{Inspection, Part, detected};
 use crate::draw::sheet::{Block, sheet};
 use crate::machine::console;
 use crate::run::record::Progress;
-use crate::run::session::End;
+use crate::run::stop::End;
 
 /// Sizes, classes, damaged images and duplicates that are listed for people; JSON has all of them.
 const LISTED: usize = 10;
@@ -55,14 +55,14 @@ pub fn check(args: &DataCheckArgs) -> Result<End> {
         let blocks = inspection.parts.iter().zip(&inspection.shown);
         let blocks = blocks.map(|(part, images)| Block::new(part.name, images.shallow_clone()));
         write_whole(path, &sheet(&blocks.collect::<Vec<_>>())?)?;
-        eprintln!("contact sheet: {}", path.display());
+        note!("contact sheet: {}", path.display());
     }
     for part in &inspection.parts {
         check_damage(part, data.max_damaged)?;
     }
     if let Some(network) = network {
         load(&data, directory.as_deref(), &network, n_threads)?;
-        eprintln!("the data fit {}", args.what);
+        note!("the data fit {}", args.what);
     }
     Ok(End::Complete)
 }
@@ -85,7 +85,7 @@ fn subject(args: &DataCheckArgs) -> Result<Subject> {
         _ => {
             let layers = Layers::default()
                 .preset_or_file(&args.what)
-                .with_context(|| format!("{} is no folder either", args.what))?;
+                .with_context(|| format!("{} is not a folder either", args.what))?;
             let (data, network) = configured_data(&layers)?;
             Subject {
                 data,

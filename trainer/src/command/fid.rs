@@ -22,13 +22,15 @@ use crate::evaluate::frechet::{
     holds_gaussian, read,
 };
 use crate::evaluate::npz::{self, Npz};
-use crate::evaluate::sampling::{SAMPLED, SAMPLES, SNAPSHOTS, STEPS};
+use crate::evaluate::sampling::{SAMPLES, SNAPSHOTS, STEPS};
 use crate::learn::energy::BANK;
+use crate::machine::Machine;
 use crate::machine::console;
 use crate::network::from_host;
 use crate::report::distances;
+use crate::run::folder::SAMPLED;
 use crate::run::saved::Saved;
-use crate::run::session::{End, Machine};
+use crate::run::stop::End;
 
 /// `trainer fid`.
 ///
@@ -153,7 +155,7 @@ fn preparation(args: &FidArgs) -> Result<Preparation> {
 struct Samples {
     path: PathBuf,
     kind: SamplesKind,
-    /// Of their chains, where they are of a sample.
+    /// Of their chains, if they are of a sample.
     step: Option<u64>,
 }
 

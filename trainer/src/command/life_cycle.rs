@@ -5,18 +5,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ebm_export::source::checkpoint;
 
-use super::learn::{ChangedData, NewRun, OldRun, begin_classifier, begin_fit, go_on};
+use super::classifier::begin_classifier;
+use super::fit::begin_fit;
+use super::new_run::NewRun;
+use super::old_run::{ChangedData, OldRun};
 use super::report::write_page;
+use super::resume::go_on;
 use super::saved_config;
 use crate::cli::LifeCycleArgs;
 use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
 use crate::machine::console;
+use crate::machine::expect_one_process;
 use crate::run::folder::{Existing, RunFolder};
 use crate::run::lock::FolderLock;
 use crate::run::resumption::Resumed;
 use crate::run::saved::Saved;
-use crate::run::session::{End, StopSignal, expect_one_process};
 use crate::run::stage::{STAGES, Stage};
+use crate::run::stop::{End, StopSignal};
 
 impl Stage {
     fn takes_generator(self) -> bool {
@@ -91,7 +96,7 @@ impl Stage {
         let folder = self.folder(args);
         let begun = RunFolder::open(&folder).is_ok();
         if begun && self.is_complete(&folder)? {
-            eprintln!("{}: learned already", folder.display());
+            note!("{}: learned already", folder.display());
             return Ok(End::Complete);
         }
         if begun {
@@ -160,12 +165,12 @@ pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
     let _lock = FolderLock::take(&args.output)?;
     let stop = StopSignal::listen()?;
     for (stage, layers) in stages {
-        eprintln!("{}", stage.name());
+        note!("stage {}", stage.name());
         let end = stage
             .run(args, &layers, &stop)
             .with_context(|| format!("the stage {} of the life cycle", stage.name()))?;
         if end == End::Interrupted {
-            eprintln!("the same command goes on with the life cycle");
+            note!("the same command goes on with the life cycle");
             return Ok(end);
         }
     }

@@ -2,12 +2,16 @@
 
 mod attack;
 mod bench;
+mod classifier;
 mod data;
 mod fid;
-mod learn;
+mod fit;
 mod life_cycle;
+mod new_run;
+mod old_run;
 mod presets;
 mod report;
+mod resume;
 mod sample;
 
 use std::path::Path;
@@ -17,12 +21,14 @@ use ebm_export::source::networks::Network;
 
 pub use attack::attack;
 pub use bench::bench;
+pub use classifier::classifier;
 pub use data::check;
 pub use fid::fid;
-pub use learn::{classifier, fit, resume};
+pub use fit::fit;
 pub use life_cycle::life_cycle;
 pub use presets::presets;
 pub use report::report;
+pub use resume::resume;
 pub use sample::sample;
 
 use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Error, Layers};
@@ -44,7 +50,7 @@ fn saved_config<C: Configuration>(saved: &Saved) -> Result<C> {
 /// The data that are configured, for an energy network or a classifier, and that network.
 fn configured_data(layers: &Layers) -> Result<(DataConfig, Network)> {
     match layers.resolve::<EnergyConfig>() {
-        Err(Error::Kind { .. }) => {
+        Err(Error::Task { .. }) => {
             let ClassifierConfig { data, network, .. } = layers.resolve()?;
             Ok((data, network))
         }
@@ -55,7 +61,7 @@ fn configured_data(layers: &Layers) -> Result<(DataConfig, Network)> {
     }
 }
 
-/// How many threads are meant: one per core where no number is given.
+/// How many threads are meant: one per core if no number is given.
 fn n_threads(given: Option<u16>) -> usize {
     match given {
         Some(n_threads) => usize::from(n_threads),

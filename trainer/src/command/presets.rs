@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::config::{PRESETS, preset};
 use crate::machine::console;
-use crate::run::session::End;
+use crate::run::stop::End;
 
 /// `trainer presets`.
 ///

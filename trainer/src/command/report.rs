@@ -10,7 +10,7 @@ use crate::machine::console;
 use crate::report::page::page;
 use crate::report::run::{folder_name, runs};
 use crate::run::folder::REPORT;
-use crate::run::session::End;
+use crate::run::stop::End;
 
 /// `trainer report`.
 ///

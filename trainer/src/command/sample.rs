@@ -14,20 +14,22 @@ use tch::{Device, Kind};
 
 use super::saved_config;
 use crate::chains::descent::Descent;
-use crate::chains::start::Source;
+use crate::chains::start::{Noise, Origin};
 use crate::cli::{PotentialChoice, SampleArgs, StartChoice, WeightsChoice};
 use crate::config::{
     BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, GeneratorConfig, Precision, Start,
 };
 use crate::evaluate::npz;
-use crate::evaluate::sampling::{self, Descending, Plan, SAMPLED, SampleFolder, SampledChains};
+use crate::evaluate::sampling::{self, Descending, Plan, SampleFolder, SampledChains};
 use crate::learn::examples::Examples;
 use crate::learn::generator::Generator;
+use crate::learn::origin::Data;
+use crate::machine::Machine;
 use crate::machine::console;
 use crate::network::to_device;
-use crate::run::folder::Existing;
+use crate::run::folder::{Existing, SAMPLED};
 use crate::run::saved::Saved;
-use crate::run::session::{End, Machine, StopSignal};
+use crate::run::stop::{End, StopSignal};
 
 /// What a sample is made of; the same request gives the same bits on one machine.
 #[derive(Debug, Serialize)]
@@ -98,7 +100,7 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         StartChoice::Data => Some(examples(args, &saved, &config, machine.team.n_threads())?),
         _ => None,
     };
-    let source = source(start, &config, generator.as_ref(), examples.as_ref())?;
+    let origin = origin(start, &config, generator.as_ref(), examples.as_ref())?;
     let descent = Descent::new(&config.network, &potential, Precision::F32, machine.device)?;
     let weights = to_device(&weights, Kind::Float, machine.device);
     let network = descent.bind(&weights, dynamics.temperature)?;
@@ -110,7 +112,7 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         },
         team: &machine.team,
     };
-    let chains = SampledChains::begin(&source, args.n, args.seed, descending)?;
+    let chains = SampledChains::begin(origin.as_ref(), args.n, args.seed, descending)?;
     let output = args.output.clone();
     let output = output.unwrap_or_else(|| args.run.join(SAMPLED));
     let folder = SampleFolder::open(&output, &request, Existing::from_force(args.force))?;
@@ -128,7 +130,7 @@ fn report(end: End, folder: &SampleFolder) -> Result<()> {
             ))?;
         }
         End::Interrupted => {
-            eprintln!("interrupted; nothing is lost: the same command goes on with {path}");
+            note!("interrupted; nothing is lost: the same command goes on with {path}");
         }
     }
     Ok(())
@@ -243,21 +245,19 @@ fn examples(
     Ok(examples)
 }
 
-fn source<'a>(
+fn origin<'a>(
     start: StartChoice,
     config: &'a EnergyConfig,
     generator: Option<&'a Generator>,
     examples: Option<&'a Examples>,
-) -> Result<Source<'a>> {
+) -> Result<Box<dyn Origin + 'a>> {
     Ok(match start {
-        StartChoice::Generator => {
-            Source::Generator(generator.context("this start needs a generator")?)
-        }
-        StartChoice::Noise => Source::noise(config),
-        StartChoice::Data => Source::Data {
+        StartChoice::Generator => Box::new(generator.context("this start needs a generator")?),
+        StartChoice::Noise => Box::new(Noise::of(config)),
+        StartChoice::Data => Box::new(Data {
             examples: examples.context("this start needs data")?,
             config,
             generator,
-        },
+        }),
     })
 }

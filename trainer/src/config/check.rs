@@ -5,15 +5,15 @@ use ebm_export::source::networks::Network;
 
 use super::{
     AdamConfig, BurnInConfig, ClassifierConfig, Configuration, Crop, DataConfig, Dynamics,
-    EnergyConfig, Error, GeneratorConfig, Kind, OptimizerConfig, Output, RandomCrop, Schedule,
-    Setting, Source,
+    EnergyConfig, Error, GeneratorConfig, OptimizerConfig, Output, RandomCrop, Schedule, Setting,
+    Source, Task,
 };
 
 impl Configuration for EnergyConfig {
-    const KIND: Kind = Kind::Energy;
+    const KIND: Task = Task::Energy;
     const COMMAND: &'static str = "trainer fit";
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> Task {
         self.kind
     }
 
@@ -190,10 +190,10 @@ impl EnergyConfig {
 }
 
 impl Configuration for ClassifierConfig {
-    const KIND: Kind = Kind::Classifier;
+    const KIND: Task = Task::Classifier;
     const COMMAND: &'static str = "trainer classifier";
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> Task {
         self.kind
     }
 

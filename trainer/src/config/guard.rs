@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::Setting;
-use crate::run::guard::Guard;
 
 /// Watches the learning of an energy network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,27 +22,6 @@ pub struct EnergyGuard {
     pub rate_factor: f64,
 }
 
-impl EnergyGuard {
-    /// What is watched, by the names of `metrics.jsonl`.
-    pub fn guard(&self) -> Guard {
-        Guard {
-            limits: on(&[
-                ("energy_difference", self.energy_difference),
-                ("gradient_strength", self.gradient_strength),
-                ("saturation", self.saturation),
-            ]),
-            patience: self.patience,
-            rollbacks: self.rollbacks,
-            advice: "begin again with a lower learning.learning_rate or langevin.step_size, a higher langevin.temperature, or with langevin.clip",
-        }
-    }
-
-    /// What learning rates are multiplied by after so many rollbacks.
-    pub fn pace(&self, rollbacks: u64) -> f64 {
-        pace(self.rate_factor, rollbacks)
-    }
-}
-
 /// Watches the learning of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,32 +34,4 @@ pub struct ClassifierGuard {
     pub rollbacks: u64,
     /// Each time the learning rate is multiplied by it.
     pub rate_factor: f64,
-}
-
-impl ClassifierGuard {
-    /// What is watched, by the names of `metrics.jsonl`.
-    pub fn guard(&self) -> Guard {
-        Guard {
-            limits: on(&[("loss", self.loss)]),
-            patience: self.patience,
-            rollbacks: self.rollbacks,
-            advice: "begin again with a lower learning.learning_rate",
-        }
-    }
-
-    /// What the learning rate is multiplied by after so many rollbacks.
-    pub fn pace(&self, rollbacks: u64) -> f64 {
-        pace(self.rate_factor, rollbacks)
-    }
-}
-
-fn on(limits: &[(&'static str, Setting)]) -> Vec<(&'static str, f64)> {
-    let limits = limits.iter();
-    limits
-        .filter_map(|(name, limit)| Some((*name, limit.value()?)))
-        .collect()
-}
-
-fn pace(factor: f64, rollbacks: u64) -> f64 {
-    factor.powi(i32::try_from(rollbacks).unwrap_or(i32::MAX))
 }

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use toml::{Table, Value};
 
-use super::{Configuration, Kind, preset};
+use super::{Configuration, Task, preset};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The text is no TOML.
+    /// The text is not TOML.
     #[error("{place} is not valid TOML: {message}")]
     Syntax {
         /// File and line.
@@ -50,7 +50,7 @@ pub enum Error {
     /// A key is missing, or its value is of another type.
     #[error("{place}: {message}")]
     Content {
-        /// File, and line where there is one.
+        /// File, and line if there is one.
         place: String,
         /// Which key, what was expected and what came.
         message: String,
@@ -96,11 +96,11 @@ pub enum Error {
     #[error(
         "this configuration describes {got}, but `{command}` expects {expected}: use another command or preset"
     )]
-    Kind {
+    Task {
         /// What the command takes.
-        expected: Kind,
+        expected: Task,
         /// What stands in the configuration.
-        got: Kind,
+        got: Task,
         /// The command that was called.
         command: &'static str,
     },
@@ -135,7 +135,7 @@ impl Layers {
     /// Adds a preset by name, or a file by path; a file wins over a preset of the same name.
     ///
     /// # Errors
-    /// There is no such preset or file, or it is no TOML.
+    /// There is no such preset or file, or it is not TOML.
     pub fn preset_or_file(self, name: &str) -> Result<Layers, Error> {
         let path = Path::new(name);
         if path.is_file() {
@@ -161,7 +161,7 @@ impl Layers {
     /// Adds a text that came from `place`.
     ///
     /// # Errors
-    /// It is no TOML.
+    /// It is not TOML.
     pub fn text(mut self, place: &str, text: &str) -> Result<Layers, Error> {
         let table: Table = text
             .parse()
@@ -184,7 +184,7 @@ impl Layers {
         texts.iter().try_fold(self, |layers, text| layers.set(text))
     }
 
-    /// Adds one `section.key=value`; a value that is no TOML is a string.
+    /// Adds one `section.key=value`; a value that is not TOML is a string.
     ///
     /// # Errors
     /// It has no such form.
@@ -198,7 +198,7 @@ impl Layers {
         Ok(self)
     }
 
-    /// Names the runs that a generator and a prior are taken from, where they are given.
+    /// Names the runs that a generator and a prior are taken from, if they are given.
     ///
     /// # Errors
     /// The layers so far have no section for it, or a path is not UTF-8.
@@ -266,14 +266,14 @@ impl Layers {
         Ok(config)
     }
 
-    fn check_kind(&self, expected: Kind, command: &'static str) -> Result<(), Error> {
+    fn check_kind(&self, expected: Task, command: &'static str) -> Result<(), Error> {
         let kind = self
             .table
             .get("kind")
             .cloned()
-            .and_then(|kind| kind.try_into::<Kind>().ok());
+            .and_then(|kind| kind.try_into::<Task>().ok());
         match kind {
-            Some(got) if got != expected => Err(Error::Kind {
+            Some(got) if got != expected => Err(Error::Task {
                 expected,
                 got,
                 command,

@@ -2,44 +2,44 @@
 
 mod chains;
 mod check;
+mod generator;
 mod guard;
+mod langevin;
 mod layers;
 mod presets;
 mod schedule;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use ebm_export::source::networks::Network;
 use serde::{Deserialize, Serialize};
 
-pub use chains::{
-    BatchNormMode, BurnInConfig, ChainsConfig, Dynamics, FixedGenerator, GeneratorConfig,
-    LangevinConfig, LearnedGenerator, Precision, PriorConfig, Start,
-};
+pub use chains::{BurnInConfig, ChainsConfig, Start};
+pub use generator::{BatchNormMode, FixedGenerator, GeneratorConfig, LearnedGenerator};
 pub use guard::{ClassifierGuard, EnergyGuard};
+pub use langevin::{Dynamics, LangevinConfig, Precision};
 pub use layers::{Error, Layers};
 pub use presets::{PRESETS, Preset, preset};
 
 pub use schedule::Schedule;
 
-use crate::weights::learned::Recipe;
-
 /// What a configuration describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum Task {
     /// The learning of an energy network (`trainer fit`).
     Energy,
     /// The learning of a classifier (`trainer classifier`).
     Classifier,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Energy => "an energy network",
-            Kind::Classifier => "a classifier",
+            Task::Energy => "an energy network",
+            Task::Classifier => "a classifier",
         })
     }
 }
@@ -48,8 +48,8 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnergyConfig {
-    /// Always [`Kind::Energy`].
-    pub kind: Kind,
+    /// Always [`Task::Energy`].
+    pub kind: Task,
     /// All random draws derive from it.
     pub seed: u64,
     /// What is learned from.
@@ -65,10 +65,10 @@ pub struct EnergyConfig {
     /// The generator of cooperative starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<GeneratorConfig>,
-    /// The bank in which chains burn in, where there is one.
+    /// The bank in which chains burn in, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burn_in: Option<BurnInConfig>,
-    /// What was learned before and is part of the potential, where something was.
+    /// An energy that was learned before and is part of the potential, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<PriorConfig>,
     /// When it counts as diverging, and what is done then.
@@ -83,8 +83,8 @@ pub struct EnergyConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
-    /// Always [`Kind::Classifier`].
-    pub kind: Kind,
+    /// Always [`Task::Classifier`].
+    pub kind: Task,
     /// All random draws derive from it.
     pub seed: u64,
     /// What is learned from.
@@ -181,9 +181,9 @@ pub struct DataConfig {
     pub n_classes: usize,
     /// What becomes of pictures of another size than the network's. Only used by `images`, `tar` and `parquet`.
     pub crop: Crop,
-    /// Largest share of damaged pictures: they are skipped up to it, and the run stops beyond. Only used by these three.
+    /// Largest share of damaged pictures: up to it they are skipped, beyond it the run stops. Only used by these three.
     pub max_damaged: f64,
-    /// Pictures that are decoded ahead of their use: so many images are in memory, however large the set is. Only used by these three.
+    /// The number of pictures that are decoded ahead of their use, and so in memory, however large the set is. Only used by these three.
     pub buffer: usize,
     /// Images held out for testing. Only used where the source has no test files of its own.
     pub n_test: usize,
@@ -191,7 +191,7 @@ pub struct DataConfig {
     pub split_seed: u64,
     /// Pixels of background put around each image.
     pub padding: usize,
-    /// Training images are shifted by up to so many pixels in each direction.
+    /// Training images are shifted by up to this many pixels in each direction.
     pub shift: usize,
     /// Mirroring of training images.
     pub mirror: Mirror,
@@ -225,7 +225,7 @@ impl<T> Setting<T> {
     /// Not in use.
     pub const OFF: Setting<T> = Setting::Off(Off::Off);
 
-    /// The value, where it is in use.
+    /// The value, if it is in use.
     pub fn value(self) -> Option<T> {
         match self {
             Setting::On(value) => Some(value),
@@ -241,6 +241,18 @@ impl<T: fmt::Display> fmt::Display for Setting<T> {
             Setting::Off(_) => write!(f, "off"),
         }
     }
+}
+
+/// An energy network that was learned before and is part of the potential.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorConfig {
+    /// What the checkpoint holds.
+    pub network: Network,
+    /// The run that learned it. Empty: it is given with `--prior`.
+    pub checkpoint: PathBuf,
+    /// T_prior.
+    pub temperature: f64,
 }
 
 /// The moments of Adam.
@@ -295,18 +307,6 @@ pub struct EnergyLearning {
     pub weight_gradient_clip: Setting,
 }
 
-impl EnergyLearning {
-    /// How the weights move.
-    pub fn recipe(&self) -> Recipe {
-        Recipe {
-            optimizer: OptimizerConfig::Adam(self.adam),
-            learning_rate: self.learning_rate.clone(),
-            ema_decay: self.ema_decay,
-            gradient_clip: self.weight_gradient_clip,
-        }
-    }
-}
-
 /// How the weights of a classifier move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -321,18 +321,6 @@ pub struct ClassifierLearning {
     pub optimizer: OptimizerConfig,
     /// Standard deviation of the noise that is added to data.
     pub data_noise: f64,
-}
-
-impl ClassifierLearning {
-    /// How the weights move.
-    pub fn recipe(&self) -> Recipe {
-        Recipe {
-            optimizer: self.optimizer,
-            learning_rate: self.learning_rate.clone(),
-            ema_decay: Setting::OFF,
-            gradient_clip: Setting::OFF,
-        }
-    }
 }
 
 /// Recommended for purification.
@@ -357,19 +345,19 @@ pub struct Output {
     pub sample_every: u64,
     /// Updates per checkpoint; 0 writes none but the last.
     pub checkpoint_every: u64,
-    /// Checkpoints kept: the newest so many. The newest one that is good, and the best one, stay in any case.
+    /// The number of newest checkpoints that are kept. The newest good one and the best one stay in any case.
     pub keep: usize,
 }
 
 /// A whole configuration that can be read, checked and written.
 pub trait Configuration: Serialize + serde::de::DeserializeOwned {
     /// What such a configuration describes.
-    const KIND: Kind;
+    const KIND: Task;
     /// The command that takes it.
     const COMMAND: &'static str;
 
     /// The kind that stands in it.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> Task;
 
     /// Says which value is out of its range.
     ///

@@ -56,7 +56,7 @@ impl Damage {
             }
             let Damaged { name, reason, .. } = &one;
             let (n, most) = (self.known.len() + 1, self.most());
-            eprintln!(
+            warning!(
                 "damaged: {name} {reason}; another takes its place ({n} found, {most} allowed by data.max_damaged)"
             );
             self.known.insert(one.index, one);

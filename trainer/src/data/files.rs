@@ -66,7 +66,7 @@ pub(super) struct Found {
 pub(super) fn below(directory: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Error> {
     let listing = listed(directory, |path| has_extension(path, extensions))?;
     for line in listing.left_out {
-        eprintln!("{line}");
+        note!("{line}");
     }
     Ok(listing.files)
 }

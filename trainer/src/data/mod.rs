@@ -260,7 +260,7 @@ pub(crate) fn values(pixels: &Tensor, brightest: u8) -> Tensor {
 fn say(line: &str) {
     let launch = Launch::from_environment().ok().flatten();
     if launch.is_none_or(|launch| launch.rank == 0) {
-        eprintln!("{line}");
+        note!("{line}");
     }
 }
 

@@ -154,8 +154,8 @@ impl Pictures {
                     for change in image.changes {
                         let is_silent = !matches!(change, Change::Depth | Change::Transparency);
                         if !is_silent && !told.contains(&change) {
-                            eprintln!(
-                                "note: {} {change}; others like it are not named",
+                            note!(
+                                "{} {change}; others like it are not named",
                                 self.name(index)
                             );
                             told.push(change);

@@ -5,7 +5,6 @@ use image::{Rgb, RgbImage};
 use tch::{Device, Kind, Tensor};
 
 use super::canvas::Canvas;
-use crate::run::record::tensorboard::Picture;
 
 /// Columns of a block.
 const COLUMNS: usize = 8;
@@ -15,6 +14,19 @@ const GAP: usize = 4;
 /// The line of the caption above a block, and the size of its letters.
 const CAPTION: usize = 28;
 const EM: f32 = 18.0;
+
+/// A picture by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Under which name.
+    pub tag: String,
+    /// Pixels from left to right.
+    pub width: u32,
+    /// Pixels from top to bottom.
+    pub height: u32,
+    /// PNG bytes.
+    pub png: Vec<u8>,
+}
 
 /// Images that belong together.
 #[derive(Debug)]

@@ -71,7 +71,7 @@ impl Npz {
         let reading = || format!("cannot read {}", path.display());
         let file = File::open(path).with_context(reading)?;
         let reader = NpzReader::new(BufReader::new(file))
-            .with_context(|| format!("{} is no whole npz (zip) file", path.display()))?;
+            .with_context(|| format!("{} is not an intact npz (zip) file", path.display()))?;
         Ok(Npz {
             path: path.to_path_buf(),
             reader,
@@ -79,9 +79,6 @@ impl Npz {
     }
 
     /// The names of its arrays.
-    ///
-    /// # Errors
-    /// The file is damaged.
     pub fn names(&mut self) -> Result<Vec<String>> {
         let damaged = || format!("{} is damaged", self.path.display());
         self.reader.names().with_context(damaged)

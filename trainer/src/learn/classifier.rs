@@ -1,25 +1,30 @@
 //! Learning of a classifier, itself a graph, by its cross-entropy. Batch norms take the statistics of each batch.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result, ensure};
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::checkpoint::{EMA, Header, WEIGHTS};
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::start::with_noise;
-use crate::config::{ClassifierConfig, Output};
+use crate::config::ClassifierConfig;
 use crate::data::{Dataset, Images, Share, Stream, augment};
 use crate::draw::sheet::Block;
 use crate::evaluate::interval::Accuracy;
+use crate::evaluate::is_right;
 use crate::machine::memory::{Estimate, checkpoint};
 use crate::machine::parallel::{Division, Shared, Team};
 use crate::machine::randomness::{Purpose, after_rollbacks, seed_torch};
-use crate::machine::ranks::Ranks;
-use crate::network::{Network, Norms, Program, Statistics, Weights};
-use crate::run::guard::{Guard, NotFinite};
+use crate::machine::{Machine, Place};
+use crate::network::{BoundNetwork, Norms, Program, Statistics, Weights};
+use crate::run::learning::{Described, Learning, Terms};
 use crate::run::record::{IMAGES, Measured};
-use crate::run::session::{Learning, Machine, Place};
+use crate::run::stop::End;
+use crate::run::training::Training;
+use crate::weights::NotFinite;
 use crate::weights::gradients::{of_loss, sum};
-use crate::weights::learned::{Groups, Held, Learned};
+use crate::weights::learned::{Groups, Held, Learned, ReadGroup};
 
 /// Images per evaluation.
 const BATCH: usize = 500;
@@ -31,8 +36,8 @@ const GROUPS: Groups = Groups {
 };
 
 /// What one batch says.
-struct Step {
-    loss: f64,
+struct Loss {
+    value: f64,
     gradients: Weights,
     statistics: Statistics,
     /// Per image.
@@ -81,12 +86,7 @@ impl ClassifierLearner {
             train: Stream::new(dataset.train, config.seed, config.data.buffer),
             test: dataset.test,
             program: Program::with_norms(&graph, Kind::Float, device, Norms::OfTheBatch),
-            learned: Learned::new(
-                &config.network,
-                config.learning.recipe(),
-                config.seed,
-                device,
-            )?,
+            learned: Learned::new(&config.network, &config.learning, config.seed, device)?,
             seed: config.seed,
             update: 0,
             config,
@@ -96,7 +96,7 @@ impl ClassifierLearner {
     }
 
     /// Loss, its gradient and right answers of a batch.
-    fn differentiate(&self, images: &Tensor, labels: &Tensor) -> Result<Step> {
+    fn loss(&self, images: &Tensor, labels: &Tensor) -> Result<Loss> {
         let scale = 1.0 / images.size()[0] as f64;
         let parts = match self.program.mixes_images() {
             true => vec![(images.shallow_clone(), labels.shallow_clone())],
@@ -119,14 +119,14 @@ impl ClassifierLearner {
                 -100,
                 0.0,
             )? * scale;
-            Ok(Step {
-                loss: loss.double_value(&[]),
+            Ok(Loss {
+                value: loss.double_value(&[]),
                 gradients: of_loss(&loss, weights.get())?,
                 right: is_right(logits, &labels)?,
                 statistics: evaluation.statistics,
             })
         })?;
-        let loss = parts.iter().map(|part| part.loss).sum();
+        let value = parts.iter().map(|part| part.value).sum();
         let right = parts
             .iter()
             .flat_map(|part| part.right.iter().copied())
@@ -135,66 +135,34 @@ impl ClassifierLearner {
             .into_iter()
             .map(|part| (part.gradients, part.statistics))
             .unzip();
-        Ok(Step {
-            loss,
+        Ok(Loss {
+            value,
             right,
             gradients: sum(gradients)?,
             statistics: statistics.pop().unwrap_or_default(),
         })
     }
 
-    /// Accuracy on the test images.
-    ///
-    /// # Errors
-    /// libtorch fails.
-    pub fn test_accuracy(&self) -> Result<Accuracy> {
-        let graph = self.config.network.graph()?;
-        let program = Program::new(&graph, Kind::Float, self.device);
-        accuracy(&program.bind(&self.learned.best())?, &self.test)
-    }
-}
-
-/// Accuracy of a classifier on images.
-///
-/// # Errors
-/// The images do not fit the classifier, or pictures are damaged or lost.
-pub fn accuracy(classifier: &Network<'_>, images: &Images) -> Result<Accuracy> {
-    let n = images.len();
-    let mut right = Vec::with_capacity(n);
-    for first in (0..n).step_by(BATCH) {
-        let (pixels, labels) = images.range(first..n.min(first + BATCH))?;
-        let logits =
-            tch::no_grad(|| classifier.output("logits", &pixels.to_device(classifier.device())))?;
-        right.extend(is_right(&logits, &labels.to_device(classifier.device()))?);
-    }
-    Ok(Accuracy::of(&right))
-}
-
-/// Per image: is the largest logit (`[N, n_classes]`) that of its label (int64 `[N]`)?
-///
-/// # Errors
-/// The shapes differ.
-pub fn is_right(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
-    let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?;
-    Ok(Vec::<bool>::try_from(right.to_device(Device::Cpu))?)
-}
-
-impl Learning for ClassifierLearner {
-    fn update(&mut self) -> Result<Measured> {
+    /// The images of this update, augmented and with noise, and their labels.
+    fn batch(&mut self) -> Result<(Tensor, Tensor)> {
         let (seed, update) = (self.seed, self.update);
         let share = Share::whole(self.config.learning.batch);
         let (images, labels) = self.train.batch(update, &share)?;
         let _draws = seed_torch(seed, update, Purpose::Augmentation);
         let images = augment(images, &self.config.data);
         let _draws = seed_torch(seed, update, Purpose::DataNoise);
-        let images = with_noise(images, self.config.learning.data_noise).to_device(self.device);
-        let labels = labels.to_device(self.device);
-        let Step {
-            loss: value,
+        let images = with_noise(images, self.config.learning.data_noise);
+        Ok((images.to_device(self.device), labels.to_device(self.device)))
+    }
+
+    /// Follows the gradient of the loss. The update is then done.
+    fn step(&mut self, loss: Loss) -> Result<Measured> {
+        let Loss {
+            value,
             gradients,
             statistics,
             right,
-        } = self.differentiate(&images, &labels)?;
+        } = loss;
         ensure!(value.is_finite(), NotFinite(format!("the loss is {value}")));
         self.learned.step(gradients, &statistics, self.update)?;
         self.update += 1;
@@ -203,21 +171,6 @@ impl Learning for ClassifierLearner {
             ("accuracy", Accuracy::of(&right).accuracy),
             (IMAGES, right.len() as f64),
         ])
-    }
-
-    fn ranks(&self) -> &Ranks {
-        self.team.ranks()
-    }
-
-    fn restore(&mut self, header: &Header, group: &dyn Fn(&str) -> Result<Tensors>) -> Result<()> {
-        self.learned.restore(GROUPS, header.update, group)?;
-        self.update = header.update;
-        Ok(())
-    }
-
-    fn set_rollbacks(&mut self, rollbacks: u64) {
-        self.seed = after_rollbacks(self.config.seed, rollbacks);
-        self.learned.set_pace(self.config.guard.pace(rollbacks));
     }
 
     fn memory(&self) -> Estimate {
@@ -253,29 +206,74 @@ impl Learning for ClassifierLearner {
         }
     }
 
-    fn guard(&self) -> Guard {
-        self.config.guard.guard()
-    }
-
     /// Accuracy on the test images.
-    fn merit(&self, _: &[(String, f64)]) -> Result<Option<f64>> {
-        Ok(Some(self.test_accuracy()?.accuracy))
+    pub fn test_accuracy(&self) -> Result<Accuracy> {
+        let graph = self.config.network.graph()?;
+        let program = Program::new(&graph, Kind::Float, self.device);
+        accuracy(&program.bind(&self.learned.best())?, &self.test)
+    }
+}
+
+/// Learns until all updates are done or the user stops.
+pub fn learn(classifier: &mut ClassifierLearner, training: &mut Training<'_>) -> Result<End> {
+    while training.goes_on(classifier)? {
+        let mut update = || -> Result<Measured> {
+            let (images, labels) = classifier.batch()?;
+            let loss = classifier.loss(&images, &labels)?;
+            classifier.step(loss)
+        };
+        let update = update();
+        let Some(measured) = training.judge(update, classifier)? else {
+            continue;
+        };
+        training.record(&measured, classifier)?;
+        training.checkpoint(classifier)?;
+    }
+    training.end(classifier)
+}
+
+/// Accuracy of a classifier on images.
+///
+/// # Errors
+/// The images do not fit the classifier, or pictures are damaged or lost.
+pub fn accuracy(classifier: &BoundNetwork<'_>, images: &Images) -> Result<Accuracy> {
+    let n = images.len();
+    let mut right = Vec::with_capacity(n);
+    for first in (0..n).step_by(BATCH) {
+        let (pixels, labels) = images.range(first..n.min(first + BATCH))?;
+        let logits =
+            tch::no_grad(|| classifier.output("logits", &pixels.to_device(classifier.device())))?;
+        right.extend(is_right(&logits, &labels.to_device(classifier.device()))?);
+    }
+    Ok(Accuracy::of(&right))
+}
+
+impl Described for ClassifierLearner {
+    fn terms(&self) -> Terms {
+        Terms {
+            n_updates: self.config.learning.updates,
+            output: self.config.output,
+            guard: self.config.guard.guard(),
+            ranks: Rc::clone(self.team.ranks()),
+            place: Place {
+                device: self.device,
+                n_threads: self.team.n_threads(),
+            },
+            memory: self.memory(),
+        }
     }
 
     fn update_number(&self) -> u64 {
         self.update
     }
 
-    fn n_updates(&self) -> u64 {
-        self.config.learning.updates
-    }
-
     fn learning_rate(&self, update: u64) -> f64 {
         self.learned.learning_rate(update)
     }
 
-    fn output(&self) -> Output {
-        self.config.output
+    /// Accuracy on the test images.
+    fn merit(&self, _: &[(String, f64)]) -> Result<Option<f64>> {
+        Ok(Some(self.test_accuracy()?.accuracy))
     }
 
     fn header(&self) -> Result<Header> {
@@ -292,11 +290,17 @@ impl Learning for ClassifierLearner {
     fn samples(&self) -> Result<Vec<Block>> {
         Ok(Vec::new())
     }
+}
 
-    fn place(&self) -> Place {
-        Place {
-            device: self.device,
-            n_threads: self.team.n_threads(),
-        }
+impl Learning for ClassifierLearner {
+    fn restore(&mut self, header: &Header, group: ReadGroup<'_>) -> Result<()> {
+        self.learned.restore(GROUPS, header.update, group)?;
+        self.update = header.update;
+        Ok(())
+    }
+
+    fn set_rollbacks(&mut self, rollbacks: u64) {
+        self.seed = after_rollbacks(self.config.seed, rollbacks);
+        self.learned.set_pace(self.config.guard.pace(rollbacks));
     }
 }

@@ -1,40 +1,33 @@
-//! Maximum-likelihood learning of an energy network.
-//!
-//! Each update compares data with the ends of Langevin chains and follows
-//! `∇_θ [ mean E(x⁺ + σz) − mean E(x⁻) ] / T`: energy falls where data are and rises where chains end. What else the chains descend,
-//! a prior or a Gaussian term, does not depend on θ. A generator that is learned follows `∇ mean ‖x⁻ − G(z)‖²` in the same update.
+//! An energy network while it learns: what [`fit`](crate::learn::fit::fit) is made of.
+
+mod description;
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result, ensure};
-use ebm_export::graph::tensor::Tensors;
-use ebm_export::source::checkpoint::{EMA, Header, PRIOR, PriorHeader, WEIGHTS};
-use ebm_export::source::{Langevin, Purification};
+use anyhow::{Result, ensure};
+use ebm_export::source::checkpoint::{EMA, WEIGHTS};
 use ebm_export::transform::potential::{Potential, Prior};
 use ebm_export::transform::rewrite::{self, Rewrite};
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::Chains;
-use crate::chains::bank::{Bank, Restart};
-use crate::chains::burn_in::BurnIn;
+use crate::chains::bank::Restart;
 use crate::chains::descent::{Descent, Rounding};
 use crate::chains::langevin::{self, ChainEnds, saturation};
 use crate::chains::pool::Pool;
-use crate::chains::start::{Source, with_noise};
-use crate::config::{BurnInConfig, EnergyConfig, Output, Precision};
+use crate::chains::start::{Origin, with_noise};
+use crate::config::{EnergyConfig, Precision};
 use crate::data::Share;
-use crate::draw::sheet::Block;
 use crate::learn::borrowed::Borrowed;
 use crate::learn::examples::Examples;
 use crate::learn::generator::Generator;
-use crate::machine::memory::{Estimate, checkpoint};
+use crate::learn::origin::origin;
+use crate::machine::Machine;
 use crate::machine::parallel::{Shared, Team};
-use crate::machine::randomness::{Purpose, after_rollbacks, derive, seed_torch};
-use crate::machine::ranks::Ranks;
+use crate::machine::randomness::{Purpose, derive, seed_torch};
 use crate::network::{Program, Statistics, Weights};
-use crate::run::guard::{Guard, NotFinite};
 use crate::run::record::{IMAGE_STEPS, Measured};
-use crate::run::session::{Learning, Machine, Place};
+use crate::weights::NotFinite;
 use crate::weights::gradients::{of_loss, sum};
 use crate::weights::learned::{Groups, Learned};
 
@@ -44,20 +37,16 @@ const GROUPS: Groups = Groups {
     average: EMA,
     optimizer: "optimizer",
 };
+
 /// The group of the persistent chains.
 pub const BANK: &str = "bank";
-/// The group of the chains that burn in.
-pub const BURN_IN: &str = "burn_in";
-
-/// Share of the updates before which no checkpoint is the best: energies are still far from what they become.
-const BEST_FROM: f64 = 0.5;
 
 /// Images in each block of a sample sheet.
 const N_SAMPLES: usize = 64;
 
 /// An energy network while it learns.
 #[derive(Debug)]
-pub struct Learner {
+pub struct EnergyLearner {
     config: EnergyConfig,
     device: Device,
     team: Team,
@@ -67,68 +56,63 @@ pub struct Learner {
     learned: Learned,
     prior: Option<Prior>,
     generator: Option<Generator>,
-    bank: Option<Bank>,
-    burn_in: Option<BurnIn>,
+    /// Chains that live on between updates.
+    bank: Option<Pool>,
+    /// Chains that burn in before they enter the bank.
+    burn_in: Option<Pool>,
     /// All draws derive from it.
     seed: u64,
     update: u64,
     last_ends: Option<Tensor>,
 }
 
-/// What an update begins from.
+/// The chains of an update where they start.
 #[derive(Debug)]
-pub struct Inputs {
-    /// Data images of this process, with noise σ: `[n, C, H, W]`.
-    pub positives: Tensor,
-    /// Where the chains are: `[batch, C, H, W]`.
-    pub starts: Tensor,
-    /// With this seed libtorch's generator draws the noise of the Langevin steps, `[batch, C, H, W]` for each.
-    pub noise_seed: i64,
+pub struct Starts {
+    /// Themselves.
+    pub chains: Chains,
+    /// Their places in the bank, if there is one.
+    places: Option<Tensor>,
 }
 
 /// The chains of an update where they ended.
-struct Negatives {
+#[derive(Debug)]
+pub struct Ends {
     chains: Chains,
     gradient_strength: f64,
 }
 
-impl Learner {
+/// What data and chain ends say about the weights.
+#[derive(Debug)]
+pub struct Loss {
+    /// Energy of data minus energy of chain ends, over T.
+    energy_difference: f64,
+    gradients: Weights,
+}
+
+impl EnergyLearner {
     /// A network before its first update.
     ///
     /// # Errors
-    /// A network makes no sense, or what is borrowed does not suit it.
+    /// The networks of the configuration are not valid, or what is borrowed does not suit them.
     pub fn new(
         config: EnergyConfig,
         examples: Examples,
         borrowed: Borrowed,
         machine: Machine,
-    ) -> Result<Learner> {
+    ) -> Result<EnergyLearner> {
         let Machine { device, team } = machine;
         let graph = config.network.graph()?;
         let energy = rewrite::apply(&graph, &Rewrite::COMMON)?;
         let prior = borrowed.prior(&config);
-        let potential = Potential {
-            prior: prior.clone(),
-            tau: config.langevin.tau.value(),
-        };
         let generator = config.generator.as_ref().map(|generator| {
             let fixed = borrowed.generator.as_ref();
             Generator::new(generator, fixed, config.seed, device)
         });
-        let mut learner = Learner {
+        let mut learner = EnergyLearner {
             energy: Program::new(&energy, Kind::Float, device),
-            descent: Descent::new(
-                &config.network,
-                &potential,
-                config.langevin.precision,
-                device,
-            )?,
-            learned: Learned::new(
-                &config.network,
-                config.learning.recipe(),
-                config.seed,
-                device,
-            )?,
+            descent: descent(&config, prior.clone(), config.langevin.precision, device)?,
+            learned: Learned::new(&config.network, &config.learning, config.seed, device)?,
             generator: generator.transpose()?,
             bank: None,
             burn_in: None,
@@ -147,45 +131,38 @@ impl Learner {
 
     /// Fills the banks.
     fn begin_chains(&mut self) -> Result<()> {
-        let Learner { config, device, .. } = self;
-        let source = Source::new(config, &self.examples, self.generator.as_ref());
-        let draw = |n, purpose| {
+        let config = &self.config;
+        let origin = self.origin();
+        let filled = |n, purpose| {
             let _draws = seed_torch(config.seed, 0, purpose);
-            let parts = source.draw_in_batches(n, config.learning.batch, *device);
+            let parts = origin.draw_in_batches(n, config.learning.batch, self.device);
             Pool::gathered(parts, n, Rc::clone(self.team.ranks()))
         };
-        if config.chains.start.persists() {
-            let pool = draw(config.chains.bank, Purpose::BankStart)?;
-            self.bank = Some(Bank::new(pool));
-        }
-        if let Some(burn_in) = &config.burn_in {
-            let pool = draw(burn_in.bank, Purpose::BurnInStart)?;
-            self.burn_in = Some(BurnIn::new(pool));
-        }
+        let persists = config.chains.start.persists();
+        let bank = persists.then(|| filled(config.chains.bank, Purpose::BankStart));
+        let bank = bank.transpose()?;
+        let burn_in = config.burn_in.as_ref();
+        let burn_in = burn_in.map(|burn_in| filled(burn_in.bank, Purpose::BurnInStart));
+        let burn_in = burn_in.transpose()?;
+        drop(origin);
+        (self.bank, self.burn_in) = (bank, burn_in);
         Ok(())
     }
 
-    /// What the next update begins from. Asking changes nothing.
-    ///
-    /// # Errors
-    /// libtorch fails.
-    pub fn inputs(&mut self) -> Result<Inputs> {
-        Ok(Inputs {
-            positives: self.positives()?,
-            starts: self.drawn()?.1.states().shallow_clone(),
-            noise_seed: derive(self.seed, self.update, Purpose::Langevin) as i64,
-        })
+    /// Where chains start.
+    fn origin(&self) -> Box<dyn Origin + '_> {
+        origin(&self.config, &self.examples, self.generator.as_ref())
     }
 
-    /// How far the gradient that chains descend is from that in f32, where it is computed in other numbers: at the starts of the next update, at
-    /// most 64 of them.
-    ///
-    /// # Errors
-    /// libtorch fails.
+    /// With this seed libtorch's generator draws the noise of the next Langevin steps, `[batch, C, H, W]` for each.
+    pub fn noise_seed(&self) -> i64 {
+        derive(self.seed, self.update, Purpose::Langevin) as i64
+    }
+
+    /// How far the gradient that chains descend is from that in f32, if it is computed in other numbers: at up to 64 starts of the next
+    /// update.
     pub fn rounding(&self) -> Result<Option<Rounding>> {
-        let EnergyConfig {
-            network, langevin, ..
-        } = &self.config;
+        let langevin = &self.config.langevin;
         let exact = match langevin.precision {
             Precision::F32 => true,
             Precision::Tf32 => !matches!(self.device, Device::Cuda(_)),
@@ -194,16 +171,13 @@ impl Learner {
         if exact {
             return Ok(None);
         }
-        let potential = Potential {
-            prior: self.prior.clone(),
-            tau: langevin.tau.value(),
-        };
-        let exact = Descent::new(network, &potential, Precision::F32, self.device)?;
-        let starts = self.drawn()?.1.states().shallow_clone();
+        let prior = self.prior.clone();
+        let exact = descent(&self.config, prior, Precision::F32, self.device)?;
+        let starts = self.starts()?.chains.states().shallow_clone();
         let starts = starts.narrow(0, 0, starts.size()[0].min(N_SAMPLES as i64));
         let weights = self.learned.detached();
         let gradient = |descent: &Descent| {
-            let bound = descent.bind(&weights, self.config.langevin.temperature)?;
+            let bound = descent.bind(&weights, langevin.temperature)?;
             langevin::gradient_at(&bound, &starts)
         };
         let exact = gradient(&exact)?;
@@ -214,8 +188,11 @@ impl Learner {
         }))
     }
 
-    /// The data images of this process in this update with noise σ, `[n, C, H, W]`.
-    fn positives(&mut self) -> Result<Tensor> {
+    /// The data images of this process in this update with noise σ, `[n, C, H, W]`. Asking again gives the same.
+    ///
+    /// # Errors
+    /// Pictures are damaged or lost, or libtorch fails.
+    pub fn data(&mut self) -> Result<Tensor> {
         let (seed, update) = (self.seed, self.update);
         let EnergyConfig { data, learning, .. } = &self.config;
         let generator = self.generator.as_ref();
@@ -232,30 +209,35 @@ impl Learner {
         Ok(ranks.own(&images)?.to_device(self.device))
     }
 
-    /// This update's chains, and their places where there is a bank.
-    fn drawn(&self) -> Result<(Option<Tensor>, Chains)> {
+    /// The chains of this update, `[batch, C, H, W]`, where they start. Asking again gives the same.
+    ///
+    /// # Errors
+    /// Pictures are damaged or lost, libtorch fails, or a process has ended.
+    pub fn starts(&self) -> Result<Starts> {
         let (seed, update) = (self.seed, self.update);
-        let batch = self.config.learning.batch;
-        let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
-        Ok(match &self.bank {
-            Some(bank) => {
-                let restart = Restart {
-                    chance: self.config.chains.rejuvenation.at(update),
-                    max_updates: self.config.chains.max_updates.value(),
-                };
-                let drawn = bank.draw((seed, update), batch, restart, &source)?;
-                (Some(drawn.places), drawn.chains)
-            }
-            None => {
-                let _draws = seed_torch(seed, update, Purpose::Chains);
-                (None, source.draw(batch, self.device)?)
-            }
+        let (batch, config) = (self.config.learning.batch, &self.config.chains);
+        let origin = self.origin();
+        let Some(bank) = &self.bank else {
+            let _draws = seed_torch(seed, update, Purpose::Chains);
+            return Ok(Starts {
+                chains: origin.draw(batch, self.device)?,
+                places: None,
+            });
+        };
+        let restart = Restart {
+            chance: config.rejuvenation.at(update),
+            max_updates: config.max_updates.value(),
+        };
+        let drawn = bank.draw_with_restarts((seed, update), batch, restart, origin.as_ref())?;
+        Ok(Starts {
+            chains: drawn.chains,
+            places: Some(drawn.places),
         })
     }
 
-    /// This update's chains: drawn, moved, and put back.
-    fn negatives(&mut self) -> Result<Negatives> {
-        let (places, chains) = self.drawn()?;
+    /// Moves chains by the Langevin steps of this update, and puts them back into the bank.
+    pub fn langevin(&mut self, starts: Starts) -> Result<Ends> {
+        let Starts { chains, places } = starts;
         let steps = self.config.langevin.steps.at(self.update);
         let ends = self.descended(chains.states(), steps, Purpose::Langevin)?;
         let chains = chains.moved(&ends.images);
@@ -263,7 +245,7 @@ impl Learner {
             bank.put(&places, &chains)?;
             self.visit_burn_in(&places)?;
         }
-        Ok(Negatives {
+        Ok(Ends {
             chains,
             gradient_strength: ends.gradient_strength,
         })
@@ -271,25 +253,19 @@ impl Learner {
 
     /// Moves chains that burn in; those that have done so take the first of the places in the bank.
     fn visit_burn_in(&mut self, places: &Tensor) -> Result<()> {
-        let (seed, update) = (self.seed, self.update);
+        let at = (self.seed, self.update);
         let (Some(burn_in), Some(config)) = (&self.burn_in, &self.config.burn_in) else {
             return Ok(());
         };
-        let BurnInConfig {
-            batch,
-            steps,
-            visits,
-            ..
-        } = config;
-        let (steps, visits) = (steps.at(update), visits.at(update));
-        let visited = burn_in.draw((seed, update), *batch)?;
+        let (steps, visits) = (config.steps.at(self.update), config.visits.at(self.update));
+        let seed = derive(self.seed, self.update, Purpose::BurnInChains);
+        let visited = burn_in.draw(seed, config.batch)?;
         let ends = self.descended(visited.chains.states(), steps, Purpose::BurnInLangevin)?;
-        let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
+        let origin = origin(&self.config, &self.examples, self.generator.as_ref());
         let (Some(burn_in), Some(bank)) = (&mut self.burn_in, &mut self.bank) else {
             return Ok(());
         };
-        let promoted = burn_in.promote((seed, update), visited, &ends.images, visits, &source)?;
-        match promoted {
+        match burn_in.promote(at, visited, &ends.images, visits, origin.as_ref())? {
             Some(promoted) => {
                 let places = places.f_narrow(0, 0, promoted.len() as i64)?;
                 bank.put(&places, &promoted)
@@ -298,7 +274,7 @@ impl Learner {
         }
     }
 
-    /// Where states `[n, C, H, W]` are after so many steps down the potential.
+    /// Where states `[n, C, H, W]` are after that many steps down the potential.
     fn descended(&self, states: &Tensor, steps: usize, purpose: Purpose) -> Result<ChainEnds> {
         let dynamics = self.config.langevin.with_steps(steps);
         let weights = self.learned.detached();
@@ -317,67 +293,50 @@ impl Learner {
             + burn_in.map_or(0, |burn_in| burn_in.batch * burn_in.steps.at(self.update))
     }
 
-    /// Energy of data minus energy of chain ends, over T, and its gradient with respect to the weights. Of the data each process has its own.
-    fn compare(&self, positives: &Tensor, negatives: &Tensor) -> Result<(f64, Weights)> {
-        let scale = 1.0 / (self.config.langevin.temperature * negatives.size()[0] as f64);
+    /// The loss that weights learn from and its gradient with respect to them. Of the data each process has its own.
+    pub fn loss(&self, data: &Tensor, ends: &Ends) -> Result<Loss> {
+        let ends = ends.chains.states();
+        let scale = 1.0 / (self.config.langevin.temperature * ends.size()[0] as f64);
         let ranks = self.team.ranks();
         let most = self.energy.images_at_once();
-        let parts = self
-            .team
-            .split_with(positives, &ranks.own(negatives)?, most)?;
+        let parts = self.team.split_with(data, &ranks.own(ends)?, most)?;
         let (program, weights) = (
             Shared::new(&self.energy),
             Shared::new(self.learned.weights()),
         );
-        let parts = self
-            .team
-            .map(parts, |(positives, negatives): (Tensor, Tensor)| {
-                let n = positives.size()[0];
-                let energies = program
-                    .get()
-                    .bind(weights.get())?
-                    .output("energy", &Tensor::f_cat(&[positives, negatives], 0)?)?;
-                let loss = (energies.narrow(0, 0, n).sum(Kind::Float)
-                    - energies.narrow(0, n, n).sum(Kind::Float))
-                    * scale;
-                Ok((loss.double_value(&[]), of_loss(&loss, weights.get())?))
-            })?;
+        let parts = self.team.map(parts, |(data, ends): (Tensor, Tensor)| {
+            let n = data.size()[0];
+            let energies = program
+                .get()
+                .bind(weights.get())?
+                .output("energy", &Tensor::f_cat(&[data, ends], 0)?)?;
+            let loss = (energies.narrow(0, 0, n).sum(Kind::Float)
+                - energies.narrow(0, n, n).sum(Kind::Float))
+                * scale;
+            Ok((loss.double_value(&[]), of_loss(&loss, weights.get())?))
+        })?;
         let difference = parts.iter().map(|(difference, _)| difference).sum();
         let gradients = sum(parts.into_iter().map(|(_, gradients)| gradients))?;
-        let [difference] = ranks.sums([difference])?;
-        Ok((difference, ranks.sum_weights(gradients)?))
+        let [energy_difference] = ranks.sums([difference])?;
+        Ok(Loss {
+            energy_difference,
+            gradients: ranks.sum_weights(gradients)?,
+        })
     }
 
-    /// Bytes that an update holds for a while: chains descend, then energies are compared, then a generator learns.
-    fn passing(&self) -> u64 {
-        let batch = self.config.learning.batch;
-        let own = self.team.ranks().rows(batch).len();
-        let (descent, energy) = (self.descent.footprint(), self.energy.footprint());
-        let chains = self.team.division(own, self.descent.images_at_once());
-        let descends = descent.bound + chains.at_once * chains.images * descent.plain;
-        let pairs = self.team.division(own, self.energy.images_at_once());
-        let compares = pairs.at_once * (energy.bound + 2 * pairs.images * energy.tracked)
-            + pairs.n_parts * self.learned.held().weights;
-        let generates = self
-            .generator
-            .as_ref()
-            .map_or(0, |generator| generator.passing(batch));
-        descends.max(compares).max(generates)
-    }
-}
-
-fn mean_saturation(images: &Tensor) -> Result<f64> {
-    Ok(saturation(images)?.f_mean(Kind::Float)?.double_value(&[]))
-}
-
-impl Learning for Learner {
-    fn update(&mut self) -> Result<Measured> {
-        let positives = self.positives()?;
-        let Negatives {
+    /// Follows the gradient: the weights, their moving average, and the generator if one learns. The update is then done.
+    ///
+    /// # Errors
+    /// A value is not finite, libtorch fails, or a process has ended.
+    pub fn step(&mut self, loss: Loss, ends: Ends) -> Result<Measured> {
+        let Loss {
+            energy_difference,
+            gradients,
+        } = loss;
+        let Ends {
             chains,
             gradient_strength,
-        } = self.negatives()?;
-        let (energy_difference, gradients) = self.compare(&positives, chains.states())?;
+        } = ends;
         ensure!(
             energy_difference.is_finite() && gradient_strength.is_finite(),
             NotFinite(format!(
@@ -386,10 +345,11 @@ impl Learning for Learner {
         );
         self.learned
             .step(gradients, &Statistics::default(), self.update)?;
+        let saturation = saturation(chains.states())?.f_mean(Kind::Float)?;
         let mut measured = vec![
             ("energy_difference", energy_difference),
             ("gradient_strength", gradient_strength),
-            ("saturation", mean_saturation(chains.states())?),
+            ("saturation", saturation.double_value(&[])),
             (IMAGE_STEPS, self.image_steps() as f64),
         ];
         if let (Some(generator), Some(latents)) = (&mut self.generator, chains.latents()) {
@@ -401,188 +361,22 @@ impl Learning for Learner {
         self.update += 1;
         Ok(measured)
     }
+}
 
-    fn ranks(&self) -> &Ranks {
-        self.team.ranks()
-    }
-
-    fn restore(&mut self, header: &Header, group: &dyn Fn(&str) -> Result<Tensors>) -> Result<()> {
-        self.learned.restore(GROUPS, header.update, group)?;
-        if let Some(generator) = &mut self.generator {
-            generator.restore(header.update, group)?;
-        }
-        if let Some(bank) = &mut self.bank {
-            bank.restore(&group(BANK)?)?;
-        }
-        if let Some(burn_in) = &mut self.burn_in {
-            burn_in.restore(&group(BURN_IN)?)?;
-        }
-        self.update = header.update;
-        Ok(())
-    }
-
-    fn set_rollbacks(&mut self, rollbacks: u64) {
-        let pace = self.config.guard.pace(rollbacks);
-        self.seed = after_rollbacks(self.config.seed, rollbacks);
-        self.learned.set_pace(pace);
-        if let Some(generator) = &mut self.generator {
-            generator.set_pace(pace);
-        }
-    }
-
-    fn restart_lost_chains(&mut self) -> Result<()> {
-        let (seed, update, batch) = (self.seed, self.update, self.config.learning.batch);
-        let most = self
-            .config
-            .guard
-            .saturation
-            .value()
-            .unwrap_or(f64::INFINITY);
-        let source = Source::new(&self.config, &self.examples, self.generator.as_ref());
-        if let Some(bank) = &mut self.bank {
-            let _draws = seed_torch(seed, update, Purpose::BankStart);
-            bank.restart_lost(most, batch, &source)?;
-        }
-        if let Some(burn_in) = &mut self.burn_in {
-            let _draws = seed_torch(seed, update, Purpose::BurnInStart);
-            burn_in.restart_lost(most, batch, &source)?;
-        }
-        Ok(())
-    }
-
-    fn memory(&self) -> Estimate {
-        let own = self.learned.held();
-        let generator = self.generator.as_ref();
-        let others = generator.map(Generator::held).unwrap_or_default();
-        let bank = self.bank.as_ref().map_or(0, Bank::bytes);
-        let burn_in = self.burn_in.as_ref().map_or(0, BurnIn::bytes);
-        // The prior's once as they are computed with, and once as they are written.
-        let weights = own.weights + others.weights + 2 * self.descent.prior_bytes();
-        let saved = [
-            ("weights", weights),
-            ("moving averages", own.average + others.average),
-            ("optimisers", own.optimizer + others.optimizer),
-            ("banks", bank + burn_in),
-        ];
-        Estimate {
-            held: [&saved[..], &[("data", self.examples.bytes())]].concat(),
-            passing: vec![("an update", self.passing()), checkpoint(&saved)],
-        }
-    }
-
-    fn guard(&self) -> Guard {
-        self.config.guard.guard()
-    }
-
-    /// In the second half of a run: the less energies of data and of chain ends differ, the better.
-    fn merit(&self, magnitudes: &[(String, f64)]) -> Result<Option<f64>> {
-        if (self.update as f64) < BEST_FROM * self.n_updates() as f64 {
-            return Ok(None);
-        }
-        let mut magnitudes = magnitudes.iter();
-        let difference = magnitudes.find(|(name, _)| name == "energy_difference");
-        Ok(difference.map(|(_, difference)| -difference))
-    }
-
-    fn update_number(&self) -> u64 {
-        self.update
-    }
-
-    fn n_updates(&self) -> u64 {
-        self.config.learning.updates
-    }
-
-    fn learning_rate(&self, update: u64) -> f64 {
-        self.learned.learning_rate(update)
-    }
-
-    fn output(&self) -> Output {
-        self.config.output
-    }
-
-    fn header(&self) -> Result<Header> {
-        let EnergyConfig {
-            langevin,
-            purification,
-            ..
-        } = &self.config;
-        let mut header = Header::new(self.config.network.clone());
-        header.langevin = Some(Langevin {
-            step_size: langevin.step_size,
-            temperature: langevin.temperature,
-            steps: langevin.steps.at(self.update),
-            tau: langevin.tau.value(),
-        });
-        header.purification = Some(Purification {
-            step_size: purification.step_size,
-            temperature: purification.temperature,
-            steps: purification.steps,
-        });
-        header.prior = self.prior.as_ref().map(|prior| PriorHeader {
-            network: prior.network.clone(),
-            temperature: prior.temperature,
-        });
-        let generator = self.config.generator.as_ref();
-        header.generator = generator.map(|generator| generator.network().clone());
-        header.config =
-            serde_json::to_value(&self.config).context("cannot write the configuration")?;
-        Ok(header)
-    }
-
-    fn groups(&self) -> Result<Vec<(&'static str, Tensors)>> {
-        let mut groups = self.learned.save(GROUPS)?;
-        if let Some(generator) = &self.generator {
-            groups.extend(generator.save()?);
-        }
-        if let Some(prior) = &self.prior {
-            groups.push((PRIOR, prior.weights.clone()));
-        }
-        if let Some(bank) = &self.bank {
-            groups.push((BANK, bank.save()?));
-        }
-        if let Some(burn_in) = &self.burn_in {
-            groups.push((BURN_IN, burn_in.save()?));
-        }
-        Ok(groups)
-    }
-
-    /// Data, chain ends, the banks, images of the generator.
-    fn samples(&self) -> Result<Vec<Block>> {
-        let Some(ends) = &self.last_ends else {
-            return Ok(Vec::new());
-        };
-        let shown = ends.narrow(0, 0, ends.size()[0].min(N_SAMPLES as i64));
-        let n = shown.size()[0] as usize;
-        let generator = self.generator.as_ref();
-        let _draws = seed_torch(self.config.seed, 0, Purpose::Samples);
-        let mut blocks = vec![
-            Block::new("data", self.examples.shown(n, generator)?),
-            Block::new("chain ends", shown),
-        ];
-        blocks.extend(
-            self.bank
-                .iter()
-                .map(|bank| Block::new("bank", bank.first_states(n))),
-        );
-        blocks.extend(
-            self.burn_in
-                .iter()
-                .map(|burn_in| Block::new("burn-in bank", burn_in.first_states(n))),
-        );
-        if let Some(generator) = generator {
-            let _draws = seed_torch(self.config.seed, 0, Purpose::Samples);
-            let images = generator.finished_images(&generator.draw_latents(n)?)?;
-            blocks.push(Block::new("generator", images));
-        }
-        Ok(blocks)
-    }
-
-    fn place(&self) -> Place {
-        Place {
-            device: self.device,
-            n_threads: self.team.n_threads(),
-        }
-    }
+/// Down the configured potential.
+fn descent(
+    config: &EnergyConfig,
+    prior: Option<Prior>,
+    precision: Precision,
+    device: Device,
+) -> Result<Descent> {
+    let tau = config.langevin.tau.value();
+    Descent::new(
+        &config.network,
+        &Potential { prior, tau },
+        precision,
+        device,
+    )
 }
 
 #[cfg(test)]

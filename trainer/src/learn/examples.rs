@@ -65,7 +65,7 @@ impl Examples {
     /// The images of an update, augmented, f32 `[n, C, H, W]`, of which the rows of the share are meant.
     ///
     /// # Errors
-    /// There is no generator where one is needed, pictures are damaged or lost, or libtorch fails.
+    /// A generator is needed and missing, pictures are damaged or lost, or libtorch fails.
     pub fn batch(
         &mut self,
         (seed, update): (u64, u64),

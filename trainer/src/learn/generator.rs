@@ -10,9 +10,9 @@ use crate::chains::Latents;
 use crate::config::{GeneratorConfig, Setting};
 use crate::machine::ranks::Ranks;
 use crate::network::{Norms, Program, Weights, bytes, to_device};
-use crate::run::guard::NotFinite;
+use crate::weights::NotFinite;
 use crate::weights::gradients::of_loss;
-use crate::weights::learned::{Groups, Held, Learned};
+use crate::weights::learned::{Groups, Held, Learned, ReadGroup};
 
 const GROUPS: Groups = Groups {
     weights: GENERATOR,
@@ -52,19 +52,18 @@ impl Generator {
         device: Device,
     ) -> Result<Generator> {
         let network = config.network();
-        let weights =
-            match config {
-                GeneratorConfig::Learned(learned) => GeneratorWeights::Learned(Box::new(
-                    Learned::new(network, learned.recipe(), seed, device)?,
-                )),
-                GeneratorConfig::Fixed(_) => {
-                    let tensors = fixed.context("a fixed generator needs weights")?;
-                    GeneratorWeights::Fixed {
-                        weights: to_device(tensors, Kind::Float, device),
-                        tensors: tensors.clone(),
-                    }
+        let weights = match config {
+            GeneratorConfig::Learned(learned) => {
+                GeneratorWeights::Learned(Box::new(Learned::new(network, learned, seed, device)?))
+            }
+            GeneratorConfig::Fixed(_) => {
+                let tensors = fixed.context("a fixed generator needs weights")?;
+                GeneratorWeights::Fixed {
+                    weights: to_device(tensors, Kind::Float, device),
+                    tensors: tensors.clone(),
                 }
-            };
+            }
+        };
         let graph = network.graph()?;
         let norms = Norms::from(config.batch_norm());
         Ok(Generator {
@@ -80,9 +79,6 @@ impl Generator {
 
     /// Draws what `n` images are made from: z normal, truncated as configured; classes all equally likely. The caller has seeded libtorch's
     /// generator.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn draw_latents(&self, n: usize) -> Result<Latents> {
         let size = [n as i64, self.latent as i64];
         let z = match self.truncation.value() {
@@ -133,7 +129,7 @@ impl Generator {
         network.output("image", &latents.z)
     }
 
-    /// f32 `[n, n_classes]`, where the generator distinguishes classes.
+    /// f32 `[n, n_classes]`, if the generator distinguishes classes.
     fn one_hot(&self, latents: &Latents) -> Result<Option<Tensor>> {
         let (Some(n_classes), Some(classes)) = (self.n_classes, &latents.classes) else {
             return Ok(None);
@@ -192,7 +188,7 @@ impl Generator {
         }
     }
 
-    /// Bytes that are held for a while when it makes so many images and, where it learns, learns from them.
+    /// Bytes that are held for a while when it makes `n` images and, if it learns, learns from them.
     pub fn passing(&self, n: usize) -> u64 {
         let (n, footprint) = (n as u64, self.program.footprint());
         match &self.weights {
@@ -203,7 +199,7 @@ impl Generator {
         }
     }
 
-    /// Multiplies the configured learning rate, where it learns, from now on.
+    /// Multiplies the configured learning rate from now on, if it learns.
     pub fn set_pace(&mut self, pace: f64) {
         if let GeneratorWeights::Learned(learned) = &mut self.weights {
             learned.set_pace(pace);
@@ -211,9 +207,6 @@ impl Generator {
     }
 
     /// Its groups of a checkpoint.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
     pub fn save(&self) -> Result<Vec<(&'static str, Tensors)>> {
         match &self.weights {
             GeneratorWeights::Learned(learned) => learned.save(GROUPS),
@@ -221,11 +214,11 @@ impl Generator {
         }
     }
 
-    /// Goes on from a checkpoint of that many updates; `group` reads one of its groups.
+    /// Goes on from a checkpoint of that many updates.
     ///
     /// # Errors
     /// The checkpoint is of another generator.
-    pub fn restore(&mut self, updates: u64, group: &dyn Fn(&str) -> Result<Tensors>) -> Result<()> {
+    pub fn restore(&mut self, updates: u64, group: ReadGroup<'_>) -> Result<()> {
         match &mut self.weights {
             GeneratorWeights::Learned(learned) => learned.restore(GROUPS, updates, group),
             GeneratorWeights::Fixed { .. } => Ok(()),

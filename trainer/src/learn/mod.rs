@@ -4,4 +4,6 @@ pub mod borrowed;
 pub mod classifier;
 pub mod energy;
 pub mod examples;
+pub mod fit;
 pub mod generator;
+pub mod origin;

@@ -18,7 +18,7 @@ pub fn print(results: &str) -> Result<()> {
 }
 
 /// Writes a line for people to standard error, whether somebody reads it or not.
-pub fn note(line: fmt::Arguments<'_>) {
+pub fn tell(line: fmt::Arguments<'_>) {
     // Tests show only what the standard library's macro prints of those that fail.
     match cfg!(test) {
         true => std::eprintln!("{line}"),
@@ -29,6 +29,20 @@ pub fn note(line: fmt::Arguments<'_>) {
 /// As the standard library's, which ends the process if nobody reads standard error any more.
 macro_rules! eprintln {
     ($($argument:tt)*) => {
-        $crate::machine::console::note(format_args!($($argument)*))
+        $crate::machine::console::tell(format_args!($($argument)*))
+    };
+}
+
+/// Says on standard error what people may want to know.
+macro_rules! note {
+    ($($argument:tt)*) => {
+        $crate::machine::console::tell(format_args!("note: {}", format_args!($($argument)*)))
+    };
+}
+
+/// Says on standard error what may not be as people mean it.
+macro_rules! warning {
+    ($($argument:tt)*) => {
+        $crate::machine::console::tell(format_args!("warning: {}", format_args!($($argument)*)))
     };
 }

@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::Tensor;
 
 use crate::machine::ranks::Ranks;
-use crate::network::{ImagesAtOnce, Network, Program};
+use crate::network::{BoundNetwork, ImagesAtOnce, Program};
 
 /// Values that hold tensors, which keep them from being [`Sync`], and otherwise only what is.
 ///
@@ -27,7 +27,7 @@ unsafe impl<T: HoldsTensors> HoldsTensors for BTreeMap<String, T> {}
 // Safety: beside constants that are tensors a program has numbers, names and descriptions of operators.
 unsafe impl HoldsTensors for Program {}
 // Safety: a program with tensors.
-unsafe impl HoldsTensors for Network<'_> {}
+unsafe impl HoldsTensors for BoundNetwork<'_> {}
 
 /// A value whose tensors several threads read at the same time.
 ///
@@ -149,9 +149,6 @@ impl Team {
     }
 
     /// Cuts `[N, …]` along its batch into an even number of parts of about the same size, or not at all.
-    ///
-    /// # Errors
-    /// The tensor has no axis.
     pub fn split(&self, batch: &Tensor, most: ImagesAtOnce) -> Result<Vec<Tensor>> {
         let size = batch.size();
         let n = *size.first().context("a batch needs an axis")? as usize;
@@ -161,7 +158,7 @@ impl Team {
         }
     }
 
-    /// How a batch of so many images is divided.
+    /// How a batch of `n` images is divided.
     pub fn division(&self, n: usize, most: ImagesAtOnce) -> Division {
         let n_parts = n_parts(n, most);
         let images = n.div_ceil(n_parts);

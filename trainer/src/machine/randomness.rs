@@ -70,7 +70,7 @@ pub fn seeded(seed: u64) -> Draws {
     Draws(held)
 }
 
-/// The seed of a run that went back to an earlier checkpoint so often: the configured one before the first time, then another each time.
+/// The seed of a run that went back to an earlier checkpoint that many times: the configured one before the first time, then another each time.
 pub fn after_rollbacks(seed: u64, rollbacks: u64) -> u64 {
     (0..rollbacks).fold(seed, |seed, _| mix(!seed))
 }

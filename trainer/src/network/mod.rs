@@ -1,6 +1,6 @@
 //! Evaluates the graphs of `ebm_export` with libtorch.
 //!
-//! A [`Program`] is a graph made ready for one number kind and one device; bound to weights it is a [`Network`].
+//! A [`Program`] is a graph made ready for one number kind and one device; bound to weights it is a [`BoundNetwork`].
 //! What depends on weights alone (flipped kernels, folded factors) is computed once per binding. During an evaluation each
 //! value is dropped after its last use.
 
@@ -40,13 +40,13 @@ pub enum Norms {
 pub enum ImagesAtOnce {
     /// As many as there are.
     All,
-    /// Not more than so many; what there is more goes into further evaluations.
+    /// Up to this number; the rest goes into further evaluations.
     AtMost(usize),
 }
 
 /// Pixels of the images of an evaluation on a CPU, at most, whatever their values need.
 const LEAST_PIXELS: usize = 8_192;
-/// Bytes of the widest value of an evaluation on a CPU, at most, where it has more images than for these pixels.
+/// The most bytes of the widest value of an evaluation on a CPU, unless it has only the images for these pixels.
 const MOST_BYTES: u64 = 5 << 19;
 /// As many as these are then enough, and leave work for other threads.
 const MOST_IMAGES: usize = 64;
@@ -116,7 +116,7 @@ impl Program {
     ///
     /// # Errors
     /// A weight is missing or has another shape.
-    pub fn bind(&self, weights: &Weights) -> Result<Network<'_>> {
+    pub fn bind(&self, weights: &Weights) -> Result<BoundNetwork<'_>> {
         let mut fixed: Vec<Option<Tensor>> = (0..self.n_values).map(|_| None).collect();
         for (index, constant) in &self.constants {
             fixed[*index] = Some(constant.shallow_clone());
@@ -149,7 +149,7 @@ impl Program {
                     Ok(())
                 })?;
         }
-        Ok(Network {
+        Ok(BoundNetwork {
             program: self,
             fixed,
             tracked,
@@ -169,7 +169,7 @@ pub struct Evaluation {
 
 /// A program bound to weights.
 #[derive(Debug)]
-pub struct Network<'a> {
+pub struct BoundNetwork<'a> {
     program: &'a Program,
     fixed: Vec<Option<Tensor>>,
     tracked: bool,
@@ -177,7 +177,7 @@ pub struct Network<'a> {
     given: Vec<(usize, Tensor)>,
 }
 
-impl Network<'_> {
+impl BoundNetwork<'_> {
     /// Where inputs are expected.
     pub fn device(&self) -> Device {
         self.program.device
@@ -220,18 +220,18 @@ impl Network<'_> {
         Ok(self.evaluate_batch(x)?.outputs)
     }
 
-    /// As [`Network::evaluate`], with the statistics of the batch.
+    /// As [`BoundNetwork::evaluate`], with the statistics of the batch.
     ///
     /// # Errors
-    /// As [`Network::evaluate`].
+    /// As [`BoundNetwork::evaluate`].
     pub fn evaluate_batch(&self, x: &Tensor) -> Result<Evaluation> {
         self.evaluate_with(x, &[])
     }
 
-    /// As [`Network::evaluate_batch`], with the values of further inputs, by name and image: `[N, C, H, W]`.
+    /// As [`BoundNetwork::evaluate_batch`], with the values of further inputs, by name and image: `[N, C, H, W]`.
     ///
     /// # Errors
-    /// As [`Network::evaluate`]; or there is no such input.
+    /// As [`BoundNetwork::evaluate`]; or there is no such input.
     pub fn evaluate_with(&self, x: &Tensor, further: &[(&str, &Tensor)]) -> Result<Evaluation> {
         let further = further.iter().map(|(name, value)| {
             let laid_out = match self.program.channels_last {
@@ -309,7 +309,7 @@ impl Network<'_> {
     }
 }
 
-/// Pixels of an image of `[N, C, H, W]`; one where there are no such axes.
+/// Pixels of an image of `[N, C, H, W]`; one if there are no such axes.
 fn n_pixels(shape: &Shape) -> usize {
     let extents = shape.0.iter().skip(2).map(|dim| match dim {
         Dim::Size(size) => *size,
@@ -334,7 +334,7 @@ fn check_input(name: &str, shape: &Shape, x: &Tensor) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use ebm_export::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
-    use ebm_export::source::networks::{Activation, Network as Description, Sngan, SnganGenerator};
+    use ebm_export::source::networks::{Activation, Network, Sngan, SnganGenerator};
     use ebm_export::transform::pipeline::gradient_graph;
     use ebm_export::transform::rewrite::Rewrite;
 
@@ -362,7 +362,7 @@ mod tests {
         };
         let energy = graph.apply("energy", sum, &[square]).unwrap();
         graph.set_output("energy", energy);
-        let graph = ebm_export::transform::gradient::gradient(&graph, "energy", "x").unwrap();
+        let graph = ebm_export::gradient::gradient(&graph, "energy", "x").unwrap();
         let program = Program::new(&graph, Kind::Float, Device::Cpu);
         let weights = single("w", Tensor::from_slice(&[2.0f32, 0.5]).view([1, 1, 2]));
         let x = Tensor::from_slice(&[1.0f32, -4.0]).view([1, 1, 1, 2]);
@@ -396,7 +396,7 @@ mod tests {
 
     /// Relative L2 difference of the rewritten gradient graph in `kind` from autograd through the energy graph in f64.
     fn autograd_difference(activation: Activation, kind: Kind) -> f64 {
-        let network = Description::Sngan(Sngan::small(
+        let network = Network::Sngan(Sngan::small(
             8,
             1,
             &[5, 7, 7],
@@ -430,8 +430,8 @@ mod tests {
 
     #[test]
     fn weights_of_another_network_are_refused() {
-        let network = Description::Sngan(Sngan::small(8, 1, &[2], &[true], Activation::Relu));
-        let other = Description::Sngan(Sngan::small(8, 1, &[3], &[true], Activation::Relu));
+        let network = Network::Sngan(Sngan::small(8, 1, &[2], &[true], Activation::Relu));
+        let other = Network::Sngan(Sngan::small(8, 1, &[3], &[true], Activation::Relu));
         let program = Program::new(&network.graph().unwrap(), Kind::Float, Device::Cpu);
         let weights = to_device(&other.initial_weights(1).unwrap(), Kind::Float, Device::Cpu);
         let error = program.bind(&weights).unwrap_err().to_string();
@@ -444,7 +444,7 @@ mod tests {
     /// A block of norms and convolutions against libtorch's own batch norm: outputs, gradient and running statistics.
     #[test]
     fn batch_norms_in_training_are_those_of_libtorch() {
-        let network = Description::SnganGenerator(SnganGenerator {
+        let network = Network::SnganGenerator(SnganGenerator {
             latent: 3,
             channels: 2,
             widths: vec![4, 5],
@@ -559,7 +559,7 @@ mod tests {
 
     #[test]
     fn images_of_another_size_are_refused() {
-        let network = Description::Sngan(Sngan::small(8, 1, &[2], &[true], Activation::Relu));
+        let network = Network::Sngan(Sngan::small(8, 1, &[2], &[true], Activation::Relu));
         let program = Program::new(&network.graph().unwrap(), Kind::Float, Device::Cpu);
         let weights = to_device(
             &network.initial_weights(1).unwrap(),

@@ -24,9 +24,6 @@ pub fn to_device(tensors: &tensor::Tensors, kind: Kind, device: Device) -> Weigh
 }
 
 /// Copies tensors back, as f32.
-///
-/// # Errors
-/// libtorch cannot copy.
 pub fn to_host(weights: &Weights) -> Result<tensor::Tensors> {
     weights
         .iter()
@@ -44,9 +41,6 @@ pub fn from_host(tensor: &tensor::Tensor, kind: Kind, device: Device) -> Tensor 
 }
 
 /// Copies one tensor back, as f32.
-///
-/// # Errors
-/// libtorch cannot copy.
 pub fn tensor_to_host(tensor: &Tensor) -> Result<tensor::Tensor> {
     let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
     let flat = tensor

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::evaluate::attack;
 use crate::evaluate::frechet::Score;
-use crate::evaluate::sampling::{PLOT, ROWS, SAMPLED};
-use crate::run::folder::{ATTACK, DISTANCES, RunFolder};
+use crate::evaluate::sampling::{PLOT, ROWS};
+use crate::run::folder::{ATTACK, ATTACK_RESULTS, DISTANCES, RunFolder, SAMPLED};
 use crate::run::record::WORK;
 use crate::run::record::diagnostics::N_UPDATES;
 use crate::run::record::metrics::{self, Line, curve};
@@ -50,7 +50,7 @@ pub struct Run {
     pub attack: Option<attack::Results>,
     /// The Fréchet distances of `fid.json`.
     pub distances: Vec<Score>,
-    /// Lines of `events.jsonl`: what went wrong.
+    /// Lines of `rollbacks.jsonl`: what went wrong.
     pub events: Vec<Line>,
 }
 
@@ -135,7 +135,7 @@ fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
             .context("is not what `trainer attack` or `trainer fid --json` writes")
     });
     result
-        .inspect_err(|error| eprintln!("left out: {} {error:#}", path.display()))
+        .inspect_err(|error| warning!("left out: {} {error:#}", path.display()))
         .ok()
 }
 
@@ -183,9 +183,9 @@ impl Run {
                 .map(|header| header.update),
             sessions: sessions::read(&folder.sessions()),
             sampled: Sampled::read(&path.join(SAMPLED)),
-            attack: json(&path.join(ATTACK).join(attack::RESULTS)),
+            attack: json(&path.join(ATTACK).join(ATTACK_RESULTS)),
             distances: json(&path.join(DISTANCES)).unwrap_or_default(),
-            events: metrics::read(&folder.events()).unwrap_or_default(),
+            events: metrics::read(&folder.rollbacks()).unwrap_or_default(),
             path: path.to_path_buf(),
         })
     }
@@ -331,7 +331,7 @@ pub(super) mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::run::session::Place;
+    use crate::machine::Place;
 
     /// A run of two processes: 10 updates in 2 s, then 10 in 1 s.
     pub(crate) fn write_run(path: &Path) {

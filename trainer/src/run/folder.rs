@@ -1,4 +1,4 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, `updates.csv`, `sessions.jsonl`, `events.jsonl`, event files of TensorBoard, `samples/`,
+//! The folder of a run: `config.toml`, `metrics.jsonl`, `updates.csv`, `sessions.jsonl`, `rollbacks.jsonl`, event files of TensorBoard, `samples/`,
 //! `diagnostics.{svg,png}`, `checkpoints/` and `best/`.
 
 use std::fs;
@@ -10,17 +10,15 @@ use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::Kind;
 use ebm_export::source::checkpoint::{self, Header};
 
-use crate::evaluate::attack;
-use crate::evaluate::sampling::SAMPLED;
-use crate::run::guard::Watch;
+use crate::run::guard::History;
 use crate::run::lock::FolderLock;
-use crate::run::record::tensorboard;
+use crate::run::record::{metrics, sessions, tensorboard, updates};
 use crate::run::saved::Saved;
 
-/// What to do with a run that is there already.
+/// What to do with what is there already: a run, or a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// It is kept and the new run refused.
+    /// It is kept and the new one refused.
     Keep,
     /// It is replaced.
     Replace,
@@ -38,15 +36,18 @@ impl Existing {
 }
 
 const CONFIG: &str = "config.toml";
-const METRICS: &str = "metrics.jsonl";
-const UPDATES: &str = "updates.csv";
-const SESSIONS: &str = "sessions.jsonl";
-const EVENTS: &str = "events.jsonl";
+const ROLLBACKS: &str = "rollbacks.jsonl";
+/// What earlier versions called it.
+const OLD_ROLLBACKS: &str = "events.jsonl";
 const SAMPLES: &str = "samples";
 const DIAGNOSTICS: [&str; 2] = ["diagnostics.svg", "diagnostics.png"];
-/// The folder of an attack on what the run defends, where one is put into the run's folder.
+/// The folder of an attack on what the run defends, if one is put into the run's folder.
 pub const ATTACK: &str = "attack";
-/// The Fréchet distances of what was sampled from the run, where they are put there.
+/// What an attack came to, in its folder.
+pub const ATTACK_RESULTS: &str = "attack.json";
+/// Where samples of a run are, unless asked otherwise.
+pub const SAMPLED: &str = "sampled";
+/// The Fréchet distances of what was sampled from the run, if they are put there.
 pub const DISTANCES: &str = "fid.json";
 /// The page of `trainer report`.
 pub const REPORT: &str = "report.html";
@@ -58,7 +59,7 @@ const NEXT_BEST: &str = ".unfinished-next-best";
 const LAST_BEST: &str = ".unfinished-last-best";
 /// What a checkpoint's state says of how good it is.
 const MERIT: &str = "merit";
-/// What it says where the user stopped the run at it.
+/// What it says if the user stopped the run at it.
 const INTERRUPTED: &str = "interrupted";
 /// How the temporary names of `ebm_export::file` begin.
 const UNFINISHED: &str = ".unfinished-";
@@ -209,7 +210,7 @@ impl RunFolder {
         let failed = || format!("cannot remove the old run in {}", self.path.display());
         let own = [CHECKPOINTS, BEST, SAMPLES, SAMPLED].map(|folder| self.path.join(folder));
         let attack = self.path.join(ATTACK);
-        let attack = Some(attack).filter(|folder| folder.join(attack::RESULTS).exists());
+        let attack = Some(attack).filter(|folder| folder.join(ATTACK_RESULTS).exists());
         let folders = own.into_iter().chain(attack).chain(self.asides());
         let folders: Vec<PathBuf> = folders.filter(|folder| folder.exists()).collect();
         for folder in &folders {
@@ -234,22 +235,26 @@ impl RunFolder {
 
     /// `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join(METRICS)
+        self.path.join(metrics::FILE)
     }
 
     /// `updates.csv`.
     pub fn updates_csv(&self) -> PathBuf {
-        self.path.join(UPDATES)
+        self.path.join(updates::FILE)
     }
 
     /// `sessions.jsonl`.
     pub fn sessions(&self) -> PathBuf {
-        self.path.join(SESSIONS)
+        self.path.join(sessions::FILE)
     }
 
-    /// `events.jsonl`: what went wrong.
-    pub fn events(&self) -> PathBuf {
-        self.path.join(EVENTS)
+    /// `rollbacks.jsonl`: when learning diverged.
+    pub fn rollbacks(&self) -> PathBuf {
+        let [new, old] = [ROLLBACKS, OLD_ROLLBACKS].map(|file| self.path.join(file));
+        match old.exists() && !new.exists() {
+            true => old,
+            false => new,
+        }
     }
 
     /// Sample sheets by update, oldest first.
@@ -262,14 +267,21 @@ impl RunFolder {
         by_update(&self.path.join(CHECKPOINTS))
     }
 
-    /// The best checkpoint up to now, where one is kept.
+    /// The best checkpoint up to now, if one is kept.
     pub fn best(&self) -> PathBuf {
         self.path.join(BEST)
     }
 
     /// The configuration and what is recorded of updates.
     pub fn records(&self) -> Vec<PathBuf> {
-        let files = [CONFIG, METRICS, UPDATES, SESSIONS, EVENTS];
+        let files = [
+            CONFIG,
+            metrics::FILE,
+            updates::FILE,
+            sessions::FILE,
+            ROLLBACKS,
+            OLD_ROLLBACKS,
+        ];
         files.map(|file| self.path.join(file)).into()
     }
 
@@ -296,17 +308,11 @@ impl RunFolder {
     }
 
     /// Writes the resolved configuration.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write_config(&self, text: &str) -> Result<()> {
         Ok(write_whole(&self.path.join(CONFIG), text.as_bytes())?)
     }
 
     /// Writes the diagnostics as SVG and as PNG.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write_diagnostics(&self, svg: &str, png: &[u8]) -> Result<()> {
         for (name, bytes) in DIAGNOSTICS.into_iter().zip([svg.as_bytes(), png]) {
             write_whole(&self.path.join(name), bytes)?;
@@ -315,9 +321,6 @@ impl RunFolder {
     }
 
     /// Writes the sample sheet of an update.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write_sheet(&self, update: u64, png: &[u8]) -> Result<()> {
         Ok(write_whole(
             &self.path.join(SAMPLES).join(format!("{update:08}.png")),
@@ -325,15 +328,15 @@ impl RunFolder {
         )?)
     }
 
-    /// Writes `events.jsonl` anew, where there are lines.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
-    pub fn write_events(&self, lines: &str) -> Result<()> {
-        match lines.is_empty() {
-            true => Ok(()),
-            false => Ok(write_whole(&self.path.join(EVENTS), lines.as_bytes())?),
+    /// Writes `rollbacks.jsonl` anew, if there are lines.
+    pub fn write_rollbacks(&self, lines: &str) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
         }
+        write_whole(&self.path.join(ROLLBACKS), lines.as_bytes())?;
+        // All of its lines are in the new file.
+        let _ = fs::remove_file(self.path.join(OLD_ROLLBACKS));
+        Ok(())
     }
 
     /// Writes the checkpoint of `header.update`, then removes all but the newest `keep` that were due, the newest good one of these, and what
@@ -402,8 +405,8 @@ impl RunFolder {
     /// Whether all watched values were in their ranges when the checkpoint was written.
     fn is_good(&self, update: u64) -> bool {
         let header = checkpoint::read_header(&self.checkpoint(update));
-        let watch = header.ok().and_then(|header| Watch::of(&header));
-        watch.is_some_and(|watch| watch.is_in_range())
+        let history = header.ok().and_then(|header| History::of(&header));
+        history.is_some_and(|history| history.is_in_range())
     }
 
     /// What is removed loses its name first, so that a checkpoint is whole as long as it has one.
@@ -415,14 +418,14 @@ impl RunFolder {
             .with_context(|| format!("cannot remove the old checkpoint {}", path.display()))
     }
 
-    /// The update of the good checkpoint to go back to, as the watch chooses it.
+    /// The update of the good checkpoint to go back to, as the history of the run chooses it.
     ///
     /// # Errors
     /// There is none, or the system refused.
-    pub fn target(&self, watch: &Watch) -> Result<u64> {
+    pub fn target(&self, history: &History) -> Result<u64> {
         let mut good = self.updates()?;
         good.retain(|update| self.was_due(*update) && self.is_good(*update));
-        watch.target(&good).with_context(|| {
+        history.target(&good).with_context(|| {
             format!(
                 "no checkpoint in {} was written while all watched values were in their ranges",
                 self.path.join(CHECKPOINTS).display()
@@ -439,20 +442,14 @@ impl RunFolder {
     }
 
     /// Removes the checkpoints of later updates, the newest first.
-    ///
-    /// # Errors
-    /// The system refused.
     pub fn remove_after(&self, update: u64) -> Result<()> {
         let updates = self.updates()?;
         let later = updates.iter().rev().filter(|later| **later > update);
         later.copied().try_for_each(|later| self.remove(later))
     }
 
-    /// Keeps the checkpoint of an update as the best, where its merit is higher than that of the best up to now: `best/` holds second names
+    /// Keeps the checkpoint of an update as the best, if its merit is higher than that of the best up to now: `best/` holds second names
     /// of its files, so that nothing that becomes of the checkpoint itself touches them.
-    ///
-    /// # Errors
-    /// The system refused.
     pub fn offer_best(&self, update: u64, merit: f64) -> Result<()> {
         let best = self.path.join(BEST);
         let merit_of = |header: Header| header.state.get(MERIT)?.as_f64();
@@ -482,7 +479,14 @@ impl RunFolder {
 /// Whether a file of that name in the folder of a run is replaced with it.
 fn is_written_by_a_run(name: &str) -> bool {
     let files = [
-        CONFIG, METRICS, UPDATES, SESSIONS, EVENTS, DISTANCES, REPORT,
+        CONFIG,
+        metrics::FILE,
+        updates::FILE,
+        sessions::FILE,
+        ROLLBACKS,
+        OLD_ROLLBACKS,
+        DISTANCES,
+        REPORT,
     ];
     files.iter().chain(&DIAGNOSTICS).any(|file| *file == name)
         || name.starts_with(tensorboard::PREFIX)
@@ -556,7 +560,7 @@ mod tests {
             write(&folder, update, out_of_range, 0.0, 2);
         }
         assert_eq!(folder.updates().unwrap(), [2, 4, 5]);
-        assert_eq!(folder.target(&Watch::default()).unwrap(), 2);
+        assert_eq!(folder.target(&History::default()).unwrap(), 2);
         folder.remove_after(2).unwrap();
         assert_eq!(folder.updates().unwrap(), [2]);
     }
@@ -568,7 +572,7 @@ mod tests {
         write(&folder, 20, 0, 0.0, 2);
         interrupt(&folder, 25, 2);
         assert_eq!(folder.updates().unwrap(), [10, 20, 25]);
-        assert_eq!(folder.target(&Watch::default()).unwrap(), 20);
+        assert_eq!(folder.target(&History::default()).unwrap(), 20);
         write(&folder, 30, 0, 0.0, 2);
         assert_eq!(folder.updates().unwrap(), [20, 30]);
     }
@@ -580,7 +584,7 @@ mod tests {
         for sampled in [SAMPLED, ATTACK] {
             fs::create_dir(folder.path().join(sampled)).unwrap();
         }
-        fs::write(folder.path().join(ATTACK).join(attack::RESULTS), "{}").unwrap();
+        fs::write(folder.path().join(ATTACK).join(ATTACK_RESULTS), "{}").unwrap();
         fs::write(folder.path().join(DISTANCES), "[]").unwrap();
         fs::create_dir(folder.next_aside()).unwrap();
         let path = folder.path().to_path_buf();

@@ -6,12 +6,9 @@ use anyhow::{Context, Result, ensure};
 use ebm_export::source::checkpoint::Header;
 use serde::{Deserialize, Serialize};
 
+use crate::config::{ClassifierGuard, EnergyGuard, Setting};
 use crate::run::record::Measured;
-
-/// An update came to a value that is not finite.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotFinite(pub String);
+use crate::weights::NotFinite;
 
 /// Learning diverged once more than is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +40,7 @@ pub struct Setback {
 }
 
 /// The last return to an earlier checkpoint.
-impl fmt::Display for Watch {
+impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.setbacks.last() {
             Some(Setback { update, reason, to }) => write!(
@@ -57,7 +54,7 @@ impl fmt::Display for Watch {
 
 /// What a run went through; part of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watch {
+pub struct History {
     /// Updates in a row, up to the last one, with a value out of its range.
     out_of_range: u64,
     /// All returns to earlier checkpoints.
@@ -73,12 +70,61 @@ pub enum Verdict {
     Diverged(String),
 }
 
+impl EnergyGuard {
+    /// What is watched, by the names of `metrics.jsonl`.
+    pub fn guard(&self) -> Guard {
+        Guard {
+            limits: on(&[
+                ("energy_difference", self.energy_difference),
+                ("gradient_strength", self.gradient_strength),
+                ("saturation", self.saturation),
+            ]),
+            patience: self.patience,
+            rollbacks: self.rollbacks,
+            advice: "begin again with a lower learning.learning_rate or langevin.step_size, a higher langevin.temperature, or with langevin.clip",
+        }
+    }
+
+    /// What learning rates are multiplied by after that many rollbacks.
+    pub fn pace(&self, rollbacks: u64) -> f64 {
+        pace(self.rate_factor, rollbacks)
+    }
+}
+
+impl ClassifierGuard {
+    /// What is watched, by the names of `metrics.jsonl`.
+    pub fn guard(&self) -> Guard {
+        Guard {
+            limits: on(&[("loss", self.loss)]),
+            patience: self.patience,
+            rollbacks: self.rollbacks,
+            advice: "begin again with a lower learning.learning_rate",
+        }
+    }
+
+    /// What the learning rate is multiplied by after that many rollbacks.
+    pub fn pace(&self, rollbacks: u64) -> f64 {
+        pace(self.rate_factor, rollbacks)
+    }
+}
+
+fn on(limits: &[(&'static str, Setting)]) -> Vec<(&'static str, f64)> {
+    let limits = limits.iter();
+    limits
+        .filter_map(|(name, limit)| Some((*name, limit.value()?)))
+        .collect()
+}
+
+fn pace(factor: f64, rollbacks: u64) -> f64 {
+    factor.powi(i32::try_from(rollbacks).unwrap_or(i32::MAX))
+}
+
 impl Guard {
     /// What is to be said of an update.
     ///
     /// # Errors
     /// It failed for another reason than a value that is not finite.
-    pub fn judge(&self, update: Result<Measured>, watch: &mut Watch) -> Result<Verdict> {
+    pub fn judge(&self, update: Result<Measured>, history: &mut History) -> Result<Verdict> {
         let measured = match update {
             Ok(measured) => measured,
             Err(error) if error.is::<NotFinite>() => {
@@ -87,11 +133,11 @@ impl Guard {
             Err(error) => return Err(error),
         };
         let Some((name, value, limit)) = self.beyond(&measured) else {
-            watch.out_of_range = 0;
+            history.out_of_range = 0;
             return Ok(Verdict::Fine(measured));
         };
-        watch.out_of_range += 1;
-        if value.is_finite() && watch.out_of_range < self.patience {
+        history.out_of_range += 1;
+        if value.is_finite() && history.out_of_range < self.patience {
             return Ok(Verdict::Fine(measured));
         }
         Ok(Verdict::Diverged(format!(
@@ -109,12 +155,12 @@ impl Guard {
         })
     }
 
-    /// Refuses to go back once more, where that was done often enough.
+    /// Refuses to go back once more than is allowed.
     ///
     /// # Errors
     /// It was; the error says why and what to do.
-    pub fn allow_another(&self, update: u64, reason: &str, watch: &Watch) -> Result<()> {
-        let rollbacks = watch.rollbacks();
+    pub fn allow_another(&self, update: u64, reason: &str, history: &History) -> Result<()> {
+        let rollbacks = history.rollbacks();
         ensure!(
             rollbacks < self.rollbacks,
             GaveUp(format!(
@@ -127,9 +173,9 @@ impl Guard {
     }
 }
 
-impl Watch {
+impl History {
     /// Of a checkpoint.
-    pub fn of(header: &Header) -> Option<Watch> {
+    pub fn of(header: &Header) -> Option<History> {
         serde_json::from_value(header.state.get("watch")?.clone()).ok()
     }
 
@@ -144,20 +190,18 @@ impl Watch {
     }
 
     /// All returns to earlier checkpoints, a line of JSON each.
-    ///
-    /// # Errors
-    /// They cannot be written as JSON.
-    pub fn events(&self) -> Result<String> {
+    pub fn rollback_lines(&self) -> Result<String> {
         self.setbacks
             .iter()
             .map(|setback| {
-                let line = serde_json::to_string(setback).context("cannot write events.jsonl")?;
+                let line =
+                    serde_json::to_string(setback).context("cannot write rollbacks.jsonl")?;
                 Ok(line + "\n")
             })
             .collect()
     }
 
-    /// The checkpoint to go back to, of the good ones in ascending order: the newest, but the one before where divergence followed the
+    /// The checkpoint to go back to, of the good ones in ascending order: the newest, but the one before if divergence followed the
     /// newest already.
     pub fn target(&self, good: &[u64]) -> Option<u64> {
         let last = self.setbacks.last().map(|setback| setback.to);
@@ -168,10 +212,10 @@ impl Watch {
     }
 
     /// After one more return.
-    pub fn after(&self, setback: Setback) -> Watch {
+    pub fn after(&self, setback: Setback) -> History {
         let mut setbacks = self.setbacks.clone();
         setbacks.push(setback);
-        Watch {
+        History {
             out_of_range: 0,
             setbacks,
         }
@@ -201,8 +245,8 @@ mod tests {
 
     #[test]
     fn a_value_that_stays_out_of_its_range_means_divergence_and_a_spike_does_not() {
-        let mut watch = Watch::default();
-        let mut diverges = |update| match GUARD().judge(update, &mut watch).unwrap() {
+        let mut history = History::default();
+        let mut diverges = |update| match GUARD().judge(update, &mut history).unwrap() {
             Verdict::Fine(_) => None,
             Verdict::Diverged(reason) => Some(reason),
         };
@@ -224,10 +268,10 @@ mod tests {
             measured(f64::INFINITY, 0.0),
             Err(NotFinite("the loss is NaN".to_string()).into()),
         ] {
-            let verdict = GUARD().judge(update, &mut Watch::default()).unwrap();
+            let verdict = GUARD().judge(update, &mut History::default()).unwrap();
             assert!(matches!(verdict, Verdict::Diverged(_)));
         }
-        let failed = GUARD().judge(Err(anyhow!("no space")), &mut Watch::default());
+        let failed = GUARD().judge(Err(anyhow!("no space")), &mut History::default());
         assert_eq!(failed.unwrap_err().to_string(), "no space");
     }
 
@@ -238,16 +282,16 @@ mod tests {
             reason: String::new(),
             to,
         };
-        let fresh = Watch::default();
+        let fresh = History::default();
         let once = fresh.after(setback(40));
-        for (watch, good, wanted) in [
+        for (history, good, wanted) in [
             (&fresh, &[][..], None),
             (&fresh, &[30, 40], Some(40)),
             (&once, &[30, 40], Some(30)),
             (&once, &[30, 40, 45], Some(45)),
             (&once, &[40], Some(40)),
         ] {
-            assert_eq!(watch.target(good), wanted, "{watch:?} {good:?}");
+            assert_eq!(history.target(good), wanted, "{history:?} {good:?}");
         }
         assert!(GUARD().allow_another(50, "why", &fresh).is_ok());
         let error = GUARD().allow_another(50, "why", &once).unwrap_err();

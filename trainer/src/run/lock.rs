@@ -39,7 +39,7 @@ impl FolderLock {
                 folder.display(),
                 holder(&mut file)
             ),
-            Err(TryLockError::Error(why)) => eprintln!(
+            Err(TryLockError::Error(why)) => warning!(
                 "{}: this file system has no locks ({why}): take care that no other process writes into this folder",
                 folder.display()
             ),

@@ -2,9 +2,12 @@
 
 pub mod folder;
 pub mod guard;
+pub mod learning;
 pub mod lock;
 pub mod record;
 pub mod resumption;
 pub mod saved;
-pub mod session;
 pub mod stage;
+pub mod state;
+pub mod stop;
+pub mod training;

@@ -126,7 +126,7 @@ impl Resumption {
                 .filter_map(|passed| passed.damage)
                 .collect();
             bail!(
-                "{} has no whole checkpoint, so that the run has to begin again: {}",
+                "{} has no intact checkpoint, so that the run has to begin again: {}",
                 folder.path().display(),
                 damage.join("; ")
             );
@@ -183,14 +183,11 @@ impl Resumption {
             .iter()
             .filter_map(|passed| passed.damage.as_ref())
         {
-            eprintln!("left out: {damage}");
+            warning!("left out: {damage}");
         }
     }
 
     /// Puts what was passed into a folder of its own in that of the run, beside a copy of what was recorded, which the run now overwrites.
-    ///
-    /// # Errors
-    /// The system refused.
     pub fn put_aside(&self, folder: &RunFolder) -> Result<()> {
         if self.passed.is_empty() {
             return Ok(());
@@ -213,7 +210,7 @@ impl Resumption {
         };
         put().with_context(|| format!("cannot put later checkpoints into {}", aside.display()))?;
         let names = self.passed.iter().rev().map(|passed| name(&passed.folder));
-        eprintln!(
+        note!(
             "put aside into {}: {} and what was recorded until then",
             aside.display(),
             names.collect::<Vec<String>>().join(", ")

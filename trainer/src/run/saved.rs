@@ -1,4 +1,4 @@
-//! Networks of earlier runs, read from checkpoints.
+//! Checkpoints of earlier runs.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use ebm_export::source::Kind;
 use ebm_export::source::checkpoint::{self, Header};
 
 use crate::data::Fingerprint;
-use crate::run::session::State;
+use crate::run::state::State;
 
 /// A checkpoint and what its header says.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Saved {
         Ok(Saved { folder, header })
     }
 
-    /// As [`Saved::open`], of that kind; `option` is named where it is of another.
+    /// As [`Saved::open`], of that kind; if it is of another, the error names `option`.
     ///
     /// # Errors
     /// There is none, or it is of another kind.
@@ -74,8 +74,8 @@ impl Saved {
         };
         let changes = now.changes_since(&then);
         if !changes.is_empty() {
-            eprintln!(
-                "warning: the data are not those that {} was learned from: {}",
+            warning!(
+                "the data are not those that {} was learned from: {}",
                 self.folder.display(),
                 changes.join("; ")
             );
@@ -90,7 +90,7 @@ impl Saved {
         Ok(checkpoint::read_group(&self.folder, &self.header, name)?)
     }
 
-    /// The weights to use: the moving average where there is one. They are those of the network, and finite.
+    /// The weights to use: the moving average if there is one. They are those of the network, and finite.
     ///
     /// # Errors
     /// They are missing, damaged, of another network or not finite.

@@ -1,12 +1,16 @@
-//! Adam (Kingma and Ba 2015) with a state that can be saved.
+//! Adam (Kingma and Ba 2015).
 
 use anyhow::{Context, Result};
 use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind};
 
 use crate::config::AdamConfig;
-use crate::network::{Weights, bytes, to_device, to_host};
-use crate::weights::optimizer::{restore_named, zeros};
+use crate::network::{Weights, bytes, to_device};
+use crate::weights::optimizer::{Optimizer, named, restore_named, zeros};
+
+/// How the means of the gradients, and of their squares, are called in a saved state.
+const MEAN: &str = "mean.";
+const SQUARE: &str = "square.";
 
 /// Adam over named weights.
 #[derive(Debug)]
@@ -27,14 +31,11 @@ impl Adam {
             squares: zeros(weights),
         }
     }
+}
 
-    /// Moves each weight that it knows by its gradient.
-    ///
+impl Optimizer for Adam {
     /// `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `w ← w − rate · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)`.
-    ///
-    /// # Errors
-    /// A weight or gradient is missing or of another shape.
-    pub fn step(
+    fn step(
         &mut self,
         weights: &mut Weights,
         gradients: &Weights,
@@ -67,41 +68,21 @@ impl Adam {
         })
     }
 
-    /// Bytes of the state.
-    pub fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         bytes(self.means.values().chain(self.squares.values()))
     }
 
-    /// The state by name.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
-    pub fn state(&self) -> Result<Tensors> {
-        let named = |prefix: &str, tensors: &Weights| -> Result<Tensors> {
-            Ok(to_host(tensors)?
-                .into_iter()
-                .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
-                .collect())
-        };
-        let mut state = named("mean.", &self.means)?;
-        state.append(&mut named("square.", &self.squares)?);
+    fn state(&self) -> Result<Tensors> {
+        let mut state = named(MEAN, &self.means)?;
+        state.append(&mut named(SQUARE, &self.squares)?);
         Ok(state)
     }
 
-    /// Goes on from a state after that many steps.
-    ///
-    /// # Errors
-    /// The state is of other weights.
-    pub fn restore(&mut self, steps: u64, state: &Tensors, device: Device) -> Result<()> {
+    fn restore(&mut self, steps: u64, state: &Tensors, device: Device) -> Result<()> {
         let state = to_device(state, Kind::Float, device);
         self.steps = steps;
-        restore_named(&mut self.means, &state, "mean.")?;
-        restore_named(&mut self.squares, &state, "square.")
-    }
-
-    /// Steps done.
-    pub fn steps(&self) -> u64 {
-        self.steps
+        restore_named(&mut self.means, &state, MEAN)?;
+        restore_named(&mut self.squares, &state, SQUARE)
     }
 }
 
@@ -138,7 +119,7 @@ mod tests {
         adam.step(&mut weights, &single(0.5), 0.1).unwrap();
         let mut resumed = Adam::new(CONFIG, &twin);
         resumed
-            .restore(adam.steps(), &adam.state().unwrap(), Device::Cpu)
+            .restore(adam.steps, &adam.state().unwrap(), Device::Cpu)
             .unwrap();
         twin.get_mut("w").unwrap().copy_(&weights["w"]);
         adam.step(&mut weights, &single(-0.2), 0.1).unwrap();

@@ -45,9 +45,6 @@ pub fn detached(weights: &Weights) -> Weights {
 }
 
 /// L2 norm of all gradients together.
-///
-/// # Errors
-/// libtorch cannot compute.
 pub fn norm(gradients: &Weights) -> Result<f64> {
     let squares: Vec<Tensor> = gradients
         .values()
@@ -58,9 +55,6 @@ pub fn norm(gradients: &Weights) -> Result<f64> {
 }
 
 /// Scales all gradients, whose joint L2 norm is `norm`, together so that it is at most `largest`.
-///
-/// # Errors
-/// libtorch cannot compute.
 pub fn clip(gradients: &mut Weights, norm: f64, largest: f64) -> Result<()> {
     if norm > largest {
         gradients

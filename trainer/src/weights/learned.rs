@@ -6,12 +6,19 @@ use ebm_export::graph::weights::check_weights;
 use ebm_export::source::networks::{Network, batch_norms};
 use tch::{Device, Kind};
 
-use crate::config::{OptimizerConfig, Schedule, Setting};
+use crate::config::{
+    ClassifierLearning, EnergyLearning, LearnedGenerator, OptimizerConfig, Schedule, Setting,
+};
 use crate::network::{Statistics, Weights, bytes, to_device, to_host};
-use crate::run::guard::NotFinite;
+use crate::weights::NotFinite;
+use crate::weights::adam::Adam;
 use crate::weights::ema;
 use crate::weights::gradients::{clip, detached, norm};
 use crate::weights::optimizer::Optimizer;
+use crate::weights::sgd::Sgd;
+
+/// Reads a group of a checkpoint.
+pub type ReadGroup<'a> = &'a dyn Fn(&str) -> Result<Tensors>;
 
 /// How the weights of a network move.
 #[derive(Clone, Debug)]
@@ -24,6 +31,39 @@ pub struct Recipe {
     pub ema_decay: Setting,
     /// Largest L2 norm of all gradients together.
     pub gradient_clip: Setting,
+}
+
+impl From<&EnergyLearning> for Recipe {
+    fn from(learning: &EnergyLearning) -> Recipe {
+        Recipe {
+            optimizer: OptimizerConfig::Adam(learning.adam),
+            learning_rate: learning.learning_rate.clone(),
+            ema_decay: learning.ema_decay,
+            gradient_clip: learning.weight_gradient_clip,
+        }
+    }
+}
+
+impl From<&LearnedGenerator> for Recipe {
+    fn from(generator: &LearnedGenerator) -> Recipe {
+        Recipe {
+            optimizer: OptimizerConfig::Adam(generator.adam),
+            learning_rate: generator.learning_rate.clone(),
+            ema_decay: generator.ema_decay,
+            gradient_clip: generator.weight_gradient_clip,
+        }
+    }
+}
+
+impl From<&ClassifierLearning> for Recipe {
+    fn from(learning: &ClassifierLearning) -> Recipe {
+        Recipe {
+            optimizer: learning.optimizer,
+            learning_rate: learning.learning_rate.clone(),
+            ema_decay: Setting::OFF,
+            gradient_clip: Setting::OFF,
+        }
+    }
 }
 
 /// Names of a network's groups in a checkpoint.
@@ -56,7 +96,7 @@ pub struct Learned {
     device: Device,
     weights: Weights,
     average: Option<Weights>,
-    optimizer: Optimizer,
+    optimizer: Box<dyn Optimizer>,
     pace: f64,
 }
 
@@ -65,11 +105,17 @@ impl Learned {
     ///
     /// # Errors
     /// The network makes no sense.
-    pub fn new(network: &Network, recipe: Recipe, seed: u64, device: Device) -> Result<Learned> {
+    pub fn new(
+        network: &Network,
+        recipe: impl Into<Recipe>,
+        seed: u64,
+        device: Device,
+    ) -> Result<Learned> {
+        let recipe = recipe.into();
         let weights = trainable(network, &network.initial_weights(seed)?, device)?;
         Ok(Learned {
             average: recipe.ema_decay.value().map(|_| ema::copied(&weights)),
-            optimizer: Optimizer::new(recipe.optimizer, &followed(&weights)),
+            optimizer: optimizer(recipe.optimizer, &followed(&weights)),
             network: network.clone(),
             recipe,
             device,
@@ -93,7 +139,7 @@ impl Learned {
         detached(&self.weights)
     }
 
-    /// The weights to use: their moving average where there is one.
+    /// The weights to use: their moving average if there is one.
     pub fn best(&self) -> Weights {
         detached(self.average.as_ref().unwrap_or(&self.weights))
     }
@@ -144,9 +190,6 @@ impl Learned {
     }
 
     /// All tensors of a checkpoint.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
     pub fn save(&self, groups: Groups) -> Result<Vec<(&'static str, Tensors)>> {
         let mut saved = vec![
             (groups.weights, to_host(&self.weights)?),
@@ -158,16 +201,11 @@ impl Learned {
         Ok(saved)
     }
 
-    /// Goes on from a checkpoint of that many updates; `group` reads one of its groups.
+    /// Goes on from a checkpoint of that many updates.
     ///
     /// # Errors
     /// The checkpoint is of another network.
-    pub fn restore(
-        &mut self,
-        groups: Groups,
-        updates: u64,
-        group: &dyn Fn(&str) -> Result<Tensors>,
-    ) -> Result<()> {
+    pub fn restore(&mut self, groups: Groups, updates: u64, group: ReadGroup<'_>) -> Result<()> {
         let graph = self.network.graph()?;
         let read = |name| -> Result<Tensors> {
             let weights = group(name)?;
@@ -202,6 +240,14 @@ fn trainable(network: &Network, weights: &Tensors, device: Device) -> Result<Wei
         .into_iter()
         .map(follow)
         .collect())
+}
+
+/// An optimiser that has done no steps.
+fn optimizer(config: OptimizerConfig, weights: &Weights) -> Box<dyn Optimizer> {
+    match config {
+        OptimizerConfig::Adam(config) => Box::new(Adam::new(config, weights)),
+        OptimizerConfig::Sgd(config) => Box::new(Sgd::new(config, weights)),
+    }
 }
 
 /// The weights that autograd follows.

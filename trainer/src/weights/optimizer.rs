@@ -1,77 +1,43 @@
 //! How weights follow their gradients.
 
+use std::fmt::Debug;
+
 use anyhow::{Context, Result, ensure};
 use ebm_export::graph::tensor::Tensors;
 use tch::Device;
 
-use crate::config::OptimizerConfig;
-use crate::network::Weights;
-use crate::weights::adam::Adam;
-use crate::weights::sgd::Sgd;
+use crate::network::{Weights, to_host};
 
 /// An optimiser over named weights, with a state that can be saved.
-#[derive(Debug)]
-pub enum Optimizer {
-    /// Adam.
-    Adam(Adam),
-    /// Gradient descent with momentum.
-    Sgd(Sgd),
-}
-
-impl Optimizer {
-    /// No steps done.
-    pub fn new(config: OptimizerConfig, weights: &Weights) -> Optimizer {
-        match config {
-            OptimizerConfig::Adam(config) => Optimizer::Adam(Adam::new(config, weights)),
-            OptimizerConfig::Sgd(config) => Optimizer::Sgd(Sgd::new(config, weights)),
-        }
-    }
-
+pub trait Optimizer: Debug {
     /// Moves each weight that the optimiser knows by its gradient.
     ///
     /// # Errors
     /// A weight or gradient is missing or of another shape.
-    pub fn step(
+    fn step(
         &mut self,
         weights: &mut Weights,
         gradients: &Weights,
         learning_rate: f64,
-    ) -> Result<()> {
-        match self {
-            Optimizer::Adam(adam) => adam.step(weights, gradients, learning_rate),
-            Optimizer::Sgd(sgd) => sgd.step(weights, gradients, learning_rate),
-        }
-    }
+    ) -> Result<()>;
 
     /// Bytes of the state.
-    pub fn bytes(&self) -> u64 {
-        match self {
-            Optimizer::Adam(adam) => adam.bytes(),
-            Optimizer::Sgd(sgd) => sgd.bytes(),
-        }
-    }
+    fn bytes(&self) -> u64;
 
     /// The state by name.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
-    pub fn state(&self) -> Result<Tensors> {
-        match self {
-            Optimizer::Adam(adam) => adam.state(),
-            Optimizer::Sgd(sgd) => sgd.state(),
-        }
-    }
+    fn state(&self) -> Result<Tensors>;
 
-    /// Goes on from a state after that many steps.
+    /// Continues from a state after that many steps.
     ///
     /// # Errors
     /// The state is of other weights.
-    pub fn restore(&mut self, steps: u64, state: &Tensors, device: Device) -> Result<()> {
-        match self {
-            Optimizer::Adam(adam) => adam.restore(steps, state, device),
-            Optimizer::Sgd(sgd) => sgd.restore(state, device),
-        }
-    }
+    fn restore(&mut self, steps: u64, state: &Tensors, device: Device) -> Result<()>;
+}
+
+/// The tensors of a state, each called `prefix` + the name of its weight.
+pub(crate) fn named(prefix: &str, tensors: &Weights) -> Result<Tensors> {
+    let named = |(name, tensor)| (format!("{prefix}{name}"), tensor);
+    Ok(to_host(tensors)?.into_iter().map(named).collect())
 }
 
 /// Copies saved tensors called `prefix` + name over those of an optimiser.

@@ -1,12 +1,12 @@
-//! Gradient descent with momentum, and a state that can be saved.
+//! Gradient descent with momentum.
 
 use anyhow::{Context, Result};
 use ebm_export::graph::tensor::Tensors;
 use tch::{Device, Kind};
 
 use crate::config::SgdConfig;
-use crate::network::{Weights, bytes, to_device, to_host};
-use crate::weights::optimizer::{restore_named, zeros};
+use crate::network::{Weights, bytes, to_device};
+use crate::weights::optimizer::{Optimizer, named, restore_named, zeros};
 
 /// Stands before the names of the saved velocities.
 const VELOCITY: &str = "velocity.";
@@ -26,12 +26,11 @@ impl Sgd {
             velocities: zeros(weights),
         }
     }
+}
 
-    /// Moves each weight by its velocity: `v ← momentum · v + g + decay · w`, `w ← w − rate · v`.
-    ///
-    /// # Errors
-    /// A weight or gradient is missing or of another shape.
-    pub fn step(
+impl Optimizer for Sgd {
+    /// `v ← momentum · v + g + decay · w`, `w ← w − rate · v`.
+    fn step(
         &mut self,
         weights: &mut Weights,
         gradients: &Weights,
@@ -55,25 +54,15 @@ impl Sgd {
         })
     }
 
-    /// Bytes of the state.
-    pub fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         bytes(self.velocities.values())
     }
 
-    /// The state by name.
-    ///
-    /// # Errors
-    /// libtorch cannot copy.
-    pub fn state(&self) -> Result<Tensors> {
-        let named = |(name, tensor)| (format!("{VELOCITY}{name}"), tensor);
-        Ok(to_host(&self.velocities)?.into_iter().map(named).collect())
+    fn state(&self) -> Result<Tensors> {
+        named(VELOCITY, &self.velocities)
     }
 
-    /// Goes on from a state.
-    ///
-    /// # Errors
-    /// The state is of other weights.
-    pub fn restore(&mut self, state: &Tensors, device: Device) -> Result<()> {
+    fn restore(&mut self, _: u64, state: &Tensors, device: Device) -> Result<()> {
         let saved = to_device(state, Kind::Float, device);
         restore_named(&mut self.velocities, &saved, VELOCITY)
     }
@@ -101,7 +90,9 @@ mod tests {
         sgd.step(&mut weights, &single(2.0), 0.5).unwrap();
         assert_eq!(weights["w"].double_value(&[0]), -0.125);
         let mut resumed = Sgd::new(config, &single(0.0));
-        resumed.restore(&sgd.state().unwrap(), Device::Cpu).unwrap();
+        resumed
+            .restore(1, &sgd.state().unwrap(), Device::Cpu)
+            .unwrap();
         resumed.step(&mut weights, &single(2.0), 0.5).unwrap();
         assert_eq!(weights["w"].double_value(&[0]), -1.671875);
     }

@@ -14,9 +14,9 @@ const EXPLODES: &str =
     "--set learning.learning_rate=[[0,1e-3],[4,1e30]] --set guard.rate_factor=1e-33";
 const TWELVE: &str = "--set learning.updates=12 --set output.keep=9 --set output.log_every=1";
 
-/// `events.jsonl`.
+/// `rollbacks.jsonl`.
 fn events(run: &Path) -> Vec<serde_json::Value> {
-    let text = fs::read_to_string(run.join("events.jsonl")).unwrap();
+    let text = fs::read_to_string(run.join("rollbacks.jsonl")).unwrap();
     let lines = text.lines().map(serde_json::from_str);
     lines.collect::<Result<_, _>>().unwrap()
 }

@@ -156,7 +156,7 @@ fn several_ranks_go_back_from_divergence_together() {
         }
     }
     assert_close(&at(1), &at(2), 6);
-    let events = |n_ranks: usize| fs::read_to_string(at(n_ranks).join("events.jsonl")).unwrap();
+    let events = |n_ranks: usize| fs::read_to_string(at(n_ranks).join("rollbacks.jsonl")).unwrap();
     assert_eq!(events(1).lines().count(), 1);
     assert_eq!(events(2).lines().count(), 1);
 }

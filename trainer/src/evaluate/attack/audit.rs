@@ -9,14 +9,14 @@ use super::ball::Ball;
 use super::climb::{Apgd, Climber, Differences, Pgd, Scatter, Square, Still};
 use super::defence::Defence;
 use super::judge::{Judge, Verdict, WORST_OF};
-use super::kind::{Attack, Climb, Start, View};
+use super::kind::{Attack, Begin, Climb, View};
 use super::oracle::{Backward, Oracle, Replay};
 use super::outcome::{Parameters, Row};
 use super::purification::{Noise, Purification, Stride};
 use super::pursuit::{Plan, Suspicion, pursue};
 use crate::config::Dynamics;
 use crate::machine::randomness::{Purpose, derive, seeded};
-use crate::network::Network;
+use crate::network::BoundNetwork;
 
 /// Steps of the surrogate chain: a fifth of the whole one's, each as long in time as five.
 const SURROGATE_SHARE: usize = 5;
@@ -29,9 +29,9 @@ pub struct Audit<'a> {
     /// How images are purified before it, each with noise of its own.
     pub purification: Purification<'a>,
     /// With the output `hvp`.
-    pub curvature: &'a Network<'a>,
+    pub curvature: &'a BoundNetwork<'a>,
     /// The same of an energy whose ReLUs are softened, if it has any.
-    pub softened: Option<&'a Network<'a>>,
+    pub softened: Option<&'a BoundNetwork<'a>>,
     /// Bytes of one image.
     pub image_bytes: u64,
     /// What is asked for.
@@ -94,10 +94,10 @@ impl<'a> Audit<'a> {
         };
         let right_when_clean = judge.is_right(clean, labels)?;
         let oracle = self.oracle(Attack::Transfer)?;
-        let mut climber = self.climber(Climb::Pgd(Start::Random), clean, 0)?;
+        let mut climber = self.climber(Climb::Pgd(Begin::Random), clean, 0)?;
         let plan = Plan {
             name: "PGD on the bare classifier: step",
-            n_questions: self.questions(Climb::Pgd(Start::Random)),
+            n_questions: self.questions(Climb::Pgd(Begin::Random)),
             suspicion: Suspicion::AtOnce,
         };
         let mut found = pursue(&oracle, &mut judge, climber.as_mut(), clean, labels, &plan)?;
@@ -299,10 +299,10 @@ impl<'a> Audit<'a> {
         Ok(match climb {
             Climb::Still => Box::new(Still(clean)),
             Climb::Scatter => Box::new(Scatter { ball, clean, seed }),
-            Climb::Pgd(Start::Clean) => {
+            Climb::Pgd(Begin::Clean) => {
                 Box::new(Pgd::new(ball, &clean, clean.shallow_clone(), length))
             }
-            Climb::Pgd(Start::Random) => {
+            Climb::Pgd(Begin::Random) => {
                 Box::new(Pgd::new(ball, &clean, random(&ball, &clean, seed)?, length))
             }
             Climb::Apgd => Box::new(Apgd::new(

@@ -44,9 +44,6 @@ impl Ball {
     }
 
     /// The nearest images of the ball, per pixel for ℓ∞ and along the change for ℓ2, then of the range.
-    ///
-    /// # Errors
-    /// The shapes differ.
     pub fn project(&self, images: &Tensor, clean: &Tensor) -> Result<Tensor> {
         let change = images.f_sub(clean)?;
         let within = match self.norm {
@@ -72,9 +69,6 @@ impl Ball {
 
     /// A random image of each ball: uniform in every pixel for ℓ∞; for ℓ2 in a uniform direction at a uniform distance. The caller has seeded
     /// libtorch's generator.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn random(&self, clean: &Tensor) -> Result<Tensor> {
         let change = match self.norm {
             Norm::Linf => clean.f_rand_like()? * 2.0 - 1.0,

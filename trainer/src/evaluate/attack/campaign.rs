@@ -9,11 +9,10 @@ use tch::Tensor;
 
 use super::audit::{Attempt, Audit, Bare};
 use super::health::{Health, slope_by_differences};
+use super::images::{self, IMAGES, flags};
 use super::judge::Verdict;
 use super::kind::Attack;
-use super::outcome::{
-    IMAGES, Line, Made, Report, Results, flags, floats, integers, read_floats, union, write_tensors,
-};
+use super::outcome::{Line, Made, Report, Results, union};
 use crate::evaluate::interval::Accuracy;
 use crate::machine::randomness::index;
 
@@ -22,7 +21,7 @@ const N_PROBED: i64 = 16;
 
 /// What is to be done, and where it is written.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct Campaign<'a> {
     /// The defence.
     pub audit: Audit<'a>,
     /// The attacks, in order.
@@ -37,7 +36,7 @@ pub struct Session<'a> {
     pub folder: &'a Path,
 }
 
-impl Session<'_> {
+impl Campaign<'_> {
     /// Makes all attacks that an earlier session has not made.
     ///
     /// # Errors
@@ -58,7 +57,7 @@ impl Session<'_> {
             }
             let images = self.facing(attack, &results);
             let Attempt { row, images: found } = self.attempt(attack, &images)?;
-            write_tensors(&self.images_of(attack), &[("images", floats(&found)?)])?;
+            images::write(&self.images_of(attack), &[("images", &found)])?;
             results.attacks.push(Made { images, row });
             results.seconds = before + start.elapsed().as_secs_f64();
             self.summarise(&mut results, &bare);
@@ -89,7 +88,7 @@ impl Session<'_> {
                 .iter()
                 .map(|made| made.row.attack.name())
                 .collect();
-            eprintln!("going on behind the attacks {}", names.join(", "));
+            note!("going on behind the attacks {}", names.join(", "));
             return Ok(earlier);
         }
         let start = Instant::now();
@@ -131,7 +130,7 @@ impl Session<'_> {
             .map(|&attack| self.audit.cost(attack))
             .sum();
         let minutes = per_purification * purifications / 60.0;
-        eprintln!(
+        note!(
             "at most about {minutes:.1} minutes for {} attacks on {} images; less as images are broken",
             self.attacks.len(),
             on_clean.single.len()
@@ -232,7 +231,7 @@ impl Session<'_> {
             .collect();
         let attacks = results.attacks.iter();
         for made in attacks.filter(|made| made.row.attack.is_of_the_union()) {
-            let images = read_floats(&self.images_of(made.row.attack), "images")?
+            let images = images::read(&self.images_of(made.row.attack), "images")?
                 .to_device(self.clean.device());
             for (row, &image) in made
                 .images
@@ -247,14 +246,14 @@ impl Session<'_> {
             }
         }
         let tensors = [
-            ("clean", floats(self.clean)?),
-            ("attacked", floats(&attacked)?),
-            ("labels", integers(self.labels)?),
-            ("broken", flags(&broken)),
-            ("bare_attacked", floats(&bare.images)?),
-            ("bare_broken", flags(&bare.broken)),
+            ("clean", self.clean),
+            ("attacked", &attacked),
+            ("labels", self.labels),
+            ("broken", &flags(&broken)),
+            ("bare_attacked", &bare.images),
+            ("bare_broken", &flags(&bare.broken)),
         ];
-        write_tensors(&self.folder.join(IMAGES), &tensors)
+        images::write(&self.folder.join(IMAGES), &tensors)
     }
 
     fn images_of(&self, attack: Attack) -> std::path::PathBuf {

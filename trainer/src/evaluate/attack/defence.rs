@@ -3,15 +3,15 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::purification::{Noise, Purification, Record, Stride};
+use super::purification::{Noise, Purification, Stride, Trail};
 use crate::machine::randomness::{Purpose, derive};
-use crate::network::Network;
+use crate::network::BoundNetwork;
 
 /// A classifier, and the purification in front of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Defence<'a> {
     /// With the output `logits`.
-    pub classifier: &'a Network<'a>,
+    pub classifier: &'a BoundNetwork<'a>,
     /// What images go through first, if anything.
     pub purification: Option<Purification<'a>>,
     /// Images per evaluation of the classifier.
@@ -86,7 +86,7 @@ fn groups(noise: Noise, copies: usize, noise_seed: u64) -> impl Iterator<Item = 
 
 /// The records of all copies.
 #[derive(Debug)]
-pub(super) struct Recorded(Vec<Record>);
+pub(super) struct Recorded(Vec<Trail>);
 
 impl Recorded {
     /// `[copies · n, C, H, W]`, those of one image n apart.
@@ -104,7 +104,7 @@ impl Recorded {
         &self,
         purification: &Purification<'_>,
         stride: Stride,
-        curvature: &Network<'_>,
+        curvature: &BoundNetwork<'_>,
         cotangents: &Tensor,
     ) -> Result<Tensor> {
         let sizes: Vec<i64> = self.0.iter().map(|record| record.ends.size()[0]).collect();

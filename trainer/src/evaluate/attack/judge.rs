@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::defence::{Defence, voted};
 use super::oracle::Replay;
-use crate::learn::classifier::is_right;
+use crate::evaluate::is_right;
 use crate::machine::randomness::{Purpose, derive};
 
 /// Purifications of which all have to be right in the worst case.
@@ -32,7 +32,7 @@ pub struct Judge<'a> {
 pub struct Verdict {
     /// After one purification.
     pub single: Vec<bool>,
-    /// By the mean logits of so many.
+    /// By the mean logits of that many purifications.
     pub votes: Vec<(usize, Vec<bool>)>,
     /// Each of [`WORST_OF`] purifications by itself.
     pub worst: Vec<bool>,

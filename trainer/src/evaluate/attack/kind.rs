@@ -49,7 +49,7 @@ pub enum Climb {
     /// See [`super::climb::Scatter`].
     Scatter,
     /// See [`super::climb::Pgd`].
-    Pgd(Start),
+    Pgd(Begin),
     /// See [`super::climb::Apgd`].
     Apgd,
     /// See [`super::climb::Square`].
@@ -60,7 +60,7 @@ pub enum Climb {
 
 /// Where a climb begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum Begin {
     /// At a random image of the ball.
     Random,
     /// At the clean image.
@@ -134,11 +134,11 @@ impl Attack {
             Attack::Square => Climb::Square,
             Attack::Differences => Climb::Differences,
             Attack::ApgdCe | Attack::ApgdDlr => Climb::Apgd,
-            Attack::ExactFromClean => Climb::Pgd(Start::Clean),
+            Attack::ExactFromClean => Climb::Pgd(Begin::Clean),
             Attack::Transfer | Attack::Bpda | Attack::Surrogate | Attack::Exact => {
-                Climb::Pgd(Start::Random)
+                Climb::Pgd(Begin::Random)
             }
-            Attack::Softened | Attack::KnownNoise => Climb::Pgd(Start::Random),
+            Attack::Softened | Attack::KnownNoise => Climb::Pgd(Begin::Random),
         }
     }
 
@@ -185,7 +185,7 @@ impl Attack {
         }
     }
 
-    /// Whether it is no attack.
+    /// Whether it only serves as a comparison, without looking for a break.
     pub fn is_control(self) -> bool {
         matches!(self, Attack::None | Attack::Random)
     }

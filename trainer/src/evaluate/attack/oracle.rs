@@ -7,9 +7,9 @@ use tch::{Kind, Tensor};
 use super::defence::{Defence, purified, recorded, voted};
 use super::loss::Loss;
 use super::purification::Stride;
-use crate::learn::classifier::is_right;
+use crate::evaluate::is_right;
 use crate::machine::randomness::{Purpose, derive};
-use crate::network::Network;
+use crate::network::BoundNetwork;
 
 /// What an attack wants to spoil.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub enum Backward<'a> {
     /// Exactly.
     Exact {
         /// With the output `hvp`.
-        curvature: &'a Network<'a>,
+        curvature: &'a BoundNetwork<'a>,
         /// Which states are kept.
         stride: Stride,
     },

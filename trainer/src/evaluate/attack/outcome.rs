@@ -6,10 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use ebm_export::file::write_whole;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
 
 use super::ball::{Ball, Norm};
 use super::health::Health;
@@ -19,12 +16,8 @@ use super::protocol::Protocol;
 use super::pursuit::Course;
 use crate::config::Dynamics;
 use crate::evaluate::interval::Accuracy;
+use crate::run::folder::ATTACK_RESULTS;
 use ebm_common::PixelDistance;
-
-/// The file of [`Results`].
-pub const RESULTS: &str = "attack.json";
-/// The file of the images.
-pub const IMAGES: &str = "attacked.safetensors";
 
 /// What is asked of an audit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,9 +26,9 @@ pub struct Parameters {
     pub protocol: Protocol,
     /// What may be changed.
     pub ball: Ball,
-    /// Test images: the first so many.
+    /// The number of test images, from the first on.
     pub n_images: usize,
-    /// The first so many of these meet every attack; the others only until they are broken.
+    /// The number of these, from the first on, that meet every attack; the others only until they are broken.
     pub n_in_all: usize,
     /// Steps of the ascent.
     pub pgd_steps: usize,
@@ -48,7 +41,7 @@ pub struct Parameters {
     pub replicas: usize,
     /// Fresh purifications whose vote confirms a break.
     pub verify_replicas: usize,
-    /// Votes of so many purifications are reported.
+    /// The numbers of purifications whose votes are reported.
     pub votes: Vec<usize>,
     /// Images per evaluation of a network.
     pub batch: usize,
@@ -177,7 +170,7 @@ pub struct Line {
     pub title: String,
     /// After one purification.
     pub single: Accuracy,
-    /// By votes of so many.
+    /// By votes, each with its number of purifications.
     pub votes: Vec<(usize, Accuracy)>,
     /// Right by each of ten purifications.
     pub worst: Accuracy,
@@ -254,12 +247,9 @@ pub fn union(on_clean: &Verdict, attacks: &[Made]) -> Verdict {
 
 impl Results {
     /// Writes `attack.json` into a folder.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).context("cannot encode the results")? + "\n";
-        Ok(write_whole(&folder.join(RESULTS), json.as_bytes())?)
+        Ok(write_whole(&folder.join(ATTACK_RESULTS), json.as_bytes())?)
     }
 
     /// Reads `attack.json` of a folder.
@@ -267,7 +257,7 @@ impl Results {
     /// # Errors
     /// It is none that this version wrote: it says, for example, not of which scale its ε is.
     pub fn read(folder: &Path) -> Result<Results> {
-        let path = folder.join(RESULTS);
+        let path = folder.join(ATTACK_RESULTS);
         let bytes =
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let value: serde_json::Value = serde_json::from_slice(&bytes)
@@ -310,7 +300,7 @@ impl Results {
 }
 
 impl Line {
-    /// By the vote of so many.
+    /// By the vote of that many purifications.
     pub fn vote(&self, copies: usize) -> Option<Accuracy> {
         let found = self.votes.iter().find(|(own, _)| *own == copies);
         found.map(|(_, accuracy)| *accuracy)
@@ -375,96 +365,6 @@ impl fmt::Display for Results {
             writeln!(f, "{}", Results::PIECEWISE_LINEAR)?;
         }
         Ok(())
-    }
-}
-
-/// Tensors as they are stored.
-#[derive(Debug)]
-pub struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-/// Writes tensors into a safetensors file, whole or not at all.
-///
-/// # Errors
-/// The disk is full, for example.
-pub fn write_tensors(path: &Path, tensors: &[(&str, Stored)]) -> Result<()> {
-    let views = tensors.iter().map(|(name, stored)| {
-        let view = TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes);
-        Ok((*name, view.context("cannot encode a tensor")?))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, None).context("cannot encode the attacked images")?;
-    Ok(write_whole(path, &bytes)?)
-}
-
-/// Reads an f32 tensor of such a file.
-///
-/// # Errors
-/// The file or the tensor is not there, or damaged.
-pub fn read_floats(path: &Path, name: &str) -> Result<Tensor> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("{} is damaged", path.display()))?;
-    let view = file
-        .tensor(name)
-        .with_context(|| format!("{} is damaged", path.display()))?;
-    let (words, _) = view.data().as_chunks::<4>();
-    let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-    let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-    Ok(Tensor::from_slice(&values).f_view(shape.as_slice())?)
-}
-
-fn shape(tensor: &Tensor) -> Vec<usize> {
-    tensor.size().iter().map(|&size| size as usize).collect()
-}
-
-/// As f32.
-///
-/// # Errors
-/// libtorch cannot copy.
-pub fn floats(tensor: &Tensor) -> Result<Stored> {
-    let flat = tensor
-        .to_device(Device::Cpu)
-        .to_kind(Kind::Float)
-        .contiguous()
-        .view([-1]);
-    let bytes = Vec::<f32>::try_from(flat)?
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    Ok(Stored {
-        dtype: Dtype::F32,
-        shape: shape(tensor),
-        bytes,
-    })
-}
-
-/// As int64.
-///
-/// # Errors
-/// libtorch cannot copy.
-pub fn integers(tensor: &Tensor) -> Result<Stored> {
-    let flat = tensor.to_device(Device::Cpu).contiguous().view([-1]);
-    let bytes = Vec::<i64>::try_from(flat)?
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    Ok(Stored {
-        dtype: Dtype::I64,
-        shape: shape(tensor),
-        bytes,
-    })
-}
-
-/// As u8, 1 for true.
-pub fn flags(flags: &[bool]) -> Stored {
-    Stored {
-        dtype: Dtype::U8,
-        shape: vec![flags.len()],
-        bytes: flags.iter().map(|&flag| u8::from(flag)).collect(),
     }
 }
 

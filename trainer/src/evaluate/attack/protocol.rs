@@ -24,7 +24,7 @@ pub enum Protocol {
 pub struct Defaults {
     /// Test images.
     pub n_images: usize,
-    /// The first so many of them meet every attack.
+    /// The number of these, from the first on, that meet every attack.
     pub n_in_all: usize,
     /// Steps of an attack.
     pub steps: usize,
@@ -32,7 +32,7 @@ pub struct Defaults {
     pub copies: usize,
     /// Purifications that confirm a break.
     pub verify_copies: usize,
-    /// Votes of so many purifications are reported.
+    /// The numbers of purifications whose votes are reported.
     pub votes: &'static [usize],
     /// Questions of attacks without gradients, in parts of those with.
     pub blind_factor: usize,

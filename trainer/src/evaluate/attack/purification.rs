@@ -11,7 +11,7 @@ use crate::chains::langevin::{gradient_at, norms, step};
 use crate::config::Dynamics;
 use crate::machine::parallel::{Shared, Team};
 use crate::machine::randomness::{Purpose, derive, seeded};
-use crate::network::Network;
+use crate::network::BoundNetwork;
 
 /// Whose noise a seed is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Purification<'a> {
     /// Divides the work.
     pub team: &'a Team,
     /// With the output `gradient`: `∇(T·U)`.
-    pub gradient: &'a Network<'a>,
+    pub gradient: &'a BoundNetwork<'a>,
     /// How chains move.
     pub dynamics: Dynamics,
     /// Whose noise a seed is.
@@ -39,15 +39,15 @@ pub struct Purification<'a> {
 
 /// States of chains on their way, from which the way back is found.
 #[derive(Debug)]
-pub struct Record {
+pub struct Trail {
     /// Where the chains ended, `[N, C, H, W]`.
     pub ends: Tensor,
-    batches: Vec<RecordedBatch>,
+    batches: Vec<TrailOfBatch>,
 }
 
 /// What was kept of one batch.
 #[derive(Debug)]
-struct RecordedBatch {
+struct TrailOfBatch {
     noise_seed: u64,
     /// The state before every step of that stride, each in the parts in which the team works on it.
     kept: Vec<Vec<Tensor>>,
@@ -102,7 +102,7 @@ impl Purification<'_> {
     ///
     /// # Errors
     /// As [`Purification::purify`].
-    pub fn record(&self, images: &Tensor, noise_seed: u64, stride: Stride) -> Result<Record> {
+    pub fn record(&self, images: &Tensor, noise_seed: u64, stride: Stride) -> Result<Trail> {
         let (mut ends, mut batches) = (Vec::new(), Vec::new());
         for (start, noise_seed) in self.batches(images, noise_seed)? {
             let (mut parts, mut kept) = (start, Vec::new());
@@ -113,10 +113,10 @@ impl Purification<'_> {
                 parts = self.moved(parts, noise_seed, number)?;
             }
             ends.push(Tensor::f_cat(&parts, 0)?);
-            batches.push(RecordedBatch { noise_seed, kept });
+            batches.push(TrailOfBatch { noise_seed, kept });
         }
         let ends = Tensor::f_cat(&ends, 0)?;
-        Ok(Record { ends, batches })
+        Ok(Trail { ends, batches })
     }
 
     /// The cotangent of the starts, from that of the ends: both `[N, C, H, W]`. `curvature` has the output `hvp`.
@@ -125,9 +125,9 @@ impl Purification<'_> {
     /// The cotangent is not shaped as the images, or `curvature` is that of another potential.
     pub fn pull_back(
         &self,
-        record: &Record,
+        record: &Trail,
         stride: Stride,
-        curvature: &Network<'_>,
+        curvature: &BoundNetwork<'_>,
         cotangent: &Tensor,
     ) -> Result<Tensor> {
         let batches = cotangent.f_split(self.batch as i64, 0)?;
@@ -209,7 +209,7 @@ impl Purification<'_> {
     /// The cotangents of the states before a step, from those behind it.
     fn pulled(
         &self,
-        curvature: &Network<'_>,
+        curvature: &BoundNetwork<'_>,
         states: Vec<Tensor>,
         cotangents: Vec<Tensor>,
     ) -> Result<Vec<Tensor>> {
@@ -233,7 +233,7 @@ impl Purification<'_> {
 /// `(c/‖d‖)·(v − d·(d·v)/‖d‖²)`.
 fn through_clip(
     dynamics: &Dynamics,
-    gradient: &Network<'_>,
+    gradient: &BoundNetwork<'_>,
     state: &Tensor,
     v: &Tensor,
 ) -> Result<Tensor> {
@@ -258,7 +258,7 @@ fn shallow(parts: &[Tensor]) -> Vec<Tensor> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ebm_export::source::networks::{Activation, Network as Description, Sngan};
+    use ebm_export::source::networks::{Activation, Network, Sngan};
     use ebm_export::transform::pipeline::gradient_graph;
     use ebm_export::transform::potential::{PRIOR_PREFIX, Potential, Prior};
     use ebm_export::transform::rewrite::Rewrite;
@@ -282,7 +282,7 @@ mod tests {
         fn new() -> Laboratory {
             let network = |widths: &[usize]| {
                 let pools = vec![true; widths.len()];
-                Description::Sngan(Sngan::small(8, 1, widths, &pools, Activation::Silu))
+                Network::Sngan(Sngan::small(8, 1, widths, &pools, Activation::Silu))
             };
             let prior = network(&[3]);
             let potential = Potential {
@@ -315,7 +315,7 @@ mod tests {
             }
         }
 
-        fn bound<'a>(&self, program: &'a Program) -> Network<'a> {
+        fn bound<'a>(&self, program: &'a Program) -> BoundNetwork<'a> {
             let temperature = Tensor::from(TEMPERATURE);
             program
                 .bind(&self.weights)

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::config::{Dynamics, Setting};
 use crate::machine::parallel::Team;
-use crate::network::{Network, Program, Weights};
+use crate::network::{BoundNetwork, Program, Weights};
 
 /// `w₀ − w₁`, of about the sizes of what is learned; no pixel is without influence.
 const WEIGHTS: [f32; 8] = [0.9, -0.3, 0.05, -1.2, 0.4, 0.02, -0.6, 0.1];
@@ -127,7 +127,7 @@ fn with_audit(parameters: &Parameters, look: impl FnOnce(&Audit<'_>)) {
     let (program, [gradient, curvature]) = (classifier(), quadratic_energy());
     let none = Weights::new();
     let bind = |program| Program::bind(program, &none).unwrap();
-    let (network, gradient, curvature): (Network<'_>, _, _) =
+    let (network, gradient, curvature): (BoundNetwork<'_>, _, _) =
         (bind(&program), bind(&gradient), bind(&curvature));
     let team = Team::new(Some(1)).unwrap();
     look(&Audit {

@@ -35,16 +35,13 @@ impl Cache {
         Some(Cache(own?.join("frechet")))
     }
 
-    /// The Gaussian of a key, where it is there and whole.
+    /// The Gaussian of a key, if it is there and intact.
     pub fn get(&self, key: &str) -> Option<Gaussian> {
         let path = self.file(key);
         path.is_file().then(|| read(&path).ok()).flatten()
     }
 
     /// Keeps a Gaussian.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn put(&self, key: &str, gaussian: &Gaussian) -> Result<()> {
         fs::create_dir_all(&self.0)
             .with_context(|| format!("cannot make the folder {}", self.0.display()))?;

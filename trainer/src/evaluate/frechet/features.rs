@@ -15,14 +15,14 @@ use ebm_export::transform::pixels::Pixels;
 use tch::{Device, Kind, Tensor};
 
 use crate::machine::parallel::{Shared, Team};
-use crate::network::{Network, Program, Weights, to_device};
+use crate::network::{BoundNetwork, Program, Weights, to_device};
 use crate::run::saved::Saved;
 
 /// Features of an image, at most: their covariance has as many rows and columns.
 const MAX_FEATURES: usize = 8192;
-/// Values of the images that are taken at a time, at most, where they are more than one.
+/// The most values of images that are taken at a time, if those are more than one image.
 const BATCH_VALUES: usize = 1 << 22;
-/// Images that are taken at a time, at most.
+/// The most images that are taken at a time.
 const MAX_BATCH: usize = 1024;
 /// Names that an error lists.
 const MAX_NAMES: usize = 30;
@@ -30,7 +30,7 @@ const MAX_NAMES: usize = 30;
 /// What becomes of images before the network sees them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preparation {
-    /// Rows and columns, where they are resized.
+    /// Rows and columns, if images are resized.
     pub resize: Option<usize>,
     /// The numbers that the network was trained on.
     pub pixels: Pixels,
@@ -57,7 +57,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// From an ONNX file or a run's folder. `output` is the value to take; `images` are those to come, where the file leaves extents open.
+    /// From an ONNX file or a run's folder. `output` is the value to take; `images` are those to come, in case the file leaves extents open.
     ///
     /// # Errors
     /// The network cannot be read, has no such value, takes no images, or gives no numbers per image.
@@ -134,7 +134,7 @@ impl Features {
         format!("{} {:?}", self.sha256, self.preparation)
     }
 
-    /// The size to which images are resized, where they are.
+    /// The size to which images are resized, if they are.
     pub fn resize(&self) -> Option<usize> {
         self.preparation.resize
     }
@@ -155,14 +155,11 @@ impl Features {
 #[derive(Debug)]
 pub struct BoundFeatures<'a> {
     features: &'a Features,
-    network: Network<'a>,
+    network: BoundNetwork<'a>,
 }
 
 impl BoundFeatures<'_> {
     /// The features `[N, d]` of images f32 `[N, C, H, W]` in `[-1, 1]`.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn of(&self, images: &Tensor, team: &Team) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let images = self
@@ -363,15 +360,13 @@ impl Read {
 
 #[cfg(test)]
 mod tests {
-    use ebm_export::source::networks::{
-        Activation, ConvClassifier, Network as Description, WideResnet,
-    };
+    use ebm_export::source::networks::{Activation, ConvClassifier, Network, WideResnet};
 
     use super::*;
 
     #[test]
     fn the_features_of_a_classifier_are_what_its_last_layer_takes() {
-        let classifier = Description::ConvClassifier(ConvClassifier {
+        let classifier = Network::ConvClassifier(ConvClassifier {
             image_size: 8,
             channels: 1,
             widths: vec![3, 5],
@@ -379,7 +374,7 @@ mod tests {
             n_classes: 10,
             activation: Activation::Relu,
         });
-        let residual = Description::WideResnet(WideResnet {
+        let residual = Network::WideResnet(WideResnet {
             image_size: 8,
             depth: 10,
             ..WideResnet::wrn28(1)

@@ -90,10 +90,10 @@ impl Meaning {
                 "expected uint8, or values from {low} to {high}, got {value}: say their range with {option} LOW,HIGH"
             );
         }
-        eprintln!("{path}: values from {low} to {high} ({option})");
+        note!("{path}: values from {low} to {high} ({option})");
         if self.range.is_none() && least >= 0.0 {
-            eprintln!(
-                "warning: {path}: no value is below 0, so that they may be meant from 0 to 1, as torchvision's ToTensor makes them: \
+            warning!(
+                "{path}: no value is below 0, so that they may be meant from 0 to 1, as torchvision's ToTensor makes them: \
                  then give {option} 0,1 (or {option}=-1,1 to say that they are not)"
             );
         }
@@ -179,7 +179,7 @@ impl ImageSet {
                 Ok(looks) => looks,
                 Err(fault) => {
                     n_damaged += 1;
-                    eprintln!(
+                    warning!(
                         "damaged: {} {fault}; it is left out ({n_damaged} of {n_files} so far)",
                         file.display()
                     );

@@ -60,13 +60,13 @@ pub struct Score {
     pub value: f64,
     /// What they are of.
     pub samples: String,
-    /// Steps of the chains that the samples are of, where they are.
+    /// Steps of the chains, if the samples are of chains.
     pub step: Option<u64>,
     /// Samples.
     pub n: usize,
     /// Images that they are compared with; none where others fitted their Gaussian and did not say.
     pub n_reference: Option<usize>,
-    /// Rows and columns to which all were resized, where they were.
+    /// Rows and columns to which all were resized, if they were.
     pub resize: Option<usize>,
     /// The network of the features.
     pub network: String,
@@ -132,7 +132,7 @@ impl fmt::Display for Score {
     }
 }
 
-/// What a distance of so many samples is called: it falls with their number, so that only the same can be compared.
+/// What a distance of `n` samples is called: it falls with their number, so that only distances of equal numbers can be compared.
 fn label(n: usize) -> String {
     match n % 1000 {
         0 => format!("FID-{}k", n / 1000),

@@ -6,11 +6,11 @@ use anyhow::{Result, anyhow, ensure};
 use tch::{Device, Kind, Tensor};
 
 use crate::chains::langevin::{self, norms};
-use crate::chains::start::Source;
+use crate::chains::start::Origin;
 use crate::config::Dynamics;
 use crate::machine::parallel::{Shared, Team};
 use crate::machine::randomness::{Purpose, derive, seed_torch};
-use crate::network::{ImagesAtOnce, Network};
+use crate::network::{BoundNetwork, ImagesAtOnce};
 
 /// Chains of a block where many at once cost hardly more than one.
 const LARGE_BLOCK: usize = 512;
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 32;
 /// What chains have at a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// T·U(x) per chain, which is E(x) where the energy is all there is.
+    /// T·U(x) per chain, which is E(x) if the potential is the energy alone.
     pub energies: Vec<f32>,
     /// Mean over chains of the L2 norm of the drift `(ε²/2)·∇U`.
     pub gradient_strength: f64,
@@ -29,7 +29,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Mean and deviation of the energies.
+    /// Mean and standard deviation of the energies.
     pub fn energy(&self) -> (f64, f64) {
         let n = self.energies.len() as f64;
         let energies = || self.energies.iter().map(|&energy| f64::from(energy));
@@ -70,7 +70,7 @@ impl fmt::Display for Observed {
 #[derive(Clone, Copy, Debug)]
 pub struct Descending<'a> {
     /// With the outputs `energy [N]` and `gradient [N, C, H, W]`.
-    pub network: &'a Network<'a>,
+    pub network: &'a BoundNetwork<'a>,
     /// Step size, temperature and clipping.
     pub dynamics: Dynamics,
     /// The threads that blocks of chains are divided among.
@@ -91,11 +91,8 @@ pub struct SampledChains<'a> {
 
 impl<'a> SampledChains<'a> {
     /// `n` chains at their starts.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn begin(
-        source: &Source<'_>,
+        origin: &dyn Origin,
         n: usize,
         seed: u64,
         descending: Descending<'a>,
@@ -104,7 +101,7 @@ impl<'a> SampledChains<'a> {
         let length = block_length(descending.network);
         let blocks = (0..n).step_by(length).enumerate().map(|(block, first)| {
             let _draws = seed_torch(block_seed(seed, block), 0, Purpose::Samples);
-            let whole = source.draw(length, device)?;
+            let whole = origin.draw(length, device)?;
             let n = length.min(n - first) as i64;
             Ok(whole.states().f_narrow(0, 0, n)?.f_contiguous()?)
         });
@@ -117,7 +114,7 @@ impl<'a> SampledChains<'a> {
         })
     }
 
-    /// The same chains after so many steps, at states f32 `[N, C, H, W]`.
+    /// The same chains after that many steps, at states f32 `[N, C, H, W]`.
     ///
     /// # Errors
     /// The states are not as many.
@@ -141,19 +138,13 @@ impl<'a> SampledChains<'a> {
         self.blocks.iter().map(Tensor::shallow_clone).collect()
     }
 
-    /// What the chains have where they are.
-    ///
-    /// # Errors
-    /// libtorch fails.
+    /// What the chains have at this step.
     pub fn observe(&self) -> Result<Observed> {
         let (_, observed) = self.moved(&|block| Ok(self.blocks[block].zeros_like()))?;
         Ok(observed)
     }
 
     /// Moves the chains by a step, and gives what they had before it.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn advance(&mut self) -> Result<Observed> {
         let (blocks, observed) = self.moved(&|block| self.noise(block))?;
         self.blocks = blocks;
@@ -199,7 +190,7 @@ impl<'a> SampledChains<'a> {
 }
 
 /// Chains of a block.
-fn block_length(network: &Network<'_>) -> usize {
+fn block_length(network: &BoundNetwork<'_>) -> usize {
     match network.images_at_once() {
         ImagesAtOnce::All => LARGE_BLOCK,
         ImagesAtOnce::AtMost(most) => most,
@@ -220,7 +211,7 @@ struct Part {
 
 /// The next states, and what the chains have before it.
 fn step(
-    network: &Network<'_>,
+    network: &BoundNetwork<'_>,
     dynamics: &Dynamics,
     states: &Tensor,
     noise: &Tensor,
@@ -253,18 +244,19 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use ebm_export::source::networks::{Activation, Network as Description, Sngan};
+    use ebm_export::source::networks::{Activation, Network, Sngan};
     use ebm_export::transform::potential::Potential;
 
     use super::*;
     use crate::chains::descent::Descent;
+    use crate::chains::start::Noise;
     use crate::config::{Precision, Setting};
     use crate::network::{Weights, to_device};
 
     const SIZE: usize = 16;
 
-    fn description() -> Description {
-        Description::Sngan(Sngan::small(SIZE, 1, &[64], &[true], Activation::Silu))
+    fn description() -> Network {
+        Network::Sngan(Sngan::small(SIZE, 1, &[64], &[true], Activation::Silu))
     }
 
     /// An energy at T = 0.5 with τ = 0.7.
@@ -293,7 +285,7 @@ mod tests {
     }
 
     fn chains<'a>(
-        network: &'a Network<'a>,
+        network: &'a BoundNetwork<'a>,
         team: &'a Team,
         n: usize,
         seed: u64,
@@ -304,13 +296,13 @@ mod tests {
             temperature: 0.5,
             clip: Setting::OFF,
         };
-        let source = Source::Noise([1, SIZE as i64, SIZE as i64]);
+        let noise = Noise([1, SIZE as i64, SIZE as i64]);
         let descending = Descending {
             network,
             dynamics,
             team,
         };
-        SampledChains::begin(&source, n, seed, descending).unwrap()
+        SampledChains::begin(&noise, n, seed, descending).unwrap()
     }
 
     #[test]

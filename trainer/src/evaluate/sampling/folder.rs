@@ -28,8 +28,6 @@ pub const STEPS: &str = "steps";
 /// Energies at those steps, f32 `[snapshots, N]`.
 const ENERGIES: &str = "energies";
 
-/// Where samples of a run are, unless asked otherwise.
-pub const SAMPLED: &str = "sampled";
 /// What was measured at each snapshot, a line of JSON each.
 pub const ROWS: &str = "snapshots.jsonl";
 /// The energy path and the saturation of the chains.
@@ -71,7 +69,7 @@ impl SampleFolder {
         Ok(folder)
     }
 
-    /// A sample can begin where there is none, and go on where it was interrupted.
+    /// Checks that there is no other sample: one that was interrupted continues.
     fn check_free(&self, request: &[u8]) -> Result<()> {
         let Ok(held) = fs::read(self.path.join(REQUEST)) else {
             return Ok(());
@@ -110,15 +108,12 @@ impl SampleFolder {
     }
 
     /// Writes a snapshot: its images `[N, C, H, W]`, and all that is known so far. `rows` ends with its own.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write_snapshot(
         &self,
         images: &Tensor,
         path: &EnergyPath,
         rows: &[Row],
-        place: Place,
+        position: Position,
     ) -> Result<()> {
         let step = rows.last().map_or(0, |row| row.step);
         let images = images.f_clamp(-1.0, 1.0)?;
@@ -126,9 +121,9 @@ impl SampleFolder {
         let snapshots = self.path.join(SNAPSHOTS);
         let sheet = sheet(&[Block::new(format!("after {step} steps"), shown)])?;
         write_whole(&snapshots.join(format!("{step:08}.png")), &sheet)?;
-        let file = match place {
-            Place::OnTheWay => snapshots.join(format!("{step:08}.npz")),
-            Place::End => self.path.join(SAMPLES),
+        let file = match position {
+            Position::OnTheWay => snapshots.join(format!("{step:08}.npz")),
+            Position::End => self.path.join(SAMPLES),
         };
         let steps: Vec<i64> = rows.iter().map(|row| row.step as i64).collect();
         let energies = path.energies(rows.iter().map(|row| row.step))?;
@@ -145,9 +140,6 @@ impl SampleFolder {
     }
 
     /// Keeps chains that have not taken all of their steps.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write_unfinished(&self, chains: &SampledChains<'_>, path: &EnergyPath) -> Result<()> {
         let states = Tensor::f_cat(&chains.states(), 0)?;
         let (steps, observed): (Vec<i64>, Vec<&Observed>) = path
@@ -172,9 +164,6 @@ impl SampleFolder {
     }
 
     /// The chains where they were interrupted, and their way so far; as they are where they were not.
-    ///
-    /// # Errors
-    /// The file is damaged.
     pub fn resumed<'a>(
         &self,
         chains: SampledChains<'a>,
@@ -202,9 +191,6 @@ impl SampleFolder {
     }
 
     /// Removes what is needed no more once all steps are taken.
-    ///
-    /// # Errors
-    /// The system refused.
     pub fn finish(&self) -> Result<()> {
         match self.unfinished.exists() {
             true => fs::remove_file(&self.unfinished)
@@ -216,7 +202,7 @@ impl SampleFolder {
 
 /// Which snapshot is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Position {
     /// One after which chains move on.
     OnTheWay,
     /// The last one.

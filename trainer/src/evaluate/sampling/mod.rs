@@ -12,14 +12,14 @@ use anyhow::Result;
 use tch::Tensor;
 
 pub use chains::{Descending, Observed, SampledChains};
-pub use folder::{IMAGES, PLOT, Place, ROWS, SAMPLED, SAMPLES, SNAPSHOTS, STEPS, SampleFolder};
+pub use folder::{IMAGES, PLOT, Position, ROWS, SAMPLES, SNAPSHOTS, STEPS, SampleFolder};
 pub use path::{EnergyPath, Row};
 pub use plan::{Plan, Snapshots};
 
 use crate::run::record::Progress;
-use crate::run::session::{End, StopSignal};
+use crate::run::stop::{End, StopSignal};
 
-/// Chains are kept so often, so that a power cut costs no more.
+/// The time between two savings of the chains: a power cut costs no more than that.
 const BETWEEN_KEEPS: Duration = Duration::from_secs(600);
 
 /// Moves chains to the last step of a plan, or until the user stops, and writes what they are on the way. Chains that were interrupted go on
@@ -64,8 +64,12 @@ pub fn run(
             let row = path.row(step)?;
             progress.print(&row.to_string())?;
             rows.push(row);
-            let place = if last { Place::End } else { Place::OnTheWay };
-            folder.write_snapshot(&Tensor::f_cat(&states, 0)?, &path, &rows, place)?;
+            let position = if last {
+                Position::End
+            } else {
+                Position::OnTheWay
+            };
+            folder.write_snapshot(&Tensor::f_cat(&states, 0)?, &path, &rows, position)?;
         }
         if last {
             progress.finish();

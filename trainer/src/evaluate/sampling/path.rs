@@ -22,15 +22,15 @@ pub struct Row {
     pub step: u64,
     /// Number of chains.
     pub n_chains: usize,
-    /// Mean over chains of T·U(x), which is E(x) where the energy is all there is.
+    /// Mean over chains of T·U(x), which is E(x) if the potential is the energy alone.
     pub energy_mean: f64,
-    /// Deviation of it.
+    /// Its standard deviation.
     pub energy_deviation: f64,
     /// Mean over chains of the L2 norm of the drift `(ε²/2)·∇U`.
     pub gradient_strength: f64,
     /// Share of the values of all pixels that are at or beyond the ends of `[-1, 1]`.
     pub saturation: f64,
-    /// Of the energy over the second half of the steps so far, where these are enough.
+    /// Of the energy over the second half of the steps so far, if these are enough.
     pub mixing: Option<Mixing>,
     /// Draws per chain that the mixing was computed from.
     pub n_draws: usize,

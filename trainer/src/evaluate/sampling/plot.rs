@@ -7,9 +7,6 @@ use super::path::EnergyPath;
 use crate::draw::plot::{Panel, svg};
 
 /// Mean and quantiles of the energy, and saturation, over the logarithm of the step, as SVG text.
-///
-/// # Errors
-/// The plot cannot be drawn.
 pub fn plot(path: &EnergyPath) -> Result<String> {
     let over_steps = |value: &dyn Fn(&Observed) -> f64| -> Vec<(f64, f64)> {
         let steps = path.steps();

@@ -1,13 +1,16 @@
 //! What an update follows, against autograd of the formula that it should follow, and against ten updates as they were.
 
 use ebm_export::graph::tensor::Tensors;
-use ebm_export::source::networks::Network as Description;
+use ebm_export::source::networks::Network;
 
 use super::*;
 use crate::config::Layers;
+use crate::learn::fit::fit;
 use crate::machine::device::DeviceName;
 use crate::machine::randomness::seeded;
 use crate::network::to_device;
+use crate::run::learning::Described;
+use crate::run::training::Training;
 
 /// So many images that they are divided: an update adds up the gradients of its parts.
 const SMALL: &str = "learning.batch=160 langevin.steps=3 network.widths=[3,4] network.activation=silu chains.bank=200";
@@ -18,14 +21,21 @@ fn configured(preset: &str, sets: &str) -> EnergyConfig {
     layers.set_all(&sets).unwrap().resolve().unwrap()
 }
 
-fn learner(config: &EnergyConfig) -> Learner {
+fn learner(config: &EnergyConfig) -> EnergyLearner {
     let examples = Examples::load(config, None, 1).unwrap();
     let borrowed = Borrowed::untrained(config).unwrap();
     let machine = Machine::new(DeviceName::Cpu, Some(1)).unwrap();
-    Learner::new(config.clone(), examples, borrowed, machine).unwrap()
+    EnergyLearner::new(config.clone(), examples, borrowed, machine).unwrap()
 }
 
-fn group(learner: &Learner, name: &str) -> Tensors {
+/// What the next update measures.
+fn update(learner: &mut EnergyLearner) -> Measured {
+    let mut one = Training::unrecorded(learner, 1);
+    fit(learner, &mut one).unwrap();
+    one.last().clone()
+}
+
+fn group(learner: &EnergyLearner, name: &str) -> Tensors {
     let groups = learner.groups().unwrap();
     let found = groups.into_iter().find(|(group, _)| *group == name);
     found.unwrap().1
@@ -38,7 +48,7 @@ struct Exact {
 }
 
 impl Exact {
-    fn new(network: &Description, weights: &Tensors) -> Exact {
+    fn new(network: &Network, weights: &Tensors) -> Exact {
         let graph = network.graph().unwrap();
         let weights = to_device(weights, Kind::Double, Device::Cpu).into_iter();
         Exact {
@@ -102,18 +112,14 @@ fn an_update_follows_the_gradient_of_the_formula() {
         let config = configured(preset, &format!("{SMALL} {more}"));
         let mut learner = learner(&config);
         let energy = Exact::new(&config.network, &group(&learner, WEIGHTS));
-        let Inputs {
-            positives,
-            starts,
-            noise_seed,
-        } = learner.inputs().unwrap();
-        let ends = chain_ends(&config, &energy, &starts, noise_seed);
+        let data = learner.data().unwrap();
+        let starts = learner.starts().unwrap().chains;
+        let ends = chain_ends(&config, &energy, starts.states(), learner.noise_seed());
         let mean = |x: &Tensor| energy.energies(x).mean(Kind::Double);
-        let loss =
-            (mean(&positives.to_kind(Kind::Double)) - mean(&ends)) / config.langevin.temperature;
+        let loss = (mean(&data.to_kind(Kind::Double)) - mean(&ends)) / config.langevin.temperature;
         let wanted = of_loss(&loss, &energy.weights).unwrap();
 
-        let measured = learner.update().unwrap();
+        let measured = update(&mut learner);
         let difference = measured[0].1;
         assert_eq!(measured[0].0, "energy_difference");
         let exact = loss.double_value(&[]);
@@ -142,14 +148,14 @@ fn an_update_follows_the_gradient_of_the_formula() {
 /// Data get normal noise of standard deviation σ and are otherwise as they are.
 #[test]
 fn data_get_the_noise_that_is_configured() {
-    let positives = |sigma: f64| {
+    let data = |sigma: f64| {
         let config = configured(
             "digits-midrun",
             &format!("{SMALL} learning.data_noise={sigma}"),
         );
-        learner(&config).inputs().unwrap().positives
+        learner(&config).data().unwrap()
     };
-    let noise = positives(0.3) - positives(0.0);
+    let noise = data(0.3) - data(0.0);
     let n = noise.numel() as f64;
     let (mean, deviation) = (noise.mean(Kind::Double), noise.std(true));
     assert!(mean.double_value(&[]).abs() < 5.0 * 0.3 / n.sqrt());
@@ -165,7 +171,7 @@ fn ten_updates_are_as_they_were() {
     ];
     let config = configured("digits-midrun", &format!("{SMALL} learning.batch=32"));
     let mut learner = learner(&config);
-    let got: Vec<f64> = (0..10).map(|_| learner.update().unwrap()[0].1).collect();
+    let got: Vec<f64> = (0..10).map(|_| update(&mut learner)[0].1).collect();
     for (update, (one, wanted)) in got.iter().zip(WANTED).enumerate() {
         assert!(
             (one - wanted).abs() < 1e-3 * wanted.abs().max(0.1),

@@ -27,7 +27,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// What the environment says: the variables that `torchrun` sets, or Slurm's in their place. None where it names no processes.
+    /// What the environment says: the variables that `torchrun` sets, or Slurm's in their place. None if it names no processes.
     ///
     /// # Errors
     /// A variable is missing or makes no sense.
@@ -85,7 +85,7 @@ impl Launch {
     }
 }
 
-/// The port that PyTorch takes where none is given.
+/// The port that PyTorch takes if none is given.
 const DEFAULT_PORT: u16 = 29_500;
 
 /// Reads variables of the environment.

@@ -47,7 +47,7 @@ impl Ranks {
         }
     }
 
-    /// Meets the other processes, where there are some; this one computes on that device.
+    /// Meets the other processes, if there are some; this one computes on that device.
     ///
     /// # Errors
     /// They do not come together within five minutes, two have the same GPU, or NCCL fails.
@@ -112,9 +112,6 @@ impl Ranks {
     }
 
     /// The rows of this process of `[n, …]`.
-    ///
-    /// # Errors
-    /// The tensor has no axis.
     pub fn own(&self, whole: &Tensor) -> Result<Tensor> {
         let n = whole
             .size()
@@ -126,9 +123,6 @@ impl Ranks {
     }
 
     /// `[n, …]`, of which each process gives its own rows.
-    ///
-    /// # Errors
-    /// A process has ended.
     pub fn whole(&self, own: &Tensor, n: usize) -> Result<Tensor> {
         if self.together.is_none() {
             return Ok(own.shallow_clone());
@@ -143,9 +137,6 @@ impl Ranks {
     }
 
     /// The sum over all processes.
-    ///
-    /// # Errors
-    /// A process has ended.
     pub fn sum(&self, part: Tensor) -> Result<Tensor> {
         let Some(together) = &self.together else {
             return Ok(part);
@@ -165,9 +156,6 @@ impl Ranks {
     }
 
     /// The sums over all processes of each number.
-    ///
-    /// # Errors
-    /// A process has ended.
     pub fn sums<const N: usize>(&self, numbers: [f64; N]) -> Result<[f64; N]> {
         let sums = self.sum(Tensor::from_slice(&numbers))?;
         let mut result = numbers;
@@ -176,9 +164,6 @@ impl Ranks {
     }
 
     /// The sums over all processes of each tensor, by one exchange.
-    ///
-    /// # Errors
-    /// A process has ended.
     pub fn sum_weights(&self, weights: Weights) -> Result<Weights> {
         if self.together.is_none() {
             return Ok(weights);
@@ -197,9 +182,6 @@ impl Ranks {
     }
 
     /// The means over all processes of what each has computed for itself: equal on all of them from now on, to the last bit.
-    ///
-    /// # Errors
-    /// A process has ended.
     pub fn agreed(&self, weights: Weights) -> Result<Weights> {
         let mut sums = self.sum_weights(weights)?;
         if self.together.is_some() {
@@ -211,18 +193,12 @@ impl Ranks {
     }
 
     /// Whether it holds in any process.
-    ///
-    /// # Errors
-    /// A process has ended.
     pub fn any(&self, holds: bool) -> Result<bool> {
         Ok(self.sums([f64::from(u8::from(holds))])?[0] > 0.0)
     }
 
     /// All processes are about to end in good order. Returns when each has come here, since what one still has to receive needs those that
     /// sent it.
-    ///
-    /// # Errors
-    /// A process has ended.
     pub fn farewell(&self) -> Result<()> {
         if let Some(together) = &self.together {
             if let Some(gpus) = &together.gpus {

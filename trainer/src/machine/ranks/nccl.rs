@@ -164,9 +164,6 @@ impl Nccl {
     }
 
     /// Returns when all sums are done.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn finish(&self) -> Result<()> {
         // What comes to the processor was computed after them.
         let last = Tensor::f_zeros([1], (Kind::Float, Device::Cuda(self.gpu)))?;

@@ -217,7 +217,7 @@ mod tests {
     use crate::config::{Dynamics, Setting};
     use crate::evaluate::attack;
     use crate::evaluate::interval::Accuracy;
-    use crate::run::folder::{ATTACK, DISTANCES};
+    use crate::run::folder::{ATTACK, ATTACK_RESULTS, DISTANCES};
 
     /// Tags that have no end.
     const VOID: [&str; 4] = ["!DOCTYPE", "meta", "img", "br"];
@@ -310,7 +310,7 @@ mod tests {
         };
         fs::create_dir_all(run.join(ATTACK)).unwrap();
         let bytes = serde_json::to_vec(&results).unwrap();
-        fs::write(run.join(ATTACK).join(attack::RESULTS), bytes).unwrap();
+        fs::write(run.join(ATTACK).join(ATTACK_RESULTS), bytes).unwrap();
         let scores = [10, 1000].map(|step| Score {
             label: "FID-128".to_string(),
             value: 0.25 * step as f64,

@@ -19,13 +19,13 @@ use crate::run::record::updates::Recent;
 
 /// Updates over which correlations are computed, at most.
 pub const N_UPDATES: usize = 5000;
-/// Panels stand in so many columns.
+/// The number of columns of panels.
 pub const COLUMNS: usize = 2;
 
 const MAX_LAG: i64 = 15;
 const ENERGY_DIFFERENCE: &str = "energy_difference";
 const GRADIENT_STRENGTH: &str = "gradient_strength";
-/// What is shown over updates, where a run measures it.
+/// What is shown over updates, if a run measures it.
 const CURVES: [&str; 4] = [ENERGY_DIFFERENCE, GRADIENT_STRENGTH, "loss", "accuracy"];
 
 /// The panels, from the lines of `metrics.jsonl` and the newest rows of `updates.csv`.

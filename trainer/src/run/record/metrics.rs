@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 use ebm_export::file::write_whole;
 use serde_json::{Map, Value};
 
+/// The name of the file.
+pub const FILE: &str = "metrics.jsonl";
+
 /// `metrics.jsonl`, while it grows.
 #[derive(Debug)]
 pub struct Metrics {
@@ -44,9 +47,6 @@ impl Metrics {
     }
 
     /// Adds a line: the update, the means, the learning rate and the seconds of this process.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write(
         &mut self,
         update: u64,

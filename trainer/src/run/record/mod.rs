@@ -12,6 +12,7 @@ mod progress;
 mod rate;
 mod window;
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -19,11 +20,11 @@ use anyhow::Result;
 pub use metrics::Metrics;
 pub use progress::Progress;
 use rate::Rate;
-use tensorboard::{Events, Picture};
+use tensorboard::Events;
 use updates::Updates;
 pub use window::Window;
 
-use crate::run::folder::RunFolder;
+use crate::draw::sheet::Picture;
 
 /// Named values of one update.
 pub type Measured = Vec<(&'static str, f64)>;
@@ -48,19 +49,15 @@ pub struct Record {
 }
 
 impl Record {
-    /// Goes on behind `update` of `n_updates`: what was written of later ones is dropped. Seconds count from the beginning of this process.
+    /// Goes on in the folder of a run behind `update` of `n_updates`: what was written of later ones is dropped. Seconds count from the beginning of this process.
     ///
     /// # Errors
     /// A file cannot be read or written.
-    pub fn open(
-        folder: &RunFolder,
-        (update, n_updates): (u64, u64),
-        began: Instant,
-    ) -> Result<Record> {
+    pub fn open(folder: &Path, (update, n_updates): (u64, u64), began: Instant) -> Result<Record> {
         Ok(Record {
-            metrics: Metrics::open(&folder.metrics(), update)?,
-            updates: Updates::open(&folder.updates_csv(), update)?,
-            events: Events::create(folder.path(), update)?,
+            metrics: Metrics::open(&folder.join(metrics::FILE), update)?,
+            updates: Updates::open(&folder.join(updates::FILE), update)?,
+            events: Events::create(folder, update)?,
             progress: Progress::new("update", update, n_updates),
             rate: Rate::from(Instant::now()),
             began,
@@ -68,9 +65,6 @@ impl Record {
     }
 
     /// Adds what an update measured.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn add(&mut self, update: u64, measured: &Measured) -> Result<()> {
         let (work, values): (Measured, Measured) = measured
             .iter()
@@ -85,9 +79,6 @@ impl Record {
     }
 
     /// Adds a log point: the means since the last one.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn log(&mut self, update: u64, means: &[(String, f64)], learning_rate: f64) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         self.metrics.write(update, means, learning_rate, seconds)?;
@@ -101,25 +92,16 @@ impl Record {
     }
 
     /// Adds pictures of an update for TensorBoard.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn show(&mut self, update: u64, pictures: Vec<Picture>) -> Result<()> {
         self.events.pictures(update, pictures)
     }
 
     /// Hands what is written to the system, which keeps it if this process is killed.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn flush(&mut self) -> Result<()> {
         self.updates.flush()
     }
 
     /// Ends: leaves the terminal as it was.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn finish(mut self) -> Result<()> {
         self.progress.finish();
         self.flush()

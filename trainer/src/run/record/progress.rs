@@ -70,7 +70,7 @@ impl Progress {
         }
     }
 
-    /// Prints a line of results on standard output, above the live lines where there are any.
+    /// Prints a line of results on standard output, above the live lines if there are any.
     ///
     /// # Errors
     /// It cannot be written, and not because the reader has gone away.
@@ -109,7 +109,7 @@ impl Lines {
     }
 }
 
-/// How long what is left takes, where so much was done meanwhile.
+/// How long the rest takes, if `done` took the time elapsed.
 fn left(elapsed: Duration, done: u64, left: u64) -> Duration {
     let seconds = elapsed.as_secs_f64() / done.max(1) as f64 * left as f64;
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)

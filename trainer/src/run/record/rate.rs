@@ -21,7 +21,7 @@ impl Rate {
         }
     }
 
-    /// So much was done until now.
+    /// Adds work that was done until now.
     pub fn add(&mut self, now: Instant, work: f64) {
         let before = self.marks.back().map_or(0.0, |(_, total)| *total);
         self.marks.push_back((now, before + work));

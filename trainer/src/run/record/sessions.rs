@@ -8,7 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::run::session::{Place, device_name};
+use crate::machine::{Place, device_name};
+
+/// The name of the file.
+pub const FILE: &str = "sessions.jsonl";
 
 /// A process of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +24,7 @@ pub struct Session {
     pub device: String,
     /// Threads of the CPU that compute.
     pub threads: usize,
-    /// The name of the processor, where the system says it.
+    /// The name of the processor, if the system says it.
     pub processor: String,
     /// Cores that the system gives.
     pub cores: usize,
@@ -48,9 +51,6 @@ impl Session {
     }
 
     /// Adds it to a file.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn append(&self, path: &Path) -> Result<()> {
         let line = serde_json::to_string(self).context("cannot write a session as JSON")?;
         let file = OpenOptions::new().create(true).append(true).open(path);
@@ -59,7 +59,7 @@ impl Session {
     }
 }
 
-/// The sessions in a file, oldest first; none where there is no file.
+/// The sessions in a file, oldest first; none if there is no file.
 pub fn read(path: &Path) -> Vec<Session> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines()

@@ -12,6 +12,8 @@ use anyhow::{Context, Result};
 use crc::{CRC_32_ISCSI, Crc};
 use prost::{Message, Oneof};
 
+use crate::draw::sheet::Picture;
+
 /// How names of event files begin.
 pub const PREFIX: &str = "events.out.tfevents.";
 
@@ -30,19 +32,6 @@ pub struct Events {
     file: File,
 }
 
-/// A picture to show.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
-    /// Under which name.
-    pub tag: String,
-    /// Pixels from left to right.
-    pub width: u32,
-    /// Pixels from top to bottom.
-    pub height: u32,
-    /// PNG bytes.
-    pub png: Vec<u8>,
-}
-
 impl Events {
     /// A new file in a folder, for the updates behind `update`: TensorBoard forgets what earlier files say of these.
     ///
@@ -57,15 +46,12 @@ impl Events {
         events.write(&Event::of(0, What::FileVersion(FILE_VERSION.to_string())))?;
         events.write(&Event::of(
             update + 1,
-            What::Session(Session { status: START }),
+            What::Session(SessionLog { status: START }),
         ))?;
         Ok(events)
     }
 
     /// Adds values of an update by name.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn scalars(
         &mut self,
         update: u64,
@@ -79,9 +65,6 @@ impl Events {
     }
 
     /// Adds pictures of an update.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn pictures(&mut self, update: u64, pictures: Vec<Picture>) -> Result<()> {
         let values = pictures.into_iter().map(|picture| Value {
             tag: picture.tag,
@@ -145,11 +128,11 @@ enum What {
     #[prost(message, tag = "5")]
     Summary(Summary),
     #[prost(message, tag = "7")]
-    Session(Session),
+    Session(SessionLog),
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Session {
+struct SessionLog {
     #[prost(int32, tag = "1")]
     status: i32,
 }
@@ -228,7 +211,7 @@ mod tests {
         };
         let whats = [
             (0, What::FileVersion(FILE_VERSION.to_string())),
-            (11, What::Session(Session { status: START })),
+            (11, What::Session(SessionLog { status: START })),
             (20, What::Summary(Summary { values })),
             (
                 1 << 40,

@@ -9,6 +9,9 @@ use anyhow::{Context, Result};
 
 use super::Measured;
 
+/// The name of the file.
+pub const FILE: &str = "updates.csv";
+
 const UPDATE: &str = "update";
 
 /// `updates.csv`, while it grows: a header, then a row per update.
@@ -41,9 +44,6 @@ impl Updates {
     }
 
     /// Adds the row of an update.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn write(&mut self, update: u64, measured: &Measured) -> Result<()> {
         let mut text = String::new();
         if self.is_empty {
@@ -61,9 +61,6 @@ impl Updates {
     }
 
     /// Hands the rows to the system, which keeps them if this process is killed.
-    ///
-    /// # Errors
-    /// The disk is full, for example.
     pub fn flush(&mut self) -> Result<()> {
         self.file.flush().context("cannot write updates.csv")
     }
@@ -96,7 +93,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Of a file, at most `n` rows; none where there is no file.
+    /// Of a file, at most `n` rows; none if there is no file.
     ///
     /// # Errors
     /// The file cannot be read.

@@ -61,10 +61,7 @@ impl Rows {
 }
 
 impl Apgd {
-    /// From these images of the ball, for so many answers.
-    ///
-    /// # Errors
-    /// libtorch fails.
+    /// From these images of the ball, for that many answers.
     pub fn new(ball: Ball, clean: &Tensor, start: Tensor, n_answers: usize) -> Result<Apgd> {
         let n = [clean.size()[0]];
         let numbers = |value: f64| Tensor::f_full(n, value, (clean.kind(), clean.device()));

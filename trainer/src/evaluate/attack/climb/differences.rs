@@ -39,9 +39,6 @@ pub struct Differences {
 
 impl Differences {
     /// From these images, by steps of that length in `[-1, 1]`.
-    ///
-    /// # Errors
-    /// libtorch fails.
     pub fn new(
         ball: Ball,
         clean: &Tensor,

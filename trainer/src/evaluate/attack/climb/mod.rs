@@ -24,9 +24,6 @@ pub trait Climber {
     fn question(&self) -> Question;
 
     /// The images to ask about next, `[n, C, H, W]`.
-    ///
-    /// # Errors
-    /// libtorch fails.
     fn query(&mut self) -> Result<Tensor>;
 
     /// Which noise the next question wants, if the number of the question is this. Two questions of the same number have the same.
@@ -35,15 +32,9 @@ pub trait Climber {
     }
 
     /// Goes on with the answer about these images.
-    ///
-    /// # Errors
-    /// libtorch fails.
     fn learn(&mut self, images: &Tensor, answer: &Probe) -> Result<()>;
 
     /// Drops all images but those at the places, int64 `[m]`.
-    ///
-    /// # Errors
-    /// libtorch fails.
     fn keep(&mut self, places: &Tensor) -> Result<()>;
 }
 

@@ -26,7 +26,7 @@ pub struct Square {
 }
 
 impl Square {
-    /// For so many answers. Begins with vertical stripes.
+    /// For that many answers. Begins with vertical stripes.
     ///
     /// # Errors
     /// The ball is not one of ℓ∞.

@@ -1,0 +1,79 @@
+//! `trainer fit`: from a configuration, or a checkpoint, to an energy network that is learned.
+
+use anyhow::Result;
+
+use super::new_run::{NewRun, layers, report_end};
+use super::old_run::{OldRun, restore};
+use super::saved_config;
+use crate::cli::FitArgs;
+use crate::config::{EnergyConfig, Layers};
+use crate::learn::borrowed::Borrowed;
+use crate::learn::energy::EnergyLearner;
+use crate::learn::examples::Examples;
+use crate::learn::fit;
+use crate::machine::Machine;
+use crate::run::folder::RunFolder;
+use crate::run::learning::Described;
+use crate::run::resumption::Resumption;
+use crate::run::state::State;
+use crate::run::stop::{End, StopSignal};
+use crate::run::training::Training;
+
+/// `trainer fit`.
+///
+/// # Errors
+/// The configuration, the data or the folder is refused; or learning fails.
+pub fn fit(args: &FitArgs) -> Result<End> {
+    let layers =
+        layers(&args.learn)?.borrowing(args.generator.as_deref(), args.prior.as_deref())?;
+    begin_fit(&layers, &NewRun::from(&args.learn), &StopSignal::listen()?)
+}
+
+/// Learns an energy network from its beginning.
+pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
+    let config: EnergyConfig = layers.resolve()?;
+    let machine = run.machine.among_ranks()?;
+    run.expect_free(&machine)?;
+    let examples = Examples::load(&config, run.data.as_deref(), machine.team.n_threads())?;
+    let state = run.state(examples.fingerprint());
+    let borrowed = Borrowed::from_earlier_runs(&config)?;
+    let mut learner = EnergyLearner::new(config.clone(), examples, borrowed, machine)?;
+    let folder = run.create(&config, &learner.terms())?;
+    learn_energy(&mut learner, &folder, state, stop)
+}
+
+/// Continues the learning of an energy network.
+pub(super) fn go_on_with_fit(
+    old: &OldRun,
+    resumption: &Resumption,
+    folder: &RunFolder,
+    machine: Machine,
+    stop: &StopSignal,
+) -> Result<End> {
+    let saved = &resumption.saved;
+    let config: EnergyConfig = saved_config(saved)?;
+    let directory = saved.data_directory(old.data.as_deref());
+    let examples = Examples::load(&config, directory.as_deref(), machine.team.n_threads())?;
+    let state = old.state(saved, examples.fingerprint(), machine.team.ranks())?;
+    let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
+    let mut learner = EnergyLearner::new(config, examples, borrowed, machine)?;
+    restore(&mut learner, resumption, folder)?;
+    learn_energy(&mut learner, folder, state, stop)
+}
+
+fn learn_energy(
+    learner: &mut EnergyLearner,
+    folder: &RunFolder,
+    state: State,
+    stop: &StopSignal,
+) -> Result<End> {
+    let terms = learner.terms();
+    // How exact the gradients of the chains are, if they are not those of f32.
+    if let Some(rounding) = learner.rounding()?
+        && terms.ranks.is_first()
+    {
+        note!("{rounding}");
+    }
+    let end = Training::run(learner, folder, state, stop, fit::fit)?;
+    report_end(end, &terms, folder)
+}
