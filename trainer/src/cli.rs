@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use serde::Serialize;
 
 use crate::config::Source;
@@ -12,9 +13,19 @@ use crate::evaluate::frechet::{FloatRange, SnapshotChoice};
 use crate::evaluate::sampling::Snapshots;
 use crate::machine::device::DeviceName;
 
+/// The last lines of `trainer --help`.
+const END_OF_HELP: &str = "Exit codes:
+  0    done
+  1    failed; the message says why, and what to do
+  2    wrong usage
+  130  stopped by Ctrl-C; the same command, or `trainer resume`, goes on
+
+Seeds: learning, sampling and evaluation have a fixed default seed, which is recorded with what they write. What defends (`purify run`, \
+`classify` and `certify`) draws a fresh one and prints it.";
+
 /// Learns energy-based models of images, and attacks what they defend.
 #[derive(Debug, Parser)]
-#[command(name = "trainer", version, about, max_term_width = 120)]
+#[command(name = "trainer", version, about, max_term_width = 120, after_help = END_OF_HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -38,17 +49,17 @@ pub enum Command {
         trainer classifier digits-classifier -o runs/classifier\n  \
         trainer classifier mnist-classifier --data ~/mnist")]
     Classifier(LearnArgs),
-    /// Learn the whole life cycle: classifier, shortrun and its generator, midrun, prior, longrun. What is learned already is kept.
+    /// Learn the whole life cycle: classifier, shortrun and its generator, midrun, prior, longrun. Finished stages are kept.
     #[command(after_help = "Examples:\n  \
         trainer life-cycle digits -o runs/digits\n  \
         trainer life-cycle mnist --data ~/mnist -o runs/mnist --set shortrun.learning.updates=2000\n\n\
-        The same command goes on after an interruption.")]
+        After an interruption, the same command continues.")]
     LifeCycle(LifeCycleArgs),
-    /// Go on with a run from its newest checkpoint, with the same result as if it had never stopped.
+    /// Continue a run from its newest checkpoint, with the same result as if it had never stopped.
     #[command(after_help = "Examples:\n  \
         trainer resume runs/digits-midrun\n  \
         trainer resume runs/digits-midrun --checkpoint 00000300\n\n\
-        A damaged checkpoint is passed over for the newest one that is whole. Damaged and later checkpoints are put into RUN/aside-1 (or the\n\
+        If the newest checkpoint is damaged, the newest intact one is taken. Damaged and later checkpoints are put into RUN/aside-1 (or the\n\
         next free number), with the record of the run until then: a run of its own, which can be resumed too.\n\
         The data have to be those that the run began with: their number, labels, names and sizes, and their content too if they are in memory\n\
         or, as files of pictures, not larger than 64 MiB together.")]
@@ -66,7 +77,7 @@ pub enum Command {
         trainer attack --energy runs/energy --classifier runs/classifier --epsilon 8/255 --protocol quick -o quick\n  \
         trainer attack --energy runs/energy --classifier runs/classifier --norm l2 --epsilon 0.5 --attacks bpda,exact -o l2\n\n\
         Distances are of pixels in [0, 1], as in the literature; pixels of presets are in [-1, 1], where the same change has twice the number.\n\
-        The same command goes on where it was interrupted.")]
+        After an interruption, the same command continues.")]
     Attack(AttackArgs),
     /// Sample what a run has learned: chains of any length, looked at on the way.
     #[command(after_help = "Examples:\n  \
@@ -74,7 +85,7 @@ pub enum Command {
         trainer sample runs/digits-longrun -n 5000 --steps 100000 --joint-temperature 1.005 -o long\n  \
         trainer sample runs/digits-midrun --start data --steps 2000 --snapshots 100,1000\n\n\
         OUT holds samples.npz (images of the last snapshot in [-1, 1]; energies and steps of all), snapshots/STEP.png and .npz,\n\
-        snapshots.jsonl, energy.svg and sample.json. The same command goes on where it was interrupted.\n\
+        snapshots.jsonl, energy.svg and sample.json. After an interruption, the same command continues.\n\
         R-hat and ESS (effective sample size) are those of the energy over the second half of the steps so far.")]
     Sample(SampleArgs),
     /// Fréchet distance between samples and data, on the features of any network.
@@ -97,6 +108,13 @@ pub enum Command {
         trainer report runs/digits-midrun\n  \
         trainer report runs/digits -o digits.html")]
     Report(ReportArgs),
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell to complete for.
+        shell: Shell,
+    },
+    /// Print the manual pages, or write them into a folder.
+    Man(ManArgs),
     /// List the presets, or print one.
     #[command(
         after_help = "Examples:\n  trainer presets\n  trainer presets digits-midrun > my.toml"
@@ -119,9 +137,7 @@ impl Command {
             Command::Attack(args) => &args.machine,
             Command::Sample(args) => &args.machine,
             Command::Fid(args) => &args.machine,
-            Command::Data(_) | Command::Report(_) | Command::Presets { .. } => {
-                return DeviceName::Cpu;
-            }
+            _ => return DeviceName::Cpu,
         };
         machine.device
     }
@@ -130,13 +146,13 @@ impl Command {
 /// What to do with data.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Say what is in a data set: images, sizes, classes, mean and deviation, what is damaged and what is there twice.
+    /// Say what is in a data set: images, sizes, classes, mean and standard deviation, damaged images and duplicates.
     #[command(after_help = "Examples:\n  \
         trainer data check ~/celeba/img_align_celeba -o celeba.png\n  \
         trainer data check ~/imagenet --source parquet --json > imagenet.json\n  \
         trainer data check celeba64-shortrun --data ~/celeba/img_align_celeba\n  \
         trainer data check digits-midrun\n\n\
-        Fails where more is damaged than may be, or where the data do not fit the preset.")]
+        Fails if more images are damaged than allowed, or if the data do not fit the preset.")]
     Check(DataCheckArgs),
 }
 
@@ -146,7 +162,7 @@ pub struct DataCheckArgs {
     /// A folder of data; or a preset's name or a TOML file, whose images must come out.
     #[arg(value_name = "DIR_OR_PRESET")]
     pub what: String,
-    /// Folder of the data files, where a preset is given.
+    /// Folder of the data files, if a preset is given.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// What the files are [default: as the preset says, or as their names say].
@@ -164,6 +180,9 @@ pub struct DataCheckArgs {
     /// File of the contact sheet (PNG), from left to right of training and test images.
     #[arg(short, long, value_name = "SHEET")]
     pub output: Option<PathBuf>,
+    /// Replace SHEET if it is there already.
+    #[arg(long)]
+    pub force: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -175,8 +194,8 @@ pub struct DataCheckArgs {
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct MachineArgs {
-    /// Device; cuda fails where it is not there.
-    #[arg(long, value_enum, default_value = "cpu")]
+    /// Where networks run: cpu, cuda (the first GPU, or of several processes one each) or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: DeviceName,
     /// Threads [default: one per core]; results do not depend on their number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -203,7 +222,7 @@ pub struct LearnArgs {
     /// A preset's name, or a TOML file.
     #[arg(value_name = "PRESET_OR_FILE", required_unless_present = "preset")]
     pub preset_or_file: Option<String>,
-    /// A preset below the file, which then needs to hold only what differs.
+    /// A preset that the file changes; the file then needs to hold only what differs.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Folder of the data files.
@@ -212,7 +231,7 @@ pub struct LearnArgs {
     /// Folder of the run [default: runs/NAME].
     #[arg(short, long, value_name = "RUN")]
     pub output: Option<PathBuf>,
-    /// Seed of all random draws, in place of the configured one.
+    /// Seed of all random draws [default: as configured]; it is recorded in config.toml.
     #[arg(long)]
     pub seed: Option<u64>,
     /// Override one value, for example langevin.steps=50; may be repeated.
@@ -260,13 +279,13 @@ pub struct LifeCycleArgs {
     /// Folder in which each stage has one for its run.
     #[arg(short, long, value_name = "RUN")]
     pub output: PathBuf,
-    /// Seed of all random draws, in place of the configured ones.
+    /// Seed of all random draws [default: as configured]; it is recorded in each config.toml.
     #[arg(long)]
     pub seed: Option<u64>,
     /// Override one value of a stage that has not begun, for example shortrun.langevin.steps=50; may be repeated.
     #[arg(long, value_name = "STAGE.SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Go on with a stage though the data are not those that it has learned from so far.
+    /// Continue a stage even if the data are not those that it has learned from so far.
     #[arg(long)]
     pub allow_changed_data: bool,
     /// Where to compute.
@@ -279,13 +298,13 @@ pub struct LifeCycleArgs {
 pub struct ResumeArgs {
     /// Folder of the run, or one of its checkpoints.
     pub run: PathBuf,
-    /// The checkpoint to go on from, as in 00000300, or best [default: the newest that is whole]; later ones are put aside.
+    /// The checkpoint to continue from, as in 00000300, or best [default: the newest intact one]; later ones are put aside.
     #[arg(long, value_name = "UPDATE")]
     pub checkpoint: Option<String>,
-    /// Folder of the data files, where it has moved.
+    /// Folder of the data files, if they have moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Go on though the data are not those that the run has learned from so far.
+    /// Continue even if the data are not those that the run has learned from so far.
     #[arg(long)]
     pub allow_changed_data: bool,
     /// Where to compute.
@@ -298,9 +317,23 @@ pub struct ResumeArgs {
 pub struct ReportArgs {
     /// Folder of the run, or of several, such as the life cycle's.
     pub run: PathBuf,
-    /// The file [default: report.html in that folder].
+    /// The file [default: report.html in that folder, which is replaced].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Replace FILE if it is there already.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Manual pages.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Folder for a page of each command [default: all pages to standard output].
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Replace pages that are in the folder already.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// An attack.
@@ -324,10 +357,10 @@ pub struct AttackArgs {
     /// The attacks, with commas between [default: those of the protocol].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ATTACK,…")]
     pub attacks: Vec<Attack>,
-    /// Test images to attack: the first so many.
+    /// The number of test images to attack, from the first on.
     #[arg(long)]
     pub images: Option<usize>,
-    /// The first so many of these meet every attack; the others only until they are broken.
+    /// The number of these, from the first on, that meet every attack; the others only until they are broken.
     #[arg(long, value_name = "IMAGES")]
     pub in_all: Option<usize>,
     /// Steps of an attack.
@@ -354,19 +387,19 @@ pub struct AttackArgs {
     /// Temperature of a purification [default: as the checkpoint recommends].
     #[arg(long)]
     pub temperature: Option<f64>,
-    /// Seed of the attack.
+    /// Seed of the attack; it is recorded in attack.json.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Seed of the verification; another than that of the attack.
+    /// Seed of the verification; it has to differ from that of the attack.
     #[arg(long, default_value_t = 1001)]
     pub verify_seed: u64,
     /// Images per evaluation of a network.
     #[arg(long, default_value_t = 400)]
     pub batch: usize,
-    /// Folder of the data files, where it has moved.
+    /// Folder of the data files, if they have moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Folder of the results; `trainer report RUN` shows them where this is RUN/attack.
+    /// Folder of the results; `trainer report RUN` shows them if it is RUN/attack.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Replace results that are in the folder already.
@@ -391,7 +424,7 @@ pub struct SampleArgs {
     /// Steps whose images are kept beside the last: decades (1, 10, 100, …), end (none), or steps with commas between.
     #[arg(long, default_value = "decades")]
     pub snapshots: Snapshots,
-    /// What chains start from [default: the generator where the run has one, else as it learned].
+    /// What chains start from [default: the run's generator if it has one, else as it learned].
     #[arg(long, value_enum)]
     pub start: Option<StartChoice>,
     /// What chains descend.
@@ -409,10 +442,10 @@ pub struct SampleArgs {
     /// Which weights of the energy and of a generator that was learned with it.
     #[arg(long, value_enum, default_value_t = WeightsChoice::Ema)]
     pub weights: WeightsChoice,
-    /// Seed of starts and noise.
+    /// Seed of starts and noise; it is recorded in sample.json.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Folder of the data files, where chains start from data that have moved.
+    /// Folder of the data files, if chains start from data that have moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the sample [default: RUN/sampled].
@@ -442,7 +475,7 @@ pub enum StartChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PotentialChoice {
-    /// What the run descended while it learned: the energy, with its prior and Gaussian term where it has them.
+    /// What the run descended while it learned: the energy, with its prior and Gaussian term if it has them.
     Whole,
     /// The energy alone.
     Energy,
@@ -452,7 +485,7 @@ pub enum PotentialChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsChoice {
-    /// Their moving average, where there is one.
+    /// Their moving average, if there is one.
     Ema,
     /// As they were learned.
     Raw,
@@ -471,9 +504,9 @@ pub struct FidArgs {
     #[arg(long, value_name = "ONNX|RUN")]
     pub features: PathBuf,
     /// The value of that network that is taken, one of its outputs or any within [default: its only output; of a classifier what its last layer takes].
-    #[arg(long = "layer", visible_alias = "output", value_name = "NAME")]
-    pub output: Option<String>,
-    /// Samples to take, the first so many [default: all]; the reference is taken whole.
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// The number of samples to take, from the first on [default: all]; the reference is taken whole.
     #[arg(short, value_name = "N", value_parser = positive)]
     pub n: Option<usize>,
     /// Resize images to S × S, bilinear with antialiasing.
@@ -496,7 +529,7 @@ pub struct FidArgs {
     /// The mean, of all channels or of each, that the network expects to be taken off pixels of that range.
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
     pub mean: Vec<f64>,
-    /// The deviation by which it then expects them to be divided.
+    /// The standard deviation by which it then expects them to be divided.
     #[arg(long, value_delimiter = ',')]
     pub std: Vec<f64>,
     /// Of a folder that `trainer sample` wrote, or of its samples.npz: the last snapshot, all, or that of a step.
@@ -505,10 +538,10 @@ pub struct FidArgs {
     /// Draw the distances over the steps of the chains into this file, a curve for each of --samples.
     #[arg(long, value_name = "SVG|PNG", value_parser = picture)]
     pub plot: Option<PathBuf>,
-    /// Folder of the data files, where the reference is a preset or has moved.
+    /// Folder of the data files, if the reference is a preset or has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Print JSON; `trainer report RUN` shows it where it is in RUN/fid.json.
+    /// Print JSON; `trainer report RUN` shows it if it is in RUN/fid.json.
     #[arg(long)]
     pub json: bool,
     /// Where to compute.

@@ -37,6 +37,8 @@ fn run(command: &Command) -> Result<End> {
         Command::Fid(args) => command::fid(args),
         Command::Data(DataCommand::Check(args)) => command::check(args),
         Command::Report(args) => command::report(args),
+        Command::Completions { shell } => command::completions(*shell),
+        Command::Man(args) => command::man(args),
         Command::Presets { name } => command::presets(name.as_deref()),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::{Crop, DataConfig, Layers, Mirror, Source};
 use crate::data::inspection::{Inspection, Part, detected};
 use crate::draw::sheet::{Block, sheet};
 use crate::machine::console;
+use crate::run::folder::Existing;
 use crate::run::record::Progress;
 use crate::run::stop::End;
 
@@ -37,6 +38,9 @@ pub fn check(args: &DataCheckArgs) -> Result<End> {
         directory,
         network,
     } = subject(args)?;
+    if let Some(sheet) = &args.output {
+        Existing::from_force(args.force).expect_free(sheet)?;
+    }
     let n_threads = n_threads(args.threads);
     let mut progress = None;
     let mut show = |done: usize, total: usize| {

@@ -57,7 +57,7 @@ pub fn fid(args: &FidArgs) -> Result<End> {
     let shape = first.shape();
     let features = Features::open(
         &args.features,
-        args.output.as_deref(),
+        args.layer.as_deref(),
         shape,
         preparation(args)?,
         machine.device,

@@ -13,6 +13,7 @@ mod presets;
 mod report;
 mod resume;
 mod sample;
+mod shell;
 
 use std::path::Path;
 
@@ -30,6 +31,7 @@ pub use presets::presets;
 pub use report::report;
 pub use resume::resume;
 pub use sample::sample;
+pub use shell::{completions, man};
 
 use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Error, Layers};
 use crate::data::Dataset;

@@ -9,7 +9,7 @@ use crate::cli::ReportArgs;
 use crate::machine::console;
 use crate::report::page::page;
 use crate::report::run::{folder_name, runs};
-use crate::run::folder::REPORT;
+use crate::run::folder::{Existing, REPORT};
 use crate::run::stop::End;
 
 /// `trainer report`.
@@ -17,6 +17,9 @@ use crate::run::stop::End;
 /// # Errors
 /// There is no run, or the page cannot be written.
 pub fn report(args: &ReportArgs) -> Result<End> {
+    if let Some(file) = &args.output {
+        Existing::from_force(args.force).expect_free(file)?;
+    }
     let page = write_page(&args.run, args.output.as_deref())?;
     console::print(&page.display().to_string())?;
     Ok(End::Complete)

@@ -1,22 +1,35 @@
 //! Which device a run uses. One binary serves CPU and CUDA: it is linked with the CPU parts of libtorch, and the CUDA parts
-//! are loaded at start where they lie beside them.
+//! are loaded at start if they lie beside them.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use anyhow::{Result, bail};
-use clap::ValueEnum;
+use anyhow::{Result, bail, ensure};
 use tch::{Cuda, Device};
 
-/// A device by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// A device as it is typed: `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
     /// The processor.
     Cpu,
-    /// An NVIDIA GPU: the first, or of several processes on a machine one each.
-    Cuda,
+    /// An NVIDIA GPU: that of this number, else the first, or of several processes on a machine one each.
+    Cuda(Option<usize>),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceName, String> {
+        match (text, text.strip_prefix("cuda:").map(str::parse)) {
+            ("cpu", _) => Ok(DeviceName::Cpu),
+            ("cuda", _) => Ok(DeviceName::Cuda(None)),
+            (_, Some(Ok(number))) => Ok(DeviceName::Cuda(Some(number))),
+            _ => Err("expected cpu, cuda or cuda:N, as in cuda:1".to_string()),
+        }
+    }
 }
 
 /// The device of that name, for the process of that number on its machine.
@@ -25,11 +38,18 @@ pub enum DeviceName {
 /// CUDA is asked for and not there; nothing falls back in silence.
 pub fn device(name: DeviceName, local_rank: usize) -> Result<Device> {
     prepare(name)?;
-    match name {
-        DeviceName::Cpu => Ok(Device::Cpu),
-        // A process may see all GPUs of its machine, or only some that are its own. If two come to the same one, they find out when they meet.
-        DeviceName::Cuda => Ok(Device::Cuda(local_rank % Cuda::device_count() as usize)),
-    }
+    let DeviceName::Cuda(number) = name else {
+        return Ok(Device::Cpu);
+    };
+    let n_devices = Cuda::device_count() as usize;
+    // A process may see all GPUs of its machine, or only some that are its own. If two come to the same one, they find out when they meet.
+    let number = number.unwrap_or(local_rank % n_devices);
+    ensure!(
+        number < n_devices,
+        "--device cuda:{number}: libtorch finds {n_devices} GPUs here: expected a number from 0 to {}",
+        n_devices - 1
+    );
+    Ok(Device::Cuda(number))
 }
 
 /// Makes a device usable: loads the CUDA parts of libtorch if it is one of theirs. To be called before libtorch draws a random number, since

@@ -63,6 +63,12 @@ impl Machine {
     pub fn among_ranks(device: DeviceName, n_threads: Option<u16>) -> Result<Machine> {
         let launch = Launch::from_environment()?;
         let local_rank = launch.as_ref().map_or(0, |launch| launch.local_rank);
+        let n_here = launch.as_ref().map_or(1, |launch| launch.n_local_ranks);
+        if let (DeviceName::Cuda(Some(number)), 2..) = (device, n_here) {
+            bail!(
+                "--device cuda:{number} names one GPU, and a launcher started {n_here} processes on this machine: give --device cuda, by which each takes a GPU of its own"
+            );
+        }
         let device = device::device(device, local_rank)?;
         let n_threads = n_threads.or_else(|| launch.as_ref().map(threads_of_one));
         let ranks = Ranks::join(launch.as_ref(), device)?;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ebm_export::file::{NewFolder, write_whole};
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::Kind;
@@ -32,6 +32,19 @@ impl Existing {
         } else {
             Existing::Keep
         }
+    }
+
+    /// Checks that a file can be written.
+    ///
+    /// # Errors
+    /// It is there and to be kept.
+    pub fn expect_free(self, file: &Path) -> Result<()> {
+        ensure!(
+            self == Existing::Replace || !file.exists(),
+            "{} is there already: choose another place with -o, or replace it with --force",
+            file.display()
+        );
+        Ok(())
     }
 }
 

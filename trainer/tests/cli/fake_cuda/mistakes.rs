@@ -55,7 +55,7 @@ const DEVICE: &str = "EBM_TEST_DEVICE";
 fn one_is_made() {
     let name = std::env::var(MISTAKE).unwrap();
     let device = match std::env::var(DEVICE).unwrap().as_str() {
-        "cuda" => DeviceName::Cuda,
+        "cuda" => DeviceName::Cuda(None),
         _ => DeviceName::Cpu,
     };
     let device = device::device(device, 0).unwrap();
