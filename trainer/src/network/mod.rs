@@ -362,7 +362,7 @@ mod tests {
         };
         let energy = graph.apply("energy", sum, &[square]).unwrap();
         graph.set_output("energy", energy);
-        let graph = ebm_export::gradient::gradient(&graph, "energy", "x").unwrap();
+        let graph = ebm_export::transform::gradient::gradient(&graph, "energy", "x").unwrap();
         let program = Program::new(&graph, Kind::Float, Device::Cpu);
         let weights = single("w", Tensor::from_slice(&[2.0f32, 0.5]).view([1, 1, 2]));
         let x = Tensor::from_slice(&[1.0f32, -4.0]).view([1, 1, 1, 2]);

@@ -30,7 +30,7 @@ impl StopSignal {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(INTERRUPTED);
             }
-            eprintln!();
+            eprintln!("");
             note!("stopping as soon as what is done is kept; a second Ctrl-C stops at once");
         })
         .context("cannot listen for Ctrl-C")?;
