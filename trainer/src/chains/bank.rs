@@ -18,9 +18,6 @@ pub struct Restart {
 
 impl Pool {
     /// Draws `n` different chains for an update, of which some are restarted.
-    ///
-    /// # Errors
-    /// As [`Pool::draw`] and [`Origin::draw_where`].
     pub fn draw_with_restarts(
         &self,
         (seed, update): (u64, u64),

@@ -11,9 +11,6 @@ use crate::machine::randomness::{Purpose, seed_torch};
 impl Pool {
     /// Puts visited chains back at their ends, `[n, C, H, W]`. Those that have had all of their `visits` are given to the caller, and others
     /// begin in their places.
-    ///
-    /// # Errors
-    /// As [`Pool::put`] and [`Origin::draw_where`].
     pub fn promote(
         &mut self,
         (seed, update): (u64, u64),

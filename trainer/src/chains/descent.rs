@@ -43,9 +43,6 @@ impl Descent {
     }
 
     /// The curvature of the same potential: output `hvp [N, C, H, W]` is `∇²(T·U)(x)·v`, for a further input `v` shaped as x.
-    ///
-    /// # Errors
-    /// As [`Descent::new`].
     pub fn curvature(
         network: &Network,
         potential: &Potential,
@@ -89,9 +86,6 @@ impl Descent {
     }
 
     /// With the energy's own weights, at its temperature. Evaluations take and give numbers of the descent's precision.
-    ///
-    /// # Errors
-    /// The weights are of another network.
     pub fn bind(&self, weights: &Weights, temperature: f64) -> Result<BoundNetwork<'_>> {
         let kind = self.precision.kind();
         let all = weights.iter().chain(&self.beside);

@@ -50,9 +50,6 @@ pub fn step(
 }
 
 /// ∇ of a network with the output `gradient [N, C, H, W]`, in the numbers of the images, in whatever numbers it is computed.
-///
-/// # Errors
-/// The images do not fit the network.
 pub fn gradient_at(gradient_network: &BoundNetwork<'_>, images: &Tensor) -> Result<Tensor> {
     let rounded = images.f_to_kind(gradient_network.kind())?;
     let gradient = gradient_network.output("gradient", &rounded)?;
@@ -89,9 +86,6 @@ pub struct ChainEnds {
 /// Runs all steps of `dynamics` from `start`, the same in every process; noise is drawn from libtorch's generator, which the caller has seeded.
 ///
 /// `gradient_network` has the outputs `energy [N]` and `gradient [N, C, H, W]`.
-///
-/// # Errors
-/// The images do not fit the network.
 pub fn run(
     team: &Team,
     gradient_network: &BoundNetwork<'_>,

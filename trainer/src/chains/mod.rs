@@ -51,9 +51,6 @@ impl Chains {
     }
 
     /// The chains of several, one after the other.
-    ///
-    /// # Errors
-    /// There are none, or they are of different kinds.
     pub fn joined(parts: &[Chains]) -> Result<Chains> {
         let first = parts.first().context("there are no chains")?;
         first.map(|name, _| {
@@ -91,17 +88,11 @@ impl Chains {
     }
 
     /// The chains at places, int64 `[m]`.
-    ///
-    /// # Errors
-    /// A place is not there.
     pub fn select(&self, places: &Tensor) -> Result<Chains> {
         self.map(|_, rows| Ok(rows.f_index_select(0, places)?))
     }
 
     /// These chains, but those of `other` where `mask`, bool `[n]`, is set.
-    ///
-    /// # Errors
-    /// The chains are of different kinds or numbers.
     pub fn replaced_where(&self, mask: &Tensor, other: &Chains) -> Result<Chains> {
         self.map(|name, rows| {
             let mut shape = vec![1; rows.dim()];

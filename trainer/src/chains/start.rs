@@ -18,9 +18,6 @@ pub trait Origin {
 
 impl dyn Origin + '_ {
     /// Draws `n` chains.
-    ///
-    /// # Errors
-    /// As [`Origin::draw_where`].
     pub fn draw(&self, n: usize, device: Device) -> Result<Chains> {
         self.draw_where(&vec![true; n], device)
     }

@@ -29,9 +29,6 @@ use crate::run::stop::End;
 const BEND: f32 = 0.1;
 
 /// `trainer attack`.
-///
-/// # Errors
-/// A checkpoint, a parameter or the folder is refused; or libtorch fails.
 pub fn attack(args: &AttackArgs) -> Result<End> {
     let energy = Saved::open_kind(&args.energy, NetworkKind::Energy, "--energy")?;
     let classifier = Saved::open_kind(&args.classifier, NetworkKind::Classifier, "--classifier")?;

@@ -21,9 +21,6 @@ use crate::run::stop::End;
 use crate::run::training::Training;
 
 /// Times updates and prints their median.
-///
-/// # Errors
-/// The configuration is refused, an update fails, or the record cannot be written.
 pub fn bench(args: &BenchArgs) -> Result<End> {
     let layers = Layers::default().preset_or_file(&args.preset_or_file)?;
     let config: EnergyConfig = layers.set_all(&args.set)?.resolve()?;

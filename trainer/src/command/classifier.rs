@@ -20,9 +20,6 @@ use crate::run::stop::{End, StopSignal};
 use crate::run::training::Training;
 
 /// `trainer classifier`.
-///
-/// # Errors
-/// The configuration, the data or the folder is refused; or learning fails.
 pub fn classifier(args: &LearnArgs) -> Result<End> {
     begin_classifier(&layers(args)?, &NewRun::from(args), &StopSignal::listen()?)
 }

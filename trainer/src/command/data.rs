@@ -29,9 +29,6 @@ struct Subject {
 }
 
 /// `trainer data check`.
-///
-/// # Errors
-/// There are no such data, more of them are damaged than may be, or they do not fit the preset.
 pub fn check(args: &DataCheckArgs) -> Result<End> {
     let Subject {
         data,

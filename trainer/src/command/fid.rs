@@ -33,9 +33,6 @@ use crate::run::saved::Saved;
 use crate::run::stop::End;
 
 /// `trainer fid`.
-///
-/// # Errors
-/// Images, network or an option is refused; or libtorch fails.
 pub fn fid(args: &FidArgs) -> Result<End> {
     let mut samples = Vec::new();
     for (path, name) in args.samples.iter().zip(names(&args.samples)) {

@@ -20,9 +20,6 @@ use crate::run::stop::{End, StopSignal};
 use crate::run::training::Training;
 
 /// `trainer fit`.
-///
-/// # Errors
-/// The configuration, the data or the folder is refused; or learning fails.
 pub fn fit(args: &FitArgs) -> Result<End> {
     let layers =
         layers(&args.learn)?.borrowing(args.generator.as_deref(), args.prior.as_deref())?;

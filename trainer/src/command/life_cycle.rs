@@ -149,9 +149,6 @@ fn families() -> Vec<String> {
 }
 
 /// `trainer life-cycle`.
-///
-/// # Errors
-/// A configuration, the data or a folder is refused; or learning fails.
 pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
     let stages = STAGES
         .into_iter()
@@ -170,7 +167,7 @@ pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
             .run(args, &layers, &stop)
             .with_context(|| format!("the stage {} of the life cycle", stage.name()))?;
         if end == End::Interrupted {
-            note!("the same command goes on with the life cycle");
+            note!("the same command continues the life cycle");
             return Ok(end);
         }
     }

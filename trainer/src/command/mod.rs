@@ -33,7 +33,7 @@ pub use resume::resume;
 pub use sample::sample;
 pub use shell::{completions, man};
 
-use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Error, Layers};
+use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Layers, Task};
 use crate::data::Dataset;
 use crate::run::saved::Saved;
 
@@ -51,16 +51,16 @@ fn saved_config<C: Configuration>(saved: &Saved) -> Result<C> {
 
 /// The data that are configured, for an energy network or a classifier, and that network.
 fn configured_data(layers: &Layers) -> Result<(DataConfig, Network)> {
-    match layers.resolve::<EnergyConfig>() {
-        Err(Error::Task { .. }) => {
+    Ok(match layers.task() {
+        Some(Task::Classifier) => {
             let ClassifierConfig { data, network, .. } = layers.resolve()?;
-            Ok((data, network))
+            (data, network)
         }
-        config => {
-            let EnergyConfig { data, network, .. } = config?;
-            Ok((data, network))
+        _ => {
+            let EnergyConfig { data, network, .. } = layers.resolve()?;
+            (data, network)
         }
-    }
+    })
 }
 
 /// How many threads are meant: one per core if no number is given.

@@ -13,7 +13,7 @@ use crate::run::resumption::{Resumed, Resumption};
 use crate::run::saved::Saved;
 use crate::run::state::State;
 
-/// Which run goes on, on what data, and on which machine.
+/// Which run continues, on what data, and on which machine.
 #[derive(Debug)]
 pub(super) struct OldRun {
     pub(super) resumed: Resumed,
@@ -26,9 +26,9 @@ pub(super) struct OldRun {
 /// What to do if data are not those that a run has learned from so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChangedData {
-    /// The run does not go on.
+    /// The run does not continue.
     Refused,
-    /// It goes on with them.
+    /// It continues with them.
     Allowed,
 }
 
@@ -43,7 +43,7 @@ impl ChangedData {
 }
 
 impl OldRun {
-    /// What the run goes on with: its state, on the data that are there.
+    /// The state to continue from, with the data that are there.
     pub(super) fn state(
         &self,
         saved: &Saved,
@@ -75,16 +75,16 @@ impl OldRun {
             _ if changes.is_empty() => Ok(Vec::new()),
             ChangedData::Refused => bail!(
                 "the data are not those that {run} has learned from so far: {listed}; bring them back, name their folder with --data DIR, \
-                 or go on with these by --allow-changed-data"
+                 or continue with these data by --allow-changed-data"
             ),
             ChangedData::Allowed => Ok(vec![format!(
-                "{run} goes on with other data ({listed}): the result is not that of a run on either of them"
+                "{run} continues with other data ({listed}): the result differs from that of a run on either of them"
             )]),
         }
     }
 }
 
-/// All processes read the checkpoint to go on from; then the first makes room for those to come.
+/// All processes read the checkpoint to continue from; then the first makes room for those to come.
 pub(super) fn restore(
     learning: &mut dyn Learning,
     resumption: &Resumption,

@@ -7,9 +7,6 @@ use crate::machine::console;
 use crate::run::stop::End;
 
 /// `trainer presets`.
-///
-/// # Errors
-/// There is no preset of that name.
 pub fn presets(name: Option<&str>) -> Result<End> {
     let text = match name {
         Some(name) => preset(name)?.text.to_string(),

@@ -13,9 +13,6 @@ use crate::run::folder::{Existing, REPORT};
 use crate::run::stop::End;
 
 /// `trainer report`.
-///
-/// # Errors
-/// There is no run, or the page cannot be written.
 pub fn report(args: &ReportArgs) -> Result<End> {
     if let Some(file) = &args.output {
         Existing::from_force(args.force).expect_free(file)?;

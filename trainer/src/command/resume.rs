@@ -15,9 +15,6 @@ use crate::run::resumption::{Resumed, Resumption};
 use crate::run::stop::{End, StopSignal};
 
 /// `trainer resume`.
-///
-/// # Errors
-/// There is no run, it does not fit its data any more, or learning fails.
 pub fn resume(args: &ResumeArgs) -> Result<End> {
     let old = OldRun {
         resumed: Resumed::of(&args.run, args.checkpoint.as_deref())?,

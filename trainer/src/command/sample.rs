@@ -55,9 +55,6 @@ struct Request {
 }
 
 /// `trainer sample`.
-///
-/// # Errors
-/// The run, an option or the folder is refused; an energy is not finite; or libtorch fails.
 pub fn sample(args: &SampleArgs) -> Result<End> {
     let saved = Saved::open_kind(&args.run, NetworkKind::Energy, "RUN")?;
     let config: EnergyConfig = saved_config(&saved)?;
@@ -130,7 +127,7 @@ fn report(end: End, folder: &SampleFolder) -> Result<()> {
             ))?;
         }
         End::Interrupted => {
-            note!("interrupted; nothing is lost: the same command goes on with {path}");
+            note!("interrupted; nothing is lost: the same command continues {path}");
         }
     }
     Ok(())

@@ -22,9 +22,6 @@ pub fn completions(shell: Shell) -> Result<End> {
 }
 
 /// `trainer man`.
-///
-/// # Errors
-/// A page is there already, or cannot be written.
 pub fn man(args: &ManArgs) -> Result<End> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();

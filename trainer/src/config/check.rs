@@ -1,12 +1,13 @@
 //! Ranges of configured values.
 
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use ebm_export::source;
 use ebm_export::source::networks::Network;
 
 use super::{
     AdamConfig, BurnInConfig, ClassifierConfig, Configuration, Crop, DataConfig, Dynamics,
-    EnergyConfig, Error, GeneratorConfig, OptimizerConfig, Output, RandomCrop, Schedule, Setting,
-    Source, Task,
+    EnergyConfig, GeneratorConfig, OptimizerConfig, Output, RandomCrop, Schedule, Setting, Source,
+    Task,
 };
 
 impl Configuration for EnergyConfig {
@@ -17,7 +18,7 @@ impl Configuration for EnergyConfig {
         self.kind
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         let learning = &self.learning;
         check_network("network", &self.network, source::Kind::Energy)?;
         check_data(&self.data)?;
@@ -27,11 +28,11 @@ impl Configuration for EnergyConfig {
         check_rate("learning.learning_rate", &learning.learning_rate)?;
         check_adam("learning.adam", &learning.adam)?;
         not_negative("learning.data_noise", learning.data_noise)?;
-        above_zero_where_on(
+        above_zero_if_on(
             "learning.weight_gradient_clip",
             learning.weight_gradient_clip,
         )?;
-        below_one_where_on("learning.ema_decay", learning.ema_decay)?;
+        below_one_if_on("learning.ema_decay", learning.ema_decay)?;
         self.check_langevin()?;
         self.check_guard()?;
         Dynamics::from(self.purification).check("purification")?;
@@ -44,10 +45,7 @@ impl Configuration for EnergyConfig {
 
 impl Dynamics {
     /// Says which value is out of its range; `section` is put before its name.
-    ///
-    /// # Errors
-    /// The first such value.
-    pub fn check(&self, section: &str) -> Result<(), Error> {
+    pub fn check(&self, section: &str) -> Result<()> {
         let key = |name: &str| {
             if section.is_empty() {
                 name.to_string()
@@ -58,40 +56,34 @@ impl Dynamics {
         at_least_one(&key("steps"), self.steps as u64)?;
         above_zero(&key("step_size"), self.step_size)?;
         above_zero(&key("temperature"), self.temperature)?;
-        above_zero_where_on(&key("clip"), self.clip)
+        above_zero_if_on(&key("clip"), self.clip)
     }
 }
 
 impl EnergyConfig {
-    fn check_langevin(&self) -> Result<(), Error> {
+    fn check_langevin(&self) -> Result<()> {
         let langevin = &self.langevin;
         check_schedule("langevin.steps", &langevin.steps, |key, steps| {
             at_least_one(key, steps as u64)
         })?;
         langevin.with_steps(1).check("langevin")?;
-        above_zero_where_on("langevin.tau", langevin.tau)
+        above_zero_if_on("langevin.tau", langevin.tau)
     }
 
-    fn check_guard(&self) -> Result<(), Error> {
+    fn check_guard(&self) -> Result<()> {
         let guard = &self.guard;
-        above_zero_where_on("guard.energy_difference", guard.energy_difference)?;
-        above_zero_where_on("guard.gradient_strength", guard.gradient_strength)?;
-        above_zero_where_on("guard.saturation", guard.saturation)?;
+        above_zero_if_on("guard.energy_difference", guard.energy_difference)?;
+        above_zero_if_on("guard.gradient_strength", guard.gradient_strength)?;
+        above_zero_if_on("guard.saturation", guard.saturation)?;
         check_rollbacks(guard.patience, guard.rate_factor)
     }
 
-    fn check_chains(&self) -> Result<(), Error> {
+    fn check_chains(&self) -> Result<()> {
         let chains = &self.chains;
         check_schedule(
             "chains.rejuvenation",
             &chains.rejuvenation,
-            |key, chance| {
-                if (0.0..=1.0).contains(&chance) {
-                    Ok(())
-                } else {
-                    Err(range(key, chance, "from 0 to 1"))
-                }
-            },
+            |key, chance| within((0.0..=1.0).contains(&chance), key, chance, "from 0 to 1"),
         )?;
         if chains.start.persists() && chains.bank < self.learning.batch {
             return Err(range(
@@ -103,7 +95,7 @@ impl EnergyConfig {
         Ok(())
     }
 
-    fn check_burn_in(&self) -> Result<(), Error> {
+    fn check_burn_in(&self) -> Result<()> {
         let Some(BurnInConfig {
             bank,
             batch,
@@ -133,7 +125,7 @@ impl EnergyConfig {
         check_schedule("burn_in.visits", visits, at_least_one)
     }
 
-    fn check_generator(&self) -> Result<(), Error> {
+    fn check_generator(&self) -> Result<()> {
         let is_data = self.data.source == Source::Generator;
         let is_used = is_data || self.chains.start.generates();
         let Some(generator) = &self.generator else {
@@ -167,12 +159,12 @@ impl EnergyConfig {
             let expected = "images of the same channels and size as those of [network]";
             return Err(range("generator.network", got, expected));
         }
-        above_zero_where_on("generator.truncation", generator.truncation())?;
+        above_zero_if_on("generator.truncation", generator.truncation())?;
         if let GeneratorConfig::Learned(learned) = generator {
             check_rate("generator.learning_rate", &learned.learning_rate)?;
             check_adam("generator.adam", &learned.adam)?;
-            below_one_where_on("generator.ema_decay", learned.ema_decay)?;
-            above_zero_where_on(
+            below_one_if_on("generator.ema_decay", learned.ema_decay)?;
+            above_zero_if_on(
                 "generator.weight_gradient_clip",
                 learned.weight_gradient_clip,
             )?;
@@ -180,7 +172,7 @@ impl EnergyConfig {
         Ok(())
     }
 
-    fn check_prior(&self) -> Result<(), Error> {
+    fn check_prior(&self) -> Result<()> {
         let Some(prior) = &self.prior else {
             return Ok(());
         };
@@ -197,7 +189,7 @@ impl Configuration for ClassifierConfig {
         self.kind
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         let learning = &self.learning;
         check_network("network", &self.network, source::Kind::Classifier)?;
         check_data(&self.data)?;
@@ -207,25 +199,21 @@ impl Configuration for ClassifierConfig {
         check_rate("learning.learning_rate", &learning.learning_rate)?;
         check_optimizer("learning.optimizer", &learning.optimizer)?;
         not_negative("learning.data_noise", learning.data_noise)?;
-        above_zero_where_on("guard.loss", self.guard.loss)?;
+        above_zero_if_on("guard.loss", self.guard.loss)?;
         check_rollbacks(self.guard.patience, self.guard.rate_factor)
     }
 }
 
-fn check_rollbacks(patience: u64, rate_factor: f64) -> Result<(), Error> {
+fn check_rollbacks(patience: u64, rate_factor: f64) -> Result<()> {
     at_least_one("guard.patience", patience)?;
-    if rate_factor > 0.0 && rate_factor <= 1.0 {
-        Ok(())
-    } else {
-        Err(range("guard.rate_factor", rate_factor, "above 0, up to 1"))
-    }
+    let holds = rate_factor > 0.0 && rate_factor <= 1.0;
+    within(holds, "guard.rate_factor", rate_factor, "above 0, up to 1")
 }
 
-fn check_network(key: &str, network: &Network, kind: source::Kind) -> Result<(), Error> {
-    network.graph().map_err(|source| Error::Network {
-        key: key.to_string(),
-        source: Box::new(source),
-    })?;
+fn check_network(key: &str, network: &Network, kind: source::Kind) -> Result<()> {
+    network
+        .graph()
+        .with_context(|| format!("[{key}] describes no network"))?;
     if network.kind() == kind {
         return Ok(());
     }
@@ -241,7 +229,7 @@ fn check_network(key: &str, network: &Network, kind: source::Kind) -> Result<(),
     ))
 }
 
-fn check_data(data: &DataConfig) -> Result<(), Error> {
+fn check_data(data: &DataConfig) -> Result<()> {
     if !(1..=1000).contains(&data.n_classes) {
         return Err(range("data.n_classes", data.n_classes, "from 1 to 1000"));
     }
@@ -269,16 +257,16 @@ fn check_data(data: &DataConfig) -> Result<(), Error> {
     at_least_one("data.buffer", data.buffer as u64)
 }
 
-fn check_output(output: &Output) -> Result<(), Error> {
+fn check_output(output: &Output) -> Result<()> {
     at_least_one("output.log_every", output.log_every)?;
     at_least_one("output.keep", output.keep as u64)
 }
 
-fn check_rate(key: &str, rate: &Schedule<f64>) -> Result<(), Error> {
+fn check_rate(key: &str, rate: &Schedule<f64>) -> Result<()> {
     check_schedule(key, rate, above_zero)
 }
 
-fn check_optimizer(key: &str, optimizer: &OptimizerConfig) -> Result<(), Error> {
+fn check_optimizer(key: &str, optimizer: &OptimizerConfig) -> Result<()> {
     match optimizer {
         OptimizerConfig::Adam(adam) => check_adam(key, adam),
         OptimizerConfig::Sgd(sgd) => {
@@ -288,7 +276,7 @@ fn check_optimizer(key: &str, optimizer: &OptimizerConfig) -> Result<(), Error> 
     }
 }
 
-fn check_adam(key: &str, adam: &AdamConfig) -> Result<(), Error> {
+fn check_adam(key: &str, adam: &AdamConfig) -> Result<()> {
     below_one(&format!("{key}.beta1"), adam.beta1)?;
     below_one(&format!("{key}.beta2"), adam.beta2)?;
     above_zero(&format!("{key}.epsilon"), adam.epsilon)
@@ -298,8 +286,8 @@ fn check_adam(key: &str, adam: &AdamConfig) -> Result<(), Error> {
 fn check_schedule<T: Copy + Default + std::fmt::Debug>(
     key: &str,
     schedule: &Schedule<T>,
-    check: impl Fn(&str, T) -> Result<(), Error>,
-) -> Result<(), Error> {
+    check: impl Fn(&str, T) -> Result<()>,
+) -> Result<()> {
     if !schedule.is_ordered() {
         let expected = "pairs [from update, value] that begin at update 0 and ascend";
         return Err(range(key, format!("{:?}", schedule), expected));
@@ -310,54 +298,41 @@ fn check_schedule<T: Copy + Default + std::fmt::Debug>(
         .try_for_each(|value| check(key, value))
 }
 
-fn at_least_one(key: &str, value: u64) -> Result<(), Error> {
-    if value >= 1 {
-        Ok(())
-    } else {
-        Err(range(key, value, "at least 1"))
-    }
+fn at_least_one(key: &str, value: u64) -> Result<()> {
+    within(value >= 1, key, value, "at least 1")
 }
 
-fn above_zero(key: &str, value: f64) -> Result<(), Error> {
-    if value > 0.0 && value.is_finite() {
-        Ok(())
-    } else {
-        Err(range(key, value, "above 0"))
-    }
+fn above_zero(key: &str, value: f64) -> Result<()> {
+    within(value > 0.0 && value.is_finite(), key, value, "above 0")
 }
 
-fn above_zero_where_on(key: &str, setting: Setting) -> Result<(), Error> {
+fn above_zero_if_on(key: &str, setting: Setting) -> Result<()> {
     setting
         .value()
         .map_or(Ok(()), |value| above_zero(key, value))
 }
 
-fn not_negative(key: &str, value: f64) -> Result<(), Error> {
-    if value >= 0.0 && value.is_finite() {
-        Ok(())
-    } else {
-        Err(range(key, value, "0 or above"))
-    }
+fn not_negative(key: &str, value: f64) -> Result<()> {
+    within(value >= 0.0 && value.is_finite(), key, value, "0 or above")
 }
 
-fn below_one(key: &str, value: f64) -> Result<(), Error> {
-    if (0.0..1.0).contains(&value) {
-        Ok(())
-    } else {
-        Err(range(key, value, "from 0 to below 1"))
-    }
+fn below_one(key: &str, value: f64) -> Result<()> {
+    let holds = (0.0..1.0).contains(&value);
+    within(holds, key, value, "from 0 to below 1")
 }
 
-fn below_one_where_on(key: &str, setting: Setting) -> Result<(), Error> {
+fn below_one_if_on(key: &str, setting: Setting) -> Result<()> {
     setting
         .value()
         .map_or(Ok(()), |value| below_one(key, value))
 }
 
-fn range(key: &str, value: impl ToString, expected: &'static str) -> Error {
-    Error::Range {
-        key: key.to_string(),
-        value: value.to_string(),
-        expected,
-    }
+/// Checks that a value is in its range.
+fn within(holds: bool, key: &str, value: impl ToString, expected: &str) -> Result<()> {
+    ensure!(holds, range(key, value, expected));
+    Ok(())
+}
+
+fn range(key: &str, value: impl ToString, expected: &str) -> Error {
+    anyhow!("{key} = {}: expected {expected}", value.to_string())
 }

@@ -1,128 +1,12 @@
 //! Preset, file and `--set` laid over each other, then read as one configuration.
 
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::fs;
+use std::path::Path;
 
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use toml::{Table, Value};
 
 use super::{Configuration, Task, preset};
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Neither a preset nor a file.
-    #[error("{name:?} is neither a file nor a preset: the presets are {presets}")]
-    UnknownPreset {
-        /// As typed.
-        name: String,
-        /// Those that exist.
-        presets: String,
-    },
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}", file.display())]
-    Unreadable {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The text is not TOML.
-    #[error("{place} is not valid TOML: {message}")]
-    Syntax {
-        /// File and line.
-        place: String,
-        /// What the parser says.
-        message: String,
-    },
-    /// A key that no configuration has.
-    #[error("{place}: unknown key `{key}`{section}; {suggestion}")]
-    UnknownKey {
-        /// File and line, or the option.
-        place: String,
-        /// The key.
-        key: String,
-        /// Where it stands, with a leading blank.
-        section: String,
-        /// The nearest key that exists, or all of them.
-        suggestion: String,
-    },
-    /// A key is missing, or its value is of another type.
-    #[error("{place}: {message}")]
-    Content {
-        /// File, and line if there is one.
-        place: String,
-        /// Which key, what was expected and what came.
-        message: String,
-    },
-    /// A `--set` that is not `section.key=value`.
-    #[error("--set {text}: expected section.key=value, for example --set langevin.steps=50")]
-    Set {
-        /// As typed.
-        text: String,
-    },
-    /// A run is named that nothing is to be taken from.
-    #[error(
-        "{option} {run}: {place} has no section [{section}], so nothing is taken from another run; \
-         leave {option} out, or use a preset that has one, such as {example}"
-    )]
-    NothingToTake {
-        /// As typed.
-        option: &'static str,
-        /// As typed.
-        run: String,
-        /// The preset or the file.
-        place: String,
-        /// What is missing there.
-        section: &'static str,
-        /// A preset that has it.
-        example: &'static str,
-    },
-    /// A run is named for a generator that is learned.
-    #[error(
-        "{option} {run}: {place} learns its generator itself; leave {option} out, or use a preset with a fixed one, such as {example}"
-    )]
-    LearnsItsOwn {
-        /// As typed.
-        option: &'static str,
-        /// As typed.
-        run: String,
-        /// The preset or the file.
-        place: String,
-        /// A preset with a fixed one.
-        example: &'static str,
-    },
-    /// The configuration describes something else.
-    #[error(
-        "this configuration describes {got}, but `{command}` expects {expected}: use another command or preset"
-    )]
-    Task {
-        /// What the command takes.
-        expected: Task,
-        /// What stands in the configuration.
-        got: Task,
-        /// The command that was called.
-        command: &'static str,
-    },
-    /// The network makes no sense.
-    #[error("[{key}] describes no network")]
-    Network {
-        /// The section.
-        key: String,
-        /// What is wrong with it.
-        source: Box<ebm_export::Error>,
-    },
-    /// A value is out of its range.
-    #[error("{key} = {value}: expected {expected}")]
-    Range {
-        /// The key with its section.
-        key: String,
-        /// The value.
-        value: String,
-        /// What is possible.
-        expected: &'static str,
-    },
-}
 
 /// What the user typed: later layers override earlier ones key by key.
 #[derive(Debug, Default)]
@@ -133,16 +17,11 @@ pub struct Layers {
 
 impl Layers {
     /// Adds a preset by name, or a file by path; a file wins over a preset of the same name.
-    ///
-    /// # Errors
-    /// There is no such preset or file, or it is not TOML.
-    pub fn preset_or_file(self, name: &str) -> Result<Layers, Error> {
+    pub fn preset_or_file(self, name: &str) -> Result<Layers> {
         let path = Path::new(name);
         if path.is_file() {
-            let text = fs::read_to_string(path).map_err(|source| Error::Unreadable {
-                file: path.into(),
-                source,
-            })?;
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration {name}"))?;
             self.text(name, &text)
         } else {
             self.preset(name)
@@ -150,50 +29,32 @@ impl Layers {
     }
 
     /// Adds a preset.
-    ///
-    /// # Errors
-    /// There is none of that name.
-    pub fn preset(self, name: &str) -> Result<Layers, Error> {
+    pub fn preset(self, name: &str) -> Result<Layers> {
         let preset = preset(name)?;
         self.text(&format!("preset {name}"), preset.text)
     }
 
     /// Adds a text that came from `place`.
-    ///
-    /// # Errors
-    /// It is not TOML.
-    pub fn text(mut self, place: &str, text: &str) -> Result<Layers, Error> {
-        let table: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| Error::Syntax {
-                place: error
-                    .span()
-                    .map_or(place.to_string(), |span| at_line(place, text, span.start)),
-                message: one_line(error.message()),
-            })?;
+    pub fn text(mut self, place: &str, text: &str) -> Result<Layers> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map(|span| at_line(place, text, span.start));
+            let place = line.unwrap_or_else(|| place.to_string());
+            anyhow!("{place} is not valid TOML: {}", one_line(error.message()))
+        })?;
         self.texts.push((place.to_string(), text.to_string()));
         merge(&mut self.table, table);
         Ok(self)
     }
 
     /// Adds several of [`Layers::set`], one over the other.
-    ///
-    /// # Errors
-    /// As [`Layers::set`].
-    pub fn set_all(self, texts: &[String]) -> Result<Layers, Error> {
+    pub fn set_all(self, texts: &[String]) -> Result<Layers> {
         texts.iter().try_fold(self, |layers, text| layers.set(text))
     }
 
     /// Adds one `section.key=value`; a value that is not TOML is a string.
-    ///
-    /// # Errors
-    /// It has no such form.
-    pub fn set(mut self, text: &str) -> Result<Layers, Error> {
-        let form = || Error::Set {
-            text: text.to_string(),
-        };
-        let (path, value) = text.split_once('=').ok_or_else(form)?;
-        insert(&mut self.table, path, parse_value(value.trim())).ok_or_else(form)?;
+    pub fn set(mut self, text: &str) -> Result<Layers> {
+        let (path, value) = text.split_once('=').with_context(|| form(text))?;
+        insert(&mut self.table, path, parse_value(value.trim())).with_context(|| form(text))?;
         self.texts.push((format!("--set {text}"), String::new()));
         Ok(self)
     }
@@ -202,11 +63,7 @@ impl Layers {
     ///
     /// # Errors
     /// The layers so far have no section for it, or a path is not UTF-8.
-    pub fn borrowing(
-        self,
-        generator: Option<&Path>,
-        prior: Option<&Path>,
-    ) -> Result<Layers, Error> {
+    pub fn borrowing(self, generator: Option<&Path>, prior: Option<&Path>) -> Result<Layers> {
         self.taking(
             generator,
             "--generator",
@@ -222,32 +79,23 @@ impl Layers {
         option: &'static str,
         section: &'static str,
         example: &'static str,
-    ) -> Result<Layers, Error> {
+    ) -> Result<Layers> {
         let Some(run) = run else { return Ok(self) };
-        if !self.table.contains_key(section) {
-            return Err(Error::NothingToTake {
-                option,
-                run: run.display().to_string(),
-                place: self.last_place(),
-                section,
-                example,
-            });
-        }
+        let (shown, place) = (run.display(), self.last_place());
+        ensure!(
+            self.table.contains_key(section),
+            "{option} {shown}: {place} has no section [{section}], so nothing is taken from another run; \
+             leave {option} out, or use a preset that has one, such as {example}"
+        );
         let mode = self.table[section].get("mode").and_then(Value::as_str);
-        if mode == Some("learned") {
-            return Err(Error::LearnsItsOwn {
-                option,
-                run: run.display().to_string(),
-                place: self.last_place(),
-                example,
-            });
-        }
+        ensure!(
+            mode != Some("learned"),
+            "{option} {shown}: {place} learns its generator itself; leave {option} out, or use a preset with a fixed one, such as {example}"
+        );
         let key = format!("{section}.checkpoint");
-        let form = || Error::Set {
-            text: format!("{key}={}", run.display()),
-        };
-        let path = run.to_str().ok_or_else(form)?.to_string();
-        insert(&mut self.table, &key, Value::String(path)).ok_or_else(form)?;
+        let path = run.to_str().map(|path| Value::String(path.to_string()));
+        path.and_then(|path| insert(&mut self.table, &key, path))
+            .with_context(|| form(&format!("{key}={shown}")))?;
         Ok(self)
     }
 
@@ -255,8 +103,13 @@ impl Layers {
     ///
     /// # Errors
     /// An unknown or missing key, a value of another type or out of its range, another kind of configuration.
-    pub fn resolve<C: Configuration>(&self) -> Result<C, Error> {
-        self.check_kind(C::KIND, C::COMMAND)?;
+    pub fn resolve<C: Configuration>(&self) -> Result<C> {
+        let (expected, command) = (C::KIND, C::COMMAND);
+        if let Some(got) = self.task().filter(|got| *got != expected) {
+            bail!(
+                "this configuration describes {got}, but `{command}` expects {expected}: use another command or preset"
+            );
+        }
         let config: C = self
             .table
             .clone()
@@ -266,48 +119,28 @@ impl Layers {
         Ok(config)
     }
 
-    fn check_kind(&self, expected: Task, command: &'static str) -> Result<(), Error> {
-        let kind = self
-            .table
-            .get("kind")
-            .cloned()
-            .and_then(|kind| kind.try_into::<Task>().ok());
-        match kind {
-            Some(got) if got != expected => Err(Error::Task {
-                expected,
-                got,
-                command,
-            }),
-            _ => Ok(()),
-        }
+    /// What the configuration describes, if it says so.
+    pub fn task(&self) -> Option<Task> {
+        self.table.get("kind")?.clone().try_into().ok()
     }
 
     fn explain(&self, error: &toml::de::Error) -> Error {
         let message = error.message();
         let section = section_of(&error.to_string());
+        let within = |before: &str, after: &str| match section.as_str() {
+            "" => String::new(),
+            section => format!("{before}[{section}]{after}"),
+        };
         let Some((key, known)) = unknown_key(message) else {
-            let section = if section.is_empty() {
-                section
-            } else {
-                format!(" (in [{section}])")
-            };
-            return Error::Content {
-                place: self.last_place(),
-                message: format!("{}{section}", one_line(message)),
-            };
+            let message = one_line(message);
+            return anyhow!("{}: {message}{}", self.last_place(), within(" (in ", ")"));
         };
         let place = self.place_of(&key).unwrap_or_else(|| self.last_place());
-        let section = if section.is_empty() {
-            section
-        } else {
-            format!(" in [{section}]")
-        };
-        Error::UnknownKey {
-            place,
-            suggestion: suggest(&key, &known),
-            key,
-            section,
-        }
+        let suggestion = suggest(&key, &known);
+        anyhow!(
+            "{place}: unknown key `{key}`{}; {suggestion}",
+            within(" in ", "")
+        )
     }
 
     /// File and line of a key, or the `--set` that brought it.
@@ -332,6 +165,11 @@ impl Layers {
         let files: Vec<&str> = self.texts.iter().map(|(place, _)| place.as_str()).collect();
         files.join(" + ")
     }
+}
+
+/// What a `--set` has to look like.
+fn form(text: &str) -> String {
+    format!("--set {text}: expected section.key=value, for example --set langevin.steps=50")
 }
 
 fn merge(below: &mut Table, above: Table) {

@@ -12,6 +12,7 @@ mod schedule;
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::ValueEnum;
 use ebm_export::source::networks::Network;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub use chains::{BurnInConfig, ChainsConfig, Start};
 pub use generator::{BatchNormMode, FixedGenerator, GeneratorConfig, LearnedGenerator};
 pub use guard::{ClassifierGuard, EnergyGuard};
 pub use langevin::{Dynamics, LangevinConfig, Precision};
-pub use layers::{Error, Layers};
+pub use layers::Layers;
 pub use presets::{PRESETS, Preset, preset};
 
 pub use schedule::Schedule;
@@ -363,7 +364,7 @@ pub trait Configuration: Serialize + serde::de::DeserializeOwned {
     ///
     /// # Errors
     /// The first such value: its key, the value, and what is possible.
-    fn check(&self) -> Result<(), Error>;
+    fn check(&self) -> Result<()>;
 }
 
 #[cfg(test)]

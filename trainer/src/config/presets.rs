@@ -1,6 +1,6 @@
 //! The presets that are built in.
 
-use super::Error;
+use anyhow::{Context, Result};
 
 /// A configuration with a name.
 #[derive(Clone, Copy, Debug)]
@@ -68,21 +68,13 @@ presets![
 ];
 
 /// The preset of that name.
-///
-/// # Errors
-/// There is none; the error lists those that exist.
-pub fn preset(name: &str) -> Result<&'static Preset, Error> {
-    PRESETS
-        .iter()
-        .find(|preset| preset.name == name)
-        .ok_or_else(|| Error::UnknownPreset {
-            name: name.to_string(),
-            presets: PRESETS
-                .iter()
-                .map(|preset| preset.name)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+pub fn preset(name: &str) -> Result<&'static Preset> {
+    let found = PRESETS.iter().find(|preset| preset.name == name);
+    found.with_context(|| {
+        let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        let names = names.join(", ");
+        format!("{name:?} is neither a file nor a preset: the presets are {names}")
+    })
 }
 
 #[cfg(test)]

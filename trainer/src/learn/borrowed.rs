@@ -54,9 +54,6 @@ impl Borrowed {
     }
 
     /// Networks as they begin, where only their shapes matter.
-    ///
-    /// # Errors
-    /// One makes no sense.
     pub fn untrained(config: &EnergyConfig) -> Result<Borrowed> {
         let generator = fixed(config).map(|fixed| fixed.network.initial_weights(config.seed));
         let prior = config.prior.as_ref();

@@ -10,7 +10,6 @@ use tch::{Device, Kind, Tensor};
 use crate::chains::start::with_noise;
 use crate::config::ClassifierConfig;
 use crate::data::{Dataset, Images, Share, Stream, augment};
-use crate::draw::sheet::Block;
 use crate::evaluate::interval::Accuracy;
 use crate::evaluate::is_right;
 use crate::machine::memory::{Estimate, checkpoint};
@@ -217,15 +216,12 @@ impl ClassifierLearner {
 /// Learns until all updates are done or the user stops.
 pub fn learn(classifier: &mut ClassifierLearner, training: &mut Training<'_>) -> Result<End> {
     while training.goes_on(classifier)? {
-        let mut update = || -> Result<Measured> {
+        let update = training.attempt(classifier, |classifier| {
             let (images, labels) = classifier.batch()?;
             let loss = classifier.loss(&images, &labels)?;
             classifier.step(loss)
-        };
-        let update = update();
-        let Some(measured) = training.judge(update, classifier)? else {
-            continue;
-        };
+        });
+        let Some(measured) = update? else { continue };
         training.record(&measured, classifier)?;
         training.checkpoint(classifier)?;
     }
@@ -285,10 +281,6 @@ impl Described for ClassifierLearner {
 
     fn groups(&self) -> Result<Vec<(&'static str, Tensors)>> {
         self.learned.save(GROUPS)
-    }
-
-    fn samples(&self) -> Result<Vec<Block>> {
-        Ok(Vec::new())
     }
 }
 

@@ -21,9 +21,6 @@ pub enum Examples {
 
 impl Examples {
     /// As configured, from the folder where the source needs one. Pictures are decoded on `n_threads` threads.
-    ///
-    /// # Errors
-    /// The data are refused.
     pub fn load(
         config: &EnergyConfig,
         directory: Option<&Path>,
@@ -88,9 +85,6 @@ impl Examples {
 
     /// Draws an image for each that is wanted, augmented, f32 `[n, C, H, W]`, from libtorch's generator of numbers, which the caller has seeded.
     /// An image is the same whatever else is wanted; the rows that are not are anything.
-    ///
-    /// # Errors
-    /// As [`Examples::batch`].
     pub fn draw(
         &self,
         wanted: &[bool],
@@ -119,9 +113,6 @@ impl Examples {
     }
 
     /// `n` images to look at, f32 `[n, C, H, W]`, or all where a data set has fewer. The caller has seeded libtorch's generator of numbers.
-    ///
-    /// # Errors
-    /// As [`Examples::batch`].
     pub fn shown(&self, n: usize, generator: Option<&Generator>) -> Result<Tensor> {
         match self {
             Examples::Stored(stream) => Ok(stream.images().first(n)?.0),

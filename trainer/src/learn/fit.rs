@@ -7,30 +7,26 @@
 use anyhow::Result;
 
 use crate::learn::energy::EnergyLearner;
-use crate::run::record::Measured;
 use crate::run::stop::End;
 use crate::run::training::Training;
 
 /// Learns until all updates are done or the user stops.
 pub fn fit(energy: &mut EnergyLearner, training: &mut Training<'_>) -> Result<End> {
     while training.goes_on(energy)? {
-        let mut update = || -> Result<Measured> {
+        let update = training.attempt(energy, |energy| {
             // x⁺: a batch of data, with noise.
             let data = energy.data()?;
             // Chains where they start: at data, at noise, at images of a generator, or where the bank keeps them.
             let starts = energy.starts()?;
             // x⁻: K times x ← x − (ε²/2)·∇U(x) + ε·z, after which the bank keeps them again.
-            let chains = energy.langevin(starts)?;
+            let ends = energy.langevin(starts)?;
             // The loss [ mean E(x⁺) − mean E(x⁻) ] / T and its gradient with respect to the weights.
-            let loss = energy.loss(&data, &chains)?;
+            let loss = energy.loss(&data, &ends)?;
             // One step of Adam, of the moving average of the weights, and of the generator.
-            energy.step(loss, chains)
-        };
-        let update = update();
-        // If it diverged, learning is back at an earlier checkpoint.
-        let Some(measured) = training.judge(update, energy)? else {
-            continue;
-        };
+            energy.step(loss, ends)
+        });
+        // None: the update diverged, and learning is back at an earlier checkpoint.
+        let Some(measured) = update? else { continue };
         training.record(&measured, energy)?;
         training.checkpoint(energy)?;
     }

@@ -97,9 +97,6 @@ impl Generator {
     }
 
     /// The images of latents, `[n, C, H, W]`, as they start chains.
-    ///
-    /// # Errors
-    /// The latents are of another generator.
     pub fn images(&self, latents: &Latents) -> Result<Tensor> {
         let weights = match &self.weights {
             GeneratorWeights::Learned(learned) => learned.detached(),
@@ -109,9 +106,6 @@ impl Generator {
     }
 
     /// The images of latents, `[n, C, H, W]`, by the weights to use later and the running statistics.
-    ///
-    /// # Errors
-    /// The latents are of another generator.
     pub fn finished_images(&self, latents: &Latents) -> Result<Tensor> {
         let weights = match &self.weights {
             GeneratorWeights::Learned(learned) => learned.best(),
@@ -215,9 +209,6 @@ impl Generator {
     }
 
     /// Goes on from a checkpoint of that many updates.
-    ///
-    /// # Errors
-    /// The checkpoint is of another generator.
     pub fn restore(&mut self, updates: u64, group: ReadGroup<'_>) -> Result<()> {
         match &mut self.weights {
             GeneratorWeights::Learned(learned) => learned.restore(GROUPS, updates, group),

@@ -125,3 +125,28 @@ fn load(library: &std::path::Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_and_others_refused() {
+        for (text, wanted) in [
+            ("cpu", Some(DeviceName::Cpu)),
+            ("cuda", Some(DeviceName::Cuda(None))),
+            ("cuda:0", Some(DeviceName::Cuda(Some(0)))),
+            ("cuda:11", Some(DeviceName::Cuda(Some(11)))),
+            ("cuda:", None),
+            ("cuda:-1", None),
+            ("gpu", None),
+            ("", None),
+        ] {
+            let read = text.parse::<DeviceName>();
+            assert_eq!(read.clone().ok(), wanted, "{text:?}");
+            let refusal = read.err().unwrap_or_default();
+            let says = refusal.contains("cpu, cuda or cuda:N");
+            assert_eq!(says, wanted.is_none(), "{text:?}: {refusal}");
+        }
+    }
+}

@@ -114,17 +114,11 @@ pub struct Team {
 
 impl Team {
     /// A team of that many threads; one per core where none is given. libtorch itself is set to one thread.
-    ///
-    /// # Errors
-    /// The system has no threads to give.
     pub fn new(n_threads: Option<u16>) -> Result<Team> {
         Team::among(Ranks::alone(), n_threads)
     }
 
     /// As [`Team::new`], in a process that learns with others.
-    ///
-    /// # Errors
-    /// As [`Team::new`].
     pub fn among(ranks: Ranks, n_threads: Option<u16>) -> Result<Team> {
         tch::set_num_threads(1);
         let n_threads = n_threads.map_or(0, usize::from);
@@ -170,9 +164,6 @@ impl Team {
     }
 
     /// Cuts a batch as [`Team::split`] does, and something else with one row per image into parts of the same lengths.
-    ///
-    /// # Errors
-    /// The rows are not as many as the images.
     pub fn split_with(
         &self,
         batch: &Tensor,
@@ -186,9 +177,6 @@ impl Team {
     }
 
     /// Applies a function to each part; the results come in the order of the parts.
-    ///
-    /// # Errors
-    /// The first error of the function.
     pub fn map<T: Send, R: Send>(
         &self,
         parts: Vec<T>,

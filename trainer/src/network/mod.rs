@@ -113,9 +113,6 @@ impl Program {
     }
 
     /// Binds weights and computes what they alone determine. Weights that require a gradient keep it.
-    ///
-    /// # Errors
-    /// A weight is missing or has another shape.
     pub fn bind(&self, weights: &Weights) -> Result<BoundNetwork<'_>> {
         let mut fixed: Vec<Option<Tensor>> = (0..self.n_values).map(|_| None).collect();
         for (index, constant) in &self.constants {
@@ -194,9 +191,6 @@ impl BoundNetwork<'_> {
     }
 
     /// Gives one of several inputs its value for all evaluations to come.
-    ///
-    /// # Errors
-    /// There is no such input, or it has another shape.
     pub fn given(mut self, name: &str, value: &Tensor) -> Result<Self> {
         let index = self.fitting_input(name, value)?;
         self.given.push((index, value.shallow_clone()));
@@ -213,25 +207,16 @@ impl BoundNetwork<'_> {
     }
 
     /// All outputs of the graph, in its order, for the only input that is not given.
-    ///
-    /// # Errors
-    /// The input has another shape than the graph's, or there are several.
     pub fn evaluate(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         Ok(self.evaluate_batch(x)?.outputs)
     }
 
     /// As [`BoundNetwork::evaluate`], with the statistics of the batch.
-    ///
-    /// # Errors
-    /// As [`BoundNetwork::evaluate`].
     pub fn evaluate_batch(&self, x: &Tensor) -> Result<Evaluation> {
         self.evaluate_with(x, &[])
     }
 
     /// As [`BoundNetwork::evaluate_batch`], with the values of further inputs, by name and image: `[N, C, H, W]`.
-    ///
-    /// # Errors
-    /// As [`BoundNetwork::evaluate`]; or there is no such input.
     pub fn evaluate_with(&self, x: &Tensor, further: &[(&str, &Tensor)]) -> Result<Evaluation> {
         let further = further.iter().map(|(name, value)| {
             let laid_out = match self.program.channels_last {
@@ -293,9 +278,6 @@ impl BoundNetwork<'_> {
     }
 
     /// One output of the graph.
-    ///
-    /// # Errors
-    /// There is no such output, or the input has another shape than the graph's.
     pub fn output(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let names = self.program.outputs.iter().map(|(name, _)| name);
         let position = names.clone().position(|existing| existing == name);

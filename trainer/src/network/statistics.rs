@@ -37,9 +37,6 @@ impl Statistic {
 
 impl Statistics {
     /// `running ← 0.9 · running + 0.1 · batch`.
-    ///
-    /// # Errors
-    /// The weights are of another network.
     pub fn enter(&self, weights: &mut Weights) -> Result<()> {
         tch::no_grad(|| {
             for (name, statistic) in &self.0 {

@@ -35,9 +35,6 @@ impl Existing {
     }
 
     /// Checks that a file can be written.
-    ///
-    /// # Errors
-    /// It is there and to be kept.
     pub fn expect_free(self, file: &Path) -> Result<()> {
         ensure!(
             self == Existing::Replace || !file.exists(),
@@ -106,9 +103,6 @@ impl RunFolder {
     }
 
     /// Checks that a new run can begin in the folder.
-    ///
-    /// # Errors
-    /// It holds a run that is to be kept.
     fn check_free(&self, existing: Existing) -> Result<()> {
         let path = self.path.display();
         if self.holds_a_run() && existing == Existing::Keep {
@@ -129,9 +123,6 @@ impl RunFolder {
     }
 
     /// The folder of a run that is there, which this process does not write.
-    ///
-    /// # Errors
-    /// It holds none.
     pub fn open(path: &Path) -> Result<RunFolder> {
         let folder = RunFolder::of_first_rank(path);
         if folder.checkpoints().is_empty() && !folder.best().exists() {
@@ -145,9 +136,6 @@ impl RunFolder {
     }
 
     /// What its network is, as its newest checkpoint says whose header can be read.
-    ///
-    /// # Errors
-    /// None can be read.
     pub fn kind(&self) -> Result<Kind> {
         let mut header = checkpoint::read_header(&self.best());
         for (_, path) in self.checkpoints() {
@@ -157,9 +145,6 @@ impl RunFolder {
     }
 
     /// The folder, which this process now writes.
-    ///
-    /// # Errors
-    /// Another process does, or the system refused.
     pub fn locked(self) -> Result<RunFolder> {
         RunFolder {
             lock: Some(FolderLock::take(&self.path)?),
@@ -183,9 +168,6 @@ impl RunFolder {
     }
 
     /// The folder of a run that is there, to look at: nothing in it changes, so that a process may be learning in it.
-    ///
-    /// # Errors
-    /// It holds none.
     pub fn look_at(path: &Path) -> Result<RunFolder> {
         let folder = RunFolder::of_first_rank(path);
         match folder.path.join(CONFIG).exists() {
@@ -312,9 +294,6 @@ impl RunFolder {
     }
 
     /// Reads the resolved configuration.
-    ///
-    /// # Errors
-    /// It is not there.
     pub fn read_config(&self) -> Result<String> {
         let path = self.path.join(CONFIG);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -432,9 +411,6 @@ impl RunFolder {
     }
 
     /// The update of the good checkpoint to go back to, as the history of the run chooses it.
-    ///
-    /// # Errors
-    /// There is none, or the system refused.
     pub fn target(&self, history: &History) -> Result<u64> {
         let mut good = self.updates()?;
         good.retain(|update| self.was_due(*update) && self.is_good(*update));
@@ -447,9 +423,6 @@ impl RunFolder {
     }
 
     /// The checkpoint of an update.
-    ///
-    /// # Errors
-    /// There is none.
     pub fn saved(&self, update: u64) -> Result<Saved> {
         Saved::open(&self.checkpoint(update))
     }

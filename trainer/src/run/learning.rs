@@ -53,7 +53,9 @@ pub trait Described {
     fn groups(&self) -> Result<Vec<(&'static str, Tensors)>>;
 
     /// Images to look at, if there are any.
-    fn samples(&self) -> Result<Vec<Block>>;
+    fn samples(&self) -> Result<Vec<Block>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Something that learns, and can go on from a checkpoint.

@@ -17,9 +17,6 @@ pub struct FolderLock {
 
 impl FolderLock {
     /// Takes it; the folder is made if it is not there.
-    ///
-    /// # Errors
-    /// Another process has it, or the system refused.
     pub fn take(folder: &Path) -> Result<FolderLock> {
         let path = folder.join(NAME);
         let cannot_write = || format!("cannot write {}", path.display());
@@ -51,9 +48,6 @@ impl FolderLock {
     }
 
     /// Checks that no other process has it; nothing is written.
-    ///
-    /// # Errors
-    /// One has.
     pub fn expect_free(folder: &Path) -> Result<()> {
         match folder.join(NAME).exists() {
             true => FolderLock::take(folder).map(drop),

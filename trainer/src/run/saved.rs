@@ -22,9 +22,6 @@ pub struct Saved {
 
 impl Saved {
     /// The checkpoint that `path` means: itself, or the latest of a run folder.
-    ///
-    /// # Errors
-    /// There is none.
     pub fn open(path: &Path) -> Result<Saved> {
         let folder = checkpoint::resolve(path)?;
         let header = checkpoint::read_header(&folder)?;
@@ -32,9 +29,6 @@ impl Saved {
     }
 
     /// As [`Saved::open`], of that kind; if it is of another, the error names `option`.
-    ///
-    /// # Errors
-    /// There is none, or it is of another kind.
     pub fn open_kind(path: &Path, kind: Kind, option: &str) -> Result<Saved> {
         let saved = Saved::open(path).with_context(|| format!("{option} {}", path.display()))?;
         if saved.header.kind != kind {
@@ -83,9 +77,6 @@ impl Saved {
     }
 
     /// One group of tensors.
-    ///
-    /// # Errors
-    /// It is missing or damaged.
     pub fn group(&self, name: &str) -> Result<Tensors> {
         Ok(checkpoint::read_group(&self.folder, &self.header, name)?)
     }

@@ -20,9 +20,6 @@ pub struct StopSignal(Arc<AtomicBool>);
 
 impl StopSignal {
     /// Listens for Ctrl-C and a request to terminate; a second one ends the process at once.
-    ///
-    /// # Errors
-    /// The system refuses.
     pub fn listen() -> Result<StopSignal> {
         let signal = StopSignal::default();
         let flag = signal.0.clone();

@@ -57,7 +57,7 @@ impl<'a> Training<'a> {
             error.context(match gave_up {
                 true => stopped,
                 false => format!(
-                    "{stopped}, and `trainer resume {path}` goes on from it once the cause is mended"
+                    "{stopped}, and `trainer resume {path}` continues from it once the cause is mended"
                 ),
             })
         })
@@ -124,15 +124,16 @@ impl<'a> Training<'a> {
         Ok(self.update <= self.terms.n_updates && !self.terms.ranks.any(self.stop.is_set())?)
     }
 
-    /// What an update measured; nothing if it diverged, after which learning is back at the last good checkpoint.
+    /// Does an update, and gives what it measured; nothing if it diverged, after which learning is back at the last good checkpoint.
     ///
     /// # Errors
-    /// The update failed for another reason, it is not to go back any more, or there is nothing to go back to.
-    pub fn judge(
+    /// The update failed for another reason, it diverged once more than is allowed, or there is nothing to go back to.
+    pub fn attempt<L: Learning>(
         &mut self,
-        update: Result<Measured>,
-        learning: &mut dyn Learning,
+        learning: &mut L,
+        update: impl FnOnce(&mut L) -> Result<Measured>,
     ) -> Result<Option<Measured>> {
+        let update = update(learning);
         let Some(folder) = self.folder else {
             return update.map(Some);
         };
@@ -223,7 +224,7 @@ impl<'a> Training<'a> {
         let [sum] = ranks.sums([digest])?;
         ensure!(
             sum == digest * ranks.n_ranks() as f64,
-            "the processes do not agree on the configuration, on the data and on the update to go on from ({update} here): \
+            "the processes do not agree on the configuration, on the data and on the update to continue from ({update} here): \
              start all of them with the same options, the same data, and the same checkpoints in the folder of the run"
         );
         Ok(())

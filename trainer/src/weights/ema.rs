@@ -11,9 +11,6 @@ pub fn decay_at(decay: f64, update: u64) -> f64 {
 }
 
 /// `average ← decay · average + (1 − decay) · weights`.
-///
-/// # Errors
-/// The weights are of another network.
 pub fn advance(average: &mut Weights, weights: &Weights, decay: f64) -> Result<()> {
     tch::no_grad(|| {
         for (name, average) in average {

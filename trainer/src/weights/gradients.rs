@@ -6,9 +6,6 @@ use tch::{Kind, Tensor};
 use crate::network::Weights;
 
 /// The gradient of a scalar loss with respect to each weight that autograd follows.
-///
-/// # Errors
-/// The loss does not depend on a weight.
 pub fn of_loss(loss: &Tensor, weights: &Weights) -> Result<Weights> {
     let (names, leaves): (Vec<&String>, Vec<&Tensor>) = weights
         .iter()
@@ -19,9 +16,6 @@ pub fn of_loss(loss: &Tensor, weights: &Weights) -> Result<Weights> {
 }
 
 /// Adds up gradients with respect to the same weights.
-///
-/// # Errors
-/// There are none, or they are of other weights.
 pub fn sum(parts: impl IntoIterator<Item = Weights>) -> Result<Weights> {
     let mut parts = parts.into_iter();
     let mut total = parts.next().context("there are no gradients")?;

@@ -102,9 +102,6 @@ pub struct Learned {
 
 impl Learned {
     /// Before the first update.
-    ///
-    /// # Errors
-    /// The network makes no sense.
     pub fn new(
         network: &Network,
         recipe: impl Into<Recipe>,
@@ -202,9 +199,6 @@ impl Learned {
     }
 
     /// Goes on from a checkpoint of that many updates.
-    ///
-    /// # Errors
-    /// The checkpoint is of another network.
     pub fn restore(&mut self, groups: Groups, updates: u64, group: ReadGroup<'_>) -> Result<()> {
         let graph = self.network.graph()?;
         let read = |name| -> Result<Tensors> {

@@ -11,9 +11,6 @@ use crate::network::{Weights, to_host};
 /// An optimiser over named weights, with a state that can be saved.
 pub trait Optimizer: Debug {
     /// Moves each weight that the optimiser knows by its gradient.
-    ///
-    /// # Errors
-    /// A weight or gradient is missing or of another shape.
     fn step(
         &mut self,
         weights: &mut Weights,
@@ -28,9 +25,6 @@ pub trait Optimizer: Debug {
     fn state(&self) -> Result<Tensors>;
 
     /// Continues from a state after that many steps.
-    ///
-    /// # Errors
-    /// The state is of other weights.
     fn restore(&mut self, steps: u64, state: &Tensors, device: Device) -> Result<()>;
 }
 
@@ -41,9 +35,6 @@ pub(crate) fn named(prefix: &str, tensors: &Weights) -> Result<Tensors> {
 }
 
 /// Copies saved tensors called `prefix` + name over those of an optimiser.
-///
-/// # Errors
-/// One is missing or of another shape.
 pub(crate) fn restore_named(own: &mut Weights, saved: &Weights, prefix: &str) -> Result<()> {
     for (name, tensor) in own {
         let saved = saved

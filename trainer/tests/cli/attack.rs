@@ -282,7 +282,7 @@ fn all_attacks_are_made_and_an_interrupted_audit_goes_on() {
     of(&part, "--attacks bpda,exact")
         .assert()
         .success()
-        .stderr(contains("going on behind the attacks bpda"));
+        .stderr(contains("continuing after the attacks bpda"));
     let [whole, part] =
         [whole, part].map(|folder| fs::read(folder.join("attacked.safetensors")).unwrap());
     assert_eq!(whole, part);

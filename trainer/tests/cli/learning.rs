@@ -180,3 +180,26 @@ fn help_has_examples() {
             .stdout(contains("Example"));
     }
 }
+
+#[test]
+fn help_says_exit_codes_and_seeds_and_every_shell_and_man_page_knows_the_commands() {
+    let help = trainer("--help").assert().success();
+    help.stdout(contains("Exit codes:"))
+        .stdout(contains("Seeds:"));
+    trainer("completions bash")
+        .assert()
+        .success()
+        .stdout(contains("life-cycle"));
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man");
+    let man = format!("man -o {}", pages.display());
+    trainer(&man).assert().success();
+    let page = fs::read_to_string(pages.join("trainer-fit.1")).unwrap();
+    assert!(page.contains("PRESET_OR_FILE"), "{page}");
+    refused(&mut trainer(&man), &["is there already", "--force"]);
+    trainer(&format!("{man} --force")).assert().success();
+    trainer("man")
+        .assert()
+        .success()
+        .stdout(contains("trainer"));
+}

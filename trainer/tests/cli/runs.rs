@@ -396,7 +396,7 @@ fn a_run_does_not_go_on_with_other_data_unless_it_is_told_to() {
             .resume("--allow-changed-data")
             .assert()
             .success()
-            .stderr(contains("goes on with other data"));
+            .stderr(contains("continues with other data"));
         // From now on these are its data.
         energy.resume("").assert().success();
         backup(&kept, &energy.data());

@@ -406,7 +406,7 @@ fn a_network_in_onnx_gives_the_distance_of_the_run_that_it_was_exported_from() {
     );
     refused(
         &mut runs
-            .fid("--samples midrun --reference digits-midrun --features net.onnx --output nothing"),
+            .fid("--samples midrun --reference digits-midrun --features net.onnx --layer nothing"),
         &["no output \"nothing\"; it has [\"logits\"", "\"flat\""],
     );
 }

@@ -83,9 +83,6 @@ impl<'a> Audit<'a> {
     }
 
     /// PGD on the bare classifier, judged by itself.
-    ///
-    /// # Errors
-    /// The images do not fit the classifier.
     pub fn attack_bare(&self, clean: &Tensor, labels: &Tensor) -> Result<Bare> {
         let mut judge = Judge {
             defence: self.bare,

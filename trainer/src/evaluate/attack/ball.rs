@@ -57,9 +57,6 @@ impl Ball {
     }
 
     /// A direction of length 1 in this norm along a gradient: its signs, or itself over its length. Zero stays zero.
-    ///
-    /// # Errors
-    /// Another rank than 4.
     pub fn direction(&self, gradient: &Tensor) -> Result<Tensor> {
         match self.norm {
             Norm::Linf => Ok(gradient.f_sign()?),

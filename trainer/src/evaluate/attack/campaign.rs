@@ -83,12 +83,12 @@ impl Campaign<'_> {
                 "{} holds an audit that was begun with other networks or options: choose another folder with -o, or replace it with --force",
                 self.folder.display()
             );
-            let names: Vec<&str> = earlier
+            let names: Vec<String> = earlier
                 .attacks
                 .iter()
-                .map(|made| made.row.attack.name())
+                .map(|made| made.row.attack.to_string())
                 .collect();
-            note!("going on behind the attacks {}", names.join(", "));
+            note!("continuing after the attacks {}", names.join(", "));
             return Ok(earlier);
         }
         let start = Instant::now();

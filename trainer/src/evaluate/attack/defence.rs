@@ -20,9 +20,6 @@ pub struct Defence<'a> {
 
 impl Defence<'_> {
     /// The logits of each copy of each image, `[copies, n, n_classes]`; a bare classifier has one copy whatever is asked for.
-    ///
-    /// # Errors
-    /// The images do not fit the networks.
     pub fn logits(&self, images: &Tensor, copies: usize, noise_seed: u64) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let Some(purification) = &self.purification else {
@@ -35,9 +32,6 @@ impl Defence<'_> {
     }
 
     /// The logits of images as they are, `[n, n_classes]`.
-    ///
-    /// # Errors
-    /// The images do not fit the classifier.
     pub fn classified(&self, images: &Tensor) -> Result<Tensor> {
         let parts = images.f_split(self.batch as i64, 0)?;
         let logits = parts

@@ -87,9 +87,6 @@ impl fmt::Display for Health {
 }
 
 /// Slope of the loss along its gradient by differences over that by the gradient, with frozen noise: the median of images `[n, C, H, W]`.
-///
-/// # Errors
-/// The images do not fit the networks.
 pub fn slope_by_differences(oracle: &Oracle<'_>, images: &Tensor, labels: &Tensor) -> Result<f64> {
     let frozen = Oracle {
         replay: Replay::Same,

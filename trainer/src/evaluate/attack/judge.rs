@@ -40,18 +40,12 @@ pub struct Verdict {
 
 impl Judge<'_> {
     /// Per image: does the vote get it right?
-    ///
-    /// # Errors
-    /// The images do not fit the networks.
     pub fn is_right(&mut self, images: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
         let logits = self.logits(images, self.copies)?;
         is_right(&voted(&logits)?, labels)
     }
 
     /// Per image: is it suspected, and the vote wrong?
-    ///
-    /// # Errors
-    /// The images do not fit the networks.
     pub fn confirm(
         &mut self,
         images: &Tensor,
@@ -74,9 +68,6 @@ impl Judge<'_> {
     }
 
     /// All that is said of images at once, from the same purifications: as many as the largest vote takes, [`WORST_OF`] at least.
-    ///
-    /// # Errors
-    /// The images do not fit the networks.
     pub fn verdict(
         &mut self,
         images: &Tensor,

@@ -88,75 +88,45 @@ impl Attack {
         Attack::value_variants()
     }
 
-    /// As it is written on a command line.
-    pub fn name(self) -> &'static str {
+    /// As it is called in tables; how it climbs; through what it looks.
+    fn row(self) -> (&'static str, Climb, View) {
+        let pgd = Climb::Pgd(Begin::Random);
         match self {
-            Attack::None => "none",
-            Attack::Random => "random",
-            Attack::Transfer => "transfer",
-            Attack::Square => "square",
-            Attack::Differences => "differences",
-            Attack::Bpda => "bpda",
-            Attack::Surrogate => "surrogate",
-            Attack::Exact => "exact",
-            Attack::ExactFromClean => "exact-from-clean",
-            Attack::ApgdCe => "apgd-ce",
-            Attack::ApgdDlr => "apgd-dlr",
-            Attack::Softened => "softened",
-            Attack::KnownNoise => "known-noise",
+            Attack::None => ("no perturbation", Climb::Still, View::Identity),
+            Attack::Random => ("random perturbations", Climb::Scatter, View::Identity),
+            Attack::Transfer => ("transfer of PGD on the bare classifier", pgd, View::Bare),
+            Attack::Square => ("Square", Climb::Square, View::Identity),
+            Attack::Differences => {
+                let title = "differences of losses (NES)";
+                (title, Climb::Differences, View::Identity)
+            }
+            Attack::Bpda => ("BPDA+EOT", pgd, View::Identity),
+            Attack::Surrogate => ("surrogate chain (Lee and Kim)", pgd, View::Shorter),
+            Attack::Exact => ("exact PGD+EOT", pgd, View::Exact),
+            Attack::ExactFromClean => {
+                let title = "exact PGD+EOT from the clean image";
+                (title, Climb::Pgd(Begin::Clean), View::Exact)
+            }
+            Attack::ApgdCe => ("exact APGD, cross-entropy", Climb::Apgd, View::Exact),
+            Attack::ApgdDlr => ("exact APGD, logits ratio", Climb::Apgd, View::Exact),
+            Attack::Softened => ("exact PGD+EOT, softened masks", pgd, View::Softened),
+            Attack::KnownNoise => ("known noise, exact PGD", pgd, View::Exact),
         }
     }
 
     /// As it is called in tables.
     pub fn title(self) -> &'static str {
-        match self {
-            Attack::None => "no perturbation",
-            Attack::Random => "random perturbations",
-            Attack::Transfer => "transfer of PGD on the bare classifier",
-            Attack::Square => "Square",
-            Attack::Differences => "differences of losses (NES)",
-            Attack::Bpda => "BPDA+EOT",
-            Attack::Surrogate => "surrogate chain (Lee and Kim)",
-            Attack::Exact => "exact PGD+EOT",
-            Attack::ExactFromClean => "exact PGD+EOT from the clean image",
-            Attack::ApgdCe => "exact APGD, cross-entropy",
-            Attack::ApgdDlr => "exact APGD, logits ratio",
-            Attack::Softened => "exact PGD+EOT, softened masks",
-            Attack::KnownNoise => "known noise, exact PGD",
-        }
+        self.row().0
     }
 
     /// How it climbs.
     pub fn climb(self) -> Climb {
-        match self {
-            Attack::None => Climb::Still,
-            Attack::Random => Climb::Scatter,
-            Attack::Square => Climb::Square,
-            Attack::Differences => Climb::Differences,
-            Attack::ApgdCe | Attack::ApgdDlr => Climb::Apgd,
-            Attack::ExactFromClean => Climb::Pgd(Begin::Clean),
-            Attack::Transfer | Attack::Bpda | Attack::Surrogate | Attack::Exact => {
-                Climb::Pgd(Begin::Random)
-            }
-            Attack::Softened | Attack::KnownNoise => Climb::Pgd(Begin::Random),
-        }
+        self.row().1
     }
 
     /// Through what it looks.
     pub fn view(self) -> View {
-        match self {
-            Attack::Transfer => View::Bare,
-            Attack::None | Attack::Random | Attack::Square | Attack::Differences | Attack::Bpda => {
-                View::Identity
-            }
-            Attack::Surrogate => View::Shorter,
-            Attack::Softened => View::Softened,
-            Attack::Exact
-            | Attack::ExactFromClean
-            | Attack::ApgdCe
-            | Attack::ApgdDlr
-            | Attack::KnownNoise => View::Exact,
-        }
+        self.row().2
     }
 
     /// What it climbs.
@@ -203,7 +173,9 @@ impl Attack {
 
 impl fmt::Display for Attack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        // As it is written on a command line.
+        let typed = self.to_possible_value();
+        typed.map_or(Ok(()), |typed| f.write_str(typed.get_name()))
     }
 }
 
@@ -215,8 +187,8 @@ mod tests {
     fn names_are_those_of_the_command_line() {
         for attack in Attack::all() {
             let typed = attack.to_possible_value().unwrap();
-            assert_eq!(typed.get_name(), attack.name());
-            assert_eq!(serde_json::to_value(attack).unwrap(), attack.name());
+            assert_eq!(typed.get_name(), attack.to_string());
+            assert_eq!(serde_json::to_value(attack).unwrap(), attack.to_string());
         }
     }
 }

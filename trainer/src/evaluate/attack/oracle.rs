@@ -96,9 +96,6 @@ pub struct Slope {
 
 impl Oracle<'_> {
     /// Asks about images `[n, C, H, W]` with labels int64 `[n]`. The number of the question draws its noise.
-    ///
-    /// # Errors
-    /// The images do not fit the networks.
     pub fn ask(
         &self,
         question: Question,

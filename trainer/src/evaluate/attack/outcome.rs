@@ -55,9 +55,6 @@ pub struct Parameters {
 
 impl Parameters {
     /// Says which value is out of its range.
-    ///
-    /// # Errors
-    /// The first such value.
     pub fn check(&self) -> Result<()> {
         let epsilon = self.ball.epsilon.in_unit_range();
         ensure!(epsilon > 0.0, "--epsilon {epsilon}: expected above 0");

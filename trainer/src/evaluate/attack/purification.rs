@@ -84,9 +84,6 @@ impl Stride {
 
 impl Purification<'_> {
     /// Where chains end that start at images `[N, C, H, W]`.
-    ///
-    /// # Errors
-    /// The images do not fit the network.
     pub fn purify(&self, images: &Tensor, noise_seed: u64) -> Result<Tensor> {
         let ends = self.batches(images, noise_seed)?.map(|(start, seed)| {
             let mut parts = start;
@@ -99,9 +96,6 @@ impl Purification<'_> {
     }
 
     /// The same, with the states kept for the way back.
-    ///
-    /// # Errors
-    /// As [`Purification::purify`].
     pub fn record(&self, images: &Tensor, noise_seed: u64, stride: Stride) -> Result<Trail> {
         let (mut ends, mut batches) = (Vec::new(), Vec::new());
         for (start, noise_seed) in self.batches(images, noise_seed)? {

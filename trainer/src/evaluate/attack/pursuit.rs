@@ -57,9 +57,6 @@ pub struct Course {
 }
 
 /// Attacks images `[n, C, H, W]` with labels int64 `[n]`.
-///
-/// # Errors
-/// The images do not fit the networks.
 pub fn pursue(
     oracle: &Oracle<'_>,
     judge: &mut Judge<'_>,

@@ -62,9 +62,6 @@ impl Cache {
 }
 
 /// What the features of the first `n` images depend on, as a name: the images themselves, and what is made of them.
-///
-/// # Errors
-/// A picture cannot be read.
 pub fn key(images: &ImageSet, n: usize, features: &Features) -> Result<String> {
     let batch = features.batch();
     let mut hash = Sha256::new();
@@ -80,9 +77,6 @@ pub fn key(images: &ImageSet, n: usize, features: &Features) -> Result<String> {
 }
 
 /// Whether an npz file holds a Gaussian that somebody fitted.
-///
-/// # Errors
-/// It cannot be read.
 pub fn holds_gaussian(path: &Path) -> Result<bool> {
     let names = Npz::open(path)?.names()?;
     let holds = |wanted: &str| names.iter().any(|name| name == wanted);
@@ -90,9 +84,6 @@ pub fn holds_gaussian(path: &Path) -> Result<bool> {
 }
 
 /// The Gaussian of an npz file.
-///
-/// # Errors
-/// It holds none.
 pub fn read(path: &Path) -> Result<Gaussian> {
     let mut npz = Npz::open(path)?;
     let n = match npz.names()?.iter().any(|name| name == N) {

@@ -95,9 +95,6 @@ impl Features {
     }
 
     /// Checks that images of such extents can be taken, once they are resized.
-    ///
-    /// # Errors
-    /// They cannot; with what was expected.
     pub fn check(&self, images: ImageShape) -> Result<()> {
         let (wanted, resize) = (self.image, self.preparation.resize);
         let [height, width] = resize.map_or([images.height, images.width], |size| [size, size]);
@@ -140,9 +137,6 @@ impl Features {
     }
 
     /// The network, ready for batches.
-    ///
-    /// # Errors
-    /// The weights are of another network.
     pub fn bind(&self) -> Result<BoundFeatures<'_>> {
         Ok(BoundFeatures {
             features: self,

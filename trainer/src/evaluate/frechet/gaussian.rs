@@ -94,9 +94,6 @@ impl Moments {
     }
 
     /// Adds the features of a batch, `[n, d]`.
-    ///
-    /// # Errors
-    /// They are not as many.
     pub fn add(&mut self, features: &Tensor) -> Result<()> {
         let features = features.to_device(Device::Cpu).f_to_kind(Kind::Double)?;
         let n = features.size()[0] as usize;

@@ -59,9 +59,6 @@ pub struct Meaning {
 
 impl Meaning {
     /// Refuses a range for images whose range is known.
-    ///
-    /// # Errors
-    /// One is given.
     pub fn expect_none(&self, path: &Path) -> Result<()> {
         ensure!(
             self.range.is_none(),
@@ -137,9 +134,6 @@ impl ImageSet {
     }
 
     /// Those of an array: f32 in `[-1, 1]` or uint8, in either order.
-    ///
-    /// # Errors
-    /// It holds no images.
     pub fn of_array(array: Tensor) -> Result<ImageSet> {
         let size = array.size();
         let array = match size[..] {
@@ -242,9 +236,6 @@ impl ImageSet {
     }
 
     /// `n` images from one on, f32 `[n, C, H, W]` in `[-1, 1]`.
-    ///
-    /// # Errors
-    /// A picture cannot be read.
     pub fn batch(&self, first: usize, n: usize) -> Result<Tensor> {
         match self {
             ImageSet::Array(array) => {

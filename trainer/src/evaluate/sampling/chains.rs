@@ -115,9 +115,6 @@ impl<'a> SampledChains<'a> {
     }
 
     /// The same chains after that many steps, at states f32 `[N, C, H, W]`.
-    ///
-    /// # Errors
-    /// The states are not as many.
     pub fn at(self, step: u64, states: &Tensor) -> Result<SampledChains<'a>> {
         let lengths: Vec<i64> = self.blocks.iter().map(|block| block.size()[0]).collect();
         let states = states.to_device(self.descending.network.device());

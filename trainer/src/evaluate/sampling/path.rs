@@ -48,9 +48,6 @@ impl EnergyPath {
     }
 
     /// What is said of the chains at a step that was recorded.
-    ///
-    /// # Errors
-    /// It was not.
     pub fn row(&self, step: u64) -> Result<Row> {
         let observed = self.at(step)?;
         let (energy_mean, energy_deviation) = observed.energy();
@@ -68,9 +65,6 @@ impl EnergyPath {
     }
 
     /// The energies of all chains at some steps, f32 `[steps, N]`.
-    ///
-    /// # Errors
-    /// A step was not recorded.
     pub fn energies(&self, steps: impl Iterator<Item = u64>) -> Result<Tensor> {
         let rows = steps.map(|step| Ok(Tensor::from_slice(&self.at(step)?.energies)));
         Ok(Tensor::f_stack(&rows.collect::<Result<Vec<Tensor>>>()?, 0)?)

@@ -40,18 +40,12 @@ pub struct Door(TcpListener);
 
 impl Door {
     /// On a port that the system chooses.
-    ///
-    /// # Errors
-    /// The system has none.
     pub fn open() -> Result<Door> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0));
         Ok(Door(listener.context("cannot open a port for the ranks")?))
     }
 
     /// The port.
-    ///
-    /// # Errors
-    /// The system does not say.
     pub fn port(&self) -> Result<u16> {
         Ok(self.0.local_addr()?.port())
     }
@@ -80,9 +74,6 @@ impl Door {
 
 impl Watch {
     /// Rank 0: lets the others in and watches over them.
-    ///
-    /// # Errors
-    /// A connection fails.
     pub fn over(door: &Door, n_others: usize) -> Result<Watch> {
         let until = Instant::now() + PATIENCE;
         let others = (0..n_others).map(|n_there| {
@@ -216,7 +207,7 @@ fn listen(stream: TcpStream, rank: u32, is_leaving: Arc<AtomicBool>) {
         // Where standard error is gone too, there is nobody to tell.
         let _ = writeln!(
             io::stderr(),
-            "error: {what}. The last checkpoint is as it was; go on with `trainer resume`, with as many ranks as you like"
+            "error: {what}. The last checkpoint is as it was; continue with `trainer resume`, with any number of ranks"
         );
         // Safety: the process ends at once. Nothing is lost, since files are written whole or not at all, and destructors of libtorch must
         // not run while other threads compute.

@@ -22,9 +22,6 @@ pub type Line = Map<String, Value>;
 
 impl Metrics {
     /// Goes on behind the lines up to `update`; later ones, of a run that got further than its last checkpoint, are dropped.
-    ///
-    /// # Errors
-    /// The file cannot be read or written.
     pub fn open(path: &Path, update: u64) -> Result<Metrics> {
         let writing = || format!("cannot write {}", path.display());
         let kept: String = match fs::read(path) {
@@ -78,9 +75,6 @@ fn is_until(line: &Line, update: u64) -> bool {
 }
 
 /// The lines of a `metrics.jsonl`, without a last one that is half-written.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = String::from_utf8_lossy(&bytes);

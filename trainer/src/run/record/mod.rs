@@ -50,9 +50,6 @@ pub struct Record {
 
 impl Record {
     /// Goes on in the folder of a run behind `update` of `n_updates`: what was written of later ones is dropped. Seconds count from the beginning of this process.
-    ///
-    /// # Errors
-    /// A file cannot be read or written.
     pub fn open(folder: &Path, (update, n_updates): (u64, u64), began: Instant) -> Result<Record> {
         Ok(Record {
             metrics: Metrics::open(&folder.join(metrics::FILE), update)?,

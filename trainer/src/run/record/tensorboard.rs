@@ -34,9 +34,6 @@ pub struct Events {
 
 impl Events {
     /// A new file in a folder, for the updates behind `update`: TensorBoard forgets what earlier files say of these.
-    ///
-    /// # Errors
-    /// The folder cannot be written to.
     pub fn create(folder: &Path, update: u64) -> Result<Events> {
         // Files are read in the order of their names.
         let path = folder.join(format!("{PREFIX}{:.6}.trainer", seconds_since_1970()));

@@ -23,9 +23,6 @@ pub struct Updates {
 
 impl Updates {
     /// Goes on behind the row of `update`; later ones, and what was not written to its end, are cut off.
-    ///
-    /// # Errors
-    /// The file cannot be read or written.
     pub fn open(path: &Path, update: u64) -> Result<Updates> {
         Updates::cut(path, update).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -94,9 +91,6 @@ pub struct Recent {
 
 impl Recent {
     /// Of a file, at most `n` rows; none if there is no file.
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn read(path: &Path, n: usize) -> Result<Recent> {
         let Ok(file) = File::open(path) else {
             return Ok(Recent::default());

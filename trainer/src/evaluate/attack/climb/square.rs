@@ -27,9 +27,6 @@ pub struct Square {
 
 impl Square {
     /// For that many answers. Begins with vertical stripes.
-    ///
-    /// # Errors
-    /// The ball is not one of ℓ∞.
     pub fn new(ball: Ball, clean: &Tensor, most_answers: usize, seed: u64) -> Result<Square> {
         ensure!(
             ball.norm == Norm::Linf,
