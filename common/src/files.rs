@@ -1,14 +1,14 @@
 //! Files that are never seen half-written.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file under a temporary name in the same folder, syncs it and renames it to `path`. An existing file is replaced.
 ///
 /// # Errors
 /// That of the file system. Nothing is left behind then, and a file that was at `path` before stays as it was.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(bytes)?;
     file.commit()
@@ -16,7 +16,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// A file that is written piece by piece under a temporary name in its folder, and gets its own name when it is complete.
 ///
-/// One that is dropped before [`AtomicFile::commit`] leaves nothing behind, and a file that was at the path before stays as it was.
+/// If it is dropped before [`AtomicFile::commit`], it leaves nothing behind, and a file that was at the path before stays as it was.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<File>,
@@ -29,7 +29,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// That of the file system.
-    pub fn create(path: &Path) -> std::io::Result<Self> {
+    pub fn create(path: &Path) -> io::Result<Self> {
         let temporary = temporary_name(path);
         let file = File::create(&temporary)?;
         Ok(Self {
@@ -39,24 +39,43 @@ impl AtomicFile {
         })
     }
 
+    /// Has all that was written so far on the disk, still under the temporary name.
+    ///
+    /// # Errors
+    /// That of the file system.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()
+    }
+
     /// Syncs the file and gives it its name. An existing file is replaced.
     ///
     /// # Errors
     /// That of the file system.
-    pub fn commit(mut self) -> std::io::Result<()> {
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
+    pub fn commit(mut self) -> io::Result<()> {
+        self.sync()?;
         std::fs::rename(&self.temporary.0, &self.path)
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 impl Write for AtomicFile {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 
@@ -74,6 +93,24 @@ impl Drop for Temporary {
 fn temporary_name(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.part", std::process::id()))
+}
+
+/// The file that a temporary one was to become, if a path is that of a temporary one: a process that is killed leaves it behind.
+pub fn final_path(temporary: &Path) -> Option<PathBuf> {
+    let name = temporary.file_name()?.to_str()?;
+    let (name, process) = name
+        .strip_prefix('.')?
+        .strip_suffix(".part")?
+        .rsplit_once('.')?;
+    process.parse::<u32>().ok()?;
+    Some(temporary.with_file_name(name))
+}
+
+/// The folder that holds a file.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -104,5 +141,23 @@ mod tests {
         drop(file);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn temporary_files_are_told_by_their_names() {
+        for (name, target) in [
+            ("out/.a.png.123.part", Some("out/a.png")),
+            (".x.npy.7.part", Some("x.npy")),
+            ("a.png.123.part", None),
+            (".a.png.part", None),
+            (".a.png.12x.part", None),
+            (".a.png.123", None),
+        ] {
+            assert_eq!(
+                final_path(Path::new(name)),
+                target.map(PathBuf::from),
+                "{name}"
+            );
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::name::{is_hidden, other_format};
 /// The files that were looked for below a folder, and what else was met there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// In the order of their paths.
+    /// The files, in the order of their paths.
     pub files: Vec<PathBuf>,
     /// Why something was left out, each in a sentence for people.
     pub left_out: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Listing {
 /// A folder that cannot be listed.
 #[derive(Debug)]
 pub struct Unlisted {
-    /// Which folder.
+    /// The folder.
     pub path: PathBuf,
     /// Why.
     pub source: io::Error,
@@ -74,7 +74,7 @@ pub fn files_below(
             listing.files.push(path);
         }
     }
-    // Files that are no pictures at all are nobody's concern.
+    // Nothing is said about files that are not pictures.
     others.remove("");
     if !others.is_empty() {
         let counts = others.iter().map(|(format, n)| format!("{n} *.{format}"));
@@ -113,7 +113,7 @@ impl Listing {
             .push(format!("left out: `{}`: {why}", path.display()));
     }
 
-    /// What becomes of an entry that cannot be looked at. Only that of a link is no reason to stop.
+    /// Notes an entry that cannot be read if it is a link. Any other stops the listing.
     fn note_failed(
         &mut self,
         root: &Path,
@@ -157,7 +157,7 @@ fn is_stream(_: FileType) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::name::PictureFormat;
+    use crate::name::has_extension;
 
     fn fill(root: &Path, names: &[&str]) {
         for name in names {
@@ -171,7 +171,7 @@ mod tests {
         let listing = files_below(
             root,
             |_| true,
-            |path| PictureFormat::of_name(path).is_some(),
+            |path| has_extension(path, &["png", "jpg", "webp"]),
         );
         let mut listing = listing.unwrap();
         let prefix = format!("{}/", root.display());

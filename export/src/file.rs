@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::{NamedTempFile, TempDir};
+use ebm_common::files::{AtomicFile, folder_of};
+use tempfile::TempDir;
 
 use crate::error::Error;
 
@@ -22,7 +23,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// not published are removed, with the folders that were made for them.
 #[derive(Debug, Default)]
 pub struct Staged {
-    files: Vec<(NamedTempFile, PathBuf)>,
+    files: Vec<AtomicFile>,
     made: Vec<PathBuf>,
 }
 
@@ -48,19 +49,16 @@ impl Staged {
     pub fn write(
         &mut self,
         path: &Path,
-        content: impl FnOnce(&mut File) -> io::Result<()>,
+        content: impl FnOnce(&mut AtomicFile) -> io::Result<()>,
     ) -> Result<(), Error> {
         self.make_folder(folder_of(path))?;
         let staged = || {
-            let mut file = unfinished(0o666)
-                .tempfile_in(folder_of(path))
-                .map_err(without_name)?;
-            content(file.as_file_mut())?;
-            file.as_file().sync_all()?;
+            let mut file = AtomicFile::create(path)?;
+            content(&mut file)?;
+            file.sync()?;
             Ok(file)
         };
-        let file = staged().map_err(Error::io("write", path))?;
-        self.files.push((file, path.to_path_buf()));
+        self.files.push(staged().map_err(Error::io("write", path))?);
         Ok(())
     }
 
@@ -69,10 +67,11 @@ impl Staged {
     /// # Errors
     /// The system refused.
     pub fn publish(mut self) -> Result<(), Error> {
-        for (file, path) in std::mem::take(&mut self.files) {
-            let renamed = file.persist(&path).map_err(|error| error.error);
+        for file in std::mem::take(&mut self.files) {
+            let path = file.path().to_path_buf();
+            let renamed = file.commit();
             renamed
-                .and_then(|_| sync_folder(folder_of(&path)))
+                .and_then(|()| sync_folder(folder_of(&path)))
                 .map_err(Error::io("write", &path))?;
         }
         Ok(())
@@ -110,7 +109,7 @@ impl NewFolder {
         }
         let begun = || {
             fs::create_dir_all(folder_of(path))?;
-            unfinished(0o777).tempdir_in(folder_of(path))
+            unfinished().tempdir_in(folder_of(path))
         };
         Ok(NewFolder {
             folder: begun()
@@ -171,34 +170,23 @@ pub fn check_writable(path: &Path) -> Result<(), Error> {
     while folder.symlink_metadata().is_err() {
         folder = folder_of(folder);
     }
-    let probe = || match folder.is_dir() {
-        true => unfinished(0o666).tempfile_in(folder).map(drop),
+    let probe = match folder.is_dir() {
+        true => AtomicFile::create(&folder.join("probe")).map(drop),
         false => Err(io::ErrorKind::NotADirectory.into()),
     };
-    probe()
-        .map_err(without_name)
-        .map_err(Error::io("write into", folder))
-}
-
-/// The folder that holds a file.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+    probe.map_err(Error::io("write into", folder))
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Temporary names; what is made has the rights that new files and folders usually have, which the user's mask restricts.
-fn unfinished(mode: u32) -> tempfile::Builder<'static, 'static> {
+/// Temporary names of folders. They have the rights that new folders usually have, which the user's mask restricts.
+fn unfinished() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".unfinished-");
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    #[cfg(not(unix))]
-    let _ = mode;
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
     builder
 }
 

@@ -1,16 +1,9 @@
 //! What an exported model says about itself.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-
-/// The metadata key under which a model carries its contract.
-pub const CONTRACT_KEY: &str = "ebm.contract";
-
-/// The format version of the contract that this crate reads.
-pub const FORMAT_VERSION: u64 = 1;
+pub use ebm_common::contract::{CONTRACT_KEY, FORMAT_VERSION, ImageShape, Kind};
 
 /// The pixel values of every model: images are f32 in `[-1, 1]`.
 pub const VALUE_RANGE: [f64; 2] = [-1.0, 1.0];
@@ -20,76 +13,6 @@ const MAX_PIXELS: usize = 1 << 28;
 
 /// Advice on what cannot be used.
 pub(crate) const HOW_TO_EXPORT: &str = "export it again with `ebm-export onnx CHECKPOINT -o DIR`";
-
-/// What a model computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Kind {
-    /// `x → energy`.
-    Energy,
-    /// `x → energy, gradient`.
-    Gradient,
-    /// `x, noise, step_size, temperature → x_next, energy, gradient_norm`.
-    Step,
-    /// `x, noise → x_next, energy, gradient_norm`, for servers: several steps, step size and temperature fixed.
-    Purifier,
-    /// `x → logits`.
-    Classifier,
-    /// `z → image`.
-    Generator,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Energy => "energy",
-            Self::Gradient => "gradient",
-            Self::Step => "step",
-            Self::Purifier => "purifier",
-            Self::Classifier => "classifier",
-            Self::Generator => "generator",
-        })
-    }
-}
-
-/// The shape `[C, H, W]` of one image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ImageShape {
-    /// C.
-    pub channels: usize,
-    /// H, in pixels.
-    pub height: usize,
-    /// W, in pixels.
-    pub width: usize,
-}
-
-impl ImageShape {
-    /// The shape `[channels, height, width]`.
-    pub const fn new(channels: usize, height: usize, width: usize) -> Self {
-        Self {
-            channels,
-            height,
-            width,
-        }
-    }
-
-    /// `[C, H, W]`.
-    pub fn dimensions(&self) -> [usize; 3] {
-        [self.channels, self.height, self.width]
-    }
-
-    /// The number of values of one image, C·H·W.
-    pub fn n_values(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-}
-
-impl fmt::Display for ImageShape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}, {}, {}]", self.channels, self.height, self.width)
-    }
-}
 
 /// The Langevin dynamics under which the energy was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -124,7 +47,7 @@ pub struct Purification {
 #[non_exhaustive]
 pub struct Contract {
     /// Version of the contract's format, 1.
-    pub format_version: u64,
+    pub format_version: u32,
     /// What the model computes.
     pub kind: Kind,
     /// The network: its `name` and parameters.
@@ -204,7 +127,7 @@ impl Contract {
             serde_json::from_str(json).map_err(|e| foreign("is not JSON").caused_by(e))?;
         match value.get("format_version") {
             None => return Err(foreign("has no `format_version`")),
-            Some(version) if version.as_u64() != Some(FORMAT_VERSION) => {
+            Some(version) if version.as_u64() != Some(FORMAT_VERSION.into()) => {
                 return Err(Error::new(ErrorKind::Version, "the contract has another format version")
                     .expected(FORMAT_VERSION)
                     .but_got(version)

@@ -5,7 +5,7 @@ mod write;
 
 use image::{ExtendedColorType, GrayImage, RgbImage};
 
-pub use ebm_common::name::PictureFormat;
+pub use ebm_common::PictureFormat;
 #[cfg(feature = "png")]
 pub use read::read_png;
 pub use read::{

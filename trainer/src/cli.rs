@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use ebm_common::FloatRange;
 use serde::Serialize;
 
 use crate::config::Source;
 use crate::evaluate::attack::{Attack, Norm, PixelDistance, Protocol};
-use crate::evaluate::frechet::{FloatRange, SnapshotChoice};
+use crate::evaluate::frechet::SnapshotChoice;
 use crate::evaluate::sampling::Snapshots;
 use crate::machine::device::DeviceName;
 
@@ -538,7 +539,10 @@ pub struct FidArgs {
     /// Draw the distances over the steps of the chains into this file, a curve for each of --samples.
     #[arg(long, value_name = "SVG|PNG", value_parser = picture)]
     pub plot: Option<PathBuf>,
-    /// Folder of the data files, if the reference is a preset or has moved.
+    /// Replace the file if it is there.
+    #[arg(long, requires = "plot")]
+    pub force: bool,
+    /// Folder of the data files, where the reference is a preset or has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Print JSON; `trainer report RUN` shows it if it is in RUN/fid.json.

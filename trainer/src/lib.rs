@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+#[macro_use(eprintln)]
+extern crate ebm_common;
+
 #[macro_use]
 pub mod machine;
 

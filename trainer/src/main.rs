@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use ebm_common::eprintln;
 use ebm_trainer::cli::{Cli, Command, DataCommand};
 use ebm_trainer::command;
-use ebm_trainer::machine::{console, device};
+use ebm_trainer::machine::device;
 use ebm_trainer::run::stop::{End, INTERRUPTED};
 
 /// Also for libtorch, which asks for large tensors and gives them back all the time: the system's allocator keeps far more than is in use.
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         Ok(End::Complete) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED as u8),
         Err(error) => {
-            console::tell(format_args!("error: {}", one_sentence(&error)));
+            eprintln!("error: {}", one_sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Nothing here needs a native library, so that the tasks build in seconds on a bare machine.
 
-#[macro_use]
-mod console;
+#[macro_use(print, println)]
+extern crate ebm_common;
 
 pub mod api;
 pub mod bench;

@@ -186,7 +186,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            xtask::eprintln!("error: {error:#}");
+            ebm_common::eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

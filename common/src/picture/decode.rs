@@ -9,9 +9,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
 
 use super::fit::Change;
-use super::whole::structure;
 use super::{Fault, Size};
-use crate::name::PictureFormat;
+use crate::PictureFormat;
 
 /// Memory that one picture may take, as a file and while it is decoded: some 90 million pixels in colour.
 const MOST_BYTES: u64 = 256 << 20;
@@ -136,12 +135,14 @@ fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, Note<'_>), String> {
         return Err(match bytes {
             [] => "is an empty file".into(),
             _ => format!(
-                "is not a PNG, JPEG or WebP file: it begins with {:02x?}",
+                "is not a {} file: it begins with {:02x?}",
+                PictureFormat::names(),
                 &bytes[..bytes.len().min(4)]
             ),
         });
     };
-    let structure = structure(bytes, format)
+    let structure = format
+        .structure(bytes)
         .ok_or_else(|| format!("is truncated: the end of its {format} data is missing"))?;
     if structure.n_frames > 1 {
         return Err(format!(

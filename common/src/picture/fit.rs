@@ -132,7 +132,7 @@ impl Form {
         })
     }
 
-    /// The same picture with as many channels as are wanted, and whether that changes what it shows.
+    /// The picture with the wanted number of channels, and the change if that changes what it shows.
     fn in_colours(&self, picture: Picture) -> Result<(DynamicImage, Option<Change>), Unfit> {
         let is_grey = picture.is_grey();
         let pixels = picture.pixels;

@@ -5,7 +5,6 @@
 mod crop;
 mod decode;
 mod fit;
-mod whole;
 
 use std::fmt;
 

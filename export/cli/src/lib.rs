@@ -15,11 +15,10 @@ mod target;
 mod triton;
 mod verify;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use ebm_export::check::inspect::inspect_model;
@@ -61,7 +60,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // That nobody reads it any more changes nothing.
-            let _ = writeln!(std::io::stderr(), "{}", told(&error));
+            ebm_common::eprintln!("{}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -127,10 +126,7 @@ fn in_millions(count: usize) -> String {
     format!("{:.2} million", count as f64 / 1e6)
 }
 
-/// Prints; that the reader has gone away (`| head`) is no error.
+/// Prints; that the reader has gone away is not an error.
 fn print(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot print"),
-    }
+    Ok(ebm_common::console::print(text)?)
 }

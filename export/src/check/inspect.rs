@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ebm_common::contract::CONTRACT_KEY;
+use ebm_common::files::folder_of;
 use prost::Message;
 use serde::Serialize;
 
 use crate::check::memory::{Memory, memory};
 use crate::check::shapes::{Shapes, elements, extents, is_initializer, product, sum};
 use crate::error::Error;
-use crate::file::folder_of;
 use crate::graph::{DType, Shape};
 use crate::source::onnx;
-use crate::source::onnx::METADATA_KEY;
 use crate::source::onnx::proto::tensor_shape_proto::dimension;
 use crate::source::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::write::model::Model;
@@ -171,14 +171,14 @@ fn contract(model: &ModelProto) -> Result<Option<serde_json::Value>, String> {
     let Some(entry) = model
         .metadata_props
         .iter()
-        .find(|entry| entry.key() == METADATA_KEY)
+        .find(|entry| entry.key() == CONTRACT_KEY)
     else {
         return Ok(None);
     };
     serde_json::from_str(entry.value())
         .map(Some)
         .map_err(|error| {
-            format!("metadata {METADATA_KEY} is not JSON: {error}; export the checkpoint again")
+            format!("metadata {CONTRACT_KEY} is not JSON: {error}; export the checkpoint again")
         })
 }
 

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ebm_common::hex;
 use safetensors::tensor::{Dtype, View};
 use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
@@ -312,12 +312,7 @@ pub fn tensors_sha256(tensors: &Tensors) -> String {
 
 /// SHA-256 of bytes, hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-            text
-        })
+    hex(&Sha256::digest(bytes))
 }
 
 /// A tensor whose bytes are made when they are asked for, so that those of one tensor at a time take room.

@@ -3,14 +3,11 @@
 pub mod checkpoint;
 mod dynamics;
 mod energy;
-mod image_shape;
 pub mod import;
-mod kind;
 pub mod networks;
 pub mod onnx;
 
 pub use dynamics::{Langevin, Purification};
+pub use ebm_common::contract::{ImageShape, Kind};
 pub(crate) use energy::flows;
 pub use energy::{Energy, OnnxModel, Origin};
-pub use image_shape::ImageShape;
-pub use kind::Kind;

@@ -1,5 +1,6 @@
 //! What an exported file says about itself, so that a runtime needs nothing else.
 
+pub use ebm_common::contract::FORMAT_VERSION;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::tensor::Tensors;
@@ -8,9 +9,6 @@ use crate::source::networks::Network;
 use crate::source::{ImageShape, Kind, Langevin, Purification};
 use crate::transform::potential::Potential;
 use crate::transform::precision::Precision;
-
-/// The format that this version writes.
-pub const FORMAT_VERSION: u32 = 1;
 
 /// The network that a file computes, as contracts state it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

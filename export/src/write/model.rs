@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use ebm_common::contract::CONTRACT_KEY;
 use half::{bf16, f16};
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ use crate::file::Staged;
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
-use crate::source::onnx::{Documentation, HASH_KEY, METADATA_KEY};
+use crate::source::onnx::{Documentation, HASH_KEY};
 
 /// Readers of protocol buffers count bytes with 31 bits.
 const MAX_BYTES: u64 = i32::MAX as u64;
@@ -243,7 +244,7 @@ pub(super) fn hash_entry() -> StringStringEntryProto {
 /// Fills in the hash of a graph and of the contract behind it.
 fn with_hash(mut after: ModelProto, mut hash: Sha256) -> ModelProto {
     let entries = after.metadata_props.iter();
-    for contract in entries.filter(|entry| entry.key() == METADATA_KEY) {
+    for contract in entries.filter(|entry| entry.key() == CONTRACT_KEY) {
         hash.update(contract.value());
     }
     let hash = format!("{:x}", hash.finalize());
@@ -465,7 +466,7 @@ mod tests {
     fn the_hash_is_that_of_the_graph_and_the_contract() {
         let mut frame = frame();
         frame.metadata_props.push(StringStringEntryProto {
-            key: text(METADATA_KEY),
+            key: text(CONTRACT_KEY),
             value: text("the contract"),
         });
         frame.metadata_props.push(hash_entry());

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ebm_common::contract::CONTRACT_KEY;
+
 use crate::error::Error;
 use crate::graph::op::{OnnxAttribute, OnnxInput, Op, Operator};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Batch, DType, Dim, Graph, Integer, Shape, Source, Value, ValueType};
-use crate::source::onnx::METADATA_KEY;
 use crate::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::source::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -102,7 +103,7 @@ pub fn model(
         }],
         metadata_props: vec![
             StringStringEntryProto {
-                key: Some(METADATA_KEY.to_string()),
+                key: Some(CONTRACT_KEY.to_string()),
                 value: Some(contract_json),
             },
             hash_entry(),

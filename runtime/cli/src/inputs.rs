@@ -219,9 +219,9 @@ pub fn find_inputs(
             .map(|path| format!("`{}`", path.display()))
             .collect();
         bail!(
-            "{}: expected images, got none; from folders, only files named *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx3-ubyte \
-             and CIFAR's *.bin are taken",
-            paths.join(", ")
+            "{}: expected images, got none; from folders, only files named {}, *.npy, *.npz, *.idx, *idx3-ubyte and CIFAR's *.bin are taken",
+            paths.join(", "),
+            PictureFormat::patterns()
         );
     }
     number(found)

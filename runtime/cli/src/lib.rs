@@ -1,7 +1,7 @@
 //! The command `purify`: arguments, work, report, exit code. A library only so that tests and fuzzing reach [`dataset`].
 
-#[macro_use]
-mod console;
+#[macro_use(eprintln)]
+extern crate ebm_common;
 
 mod arguments;
 mod bench;
@@ -25,7 +25,6 @@ mod selection;
 mod sheet;
 mod shell;
 mod stream;
-mod target;
 mod treatment;
 
 use std::process::ExitCode;

@@ -6,14 +6,14 @@ use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_common::files::AtomicFile;
+use ebm_common::files::{AtomicFile, final_path};
+use ebm_common::target::{is_there, resolved};
 use ebm_runtime::{PictureChange, PictureEncoding, PictureFormat, write_picture};
 use walkdir::WalkDir;
 
 use crate::arguments::{OutputFormat, RunArguments};
 use crate::dataset::DataSet;
 use crate::inputs::{Content, Input, Item, Reading};
-use crate::target::{is_there, resolved};
 use crate::treatment::Outcome;
 
 /// The quality of JPEG pictures, if they are asked for.
@@ -256,7 +256,7 @@ impl Outputs {
         let found = WalkDir::new(&self.folder).into_iter().flatten();
         let leftovers: HashMap<PathBuf, PathBuf> = found
             .filter(|entry| entry.file_type().is_file())
-            .filter_map(|entry| Some((target_of(entry.path())?, entry.into_path())))
+            .filter_map(|entry| Some((final_path(entry.path())?, entry.into_path())))
             .collect();
         if leftovers.is_empty() {
             return;
@@ -307,17 +307,6 @@ fn spool(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.spool"))
 }
 
-/// The file that a temporary file `.NAME.PROCESS.part` was to become.
-fn target_of(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let (name, process) = name
-        .strip_prefix('.')?
-        .strip_suffix(".part")?
-        .rsplit_once('.')?;
-    process.parse::<u32>().ok()?;
-    Some(path.with_file_name(name))
-}
-
 /// A name with something added, so that its format can still be told.
 fn suffixed(name: &Path, suffix: &str) -> PathBuf {
     let Some(text) = name.file_name().unwrap_or_default().to_str() else {
@@ -364,24 +353,6 @@ fn unwritable(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn temporary_files_are_told_by_their_names() {
-        for (name, target) in [
-            ("out/.a.png.123.part", Some("out/a.png")),
-            (".x.npy.7.part", Some("x.npy")),
-            ("a.png.123.part", None),
-            (".a.png.part", None),
-            (".a.png.12x.part", None),
-            (".a.png.123", None),
-        ] {
-            assert_eq!(
-                target_of(Path::new(name)),
-                target.map(PathBuf::from),
-                "{name}"
-            );
-        }
-    }
 
     #[test]
     fn suffixes_leave_the_format_to_be_told() {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use ebm_common::target::{Existing, Target};
 use ebm_runtime::{ModelFolder, PictureFit};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -18,7 +19,6 @@ use crate::outputs::Outputs;
 use crate::progress::Bar;
 use crate::report::{Report, seed_line};
 use crate::selection::{Selection, energies};
-use crate::target::{Existing, Target};
 use crate::treatment::{Outcome, Treatment};
 use crate::{exit_code, ranges, sheet, stream};
 
@@ -72,7 +72,7 @@ impl Plan<'_> {
             existing: Existing::of(self.arguments.force),
         };
         let read = self.inputs.iter().map(Input::path);
-        target.check(read, Some(&self.arguments.output))
+        Ok(target.check(read, Some(&self.arguments.output))?)
     }
 
     fn make_folder(&self) -> Result<()> {

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use ebm_common::files::write_atomically;
+use ebm_common::target::{Existing, Target};
 
 use crate::arguments::{Arguments, ManArguments};
-use crate::target::{Existing, Target};
 
 pub fn completions(shell: Shell) -> Result<ExitCode> {
     let mut script = Vec::new();

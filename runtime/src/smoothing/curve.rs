@@ -1,8 +1,8 @@
 //! Certified accuracy over the radius.
 
 use super::Smoothing;
-use super::statistics::interval;
 use ebm_common::PixelDistance;
+use ebm_common::interval::interval;
 
 /// The share of images that are certified for their own class within a radius.
 #[derive(Debug, Clone, Copy, PartialEq)]

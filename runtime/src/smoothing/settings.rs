@@ -1,8 +1,9 @@
 //! How a classifier is smoothed.
 
-use super::statistics::{lower_bound, normal_quantile};
+use super::statistics::normal_quantile;
 use crate::error::{Error, Result};
 use ebm_common::PixelDistance;
+use ebm_common::interval::lower_bound;
 
 /// More draws than this are refused: the tail of a binomial distribution is known to nine digits up to here.
 const MOST_DRAWS: usize = 100_000;

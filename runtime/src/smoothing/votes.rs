@@ -1,9 +1,10 @@
 //! Votes of a classifier under noise, and what follows from them.
 
 use super::Smoothing;
-use super::statistics::{lower_bound, p_value_of_a_tie};
+use super::statistics::p_value_of_a_tie;
 use crate::seed::Seed;
 use ebm_common::PixelDistance;
+use ebm_common::interval::lower_bound;
 
 /// How often each class was the answer under noise.
 #[derive(Debug, Clone, PartialEq, Eq)]

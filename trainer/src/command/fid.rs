@@ -15,7 +15,7 @@ use tch::Kind;
 use super::{configured_data, load, n_threads, saved_config};
 use crate::cli::FidArgs;
 use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
-use crate::data::{Fingerprint, Images};
+use crate::data::{Fingerprint, Images, pictures_of_one_size};
 use crate::draw::plot;
 use crate::evaluate::frechet::{
     Cache, Features, Gaussian, ImageSet, Meaning, Preparation, Score, SnapshotChoice, fitted,
@@ -28,12 +28,16 @@ use crate::machine::Machine;
 use crate::machine::console;
 use crate::network::from_host;
 use crate::report::distances;
+use crate::run::folder::Existing;
 use crate::run::folder::SAMPLED;
 use crate::run::saved::Saved;
 use crate::run::stop::End;
 
 /// `trainer fid`.
 pub fn fid(args: &FidArgs) -> Result<End> {
+    if let Some(file) = &args.plot {
+        Existing::from_force(args.force).expect_free(file)?;
+    }
     let mut samples = Vec::new();
     for (path, name) in args.samples.iter().zip(names(&args.samples)) {
         let found = Samples::find(path, args.snapshot)?.into_iter();
@@ -248,7 +252,7 @@ impl Samples {
             SamplesKind::Array => ImageSet::of_file(&self.path, meaning),
             SamplesKind::Pictures => {
                 meaning.expect_none(&self.path)?;
-                ImageSet::of_folder(&self.path)
+                pictures_of_one_size(&self.path).map(ImageSet::Data)
             }
             SamplesKind::Bank => {
                 meaning.expect_none(&self.path)?;
@@ -310,7 +314,7 @@ impl Reference {
         let images = if checkpoint::resolve(path).is_ok() {
             of_run(path, args)?
         } else if path.is_dir() {
-            ImageSet::of_folder(path)?
+            ImageSet::Data(pictures_of_one_size(path)?)
         } else {
             of_preset(path, args)?
         };

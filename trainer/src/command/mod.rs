@@ -78,6 +78,5 @@ fn load(
     network: &Network,
     n_threads: usize,
 ) -> Result<Dataset> {
-    let image = network.image();
-    Ok(crate::data::load(config, directory, image, n_threads)?)
+    crate::data::load(config, directory, network.image(), n_threads)
 }

@@ -1,52 +1,38 @@
-//! CIFAR-10 and CIFAR-100 in their binary versions: per image one or two label bytes and 3,072 bytes, the planes R, G, B.
+//! CIFAR-10 and CIFAR-100 in their binary versions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebm_export::source::ImageShape;
+use anyhow::{Result, bail};
+use ebm_common::cifar::{Cifar, SHAPE};
 
 use super::stored::{Split, Stored};
-use super::{Error, check_labels};
+use super::{check_labels, check_length, missing, read};
 
-const SHAPE: ImageShape = ImageShape {
-    channels: 3,
-    height: 32,
-    width: 32,
-};
-const PIXELS: usize = 3072;
-
-/// Rows of a file.
+/// Files of one data set that all have the same length.
 #[derive(Clone, Copy)]
 struct Layout {
-    n_rows: usize,
-    n_label_bytes: usize,
-    /// Which of the label bytes counts.
+    set: Cifar,
+    /// The place of the label that is learned.
     label: usize,
-    n_classes: usize,
+    n_rows: usize,
 }
 
 impl Layout {
-    fn row(self) -> usize {
-        self.n_label_bytes + PIXELS
-    }
-
     fn n_bytes(self) -> u64 {
-        (self.n_rows * self.row()) as u64
+        (self.n_rows * self.set.n_record_bytes()) as u64
     }
 }
 
 /// CIFAR-10: the six files of a folder, or of `cifar-10-batches-bin` in it.
-pub(super) fn load_10(directory: &Path) -> Result<Split, Error> {
+pub(super) fn load_10(directory: &Path) -> Result<Split> {
     let directory = inner(directory, "cifar-10-batches-bin");
     let layout = Layout {
-        n_rows: 10_000,
-        n_label_bytes: 1,
+        set: Cifar::Ten,
         label: 0,
-        n_classes: 10,
+        n_rows: 10_000,
     };
-    let train: Vec<String> = (1..=5)
-        .map(|number| format!("data_batch_{number}.bin"))
-        .collect();
+    let train = [1, 2, 3, 4, 5].map(|number| format!("data_batch_{number}.bin"));
     Ok(Split {
         train: load(&directory, &train, layout)?,
         test: load(&directory, &["test_batch.bin".to_string()], layout)?,
@@ -54,18 +40,19 @@ pub(super) fn load_10(directory: &Path) -> Result<Split, Error> {
 }
 
 /// CIFAR-100: the two files of a folder, or of `cifar-100-binary` in it; with its 100 classes or the 20 that these belong to.
-pub(super) fn load_100(directory: &Path, n_classes: usize) -> Result<Split, Error> {
+pub(super) fn load_100(directory: &Path, n_classes: usize) -> Result<Split> {
     let directory = inner(directory, "cifar-100-binary");
     let label = match n_classes {
         20 => 0,
         100 => 1,
-        _ => return Err(Error::Cifar100 { n_classes }),
+        _ => bail!(
+            "data.n_classes = {n_classes}: CIFAR-100 has 100 classes, or 20 that these belong to: set one of the two"
+        ),
     };
     let layout = |n_rows| Layout {
-        n_rows,
-        n_label_bytes: 2,
+        set: Cifar::Hundred,
         label,
-        n_classes,
+        n_rows,
     };
     Ok(Split {
         train: load(&directory, &["train.bin".to_string()], layout(50_000))?,
@@ -73,7 +60,7 @@ pub(super) fn load_100(directory: &Path, n_classes: usize) -> Result<Split, Erro
     })
 }
 
-/// The folder that the published archive makes, where it is there.
+/// The folder that the published archive makes, if it is there.
 fn inner(directory: &Path, name: &str) -> PathBuf {
     let inner = directory.join(name);
     match inner.is_dir() {
@@ -83,59 +70,38 @@ fn inner(directory: &Path, name: &str) -> PathBuf {
 }
 
 /// All files of a part are looked at before any is read.
-fn load(directory: &Path, names: &[String], layout: Layout) -> Result<Stored, Error> {
+fn load(directory: &Path, names: &[String], layout: Layout) -> Result<Stored> {
     let paths = names
         .iter()
         .map(|name| existing(directory, name, layout))
-        .collect::<Result<Vec<_>, _>>()?;
-    read(&paths, layout)
+        .collect::<Result<Vec<_>>>()?;
+    read_rows(&paths, layout)
 }
 
-fn existing(directory: &Path, name: &str, layout: Layout) -> Result<PathBuf, Error> {
+fn existing(directory: &Path, name: &str, layout: Layout) -> Result<PathBuf> {
     let path = directory.join(name);
-    let length = fs::metadata(&path).map_err(|_| {
-        let packed = if directory.join(format!("{name}.xz")).exists() {
-            " (only its .xz is there: unpack it with `xz -d`)"
-        } else {
-            ""
+    let Ok(metadata) = fs::metadata(&path) else {
+        let packed = match directory.join(format!("{name}.xz")).exists() {
+            true => " (only its .xz is there: unpack it with `xz -d`)",
+            false => "",
         };
-        Error::Missing {
-            directory: directory.to_path_buf(),
-            candidates: format!("a file named {name}{packed}"),
-        }
-    })?;
-    if length.len() == layout.n_bytes() {
-        Ok(path)
-    } else {
-        Err(Error::Length {
-            file: path,
-            expected: layout.n_bytes(),
-            got: length.len(),
-        })
-    }
+        return Err(missing(directory, &format!("a file named {name}{packed}")));
+    };
+    check_length(&path, layout.n_bytes(), metadata.len())?;
+    Ok(path)
 }
 
-fn read(paths: &[PathBuf], layout: Layout) -> Result<Stored, Error> {
-    let n_images = paths.len() * layout.n_rows;
-    let mut pixels = Vec::with_capacity(n_images * PIXELS);
-    let mut labels = Vec::with_capacity(n_images);
+fn read_rows(paths: &[PathBuf], layout: Layout) -> Result<Stored> {
+    let n_classes = layout.set.n_classes();
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for path in paths {
-        let bytes = fs::read(path).map_err(|source| Error::Unreadable {
-            file: path.clone(),
-            source,
-        })?;
-        if bytes.len() as u64 != layout.n_bytes() {
-            return Err(Error::Length {
-                file: path.clone(),
-                expected: layout.n_bytes(),
-                got: bytes.len() as u64,
-            });
-        }
-        let rows = || bytes.chunks_exact(layout.row());
-        let file_labels: Vec<u8> = rows().map(|row| row[layout.label]).collect();
-        check_labels(path, &file_labels, layout.n_classes)?;
-        labels.extend(file_labels);
-        rows().for_each(|row| pixels.extend_from_slice(&row[layout.n_label_bytes..]));
+        let bytes = read(path)?;
+        check_length(path, layout.n_bytes(), bytes.len() as u64)?;
+        let rows = bytes.chunks_exact(layout.set.n_record_bytes());
+        let own: Vec<u8> = rows.clone().map(|row| row[layout.label]).collect();
+        check_labels(path, &own, n_classes[layout.label].into())?;
+        labels.extend(own);
+        rows.for_each(|row| pixels.extend_from_slice(&row[n_classes.len()..]));
     }
     Ok(Stored::new(pixels, SHAPE, &labels, u8::MAX))
 }
@@ -146,10 +112,9 @@ mod tests {
     use crate::data::order::Pick;
 
     const TEN: Layout = Layout {
-        n_rows: 2,
-        n_label_bytes: 1,
+        set: Cifar::Ten,
         label: 0,
-        n_classes: 10,
+        n_rows: 2,
     };
 
     /// A file whose images have the value of their last label byte throughout.
@@ -157,7 +122,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("batch.bin");
         let rows = labels.iter().map(|labels| {
-            let pixels = vec![labels[labels.len() - 1]; PIXELS];
+            let pixels = vec![labels[labels.len() - 1]; SHAPE.n_values()];
             [labels.to_vec(), pixels].concat()
         });
         fs::write(&path, rows.collect::<Vec<_>>().concat()).unwrap();
@@ -166,19 +131,18 @@ mod tests {
 
     #[test]
     fn rows_become_images_and_labels() {
-        let hundred = |label, n_classes| Layout {
-            n_label_bytes: 2,
+        let hundred = |label| Layout {
+            set: Cifar::Hundred,
             label,
-            n_classes,
             ..TEN
         };
         for (layout, rows, wanted) in [
             (TEN, [&[3u8][..], &[9]], [3, 9]),
-            (hundred(0, 20), [&[4, 77], &[19, 99]], [4, 19]),
-            (hundred(1, 100), [&[4, 77], &[19, 99]], [77, 99]),
+            (hundred(0), [&[4, 77], &[19, 99]], [4, 19]),
+            (hundred(1), [&[4, 77], &[19, 99]], [77, 99]),
         ] {
             let (_folder, path) = written(&rows);
-            let images = read(&[path], layout).unwrap();
+            let images = read_rows(&[path], layout).unwrap();
             assert_eq!(images.shape().channels, 3);
             let (batch, labels) = images.batch(&[Pick::centred(0), Pick::centred(1)]);
             assert_eq!(batch.size(), [2, 3, 32, 32]);
@@ -191,16 +155,13 @@ mod tests {
     #[test]
     fn a_label_above_nine_and_a_short_file_are_errors() {
         let (_folder, path) = written(&[&[3], &[10]]);
-        assert!(matches!(
-            read(std::slice::from_ref(&path), TEN),
-            Err(Error::Label {
-                row: 1,
-                label: 10,
-                ..
-            })
-        ));
-        let longer = Layout { n_rows: 3, ..TEN };
-        assert!(matches!(read(&[path], longer), Err(Error::Length { .. })));
+        for (layout, wanted) in [
+            (TEN, "the label of image 1 is 10"),
+            (Layout { n_rows: 3, ..TEN }, "is truncated"),
+        ] {
+            let error = read_rows(std::slice::from_ref(&path), layout).unwrap_err();
+            assert!(error.to_string().contains(wanted), "{error}");
+        }
     }
 
     #[test]

@@ -1,22 +1,23 @@
-//! Damaged pictures: counted, named and, up to a share, put up with.
+//! Damaged pictures: they are counted and named, and tolerated up to a share.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Error;
+use anyhow::{Result, anyhow};
+use serde::Serialize;
 
-/// So many are named in an error.
+/// The largest number of them that an error names.
 const NAMED: usize = 3;
 
-/// A damaged picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Damaged {
+/// A damaged image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damaged {
     /// Its place in the part of the data set.
-    pub(super) index: usize,
+    pub index: usize,
     /// Its name.
-    pub(super) name: String,
+    pub name: String,
     /// What is wrong with it, to be put behind the name.
-    pub(super) reason: String,
+    pub reason: String,
 }
 
 /// The damaged pictures of a part of a data set, as far as they are known.
@@ -29,7 +30,7 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Of a part with `n_images` pictures that lie in `place`, of which a share may be damaged.
+    /// For a part with `n_images` pictures in `place`. A share of them may be damaged.
     pub(super) fn new(place: PathBuf, n_images: usize, share: f64) -> Damage {
         Damage {
             place,
@@ -45,11 +46,11 @@ impl Damage {
         (self.share * self.n_images as f64 + 1e-9) as usize
     }
 
-    /// Says of each that was not known yet what is wrong with it.
+    /// Prints what is wrong with each that was not known yet.
     ///
     /// # Errors
     /// More are damaged than may be.
-    pub(super) fn note(&mut self, damaged: Vec<Damaged>) -> Result<(), Error> {
+    pub(super) fn note(&mut self, damaged: Vec<Damaged>) -> Result<()> {
         for one in damaged {
             if self.known.contains_key(&one.index) {
                 continue;
@@ -67,20 +68,24 @@ impl Damage {
         Ok(())
     }
 
-    /// What stops a run in which at least those are damaged.
-    pub(super) fn refusal<'a>(&self, damaged: impl ExactSizeIterator<Item = &'a Damaged>) -> Error {
+    /// The error of a run with at least these damaged pictures.
+    pub(super) fn refusal<'a>(
+        &self,
+        damaged: impl ExactSizeIterator<Item = &'a Damaged>,
+    ) -> anyhow::Error {
         let n_damaged = damaged.len();
         let named: Vec<String> = damaged
             .take(NAMED)
             .map(|Damaged { name, reason, .. }| format!("{name} {reason}"))
             .collect();
-        Error::Damaged {
-            place: self.place.clone(),
-            n_damaged,
-            n_images: self.n_images,
-            share: self.share,
-            named: named.join("; "),
-        }
+        anyhow!(
+            "at least {n_damaged} of {} pictures in {} are damaged, more than data.max_damaged = {} allows: {}; mend or remove them \
+             (`trainer data check` lists all)",
+            self.n_images,
+            self.place.display(),
+            self.share,
+            named.join("; ")
+        )
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ebm_export::source::ImageShape;
+use anyhow::{Context, Result, anyhow, ensure};
+use ebm_common::contract::ImageShape;
 
 use super::stored::{Split, Stored};
-use super::{Error, check_labels, find, read_unpacked, unpack};
+use super::{check_labels, check_split, find, read_unpacked, unpack};
 use crate::config::DataConfig;
 use crate::machine::randomness::{self, Purpose};
 
@@ -24,7 +25,7 @@ const PIXELS: usize = 64;
 const N_CLASSES: usize = 10;
 
 /// The bundled digits, or a file of the same form in `directory`.
-pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Split, Error> {
+pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Split> {
     let (path, text) = match directory {
         None => {
             let path = PathBuf::from("the bundled digits.csv.gz");
@@ -45,14 +46,13 @@ pub(super) fn load(config: &DataConfig, directory: Option<&Path>) -> Result<Spli
     split(config, &pixels, &labels)
 }
 
-fn split(config: &DataConfig, pixels: &[u8], labels: &[u8]) -> Result<Split, Error> {
+fn split(config: &DataConfig, pixels: &[u8], labels: &[u8]) -> Result<Split> {
     let n_images = labels.len();
-    if config.n_test == 0 || config.n_test >= n_images {
-        return Err(Error::Split {
-            n_test: config.n_test,
-            n_images,
-        });
-    }
+    ensure!(
+        config.n_test > 0,
+        "data.n_test = 0 leaves no image to test on: choose a number from 1 and below {n_images}"
+    );
+    check_split(config.n_test, n_images)?;
     let order = randomness::permutation(
         n_images,
         randomness::derive(config.split_seed, 0, Purpose::Split),
@@ -73,31 +73,28 @@ fn split(config: &DataConfig, pixels: &[u8], labels: &[u8]) -> Result<Split, Err
     })
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
-    let foreign = |got: String| Error::Foreign {
-        file: path.to_path_buf(),
-        expected: "a text file of digits (64 grey values from 0 to 16 and a label per line, with commas)",
-        got,
-    };
-    let text = std::str::from_utf8(bytes).map_err(|_| {
-        foreign(format!(
-            "a file that begins with {:02x?}",
-            &bytes[..bytes.len().min(4)]
-        ))
+fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let shown = path.display();
+    let expected = format!("{PIXELS} grey values from 0 to {BRIGHTEST} and a label, with commas");
+    let text = std::str::from_utf8(bytes).ok();
+    let text = text.filter(|text| !text.trim().is_empty()).with_context(|| {
+        format!(
+            "{shown} is not a text file of digits ({expected}, in each line): got {}; check that --data names the right folder and that \
+             data.source fits it",
+            match bytes {
+                [] => "an empty file".to_string(),
+                _ => format!("a file that begins with {:02x?}", &bytes[..bytes.len().min(4)]),
+            }
+        )
     })?;
-    if text.trim().is_empty() {
-        return Err(foreign("an empty file".to_string()));
-    }
     let mut pixels = Vec::new();
     let mut labels = Vec::new();
     for (row, line) in text.lines().enumerate() {
-        let values = parse_line(line).map_err(|got| Error::Line {
-            file: path.to_path_buf(),
-            line: row + 1,
-            expected: format!(
-                "{PIXELS} grey values from 0 to {BRIGHTEST} and a label, with commas"
-            ),
-            got,
+        let values = parse_line(line).map_err(|got| {
+            anyhow!(
+                "{shown}, line {}: expected {expected}, got {got}; fetch the file again",
+                row + 1
+            )
         })?;
         pixels.extend_from_slice(&values[..PIXELS]);
         labels.push(values[PIXELS]);
@@ -136,11 +133,7 @@ mod tests {
 
     #[test]
     fn the_bundled_file_is_the_published_one() {
-        let hash: String = Sha256::digest(BUNDLED)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(hash, DIGITS_SHA256);
+        assert_eq!(ebm_common::hex(&Sha256::digest(BUNDLED)), DIGITS_SHA256);
     }
 
     #[test]

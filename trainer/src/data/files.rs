@@ -1,80 +1,78 @@
-//! Encoded pictures wherever they lie.
+//! Encoded pictures, in files of their own or inside larger ones.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Result;
 use ebm_common::folder::{Listing, files_below};
-use ebm_common::name::has_extension;
 
-use super::Error;
+use super::unreadable;
 
 /// Encoded pictures in an order that follows from their names alone. None of them is in memory.
 pub(super) trait Files: fmt::Debug + Send + Sync {
     /// Number of pictures.
     fn len(&self) -> usize;
 
-    /// Bytes of the list of them, about.
+    /// About how many bytes of memory the list of them takes.
     fn bytes(&self) -> u64;
 
-    /// What a message calls one of them.
+    /// The name of one of them in messages.
     fn name(&self, index: usize) -> String;
 
-    /// The name of one below the folder of the data, which tells it from the others wherever that folder lies.
+    /// The path of one below the folder of the data. It stays the same if that folder moves.
     fn own_name(&self, index: usize) -> String;
 
-    /// The file that one lies in.
+    /// The file that contains one.
     fn file(&self, index: usize) -> PathBuf;
 
     /// The encoded bytes of one.
     fn read(&self, index: usize) -> Result<Vec<u8>, Problem>;
 }
 
-/// Why a picture cannot be had.
+/// Why a picture cannot be read.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// It alone is damaged: what is wrong with it, to be put behind its name.
+    /// Only this one is damaged. The text is put behind its name.
     Damage(String),
-    /// What holds all of them is gone.
-    Lost(Error),
+    /// The folder or file of all of them is gone.
+    Lost(anyhow::Error),
 }
 
 impl Problem {
     /// A file or folder that was there when the run began cannot be opened any more.
     pub(super) fn lost(place: &Path, source: std::io::Error) -> Problem {
-        Problem::Lost(Error::Lost {
-            place: place.to_path_buf(),
-            source,
-        })
+        Problem::Lost(anyhow::Error::new(source).context(format!(
+            "the data in {} cannot be reached any more: bring them back and go on with `trainer resume`, with --data DIR if they have moved",
+            place.display()
+        )))
     }
 }
 
-/// Pictures that were found, and their labels where they have some.
+/// Pictures that were found, and their labels if they have any.
 #[derive(Debug)]
 pub(super) struct Found {
     /// Where they lie, for messages.
     pub(super) place: PathBuf,
     /// The pictures.
     pub(super) files: Arc<dyn Files>,
-    /// One for each, where it has one.
+    /// The label of each picture, if it has one.
     pub(super) labels: Vec<Option<u32>>,
-    /// Names of the classes, where they have any.
+    /// Names of the classes, if they have names.
     pub(super) classes: Vec<String>,
 }
 
-/// All files below a folder that end in one of those ways, in the order of their paths. What else was met there is told.
-pub(super) fn below(directory: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Error> {
-    let listing = listed(directory, |path| has_extension(path, extensions))?;
+/// The wanted files below a folder, in the order of their paths. What is left out is printed.
+pub(super) fn below(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let listing = listed(directory, wanted)?;
     for line in listing.left_out {
         note!("{line}");
     }
     Ok(listing.files)
 }
 
-/// The files below a folder that are wanted, and what else was met there.
-pub(super) fn listed(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Listing, Error> {
-    files_below(directory, |_| true, wanted).map_err(|unlisted| Error::Unreadable {
-        file: unlisted.path,
-        source: unlisted.source,
-    })
+/// The wanted files below a folder, and what is left out.
+pub(super) fn listed(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Listing> {
+    files_below(directory, |_| true, wanted)
+        .map_err(|unlisted| anyhow::Error::new(unlisted.source).context(unreadable(&unlisted.path)))
 }

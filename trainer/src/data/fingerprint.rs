@@ -1,41 +1,42 @@
-//! A short description of data, by which a run that goes on knows whether they are still those that it began with.
+//! A short description of data. A run that goes on compares it to know whether the data have changed.
 
+use ebm_common::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The content of files of pictures is looked at if they are not larger than this together; otherwise names and sizes have to do.
+/// The content of picture files is hashed up to this size in all. Larger sets are compared by names and sizes.
 pub(super) const MOST_BYTES: u64 = 64 << 20;
 
-/// What data are. It says nothing of where they lie.
+/// What data are, whatever folder they are in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Images that are learned from.
     pub train: Print,
-    /// Images that are tested on, where they decide about anything.
+    /// Images that are tested on, if a result depends on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Print>,
 }
 
-/// What the images of a part are; hashes are SHA-256, cut to 16 digits.
+/// The fingerprint of the images of a part. Hashes are the first 16 digits of SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Print {
     /// How many there are.
     pub n_images: usize,
-    /// Of their labels.
+    /// Hash of their labels.
     pub labels: String,
-    /// Of their names, where they have some.
+    /// Hash of their names, if they have names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<String>,
-    /// Of the sizes of their files.
+    /// Hash of the sizes of their files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sizes: Option<String>,
-    /// Of all bytes: of images in memory, and of files of pictures of at most 64 MiB together.
+    /// Hash of all bytes, for images in memory and for files of up to 64 MiB in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
 impl Fingerprint {
-    /// What differs from data of an earlier time, in the order in which a person would look; empty if nothing does.
+    /// What differs from earlier data, the most telling difference first; empty if nothing differs.
     pub fn changes_since(&self, earlier: &Fingerprint) -> Vec<String> {
         let mut changes = self.train.changes_since(&earlier.train, "training");
         if let (Some(now), Some(then)) = (&self.test, &earlier.test) {
@@ -67,21 +68,21 @@ impl Print {
     }
 }
 
-/// The hash of bytes that come in pieces.
+/// The hash of a sequence of pieces.
 #[derive(Default)]
 pub(super) struct Hash(Sha256);
 
 impl Hash {
-    /// A piece, such as a name; where it ends counts.
+    /// Adds a piece, such as a name. Its length counts, so that `ab`, `c` differs from `a`, `bc`.
     pub(super) fn add(&mut self, piece: &[u8]) {
         self.0.update((piece.len() as u64).to_le_bytes());
         self.0.update(piece);
     }
 
-    /// In short.
+    /// The first 16 digits.
     pub(super) fn finish(self) -> String {
         let hash = self.0.finalize();
-        hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash[..8])
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
                 print(3, ["x", "n", "s", "c"]),
                 &["other labels of training images"],
             ),
-            // What one of the two does not know is no change.
+            // A value that one of the two does not have does not count as a change.
             (print(3, ["l", "n", "s", ""]), &[]),
         ] {
             let of = |train: &Print| Fingerprint {

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{Context, Result, anyhow, bail};
 use ebm_common::folder::folders_in;
-use ebm_common::name::EXTENSIONS;
-use ebm_common::picture;
+use ebm_common::{PictureFormat, picture};
 
-use super::Error;
 use super::files::{Files, Found, Problem, below};
 use super::parts::{Parts, by_folder};
+use super::{missing, unreadable};
 
 /// Pictures, each in a file of its own.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Files for Folder {
 }
 
 /// The pictures in `train` and in `val` or `test`, or all of a folder. Folders in it are classes in the order of their names.
-pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
+pub(super) fn open(directory: &Path) -> Result<Parts<Found>> {
     let pictures = pictures_below(directory)?;
     let folders = by_folder(directory, &pictures)?;
     let names = classes(&folders.train)?;
@@ -61,25 +61,22 @@ pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
 }
 
 /// The folders in a folder.
-fn classes(directory: &Path) -> Result<Vec<String>, Error> {
-    let names = folders_in(directory).map_err(|source| Error::Unreadable {
-        file: directory.to_path_buf(),
-        source,
-    })?;
+fn classes(directory: &Path) -> Result<Vec<String>> {
+    let names = folders_in(directory).with_context(|| unreadable(directory))?;
     let names = names.iter().map(|name| name.to_string_lossy().into_owned());
     let mut names: Vec<String> = names.collect();
-    // What is not text may sort otherwise as text.
+    // Names that are not valid text may sort differently after they are converted.
     names.sort();
     Ok(names)
 }
 
 /// All pictures below a folder, in the order of their paths.
-pub(crate) fn pictures_below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    below(directory, EXTENSIONS)
+pub(super) fn pictures_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    below(directory, |path| PictureFormat::of_name(path).is_some())
 }
 
-/// Of some pictures those of a part with those classes.
-fn part(directory: PathBuf, classes: &[String], pictures: &[PathBuf]) -> Result<Found, Error> {
+/// The pictures of one part, with the labels of its classes.
+fn part(directory: PathBuf, classes: &[String], pictures: &[PathBuf]) -> Result<Found> {
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
     let own = pictures
         .iter()
@@ -89,11 +86,15 @@ fn part(directory: PathBuf, classes: &[String], pictures: &[PathBuf]) -> Result<
         paths.push(path.into());
     }
     if paths.is_empty() {
-        return Err(Error::NoPictures { directory });
+        return Err(no_pictures(&directory));
     }
     let n_labels = labels.iter().flatten().count();
     if n_labels > 0 && n_labels < paths.len() {
-        return Err(Error::Mixed { directory });
+        bail!(
+            "{} holds pictures beside folders with pictures: expected either pictures, or one folder for each class; \
+             move the pictures into one",
+            directory.display()
+        );
     }
     Ok(Found {
         place: directory.clone(),
@@ -107,17 +108,40 @@ fn part(directory: PathBuf, classes: &[String], pictures: &[PathBuf]) -> Result<
     })
 }
 
+/// Pictures of a folder, without labels.
+pub(super) fn unlabelled(directory: &Path, pictures: &[&Path]) -> Found {
+    let below = |path: &&Path| path.strip_prefix(directory).unwrap_or(path).into();
+    Found {
+        place: directory.to_path_buf(),
+        files: Arc::new(Folder {
+            directory: directory.to_path_buf(),
+            paths: pictures.iter().map(below).collect(),
+        }),
+        labels: vec![None; pictures.len()],
+        classes: Vec::new(),
+    }
+}
+
+/// The error of a folder without pictures.
+pub(super) fn no_pictures(directory: &Path) -> anyhow::Error {
+    let patterns = PictureFormat::patterns();
+    let expected = format!("{patterns}, or folders of classes with such files");
+    missing(directory, &expected)
+}
+
 /// The number of the class whose folder a path begins with.
-fn label(directory: &Path, path: &Path, classes: &[String]) -> Result<Option<u32>, Error> {
+fn label(directory: &Path, path: &Path, classes: &[String]) -> Result<Option<u32>> {
     let mut folders = path.parent().into_iter().flat_map(Path::components);
     let Some(class) = folders.next() else {
         return Ok(None);
     };
     let class = class.as_os_str().to_string_lossy();
     let number = classes.binary_search_by(|known| known.as_str().cmp(&class));
-    let number = number.map_err(|_| Error::Class {
-        directory: directory.to_path_buf(),
-        class: class.to_string(),
+    let number = number.map_err(|_| {
+        anyhow!(
+            "{} holds a folder {class:?} that is none of the classes for training: expected folders of the same names",
+            directory.display()
+        )
     })?;
     Ok(Some(number as u32))
 }
@@ -228,9 +252,6 @@ mod tests {
         );
         assert!(found.files.read(1).is_ok());
         fs::remove_dir_all(folder.path()).unwrap();
-        assert!(matches!(
-            found.files.read(1),
-            Err(Problem::Lost(Error::Lost { .. }))
-        ));
+        assert!(matches!(found.files.read(1), Err(Problem::Lost(_))));
     }
 }

@@ -1,13 +1,13 @@
-//! The images that the network takes, and what pictures go through to become them.
+//! The form of the network's images, and how a picture becomes one.
 
+use ebm_common::contract::ImageShape;
 use ebm_common::picture::{self, Colours, Fault, Fit, Image};
-use ebm_export::source::ImageShape;
 
 use super::order::View;
 use crate::config::{Crop, RandomCrop};
 use crate::machine::randomness::uniform;
 
-/// The form in which images come out.
+/// The form of the images.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
     /// Grey or R, G, B; without padding.
@@ -17,7 +17,7 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// The image that a picture becomes, with its pixels as bytes `[C, H, W]`. Grey pictures become coloured ones where three channels are wanted.
+    /// The image that a picture becomes, with its pixels as bytes `[C, H, W]`. Grey pictures become coloured if three channels are wanted.
     pub(super) fn image(&self, bytes: &[u8], view: View) -> Result<Image, Fault> {
         let form = picture::Form {
             channels: self.shape.channels,
@@ -47,7 +47,7 @@ fn cut(crop: Crop, view: View) -> picture::Crop {
     }
 }
 
-/// From pixels with their channels beside each other to one plane per channel.
+/// Pixels `[H, W, C]` as `[C, H, W]`.
 fn planes(pixels: &[u8], channels: usize) -> Vec<u8> {
     (0..channels)
         .flat_map(|channel| pixels.iter().skip(channel).step_by(channels).copied())

@@ -2,113 +2,85 @@
 
 use std::path::Path;
 
-use ebm_export::source::ImageShape;
+use anyhow::{Context, Result, bail};
+use ebm_common::contract::ImageShape;
+use ebm_common::idx::Header;
 
 use super::stored::{Split, Stored};
-use super::{Error, check_labels, find, read_unpacked};
-
-/// First four bytes of a file of byte images: two zeros, unsigned byte, three axes.
-const IMAGES_MAGIC: u32 = 0x0000_0803;
-/// First four bytes of a file of byte labels: two zeros, unsigned byte, one axis.
-const LABELS_MAGIC: u32 = 0x0000_0801;
+use super::{check_count, check_labels, check_length, find, read_unpacked};
 
 /// The four files of a folder.
-pub(super) fn load(directory: &Path, n_classes: usize) -> Result<Split, Error> {
+pub(super) fn load(directory: &Path, n_classes: usize) -> Result<Split> {
     Ok(Split {
         train: load_pair(directory, "train", n_classes)?,
         test: load_pair(directory, "t10k", n_classes)?,
     })
 }
 
-fn load_pair(directory: &Path, part: &str, n_classes: usize) -> Result<Stored, Error> {
-    let images_path = find(directory, &names(part, "images", 3))?;
-    let labels_path = find(directory, &names(part, "labels", 1))?;
-    let (sizes, pixels) = read(&images_path, IMAGES_MAGIC, 3)?;
-    let (_, labels) = read(&labels_path, LABELS_MAGIC, 1)?;
-    if sizes[0] != labels.len() {
-        return Err(Error::Count {
-            images: images_path,
-            n_images: sizes[0],
-            labels: labels_path,
-            n_labels: labels.len(),
-        });
-    }
-    check_labels(&labels_path, &labels, n_classes)?;
+fn load_pair(directory: &Path, part: &str, n_classes: usize) -> Result<Stored> {
+    let [images, labels] = [("images", 3), ("labels", 1)]
+        .map(|(what, n_axes)| find(directory, &names(part, what, n_axes)));
+    let (images, labels) = (images?, labels?);
+    let ([n_images, height, width], pixels) = parse(&images, read_unpacked(&images)?, "images")?;
+    let ([n_labels], numbers) = parse(&labels, read_unpacked(&labels)?, "labels")?;
+    check_count((&images, n_images), (&labels, n_labels))?;
+    check_labels(&labels, &numbers, n_classes)?;
     let shape = ImageShape {
         channels: 1,
-        height: sizes[1],
-        width: sizes[2],
+        height,
+        width,
     };
-    Ok(Stored::new(pixels, shape, &labels, u8::MAX))
+    Ok(Stored::new(pixels, shape, &numbers, u8::MAX))
 }
 
-fn names(part: &str, what: &str, axes: usize) -> Vec<String> {
+fn names(part: &str, what: &str, n_axes: usize) -> Vec<String> {
     ["-idx", ".idx"]
         .iter()
         .flat_map(|separator| {
-            ["", ".gz"].map(|end| format!("{part}-{what}{separator}{axes}-ubyte{end}"))
+            ["", ".gz"].map(|end| format!("{part}-{what}{separator}{n_axes}-ubyte{end}"))
         })
         .collect()
 }
 
-/// Extents and bytes of one file.
-fn read(path: &Path, magic: u32, axes: usize) -> Result<(Vec<usize>, Vec<u8>), Error> {
-    let bytes = read_unpacked(path)?;
-    parse(path, bytes, magic, axes)
-}
-
-fn parse(
+/// Sizes of the axes, and the values of a file.
+fn parse<const N: usize>(
     path: &Path,
     mut bytes: Vec<u8>,
-    magic: u32,
-    axes: usize,
-) -> Result<(Vec<usize>, Vec<u8>), Error> {
-    let word = |index: usize| {
-        let bytes = bytes.get(4 * index..4 * index + 4)?;
-        Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    };
-    if word(0) != Some(magic) {
-        return Err(Error::Foreign {
-            file: path.to_path_buf(),
-            expected: if axes == 3 {
-                "an IDX file of images (magic 00000803)"
-            } else {
-                "an IDX file of labels (magic 00000801)"
-            },
-            got: word(0).map_or_else(
-                || format!("{} bytes in all", bytes.len()),
-                |word| format!("a file that begins with {word:08x}"),
-            ),
-        });
+    what: &str,
+) -> Result<([usize; N], Vec<u8>)> {
+    let shown = path.display();
+    let header = Header::read(&mut bytes.as_slice());
+    let header = header.with_context(|| {
+        format!(
+            "{shown} is truncated: it ends within its header, got {} bytes; fetch the file again",
+            bytes.len()
+        )
+    })?;
+    let sizes = header.and_then(
+        |header| match <[usize; N]>::try_from(header.sizes.as_slice()) {
+            Ok(sizes) => Ok((sizes, header)),
+            Err(_) => Err(format!("a file of {} axes", header.sizes.len())),
+        },
+    );
+    match sizes {
+        Ok((sizes, header)) => {
+            let expected = header.n_file_bytes().unwrap_or(u64::MAX);
+            check_length(path, expected, bytes.len() as u64)?;
+            Ok((sizes, bytes.split_off(header.bytes.len())))
+        }
+        Err(got) => bail!(
+            "{shown} is not an IDX file of {what} (magic 0000080{N}): got {got}; check that --data names the right folder and that \
+             data.source fits it"
+        ),
     }
-    let header = 4 * (axes + 1);
-    let length_error = |expected: u64| Error::Length {
-        file: path.to_path_buf(),
-        expected,
-        got: bytes.len() as u64,
-    };
-    let sizes: Vec<usize> = (1..=axes)
-        .map_while(word)
-        .map(|size| size as usize)
-        .collect();
-    if sizes.len() != axes {
-        return Err(length_error(header as u64));
-    }
-    let expected = sizes
-        .iter()
-        .fold(1u64, |product, &size| product.saturating_mul(size as u64))
-        .saturating_add(header as u64);
-    if expected != bytes.len() as u64 {
-        return Err(length_error(expected));
-    }
-    Ok((sizes, bytes.split_off(header)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
+    fn file(sizes: &[u32], data: &[u8]) -> Vec<u8> {
+        let magic = 0x0800 + sizes.len() as u32;
         let words = std::iter::once(&magic).chain(sizes);
         words
             .flat_map(|word| word.to_be_bytes())
@@ -116,38 +88,41 @@ mod tests {
             .collect()
     }
 
+    fn images(bytes: Vec<u8>) -> Result<([usize; 3], Vec<u8>)> {
+        parse(Path::new("a"), bytes, "images")
+    }
+
     #[test]
     fn a_file_gives_its_extents_and_bytes() {
-        let bytes = file(IMAGES_MAGIC, &[2, 1, 2], &[1, 2, 3, 4]);
-        let (sizes, data) = parse(Path::new("a"), bytes, IMAGES_MAGIC, 3).unwrap();
-        assert_eq!((sizes, data), (vec![2, 1, 2], vec![1, 2, 3, 4]));
+        let parsed = images(file(&[2, 1, 2], &[1, 2, 3, 4])).unwrap();
+        assert_eq!(parsed, ([2, 1, 2], vec![1, 2, 3, 4]));
     }
 
     #[test]
     fn every_truncation_is_an_error() {
-        let whole = file(IMAGES_MAGIC, &[2, 1, 2], &[1, 2, 3, 4]);
+        let whole = file(&[2, 1, 2], &[1, 2, 3, 4]);
         for length in 0..whole.len() {
-            assert!(
-                parse(Path::new("a"), whole[..length].to_vec(), IMAGES_MAGIC, 3).is_err(),
-                "{length} bytes"
-            );
+            assert!(images(whole[..length].to_vec()).is_err(), "{length} bytes");
         }
     }
 
     #[test]
-    fn extents_that_overflow_are_an_error() {
-        let bytes = file(IMAGES_MAGIC, &[u32::MAX, u32::MAX, u32::MAX], &[]);
-        assert!(matches!(
-            parse(Path::new("a"), bytes, IMAGES_MAGIC, 3),
-            Err(Error::Length { .. })
-        ));
+    fn extents_that_overflow_and_other_files_are_errors() {
+        for (bytes, wanted) in [
+            (file(&[u32::MAX, u32::MAX, u32::MAX], &[]), "is truncated"),
+            (file(&[1], &[7]), "magic 00000803): got a file of 1 axes"),
+            (b"\x89PNG".to_vec(), "got a file that begins with 89504e47"),
+        ] {
+            let error = images(bytes).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{wanted}: {error}");
+        }
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_behind_a_right_magic_are_read_or_refused(rest: Vec<u8>) {
-            let bytes = [IMAGES_MAGIC.to_be_bytes().to_vec(), rest].concat();
-            if let Ok((sizes, data)) = parse(Path::new("a"), bytes, IMAGES_MAGIC, 3) {
+            let bytes = [&[0, 0, 8, 3][..], &rest].concat();
+            if let Ok((sizes, data)) = images(bytes) {
                 assert_eq!(sizes.iter().product::<usize>(), data.len());
             }
         }

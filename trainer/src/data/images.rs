@@ -1,12 +1,12 @@
-//! Images by their number, whether they are in memory or decoded when they are asked for.
+//! Images by their number, in memory or decoded on demand.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use ebm_export::source::ImageShape;
+use anyhow::Result;
+use ebm_common::contract::ImageShape;
 use tch::Tensor;
 
-use super::Error;
 use super::fingerprint::Print;
 use super::order::Pick;
 use super::pictures::Pictures;
@@ -47,7 +47,7 @@ impl Images {
         }
     }
 
-    /// What they are.
+    /// The fingerprint of the images.
     pub fn print(&self) -> Print {
         match &self.0 {
             Held::Stored(stored) => stored.print(),
@@ -72,7 +72,7 @@ impl Images {
     ///
     /// # Errors
     /// More pictures are damaged than may be, or they cannot be reached any more.
-    pub fn batch(&self, picks: &[Pick]) -> Result<(Tensor, Tensor), Error> {
+    pub fn batch(&self, picks: &[Pick]) -> Result<(Tensor, Tensor)> {
         match &self.0 {
             Held::Stored(stored) => Ok(stored.batch(picks)),
             Held::Pictures(pictures) => pictures.batch(picks),
@@ -83,15 +83,15 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::batch`].
-    pub fn range(&self, range: Range<usize>) -> Result<(Tensor, Tensor), Error> {
+    pub fn range(&self, range: Range<usize>) -> Result<(Tensor, Tensor)> {
         self.batch(&range.map(Pick::centred).collect::<Vec<Pick>>())
     }
 
-    /// The first `n` images (or all, where there are fewer) and their labels.
+    /// The first `n` images, or all if there are fewer, and their labels.
     ///
     /// # Errors
     /// As [`Images::batch`].
-    pub fn first(&self, n: usize) -> Result<(Tensor, Tensor), Error> {
+    pub fn first(&self, n: usize) -> Result<(Tensor, Tensor)> {
         self.range(0..n.min(self.len()))
     }
 }

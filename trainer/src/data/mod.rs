@@ -1,10 +1,10 @@
-//! Data sets: images as bytes, in memory or decoded when they are used, and converted to f32 in `[-1, 1]` where a batch is drawn.
+//! Data sets: images as bytes, in memory or decoded on demand. A batch is converted to f32 in `[-1, 1]`.
 
 mod augment;
 mod cifar;
 mod damage;
+pub mod detection;
 mod digits;
-mod error;
 mod files;
 mod fingerprint;
 mod folder;
@@ -12,6 +12,7 @@ mod form;
 mod idx;
 mod images;
 pub mod inspection;
+mod one_size;
 mod order;
 mod parts;
 mod pictures;
@@ -19,21 +20,22 @@ mod shards;
 mod stored;
 pub(crate) mod stream;
 mod table;
+mod tally;
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ebm_export::source::ImageShape;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use ebm_common::contract::ImageShape;
 use flate2::read::MultiGzDecoder;
 use tch::{Kind, Tensor};
 
 pub use augment::augment;
-pub use error::Error;
 pub use fingerprint::Fingerprint;
-pub(crate) use folder::pictures_below;
 pub use images::Images;
+pub(crate) use one_size::pictures_of_one_size;
 pub use order::{Pick, View};
 pub use stream::{Share, Stream, among_others};
 
@@ -50,16 +52,16 @@ use crate::machine::ranks::Launch;
 /// A data set, split for training and testing.
 #[derive(Debug)]
 pub struct Dataset {
-    /// What is learned from.
+    /// Images that are learned from.
     pub train: Images,
-    /// What is never learned from; none where the files are of training alone and `n_test` is 0.
+    /// Images that are never learned from. There are none if the files are all for training and `n_test` is 0.
     pub test: Images,
     /// Labels are below it.
     pub n_classes: usize,
 }
 
 impl Dataset {
-    /// What the images of both parts are.
+    /// The fingerprint of the images of both parts.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint {
             train: self.train.print(),
@@ -68,7 +70,7 @@ impl Dataset {
     }
 }
 
-/// What is found in the files, before it is made fit for a network.
+/// A data set as its files have it, before it is fitted to a network.
 #[derive(Debug)]
 enum Opened {
     /// In memory.
@@ -87,17 +89,20 @@ pub fn load(
     directory: Option<&Path>,
     network: ImageShape,
     n_threads: usize,
-) -> Result<Dataset, Error> {
+) -> Result<Dataset> {
     match open(config, directory)? {
         Opened::Stored(split) => stored(config, split, network),
         Opened::Pictures(parts) => pictures(config, &parts, network, n_threads),
     }
 }
 
-fn open(config: &DataConfig, directory: Option<&Path>) -> Result<Opened, Error> {
+fn open(config: &DataConfig, directory: Option<&Path>) -> Result<Opened> {
     let required = || {
-        directory.ok_or(Error::NoDirectory {
-            source_name: config.source.name(),
+        directory.with_context(|| {
+            format!(
+                "data.source = \"{}\" is read from a folder: say which with --data DIR",
+                config.source.name()
+            )
         })
     };
     Ok(match config.source {
@@ -108,15 +113,17 @@ fn open(config: &DataConfig, directory: Option<&Path>) -> Result<Opened, Error> 
         Source::Images => Opened::Pictures(folder::open(required()?)?),
         Source::Tar => Opened::Pictures(shards::open(required()?)?),
         Source::Parquet => Opened::Pictures(table::open(config, required()?)?),
-        Source::Generator => return Err(Error::NoLabels),
+        Source::Generator => bail!(
+            "data.source = \"generator\": the images of a generator have no labels; a classifier learns from a data set"
+        ),
     })
 }
 
-fn stored(config: &DataConfig, split: Split, network: ImageShape) -> Result<Dataset, Error> {
+fn stored(config: &DataConfig, split: Split, network: ImageShape) -> Result<Dataset> {
     let fitting = |images: Stored| {
         let images = images.padded(config.padding);
         check_shape(images.shape(), network, config.padding)?;
-        Ok(Images(Held::Stored(images)))
+        anyhow::Ok(Images(Held::Stored(images)))
     };
     Ok(Dataset {
         train: fitting(split.train)?,
@@ -133,7 +140,7 @@ fn pictures(
     parts: &Parts<Found>,
     network: ImageShape,
     n_threads: usize,
-) -> Result<Dataset, Error> {
+) -> Result<Dataset> {
     let reading = Reading {
         form: form(config, network)?,
         padding: config.padding,
@@ -145,7 +152,7 @@ fn pictures(
         let labels = rows.iter().map(|row| labels[*row as usize]).collect();
         let pictures = Pictures::new(found, rows, labels, &reading);
         pictures.probe()?;
-        Ok(Images(Held::Pictures(Arc::new(pictures))))
+        anyhow::Ok(Images(Held::Pictures(Arc::new(pictures))))
     };
     let all = |found: &Found| (0..found.files.len() as u32).collect();
     let (train, test) = match &parts.test {
@@ -168,24 +175,19 @@ fn pictures(
     })
 }
 
-/// What pictures are made into, so that with padding they are the network's images.
-fn form(config: &DataConfig, network: ImageShape) -> Result<Form, Error> {
-    let ImageShape {
-        channels,
-        height,
-        width,
-    } = network;
-    if channels != 1 && channels != 3 {
-        return Err(Error::Channels { channels });
-    }
+/// The form of the pictures' images: with padding it is that of the network's images.
+fn form(config: &DataConfig, network: ImageShape) -> Result<Form> {
+    let [channels, height, width] = network.dimensions();
+    ensure!(
+        channels == 1 || channels == 3,
+        "network.channels = {channels}: pictures are grey or red, green and blue: set 1 or 3"
+    );
+    let padding = config.padding;
     let inner = |length: usize| {
-        length
-            .checked_sub(2 * config.padding)
-            .filter(|length| *length > 0)
-            .ok_or(Error::Padding {
-                padding: config.padding,
-                side: length,
-            })
+        let inner = length.checked_sub(2 * padding).filter(|inner| *inner > 0);
+        inner.with_context(|| {
+            format!("data.padding = {padding} leaves nothing of images of {length} pixels: set less than half of that")
+        })
     };
     Ok(Form {
         shape: ImageShape {
@@ -197,37 +199,32 @@ fn form(config: &DataConfig, network: ImageShape) -> Result<Form, Error> {
     })
 }
 
-/// A label below `n_classes` for each picture. Where there is one class, all are of it.
-fn labels(found: &Found, n_classes: usize) -> Result<Vec<u32>, Error> {
+/// A label below `n_classes` for each picture. If there is only one class, all pictures belong to it.
+fn labels(found: &Found, n_classes: usize) -> Result<Vec<u32>> {
     if n_classes == 1 {
         return Ok(vec![0; found.files.len()]);
     }
     if let Some(index) = found.labels.iter().position(Option::is_none) {
-        return Err(Error::Unlabelled {
-            name: found.files.name(index),
-        });
+        bail!(
+            "{} has no label: give every picture one, or none and set data.n_classes = 1",
+            found.files.name(index)
+        );
     }
     let labels: Vec<u32> = found.labels.iter().flatten().copied().collect();
     let got = labels.iter().max().map_or(0, |most| *most as usize + 1);
     let got = got.max(found.classes.len());
-    if got > n_classes {
-        return Err(Error::Classes {
-            directory: found.place.clone(),
-            got,
-            n_classes,
-        });
-    }
+    ensure!(
+        got <= n_classes,
+        "the pictures in {} have {got} classes, data.n_classes is {n_classes}: set data.n_classes = {got} (and network.n_classes, \
+         if a classifier learns them), or 1 if classes do not matter",
+        found.place.display()
+    );
     Ok(labels)
 }
 
-/// Which pictures are for training and which for testing, each in their order, where the files do not say so.
-fn split(config: &DataConfig, n_images: usize) -> Result<(Vec<u32>, Vec<u32>), Error> {
-    if config.n_test >= n_images {
-        return Err(Error::Split {
-            n_test: config.n_test,
-            n_images,
-        });
-    }
+/// Which pictures are for training and which for testing, in their order, if the files do not say so.
+fn split(config: &DataConfig, n_images: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+    check_split(config.n_test, n_images)?;
     let seed = randomness::derive(config.split_seed, 0, Purpose::Split);
     let order = randomness::permutation(n_images, seed);
     let (train, test) = order.split_at(n_images - config.n_test);
@@ -239,16 +236,24 @@ fn split(config: &DataConfig, n_images: usize) -> Result<(Vec<u32>, Vec<u32>), E
     Ok((sorted(train), sorted(test)))
 }
 
-fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<(), Error> {
-    let extents = |shape: &ImageShape| [shape.channels, shape.height, shape.width];
-    if extents(&got) == extents(&expected) {
-        return Ok(());
-    }
-    Err(Error::ImageShape {
-        expected: extents(&expected),
-        got: extents(&got),
-        padding,
-    })
+fn check_shape(got: ImageShape, expected: ImageShape, padding: usize) -> Result<()> {
+    ensure!(
+        got == expected,
+        "images have [channels, height, width] {:?} (data.padding = {padding} included), the network expects {:?}: \
+         set data.padding, or network.image_size and network.channels",
+        got.dimensions(),
+        expected.dimensions()
+    );
+    Ok(())
+}
+
+/// Refuses a split without training images.
+fn check_split(n_test: usize, n_images: usize) -> Result<()> {
+    ensure!(
+        n_test < n_images,
+        "data.n_test = {n_test} of {n_images} images leaves none to learn from: choose a number below {n_images}"
+    );
+    Ok(())
 }
 
 /// From bytes to f32 in `[-1, 1]`; `brightest` is the grey value that means 1. This is the one place where bytes become pixel values.
@@ -256,7 +261,7 @@ pub(crate) fn values(pixels: &Tensor, brightest: u8) -> Tensor {
     pixels.to_kind(Kind::Float) * (2.0 / f64::from(brightest)) - 1.0
 }
 
-/// Says to people how data are understood; of several processes the first does.
+/// Prints how the data are understood. Of several processes only the first prints it.
 fn say(line: &str) {
     let launch = Launch::from_environment().ok().flatten();
     if launch.is_none_or(|launch| launch.rank == 0) {
@@ -265,23 +270,67 @@ fn say(line: &str) {
 }
 
 /// The first of the paths that exists.
-fn find(directory: &Path, candidates: &[String]) -> Result<PathBuf, Error> {
+fn find(directory: &Path, candidates: &[String]) -> Result<PathBuf> {
     candidates
         .iter()
         .map(|name| directory.join(name))
         .find(|path| path.is_file())
-        .ok_or_else(|| Error::Missing {
-            directory: directory.to_path_buf(),
-            candidates: format!("a file named {}", candidates.join(", ")),
+        .ok_or_else(|| {
+            missing(
+                directory,
+                &format!("a file named {}", candidates.join(", ")),
+            )
         })
 }
 
-/// The content of a file, unpacked where it is gzip.
-fn read_unpacked(path: &Path) -> Result<Vec<u8>, Error> {
-    let bytes = fs::read(path).map_err(|source| Error::Unreadable {
-        file: path.to_path_buf(),
-        source,
-    })?;
+/// The error of a folder without what was looked for.
+fn missing(directory: &Path, expected: &str) -> anyhow::Error {
+    anyhow!(
+        "no data in {}: expected {expected}; give the folder that holds it with --data DIR",
+        directory.display()
+    )
+}
+
+/// The message for a file that the system refuses to read.
+fn unreadable(file: &Path) -> String {
+    format!(
+        "cannot read {}: check that it is a readable file",
+        file.display()
+    )
+}
+
+/// The bytes of a file.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| unreadable(path))
+}
+
+/// Refuses a file whose length is not what its header or its format says.
+fn check_length(file: &Path, expected: u64, got: u64) -> Result<()> {
+    ensure!(
+        got == expected,
+        "{} is truncated or has something behind its data: expected {expected} bytes, got {got}; fetch the file again",
+        file.display()
+    );
+    Ok(())
+}
+
+/// Refuses a file of labels that does not have one for each image.
+fn check_count(
+    (images, n_images): (&Path, usize),
+    (labels, n_labels): (&Path, usize),
+) -> Result<()> {
+    ensure!(
+        n_images == n_labels,
+        "{} holds {n_labels} labels, expected {n_images}, one for each image of {}; use a pair of files that belong together",
+        labels.display(),
+        images.display()
+    );
+    Ok(())
+}
+
+/// The content of a file, unpacked if it is gzip.
+fn read_unpacked(path: &Path) -> Result<Vec<u8>> {
+    let bytes = read(path)?;
     if bytes.starts_with(&[0x1f, 0x8b]) {
         unpack(path, &bytes)
     } else {
@@ -289,28 +338,28 @@ fn read_unpacked(path: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn unpack(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+fn unpack(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut unpacked = Vec::new();
     MultiGzDecoder::new(bytes)
         .read_to_end(&mut unpacked)
-        .map_err(|source| Error::Gzip {
-            file: path.to_path_buf(),
-            source,
+        .with_context(|| {
+            format!(
+                "{} is truncated or damaged: its gzip stream does not unpack; fetch the file again",
+                path.display()
+            )
         })?;
     Ok(unpacked)
 }
 
-fn check_labels(path: &Path, labels: &[u8], n_classes: usize) -> Result<(), Error> {
-    match labels
-        .iter()
-        .position(|&label| usize::from(label) >= n_classes)
-    {
-        Some(row) => Err(Error::Label {
-            file: path.to_path_buf(),
-            row,
-            label: labels[row].into(),
-            n_classes,
-        }),
+fn check_labels(path: &Path, labels: &[u8], n_classes: usize) -> Result<()> {
+    let is_outside = |label: &u8| usize::from(*label) >= n_classes;
+    match labels.iter().position(is_outside) {
+        Some(row) => bail!(
+            "{}: the label of image {row} is {}, expected 0 to {}; the file is damaged or data.n_classes is too small",
+            path.display(),
+            labels[row],
+            n_classes - 1
+        ),
         None => Ok(()),
     }
 }

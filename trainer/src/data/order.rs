@@ -1,4 +1,4 @@
-//! In which order updates use the images, and which part of a picture becomes each of them.
+//! The order in which updates use the images, and the part of a picture that becomes each image.
 
 use crate::machine::randomness::{self, Purpose};
 
@@ -7,11 +7,11 @@ use crate::machine::randomness::{self, Purpose};
 pub enum View {
     /// The one in the middle.
     Centre,
-    /// One that follows from this number, where the configured crop is a random one; else the one in the middle.
+    /// One that follows from this number if the configured crop is random, else the one in the middle.
     Drawn(u64),
 }
 
-/// An image of a data set, as it is asked for.
+/// A request for an image of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick {
     /// Which image, from 0.
@@ -30,7 +30,7 @@ impl Pick {
     }
 }
 
-/// Visits the images in a fresh order each epoch; what an update gets follows from the seed and its positions alone.
+/// A new order of the images in each epoch. It depends only on the seed and the position.
 #[derive(Debug)]
 pub struct Order {
     seed: u64,

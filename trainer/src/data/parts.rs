@@ -1,23 +1,27 @@
-//! Which folders or files of a data set are learned from and which are for testing, by the usual names.
+//! Which folders or files of a data set are for training and which for testing, by their names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Error, say};
+use anyhow::{Result, anyhow};
+use heck::ToSnakeCase;
+
+use super::folder::no_pictures;
+use super::say;
 
 /// The parts of a data set.
 #[derive(Debug)]
 pub(super) struct Parts<T> {
     /// What is learned from.
     pub(super) train: T,
-    /// What is never learned from, where the files say so.
+    /// What is never learned from, if the files say so.
     pub(super) test: Option<T>,
 }
 
 impl<T> Parts<T> {
     /// The same parts of something else.
-    pub(super) fn map<U>(self, change: impl Fn(T) -> Result<U, Error>) -> Result<Parts<U>, Error> {
+    pub(super) fn map<U>(self, change: impl Fn(T) -> Result<U>) -> Result<Parts<U>> {
         Ok(Parts {
             train: change(self.train)?,
             test: self.test.map(&change).transpose()?,
@@ -29,36 +33,37 @@ impl<T> Parts<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
     Train,
-    /// Is for testing.
+    /// Used for testing.
     Validation,
-    /// Is for testing if there is no validation part.
+    /// Used for testing if there is no validation part.
     Test,
-    /// Is left out.
+    /// Left out.
     Unlabelled,
 }
 
-/// Words that mean a part wherever they stand alone.
-const CLEAR: [(Role, &[&str]); 4] = [
+/// For each role, the words that mean it if they stand alone, and short words. These count only if all names beside them mean a part, since
+/// they may as well be classes: `tr` is also a country.
+const WORDS: [(Role, &[&str], &[&str]); 4] = [
     (
         Role::Train,
         &["train", "training", "trainset", "traindata", "trainval"],
+        &["tr", "trn"],
     ),
     (
         Role::Validation,
         &["val", "valid", "validation", "validate", "valset"],
-    ),
-    (Role::Test, &["test", "testing", "testset", "testdata"]),
-    (Role::Unlabelled, &["unlabeled", "unlabelled"]),
-];
-/// Words that mean a part only if all names beside them do, since they may as well be classes: `tr` is a country, too.
-const SHORT: [(Role, &[&str]); 4] = [
-    (Role::Train, &["tr", "trn"]),
-    (
-        Role::Validation,
         &["dev", "development", "eval", "evaluation", "va", "vali"],
     ),
-    (Role::Test, &["te", "ts", "tst", "holdout", "heldout"]),
-    (Role::Unlabelled, &["pred", "predict", "prediction"]),
+    (
+        Role::Test,
+        &["test", "testing", "testset", "testdata"],
+        &["te", "ts", "tst", "holdout", "heldout"],
+    ),
+    (
+        Role::Unlabelled,
+        &["unlabeled", "unlabelled"],
+        &["pred", "predict", "prediction"],
+    ),
 ];
 /// Words that change nothing about the meaning of those.
 const NEUTRAL: &[&str] = &[
@@ -73,76 +78,65 @@ struct Said {
     role: Role,
     /// The word that says it.
     word: String,
-    /// What else stands in the name, without numbers and words that change nothing.
+    is_short: bool,
+    /// The other words of the name, without those that change nothing.
     rest: Vec<String>,
-    sureness: Sureness,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Sureness {
-    Clear,
-    /// It may as well be a class.
-    Possible,
 }
 
 impl Said {
-    /// What a name says of a part. One that says two things says nothing.
+    /// What a name says of a part. A name with two such words says nothing.
     fn by(name: &str) -> Option<Said> {
-        let (mut said, mut rest) = (None, Vec::new());
+        let (mut said, mut rest) = (Vec::new(), Vec::new());
         for word in words(name) {
-            let role = |table: &[(Role, &[&str])]| {
-                let mut roles = table.iter();
-                Some(roles.find(|(_, words)| words.contains(&word.as_str()))?.0)
-            };
-            let found = role(&CLEAR).map(|role| (role, Sureness::Clear));
-            let found = found.or_else(|| Some((role(&SHORT)?, Sureness::Possible)));
+            let is_in = |words: &[&str]| words.contains(&word.as_str());
+            let found = WORDS
+                .iter()
+                .find(|(_, clear, short)| is_in(clear) || is_in(short));
             match found {
-                Some(_) if said.is_some() => return None,
-                Some((role, sureness)) => said = Some((role, word, sureness)),
-                None if NEUTRAL.contains(&word.as_str()) => {}
+                Some((role, _, short)) => said.push((*role, is_in(short), word)),
+                None if is_in(NEUTRAL) => {}
                 None => rest.push(word),
             }
         }
-        let (role, word, sureness) = said?;
-        let sureness = match rest.is_empty() {
-            true => sureness,
-            false => Sureness::Possible,
-        };
+        let [(role, is_short, word)] = <[_; 1]>::try_from(said).ok()?;
         Some(Said {
             role,
             word,
+            is_short,
             rest,
-            sureness,
         })
+    }
+
+    /// Whether the name can only mean a part, not a class.
+    fn is_clear(&self) -> bool {
+        !self.is_short && self.rest.is_empty()
     }
 }
 
 /// The words of a name in small letters: `TrainSet-01` has `train` and `set`.
 fn words(name: &str) -> Vec<String> {
-    let letters: Vec<char> = name.chars().collect();
-    let mut words = vec![String::new()];
-    for (place, letter) in letters.iter().enumerate() {
-        let before = place.checked_sub(1).map(|before| letters[before]);
-        let after = letters.get(place + 1);
-        let begins = letter.is_uppercase()
-            && (before.is_some_and(char::is_lowercase)
-                || after.is_some_and(|after| after.is_lowercase()));
-        if begins || !letter.is_alphabetic() {
-            words.push(String::new());
-        }
-        if let (true, Some(word)) = (letter.is_alphabetic(), words.last_mut()) {
-            word.extend(letter.to_lowercase());
-        }
-    }
-    words.retain(|word| !word.is_empty());
+    let name = name.to_snake_case();
+    let words = name.split(|letter: char| !letter.is_alphabetic());
     words
+        .filter(|word| !word.is_empty())
+        .map(str::to_string)
+        .collect()
+}
+
+/// The error of names that can be understood in two ways.
+fn unclear(directory: &Path, problem: &str) -> anyhow::Error {
+    anyhow!(
+        "{}: cannot tell what is for training and what for testing: {problem}; expected one folder or one word for each part \
+         (train; val or test), or only folders of classes: merge, move or rename what does not fit",
+        directory.display()
+    )
 }
 
 /// The folders of a data set's parts, such as `Training` and `Testing`, or `directory` itself; `pictures` are all that lie below it.
 ///
 /// # Errors
 /// The names of the folders can be understood in two ways.
-pub(super) fn by_folder(directory: &Path, pictures: &[PathBuf]) -> Result<Parts<PathBuf>, Error> {
+pub(super) fn by_folder(directory: &Path, pictures: &[PathBuf]) -> Result<Parts<PathBuf>> {
     let below = pictures
         .iter()
         .filter_map(|path| path.strip_prefix(directory).ok());
@@ -150,13 +144,7 @@ pub(super) fn by_folder(directory: &Path, pictures: &[PathBuf]) -> Result<Parts<
         train: directory.to_path_buf(),
         test: None,
     };
-    match in_folder(directory, below.collect())? {
-        Some((parts, line)) => {
-            say(&line);
-            Ok(parts)
-        }
-        None => Ok(whole),
-    }
+    Ok(in_folder(directory, below.collect())?.unwrap_or(whole))
 }
 
 /// What lies in a folder.
@@ -196,57 +184,47 @@ impl Inside<'_> {
     }
 }
 
-/// The folders of parts, and a line that says which they are.
-type Told = (Parts<PathBuf>, String);
-
-/// The parts that a folder holds, or the only folder in it, if it holds some.
-fn in_folder(place: &Path, pictures: Vec<&Path>) -> Result<Option<Told>, Error> {
+/// The parts in a folder, or in the only folder in it. `None` if there are none.
+fn in_folder(place: &Path, pictures: Vec<&Path>) -> Result<Option<Parts<PathBuf>>> {
     let inside = Inside::of(pictures);
     let names: Vec<&str> = inside.folders.keys().map(String::as_str).collect();
     if let Some(roles) = roles(place, &names)? {
-        let told = chosen(place, inside, &roles);
-        if told.0.test.is_none() {
+        let parts = chosen(place, inside, &roles);
+        if parts.test.is_none() {
             refuse_empty(place)?;
         }
-        return Ok(Some(told));
+        return Ok(Some(parts));
     }
     let only = inside.only_folder().map(str::to_string);
     for (name, pictures) in inside.folders {
         let folder = place.join(&name);
-        let parts = in_folder(&folder, pictures)?;
-        if parts.is_some() && only.is_none() {
-            return Err(Error::Parts {
-                directory: folder,
-                problem: "it lies beside other folders or pictures but holds folders for training and testing itself".to_string(),
-            });
-        }
-        if parts.is_some() {
-            return Ok(parts);
+        match in_folder(&folder, pictures)? {
+            Some(_) if only.is_none() => {
+                return Err(unclear(
+                    &folder,
+                    "it lies beside other folders or pictures but holds folders for training and testing itself",
+                ));
+            }
+            Some(parts) => return Ok(Some(parts)),
+            None => {}
         }
     }
     Ok(None)
 }
 
-/// Of each folder what it is for, or none if they are classes.
-fn roles(place: &Path, names: &[&str]) -> Result<Option<Vec<Role>>, Error> {
+/// What each folder is for; `None` if they are classes.
+fn roles(place: &Path, names: &[&str]) -> Result<Option<Vec<Role>>> {
     let said: Vec<Option<Said>> = names.iter().map(|name| Said::by(name)).collect();
-    let clear: Vec<&str> = (names.iter().zip(&said))
-        .filter(|(_, said)| {
-            said.as_ref()
-                .is_some_and(|said| said.sureness == Sureness::Clear)
-        })
-        .map(|(name, _)| *name)
-        .collect();
-    let refused = |problem: String| {
-        Err(Error::Parts {
-            directory: place.to_path_buf(),
-            problem,
-        })
+    let those = |wanted: fn(&Option<Said>) -> bool| -> Vec<&str> {
+        let pairs = names.iter().zip(&said);
+        pairs
+            .filter(|(_, said)| wanted(said))
+            .map(|(name, _)| *name)
+            .collect()
     };
-    let others: Vec<&str> = (names.iter().zip(&said))
-        .filter(|(_, said)| said.is_none())
-        .map(|(name, _)| *name)
-        .collect();
+    let clear = those(|said| said.as_ref().is_some_and(Said::is_clear));
+    let others = those(Option::is_none);
+    let refused = |problem: String| Err(unclear(place, &problem));
     if !others.is_empty() && clear.is_empty() {
         return Ok(None);
     }
@@ -274,7 +252,7 @@ fn roles(place: &Path, names: &[&str]) -> Result<Option<Vec<Role>>, Error> {
 }
 
 /// Takes the folder of each part.
-fn chosen(place: &Path, mut inside: Inside<'_>, roles: &[Role]) -> Told {
+fn chosen(place: &Path, mut inside: Inside<'_>, roles: &[Role]) -> Parts<PathBuf> {
     let names: Vec<String> = inside.folders.keys().cloned().collect();
     let mut take = |wanted: Role| {
         let name = &names[roles.iter().position(|role| *role == wanted)?];
@@ -297,26 +275,21 @@ fn chosen(place: &Path, mut inside: Inside<'_>, roles: &[Role]) -> Told {
         1 => Some("1 picture beside them".to_string()),
         n => Some(format!("{n} pictures beside them")),
     });
-    let line = line(
-        place,
-        &shown(&train),
-        test.as_deref().map(shown).as_deref(),
-        &left_out,
-    );
-    (Parts { train, test }, line)
+    tell(place, &shown(&train), test.as_deref().map(shown), &left_out);
+    Parts { train, test }
 }
 
-/// A folder for testing that holds no pictures is not taken for none.
-fn refuse_empty(place: &Path) -> Result<(), Error> {
+/// Refuses a folder for testing that has no pictures: leaving it out would hold back training images instead.
+fn refuse_empty(place: &Path) -> Result<()> {
     let is_test = |folder: &PathBuf| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let said = Said::by(&name).filter(|said| said.sureness == Sureness::Clear);
-        let role = said.map(|said| said.role);
-        folder.is_dir() && matches!(role, Some(Role::Validation | Role::Test))
+        let said = Said::by(&name).filter(Said::is_clear);
+        let is_test = said.is_some_and(|said| [Role::Validation, Role::Test].contains(&said.role));
+        folder.is_dir() && is_test
     };
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     match entries.map(|entry| entry.path()).find(is_test) {
-        Some(directory) => Err(Error::NoPictures { directory }),
+        Some(directory) => Err(no_pictures(&directory)),
         None => Ok(()),
     }
 }
@@ -333,12 +306,12 @@ fn innermost(folder: PathBuf, role: Role, pictures: Vec<&Path>) -> PathBuf {
 }
 
 /// Divides files by the words of their names and of the folders below `directory`: `train-00000.tar`, `data/validation-0.parquet`,
-/// `val/7.tar`. If both are there, validation files are for testing and test files for nothing; files that say nothing are for training
-/// if none says that it is.
+/// `val/7.tar`. If there are validation and test files, the test files are left out. Files without such a word are for training if no file
+/// says that it is.
 ///
 /// # Errors
 /// Names can be understood in two ways.
-pub(super) fn by_name(directory: &Path, files: Vec<PathBuf>) -> Result<Parts<Vec<PathBuf>>, Error> {
+pub(super) fn by_name(directory: &Path, files: Vec<PathBuf>) -> Result<Parts<Vec<PathBuf>>> {
     let mut by_role: BTreeMap<Option<Role>, Vec<PathBuf>> = BTreeMap::new();
     let mut spellings: BTreeMap<Role, BTreeSet<String>> = BTreeMap::new();
     let said: Vec<Option<Said>> = files
@@ -347,12 +320,7 @@ pub(super) fn by_name(directory: &Path, files: Vec<PathBuf>) -> Result<Parts<Vec
         .collect();
     let all_say = said.iter().all(Option::is_some);
     for (file, said) in files.into_iter().zip(said) {
-        let is_short = |said: &Said| {
-            SHORT
-                .iter()
-                .any(|(_, words)| words.contains(&said.word.as_str()))
-        };
-        let said = said.filter(|said| all_say || !is_short(said));
+        let said = said.filter(|said| all_say || !said.is_short);
         let role = said.as_ref().map(|said| said.role);
         by_role.entry(role).or_default().push(file);
         if let Some(said) = said {
@@ -361,13 +329,9 @@ pub(super) fn by_name(directory: &Path, files: Vec<PathBuf>) -> Result<Parts<Vec
     }
     if let Some(words) = spellings.values().find(|words| words.len() > 1) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        return Err(Error::Parts {
-            directory: directory.to_path_buf(),
-            problem: format!(
-                "files whose names say {}, which mean the same part",
-                listed(&words)
-            ),
-        });
+        let words = listed(&words);
+        let problem = format!("files whose names say {words}, which mean the same part");
+        return Err(unclear(directory, &problem));
     }
     if spellings.is_empty() {
         return Ok(Parts {
@@ -376,14 +340,11 @@ pub(super) fn by_name(directory: &Path, files: Vec<PathBuf>) -> Result<Parts<Vec
         });
     }
     let with = |role: Option<Role>, files: &[PathBuf]| {
-        let word = role.and_then(|role| spellings.get(&role)?.first());
-        let n = match files.len() {
-            1 => "1 file".to_string(),
-            n => format!("{n} files"),
-        };
-        match word {
-            Some(word) => format!("{n} of \"{word}\""),
-            None => format!("{n} without such a word"),
+        let n = files.len();
+        let files = if n == 1 { "file" } else { "files" };
+        match role.and_then(|role| spellings.get(&role)?.first()) {
+            Some(word) => format!("{n} {files} of {word:?}"),
+            None => format!("{n} {files} without such a word"),
         }
     };
     let mut take = |role: Option<Role>| Some((role, by_role.remove(&role)?));
@@ -394,14 +355,8 @@ pub(super) fn by_name(directory: &Path, files: Vec<PathBuf>) -> Result<Parts<Vec
         .iter()
         .map(|(role, files)| with(*role, files))
         .collect();
-    say(&line(
-        directory,
-        &with(train_role, &train),
-        test.as_ref()
-            .map(|(role, files)| with(*role, files))
-            .as_deref(),
-        &left_out,
-    ));
+    let shown = test.as_ref().map(|(role, files)| with(*role, files));
+    tell(directory, &with(train_role, &train), shown, &left_out);
     Ok(Parts {
         train,
         test: test.map(|(_, files)| files),
@@ -421,17 +376,20 @@ fn said_by_file(directory: &Path, file: &Path) -> Option<Said> {
     names.iter().rev().find_map(|name| Said::by(name))
 }
 
-/// What was taken for what.
-fn line(place: &Path, train: &str, test: Option<&str>, left_out: &[String]) -> String {
+/// Prints which files or folders are used for what.
+fn tell(place: &Path, train: &str, test: Option<String>, left_out: &[String]) {
     let test = test.map_or(String::new(), |test| format!(", {test} for testing"));
     let left_out = match left_out {
         [] => String::new(),
         left_out => format!("; left out: {}", left_out.join(", ")),
     };
-    format!("{}: {train} for training{test}{left_out}", place.display())
+    say(&format!(
+        "{}: {train} for training{test}{left_out}",
+        place.display()
+    ));
 }
 
-/// Names, of which the first few are enough.
+/// The first few of some names.
 fn listed(names: &[&str]) -> String {
     const N_SHOWN: usize = 5;
     let shown: Vec<String> = names

@@ -1,4 +1,4 @@
-//! Encoded pictures that become images when they are asked for, on threads of their own.
+//! Encoded pictures that are decoded on demand, on threads of their own.
 
 use std::fmt;
 use std::fs;
@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::{Context, Result, bail};
+use ebm_common::contract::ImageShape;
 use ebm_common::picture::{Change, Fault, Image};
-use ebm_export::source::ImageShape;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::{Kind, Tensor};
@@ -17,9 +18,9 @@ use super::files::{Files, Found, Problem};
 use super::fingerprint::{Hash, MOST_BYTES, Print};
 use super::form::Form;
 use super::order::{Pick, View};
-use super::{Error, values};
+use super::values;
 
-/// So many pictures are looked at before a run begins.
+/// The number of pictures that are looked at before a run begins.
 const N_PROBED: usize = 64;
 
 /// Threads that decode.
@@ -33,14 +34,19 @@ impl fmt::Debug for Decoders {
 }
 
 impl Decoders {
-    /// So many threads.
-    pub(super) fn new(n_threads: usize) -> Result<Decoders, Error> {
+    pub(super) fn new(n_threads: usize) -> Result<Decoders> {
         let pool = ThreadPoolBuilder::new().num_threads(n_threads).build();
-        let pool = pool.map_err(|source| Error::Threads { source })?;
+        let pool =
+            pool.context("cannot start threads that decode pictures: use fewer with --threads")?;
         Ok(Decoders(Arc::new(pool)))
     }
 
-    /// Applies a function to each of some things; the results come in their order.
+    /// As many threads as the machine has cores.
+    pub(super) fn one_per_core() -> Result<Decoders> {
+        Decoders::new(0)
+    }
+
+    /// Applies a function to all things. The results are in the same order.
     pub(super) fn map<T: Send, R: Send>(
         &self,
         things: Vec<T>,
@@ -51,7 +57,7 @@ impl Decoders {
     }
 }
 
-/// A part of a data set whose pictures are decoded when they are asked for.
+/// A part of a data set whose pictures are decoded on demand.
 #[derive(Debug)]
 pub(super) struct Pictures {
     files: Arc<dyn Files>,
@@ -66,7 +72,7 @@ pub(super) struct Pictures {
     damage: Mutex<Damage>,
 }
 
-/// An image, and those that were to stand in its place but are damaged.
+/// An image, and the damaged ones that it replaces.
 #[derive(Debug)]
 pub(super) struct Decoded {
     pixels: Vec<u8>,
@@ -86,7 +92,7 @@ pub(super) struct Reading {
 }
 
 impl Pictures {
-    /// Those of the pictures that were found which stand in some rows, each with a label.
+    /// The pictures of some rows of `found`, each with a label.
     pub(super) fn new(
         found: &Found,
         rows: Vec<u32>,
@@ -117,31 +123,22 @@ impl Pictures {
 
     /// Bytes of an image, as it waits to be used.
     pub(super) fn bytes_of_image(&self) -> u64 {
-        let ImageShape {
-            channels,
-            height,
-            width,
-        } = self.form.shape;
-        (channels * height * width) as u64
+        self.form.shape.n_values() as u64
     }
 
     /// Channels, height and width, with padding.
     pub(super) fn shape(&self) -> ImageShape {
-        let ImageShape {
-            channels,
-            height,
-            width,
-        } = self.form.shape;
+        let unpadded = self.form.shape;
         ImageShape {
-            channels,
-            height: height + 2 * self.padding,
-            width: width + 2 * self.padding,
+            height: unpadded.height + 2 * self.padding,
+            width: unpadded.width + 2 * self.padding,
+            ..unpadded
         }
     }
 
-    /// Looks at some pictures from the first to the last, so that a set of another kind is refused before a run begins, and tells what is
+    /// Looks at some pictures from the first to the last, so that a set of another kind is refused before a run begins, and says what is
     /// done to them beside what is configured. Damaged ones do not count here.
-    pub(super) fn probe(&self) -> Result<(), Error> {
+    pub(super) fn probe(&self) -> Result<()> {
         let n = self.len();
         let indices: Vec<usize> = (0..n).step_by(n.div_ceil(N_PROBED).max(1)).collect();
         let probed = self
@@ -163,10 +160,10 @@ impl Pictures {
                     }
                 }
                 Err(fault @ Fault::Unfit(_)) => {
-                    return Err(Error::Unfit {
-                        name: self.name(index),
-                        reason: fault.to_string(),
-                    });
+                    bail!(
+                        "{} {fault}: set data.crop = \"centre\" if sizes differ, or network.image_size and network.channels",
+                        self.name(index)
+                    );
                 }
                 Err(_) => {}
             }
@@ -174,7 +171,7 @@ impl Pictures {
         Ok(())
     }
 
-    /// Of names, labels and the sizes of files and, if they are small together, of their content. What cannot be read counts as empty.
+    /// The fingerprint: of names, labels, sizes of files and, if they are small in all, their content. Files that cannot be read count as empty.
     pub(super) fn print(&self) -> Print {
         let [mut names, mut labels, mut sizes, mut content] = [(); 4].map(|()| Hash::default());
         let mut files: Vec<PathBuf> = Vec::new();
@@ -209,12 +206,12 @@ impl Pictures {
     }
 
     /// Decodes images now: f32 `[n, C, H, W]` in `[-1, 1]` and int64 `[n]`.
-    pub(super) fn batch(&self, picks: &[Pick]) -> Result<(Tensor, Tensor), Error> {
+    pub(super) fn batch(&self, picks: &[Pick]) -> Result<(Tensor, Tensor)> {
         self.joined(self.decoders.map(picks.to_vec(), |pick| self.decode(pick)))
     }
 
     /// Decodes an image in the background.
-    pub(super) fn ask(self: &Arc<Self>, pick: Pick) -> Receiver<Result<Decoded, Error>> {
+    pub(super) fn ask(self: &Arc<Self>, pick: Pick) -> Receiver<Result<Decoded>> {
         let (sender, receiver) = sync_channel(1);
         let pictures = self.clone();
         self.decoders.0.spawn(move || {
@@ -224,11 +221,11 @@ impl Pictures {
         receiver
     }
 
-    /// Images in one batch. What is damaged is noted in their order, so that it does not depend on threads.
+    /// Joins images to a batch. Damage is noted in their order, so that it does not depend on threads.
     pub(super) fn joined(
         &self,
-        images: impl IntoIterator<Item = Result<Decoded, Error>>,
-    ) -> Result<(Tensor, Tensor), Error> {
+        images: impl IntoIterator<Item = Result<Decoded>>,
+    ) -> Result<(Tensor, Tensor)> {
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for image in images {
             let image = image?;
@@ -236,11 +233,7 @@ impl Pictures {
             pixels.extend(image.pixels);
             labels.push(i64::from(image.label));
         }
-        let ImageShape {
-            channels,
-            height,
-            width,
-        } = self.form.shape;
+        let [channels, height, width] = self.form.shape.dimensions();
         let size = [labels.len(), channels, height, width].map(|length| length as i64);
         let pixels = Tensor::from_slice(&pixels).view(size);
         let padded = pixels.constant_pad_nd([self.padding as i64; 4]);
@@ -250,7 +243,7 @@ impl Pictures {
         ))
     }
 
-    fn note(&self, damaged: Vec<Damaged>) -> Result<(), Error> {
+    fn note(&self, damaged: Vec<Damaged>) -> Result<()> {
         if damaged.is_empty() {
             return Ok(());
         }
@@ -258,8 +251,8 @@ impl Pictures {
         damage.note(damaged)
     }
 
-    /// An image; where it is damaged, the next one that is not. One more in a row than may be damaged at all stops the run.
-    fn decode(&self, pick: Pick) -> Result<Decoded, Error> {
+    /// An image, or the next one that is not damaged. The run stops if more in a row are damaged than the whole set may have.
+    fn decode(&self, pick: Pick) -> Result<Decoded> {
         let mut damaged = Vec::new();
         loop {
             let index = (pick.index + damaged.len()) % self.len();
@@ -285,7 +278,7 @@ impl Pictures {
     }
 
     /// The image that a picture becomes, or what is wrong with the picture.
-    fn image(&self, index: usize, view: View) -> Result<Result<Image, Fault>, Error> {
+    fn image(&self, index: usize, view: View) -> Result<Result<Image, Fault>> {
         match self.files.read(self.rows[index] as usize) {
             Ok(bytes) => Ok(self.form.image(&bytes, view)),
             Err(Problem::Damage(reason)) => Ok(Err(Fault::Damaged(reason))),

@@ -1,19 +1,21 @@
 //! Pictures in tar files, as WebDataset has them: `key.jpg` beside `key.cls` or `key.json`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ebm_common::name::EXTENSIONS;
+use anyhow::{Context, Result, bail};
+use ebm_common::PictureFormat;
+use ebm_common::name::has_extension;
 use serde_json::Value;
 
 use super::files::{Files, Found, Problem, below};
 use super::parts::{Parts, by_name};
-use super::{Error, say};
+use super::{missing, say, unreadable};
 
-/// Pictures in tar files, of which only the places are in memory.
+/// Pictures in tar files. Only their places are in memory.
 #[derive(Debug)]
 struct Shards {
     shards: Vec<PathBuf>,
@@ -78,12 +80,15 @@ impl Files for Shards {
 }
 
 /// All tar files of a folder, divided by their names.
-pub(super) fn open(directory: &Path) -> Result<Parts<Found>, Error> {
-    let shards = by_name(directory, below(directory, &["tar"])?)?;
+pub(super) fn open(directory: &Path) -> Result<Parts<Found>> {
+    let shards = by_name(
+        directory,
+        below(directory, |path| has_extension(path, &["tar"]))?,
+    )?;
     shards.map(|shards| part(directory, shards))
 }
 
-fn part(directory: &Path, shards: Vec<PathBuf>) -> Result<Found, Error> {
+fn part(directory: &Path, shards: Vec<PathBuf>) -> Result<Found> {
     let (mut samples, mut labels) = (Vec::new(), Vec::new());
     let mut oddities = Oddities::default();
     for (number, shard) in shards.iter().enumerate() {
@@ -91,7 +96,7 @@ fn part(directory: &Path, shards: Vec<PathBuf>) -> Result<Found, Error> {
             let label = member.label();
             let Some((offset, length)) = member.picture else {
                 if label.is_some() {
-                    oddities.alone.add(shard, &member.key);
+                    oddities.add(ALONE, shard, &member.key);
                 }
                 continue;
             };
@@ -106,10 +111,10 @@ fn part(directory: &Path, shards: Vec<PathBuf>) -> Result<Found, Error> {
     }
     oddities.tell();
     if samples.is_empty() {
-        return Err(Error::Missing {
-            directory: directory.to_path_buf(),
-            candidates: "*.tar (not packed) with members KEY.jpg, KEY.png or KEY.webp, of which some are for training".to_string(),
-        });
+        let members = PictureFormat::patterns().replace('*', "KEY");
+        let expected =
+            format!("*.tar (not compressed) with members {members}, some of them for training");
+        return Err(missing(directory, &expected));
     }
     Ok(Found {
         place: directory.to_path_buf(),
@@ -119,7 +124,7 @@ fn part(directory: &Path, shards: Vec<PathBuf>) -> Result<Found, Error> {
     })
 }
 
-/// What stands under one key.
+/// The files of one key.
 #[derive(Debug, Default)]
 struct Member {
     key: String,
@@ -136,79 +141,48 @@ impl Member {
     }
 }
 
-/// What is left out of shards.
-#[derive(Debug, Default)]
-struct Oddities {
-    /// Labels that are no whole numbers.
-    words: Oddity,
-    /// Labels without a picture.
-    alone: Oddity,
-    /// Pictures under the key of another one.
-    doubled: Oddity,
-}
+const WORDS: &str = "labels that are not whole numbers count as none";
+const ALONE: &str = "labels without a picture of their key in their shard are left out";
+const DOUBLED: &str = "pictures of the same key as another in their shard are left out";
 
-/// How often something is there, and where first.
+/// What is left out of shards. For each reason: how often, and the first one.
 #[derive(Debug, Default)]
-struct Oddity {
-    n: usize,
-    first: String,
-}
-
-impl Oddity {
-    fn add(&mut self, shard: &Path, what: &str) {
-        if self.n == 0 {
-            self.first = shard.join(what).display().to_string();
-        }
-        self.n += 1;
-    }
-}
+struct Oddities(BTreeMap<&'static str, (usize, String)>);
 
 impl Oddities {
+    fn add(&mut self, reason: &'static str, shard: &Path, what: &str) {
+        let first = || (0, shard.join(what).display().to_string());
+        self.0.entry(reason).or_insert_with(first).0 += 1;
+    }
+
     fn tell(&self) {
-        for (Oddity { n, first }, what) in [
-            (
-                &self.words,
-                "labels that are not whole numbers count as none",
-            ),
-            (
-                &self.alone,
-                "labels without a picture of their key in their shard are left out",
-            ),
-            (
-                &self.doubled,
-                "pictures of the same key as another in their shard are left out",
-            ),
-        ] {
-            if *n > 0 {
-                say(&format!("{n} {what}, the first is {first}"));
-            }
+        for (reason, (n, first)) in &self.0 {
+            say(&format!("{n} {reason}, the first is {first}"));
         }
     }
 }
 
-/// What stands under each key of a tar file, in the order in which the keys come first.
-fn members(shard: &Path, oddities: &mut Oddities) -> Result<Vec<Member>, Error> {
-    let unreadable = |source| Error::Unreadable {
-        file: shard.to_path_buf(),
-        source,
+/// The files of each key of a tar file, in the order in which the keys first appear.
+fn members(shard: &Path, oddities: &mut Oddities) -> Result<Vec<Member>> {
+    let damaged = || {
+        format!(
+            "{} is truncated or is not a tar archive: fetch it again, or unpack it if it is packed",
+            shard.display()
+        )
     };
-    let damaged = |source| Error::Archive {
-        file: shard.to_path_buf(),
-        source,
-    };
-    let file = File::open(shard).map_err(unreadable)?;
-    let end = file.metadata().map_err(unreadable)?.len();
+    let file = File::open(shard).with_context(|| unreadable(shard))?;
+    let end = file.metadata().with_context(|| unreadable(shard))?.len();
     let mut archive = tar::Archive::new(BufReader::new(file));
     let mut members: Vec<Member> = Vec::new();
     let mut by_key: HashMap<String, usize> = HashMap::new();
-    for entry in archive.entries_with_seek().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
+    for entry in archive.entries_with_seek().with_context(damaged)? {
+        let mut entry = entry.with_context(damaged)?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
         let path = entry
             .path()
-            .map_err(damaged)?
+            .with_context(damaged)?
             .to_string_lossy()
             .into_owned();
         let Some((key, extension)) = divided(&path) else {
@@ -216,7 +190,7 @@ fn members(shard: &Path, oddities: &mut Oddities) -> Result<Vec<Member>, Error> 
         };
         let place = (entry.raw_file_position(), entry.size());
         if place.0.saturating_add(place.1) > end {
-            return Err(damaged(std::io::ErrorKind::UnexpectedEof.into()));
+            bail!(damaged());
         }
         let number = *by_key.entry(key.to_string()).or_insert(members.len());
         if number == members.len() {
@@ -226,21 +200,21 @@ fn members(shard: &Path, oddities: &mut Oddities) -> Result<Vec<Member>, Error> 
             });
         }
         let member = &mut members[number];
-        if EXTENSIONS.contains(&extension.as_str()) {
+        if PictureFormat::of_extension(&extension).is_some() {
             match member.picture {
                 None => member.picture = Some((place.0, place.1 as usize)),
-                Some(_) => oddities.doubled.add(shard, &path),
+                Some(_) => oddities.add(DOUBLED, shard, &path),
             }
         } else if ["cls", "json"].contains(&extension.as_str()) {
             let mut text = Vec::new();
-            entry.read_to_end(&mut text).map_err(damaged)?;
+            entry.read_to_end(&mut text).with_context(damaged)?;
             let known = match extension.as_str() {
                 "cls" => &mut member.own,
                 _ => &mut member.described,
             };
             match label(&extension, &text) {
                 Ok(label) => *known = known.or(label),
-                Err(NoNumber) => oddities.words.add(shard, &path),
+                Err(NoNumber) => oddities.add(WORDS, shard, &path),
             }
         }
     }
@@ -254,7 +228,7 @@ fn divided(path: &str) -> Option<(&str, String)> {
     (dot > name).then(|| (&path[..dot], path[dot + 1..].to_lowercase()))
 }
 
-/// A label is there, and is not a whole number.
+/// The label is not a whole number.
 struct NoNumber;
 
 /// The label in a `cls` file, which is a number, or in a `json` file, in which `label` or `cls` is one.
@@ -449,7 +423,7 @@ mod tests {
             std::fs::write(&path, cut).unwrap();
             let error = open(folder.path()).unwrap_err().to_string();
             assert!(
-                error.contains("0.tar is truncated or no tar archive"),
+                error.contains("0.tar is truncated or is not a tar archive"),
                 "{error}"
             );
         }

@@ -1,6 +1,6 @@
 //! Images that are in memory as bytes.
 
-use ebm_export::source::ImageShape;
+use ebm_common::contract::ImageShape;
 use tch::{Device, Kind, Tensor};
 
 use super::fingerprint::{Hash, Print};
@@ -29,12 +29,8 @@ pub(super) struct Split {
 
 impl Stored {
     pub(super) fn new(pixels: Vec<u8>, shape: ImageShape, labels: &[u8], brightest: u8) -> Stored {
-        let size = [
-            labels.len() as i64,
-            shape.channels as i64,
-            shape.height as i64,
-            shape.width as i64,
-        ];
+        let [channels, height, width] = shape.dimensions();
+        let size = [labels.len(), channels, height, width].map(|size| size as i64);
         Stored {
             pixels: Tensor::from_slice(&pixels).view(size),
             labels: Tensor::from_slice(labels).to_kind(Kind::Int64),
@@ -89,7 +85,7 @@ impl Stored {
         )
     }
 
-    /// Of content and labels.
+    /// The fingerprint: of content and labels.
     pub(super) fn print(&self) -> Print {
         let (mut content, mut labels) = (Hash::default(), Hash::default());
         content.add(&Vec::<u8>::try_from(self.pixels.flatten(0, -1)).unwrap_or_default());

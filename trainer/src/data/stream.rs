@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use anyhow::{Context, Result};
 use tch::Tensor;
 
+use super::Images;
 use super::images::Held;
 use super::order::Order;
 use super::pictures::{Decoded, Pictures};
-use super::{Error, Images};
 
-/// What a process learns from of each batch.
+/// The part of each batch that a process learns from.
 #[derive(Clone, Debug)]
 pub struct Share {
     /// Images of a batch.
@@ -23,8 +24,7 @@ pub struct Share {
 
 /// The images of each update.
 ///
-/// Which they are follows from the seed and the number of the update alone: there is nothing to save, and a stream goes on, or back, where it
-/// is asked to.
+/// They follow from the seed and the number of the update alone. So there is nothing to save, and a stream can go on or back to any update.
 #[derive(Debug)]
 pub struct Stream {
     images: Images,
@@ -35,15 +35,15 @@ pub struct Stream {
 /// Images that are being decoded, or wait to be used.
 #[derive(Debug)]
 struct Ahead {
-    /// So many wait at most.
+    /// The largest number of images that wait.
     most: usize,
     /// The number of the first, among those of the share.
     front: u64,
-    waiting: VecDeque<Receiver<Result<Decoded, Error>>>,
+    waiting: VecDeque<Receiver<Result<Decoded>>>,
 }
 
 impl Stream {
-    /// A stream of images, of which up to `buffer` are decoded ahead where they are decoded at all.
+    /// A stream of images. If they have to be decoded, up to `buffer` are decoded ahead.
     pub fn new(images: Images, seed: u64, buffer: usize) -> Stream {
         Stream {
             order: Order::new(seed, images.len()),
@@ -61,7 +61,7 @@ impl Stream {
         &self.images
     }
 
-    /// Bytes that are in memory: those of the images, and of as many as are decoded ahead.
+    /// Bytes that are in memory: those of the images, and of the images that are decoded ahead.
     pub fn bytes(&self) -> u64 {
         let ahead = match &self.images.0 {
             Held::Stored(_) => 0,
@@ -72,11 +72,11 @@ impl Stream {
 
     /// The images of an update and their labels, not augmented: f32 `[n, C, H, W]` in `[-1, 1]` and int64 `[n]`, on the CPU.
     ///
-    /// Pictures that belong to no row of the share are not decoded: their rows are background of class 0.
+    /// Pictures outside the share are not decoded: their rows are background of class 0.
     ///
     /// # Errors
     /// More pictures are damaged than may be, or they cannot be reached any more.
-    pub fn batch(&mut self, update: u64, share: &Share) -> Result<(Tensor, Tensor), Error> {
+    pub fn batch(&mut self, update: u64, share: &Share) -> Result<(Tensor, Tensor)> {
         let Stream {
             images,
             order,
@@ -107,14 +107,14 @@ impl Share {
         Share { n, rows: 0..n }
     }
 
-    /// The position in the order of all images of the one with this number in the share.
+    /// The position among all images of image `number` of the share.
     fn position(&self, number: u64) -> u64 {
         let n_rows = self.rows.len().max(1) as u64;
         number / n_rows * self.n as u64 + self.rows.start as u64 + number % n_rows
     }
 }
 
-/// A batch of `n`, of which some rows are given and the others are filled with a value.
+/// A batch of `n` rows. Some are given, the others are filled with a value.
 pub fn among_others(n: usize, rows: &[usize], given: &Tensor, value: f64) -> Tensor {
     if rows.len() == n {
         return given.shallow_clone();
@@ -128,7 +128,7 @@ pub fn among_others(n: usize, rows: &[usize], given: &Tensor, value: f64) -> Ten
 }
 
 impl Ahead {
-    /// Goes to the image with a number: what waits in front of others is dropped.
+    /// Goes to an image. If it is not the next one, what waits is dropped.
     fn begin(&mut self, number: u64) {
         if number != self.front {
             self.waiting.clear();
@@ -136,7 +136,7 @@ impl Ahead {
         }
     }
 
-    /// Has as many images decoded as may wait.
+    /// Asks for images until as many wait as may.
     fn fill(&mut self, share: &Share, pictures: &Arc<Pictures>, order: &mut Order) {
         while self.waiting.len() < self.most {
             let number = self.front + self.waiting.len() as u64;
@@ -151,12 +151,14 @@ impl Ahead {
         share: &Share,
         pictures: &Arc<Pictures>,
         order: &mut Order,
-    ) -> Result<Decoded, Error> {
+    ) -> Result<Decoded> {
         self.fill(share, pictures, order);
         let image = self.waiting.pop_front();
         self.front += 1;
         let image = image.and_then(|image| image.recv().ok());
-        image.unwrap_or(Err(Error::Decoder))
+        image.context(
+            "a thread that decodes pictures ended too early; go on with `trainer resume`",
+        )?
     }
 }
 
@@ -166,7 +168,7 @@ pub(crate) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    use ebm_export::source::ImageShape;
+    use ebm_common::contract::ImageShape;
     use image::ImageFormat;
 
     use super::*;

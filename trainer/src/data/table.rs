@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{Context, Result, bail};
+use ebm_common::name::has_extension;
 use parquet::basic::{Compression, Type};
 use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::errors::ParquetError;
@@ -13,7 +15,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::files::{Files, Found, Problem, below};
 use super::parts::{Parts, by_name};
-use super::{Error, say};
+use super::{check_count, missing, say, unreadable};
 use crate::config::DataConfig;
 
 /// Names of the column of pictures: a struct with `bytes`, or the bytes themselves.
@@ -21,7 +23,7 @@ const PICTURES: &[&str] = &["image.bytes", "img.bytes", "image", "img"];
 /// Names of the column of labels.
 const LABELS: &[&str] = &["label", "labels", "fine_label", "cls"];
 
-/// Pictures in Parquet files, of which only the places are in memory.
+/// Pictures in Parquet files. Only their places are in memory.
 #[derive(Debug)]
 struct Tables {
     tables: Vec<PathBuf>,
@@ -88,7 +90,7 @@ impl Tables {
 }
 
 impl Group {
-    /// The bytes of a row, where it has some. Pages in front of it are not decoded.
+    /// The bytes of a row, if it has any. Pages before it are not decoded.
     fn picture(&self, file: File, row: usize) -> Result<Option<Vec<u8>>, ParquetError> {
         let mut reader = match column(file, &self.column, self.n_rows)? {
             ColumnReader::ByteArrayColumnReader(reader) => reader,
@@ -105,7 +107,7 @@ impl Group {
     }
 }
 
-/// Does work on a file; where the reader panics, the file is damaged.
+/// Does work on a file. If the reader panics, the file is damaged.
 fn guarded<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.unwrap_or_else(|_| Err(ParquetError::General("the reader fails on it".to_string())))
@@ -124,12 +126,15 @@ fn column(
 }
 
 /// All Parquet files of a folder, divided by their names.
-pub(super) fn open(config: &DataConfig, directory: &Path) -> Result<Parts<Found>, Error> {
-    let tables = by_name(directory, below(directory, &["parquet"])?)?;
+pub(super) fn open(config: &DataConfig, directory: &Path) -> Result<Parts<Found>> {
+    let tables = by_name(
+        directory,
+        below(directory, |path| has_extension(path, &["parquet"]))?,
+    )?;
     tables.map(|tables| part(config, directory, tables))
 }
 
-fn part(config: &DataConfig, directory: &Path, tables: Vec<PathBuf>) -> Result<Found, Error> {
+fn part(config: &DataConfig, directory: &Path, tables: Vec<PathBuf>) -> Result<Found> {
     let mut groups: Vec<Group> = Vec::new();
     let mut labels = Vec::new();
     let mut n_rows = 0;
@@ -161,10 +166,8 @@ fn part(config: &DataConfig, directory: &Path, tables: Vec<PathBuf>) -> Result<F
         }
     }
     if n_rows == 0 {
-        return Err(Error::Missing {
-            directory: directory.to_path_buf(),
-            candidates: "*.parquet with rows, of which some are for training".to_string(),
-        });
+        let expected = "*.parquet with rows, some of them for training";
+        return Err(missing(directory, expected));
     }
     Ok(Found {
         place: directory.to_path_buf(),
@@ -181,12 +184,8 @@ struct Columns {
 }
 
 impl Columns {
-    /// Those that the configuration names, else those of the usual names.
-    fn find(
-        config: &DataConfig,
-        table: &Path,
-        metadata: &ParquetMetaData,
-    ) -> Result<Columns, Error> {
+    /// The columns that the configuration names, else those with the usual names.
+    fn find(config: &DataConfig, table: &Path, metadata: &ParquetMetaData) -> Result<Columns> {
         let named = |column: &String| [column.clone(), format!("{column}.bytes")];
         let usual = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
         let pictures =
@@ -219,7 +218,7 @@ impl Columns {
     }
 }
 
-/// Which columns are taken for what.
+/// Says which columns are used.
 fn line(table: &Path, metadata: &ParquetMetaData, picture: usize, label: Option<usize>) -> String {
     let columns = names(metadata);
     let labels = match label {
@@ -241,38 +240,41 @@ fn names(metadata: &ParquetMetaData) -> Vec<String> {
         .collect()
 }
 
-/// Of all compressions that the format has one is not built in.
-fn check_compression(table: &Path, column: &ColumnChunkMetaData) -> Result<(), Error> {
+/// LZO is the one compression of the format that is not built in.
+fn check_compression(table: &Path, column: &ColumnChunkMetaData) -> Result<()> {
     match column.compression() {
-        Compression::LZO => Err(Error::Compression {
-            file: table.to_path_buf(),
-            got: column.compression().to_string(),
-        }),
+        Compression::LZO => bail!(
+            "{} is compressed by {}, expected snappy, gzip, brotli, lz4, lz4_raw, zstd or nothing: write it again with one of these",
+            table.display(),
+            column.compression()
+        ),
         _ => Ok(()),
     }
 }
 
-fn metadata(table: &Path) -> Result<ParquetMetaData, Error> {
-    let file = File::open(table).map_err(|source| Error::Unreadable {
-        file: table.to_path_buf(),
-        source,
-    })?;
+fn metadata(table: &Path) -> Result<ParquetMetaData> {
+    let file = File::open(table).with_context(|| unreadable(table))?;
     let metadata = guarded(|| ParquetMetaDataReader::new().parse_and_finish(&file));
-    metadata.map_err(|source| Error::Table {
-        file: table.to_path_buf(),
-        source,
-    })
+    metadata.with_context(|| damaged(table))
 }
 
-/// The number of the first of some columns that is there and holds one of those types; `key` names others.
+/// What is wrong with a file that the Parquet reader refuses.
+fn damaged(table: &Path) -> String {
+    format!(
+        "{} is truncated or is not a Parquet file: fetch it again",
+        table.display()
+    )
+}
+
+/// The number of the first wanted column that is there and has one of `types`. `key` is the setting that names another.
 fn find(
     table: &Path,
     metadata: &ParquetMetaData,
     wanted: Vec<String>,
     types: &[Type],
-    content: &'static str,
-    key: &'static str,
-) -> Result<usize, Error> {
+    content: &str,
+    key: &str,
+) -> Result<usize> {
     let columns = metadata.file_metadata().schema_descr().columns();
     let at = |name: &String| {
         columns.iter().position(|column| {
@@ -281,45 +283,28 @@ fn find(
                 && column.max_rep_level() == 0
         })
     };
-    wanted.iter().find_map(at).ok_or_else(|| Error::Columns {
-        file: table.to_path_buf(),
-        expected: wanted.join(", "),
-        content,
-        got: names(metadata).join(", "),
-        key,
+    wanted.iter().find_map(at).with_context(|| {
+        format!(
+            "{} has columns {}: expected one of {} with {content}; name it with {key}",
+            table.display(),
+            names(metadata).join(", "),
+            wanted.join(", ")
+        )
     })
 }
 
-/// The labels of a row group. What is not a whole number from 0 up is none.
-fn labels_of(
-    table: &Path,
-    label: &ColumnChunkMetaData,
-    n_rows: usize,
-) -> Result<Vec<Option<u32>>, Error> {
+/// The labels of a row group. A value that is not a whole number from 0 up counts as no label.
+fn labels_of(table: &Path, label: &ColumnChunkMetaData, n_rows: usize) -> Result<Vec<Option<u32>>> {
     check_compression(table, label)?;
-    let file = File::open(table).map_err(|source| Error::Unreadable {
-        file: table.to_path_buf(),
-        source,
-    })?;
-    let (labels, levels) =
-        guarded(|| numbers(file, label, n_rows)).map_err(|source| Error::Table {
-            file: table.to_path_buf(),
-            source,
-        })?;
+    let file = File::open(table).with_context(|| unreadable(table))?;
+    let read = guarded(|| numbers(file, label, n_rows));
+    let (labels, levels) = read.with_context(|| damaged(table))?;
     let full = label.column_descr().max_def_level();
-    let n_read = if full == 0 {
-        labels.len()
-    } else {
-        levels.len()
+    let n_read = match full {
+        0 => labels.len(),
+        _ => levels.len(),
     };
-    if n_read != n_rows {
-        return Err(Error::Count {
-            images: table.to_path_buf(),
-            n_images: n_rows,
-            labels: table.to_path_buf(),
-            n_labels: n_read,
-        });
-    }
+    check_count((table, n_rows), (table, n_read))?;
     let mut labels = labels.into_iter();
     let row = |row| match levels.get(row) {
         Some(level) if *level < full => None,
@@ -328,7 +313,7 @@ fn labels_of(
     Ok((0..n_rows).map(row).collect())
 }
 
-/// The numbers of a column that are there, and for each row the level that says whether one is.
+/// The numbers of a column, and for each row the level that says whether it has a number.
 fn numbers(
     file: File,
     numbers: &ColumnChunkMetaData,
@@ -365,7 +350,7 @@ mod tests {
     }";
     const BARE: &str = "message schema { required int32 label; required binary img; }";
 
-    fn opened(directory: &Path) -> Result<Parts<Found>, Error> {
+    fn opened(directory: &Path) -> Result<Parts<Found>> {
         open(&DataConfig::digits_for_tests(), directory)
     }
 

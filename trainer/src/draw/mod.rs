@@ -1,7 +1,9 @@
 //! Pictures: sheets of images, and plots.
 
+pub mod panel;
 pub mod plot;
 pub mod sheet;
 
-mod canvas;
-mod lettering;
+mod font;
+mod ticks;
+mod view;

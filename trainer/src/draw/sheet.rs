@@ -1,19 +1,23 @@
 //! Sheets of images.
 
 use anyhow::{Result, anyhow};
+use image::imageops::{replace, thumbnail};
 use image::{Rgb, RgbImage};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use tch::{Device, Kind, Tensor};
 
-use super::canvas::Canvas;
+use super::font;
+use super::plot::{drawing, encode};
 
 /// Columns of a block.
 const COLUMNS: usize = 8;
-/// Images are magnified until they have this many pixels a side.
+/// Images are magnified to about this many pixels a side.
 const SIDE: usize = 48;
 const GAP: usize = 4;
 /// The line of the caption above a block, and the size of its letters.
 const CAPTION: usize = 28;
-const EM: f32 = 18.0;
+const LETTERS: u32 = 21;
 
 /// A picture by itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,21 +48,21 @@ impl Block {
         }
     }
 
-    /// They alone, for TensorBoard.
+    /// The images without caption, for TensorBoard.
     ///
     /// # Errors
-    /// They are no images.
+    /// The tensors are not images.
     pub fn picture(&self) -> Result<Picture> {
         let tiles = tiles(&self.images)?;
         let (width, height) = extent(&tiles, tiles.len());
-        let mut canvas = Canvas::new(width as u32, height as u32);
-        place(&mut canvas, &tiles, (0, 0));
-        let (width, height) = canvas.size();
+        let mut picture = white(width, height);
+        place(&mut picture, &tiles, (0, 0));
+        let (width, height) = picture.dimensions();
         Ok(Picture {
             tag: format!("samples/{}", self.name),
             width,
             height,
-            png: canvas.png()?,
+            png: encode(&picture)?,
         })
     }
 }
@@ -66,7 +70,7 @@ impl Block {
 /// Blocks side by side, each with its caption, as PNG bytes.
 ///
 /// # Errors
-/// They are no images.
+/// The tensors are not images.
 pub fn sheet(blocks: &[Block]) -> Result<Vec<u8>> {
     let tiles: Vec<Vec<RgbImage>> = blocks
         .iter()
@@ -77,14 +81,35 @@ pub fn sheet(blocks: &[Block]) -> Result<Vec<u8>> {
     let (width, height) = widest.map_or((GAP, GAP), |tiles| extent(tiles, most));
     let (pitch, gap) = (width + 2 * GAP, 2 * GAP);
     let full = (blocks.len() * pitch).saturating_sub(gap).max(1);
-    let mut canvas = Canvas::new(full as u32, (CAPTION + height) as u32);
-    for (number, (block, tiles)) in blocks.iter().zip(&tiles).enumerate() {
-        let left = number * pitch;
-        let baseline = (left + GAP, CAPTION - GAP - GAP / 2);
-        canvas.write(&block.name, EM, (baseline.0 as u32, baseline.1 as u32));
-        place(&mut canvas, tiles, (left, CAPTION));
+    let mut picture = white(full, CAPTION + height);
+    for (number, tiles) in tiles.iter().enumerate() {
+        place(&mut picture, tiles, (number * pitch, CAPTION));
     }
-    canvas.png()
+    replace(&mut picture, &captions(blocks, pitch, full)?, 0, 0);
+    encode(&picture)
+}
+
+fn white(width: usize, height: usize) -> RgbImage {
+    RgbImage::from_pixel(width as u32, height as u32, Rgb([u8::MAX; 3]))
+}
+
+/// The names of blocks, `pitch` pixels from one to the next.
+fn captions(blocks: &[Block], pitch: usize, width: usize) -> Result<RgbImage> {
+    // Letters begin at whole pixels, so that they are drawn larger than they are shown.
+    const SCALE: usize = 3;
+    font::register()?;
+    let mut large = white(SCALE * width, SCALE * CAPTION);
+    let size = large.dimensions();
+    let area = BitMapBackend::with_buffer(&mut large, size).into_drawing_area();
+    let style = ("sans-serif", SCALE as u32 * LETTERS).into_text_style(&area);
+    let style = style.pos(Pos::new(HPos::Left, VPos::Center));
+    for (number, block) in blocks.iter().enumerate() {
+        let place = [number * pitch + GAP, CAPTION / 2].map(|at| (SCALE * at) as i32);
+        let drawn = area.draw_text(&block.name, &style, place.into());
+        drawn.map_err(drawing)?;
+    }
+    drop(area);
+    Ok(thumbnail(&large, width as u32, CAPTION as u32))
 }
 
 /// How wide and high a block is that has room for `n` tiles like these.
@@ -102,13 +127,13 @@ fn tile_size(tiles: &[RgbImage]) -> (usize, usize) {
 }
 
 /// Puts tiles into rows whose upper left corner is at a place.
-fn place(canvas: &mut Canvas, tiles: &[RgbImage], (left, top): (usize, usize)) {
+fn place(picture: &mut RgbImage, tiles: &[RgbImage], (left, top): (usize, usize)) {
     let (width, height) = tile_size(tiles);
     for (number, tile) in tiles.iter().enumerate() {
         let (row, column) = (number / COLUMNS, number % COLUMNS);
         let x = left + GAP + column * (width + GAP);
         let y = top + GAP + row * (height + GAP);
-        canvas.paste(tile, (x as u32, y as u32));
+        replace(picture, tile, x as i64, y as i64);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use ebm_common::interval::{interval, lower_bound};
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{Beta, ContinuousCDF};
 
 /// A share of right answers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ impl Accuracy {
             n,
             n_right,
             accuracy: n_right as f64 / n as f64,
-            interval: [lower(n_right, n, 0.025), upper(n_right, n, 0.025)],
-            at_least: lower(n_right, n, 0.05),
+            interval: interval(n_right, n, 0.05),
+            at_least: lower_bound(n_right, n, 0.05),
         }
     }
 
@@ -48,21 +48,6 @@ impl fmt::Display for Accuracy {
             self.n
         )
     }
-}
-
-/// The exact lower bound of a share (Clopper and Pearson 1934): the α quantile of Beta(k, n − k + 1), 0 if k = 0.
-fn lower(n_right: usize, n: usize, alpha: f64) -> f64 {
-    quantile(n_right, n - n_right + 1, alpha).unwrap_or(0.0)
-}
-
-/// The exact upper bound: the 1 − α quantile of Beta(k + 1, n − k), 1 if k = n.
-fn upper(n_right: usize, n: usize, alpha: f64) -> f64 {
-    quantile(n_right + 1, n - n_right, 1.0 - alpha).unwrap_or(1.0)
-}
-
-/// None if a parameter is zero, for which there is no such distribution.
-fn quantile(a: usize, b: usize, share: f64) -> Option<f64> {
-    Some(Beta::new(a as f64, b as f64).ok()?.inverse_cdf(share))
 }
 
 #[cfg(test)]

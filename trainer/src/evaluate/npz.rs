@@ -1,21 +1,21 @@
 //! Arrays in npz files, as numpy reads and writes them.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_export::file::Staged;
+use ebm_common::files::AtomicFile;
 use ndarray::{ArrayD, OwnedRepr};
 use ndarray_npy::{NpzReader, NpzWriter, ReadNpyError, ReadNpyExt, ReadNpzError, ReadableElement};
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
-/// What arrays are read of.
+/// The types of arrays that are read.
 const TYPES: &str =
     "expected numbers of type f32, f64, uint8 or int64: convert it with numpy's astype";
 
-/// Bytes of an array that is written, at most: more need another form of zip files.
+/// The most bytes of an array that is written. More would need another form of zip files.
 pub const MAX_BYTES: u64 = u32::MAX as u64 - (1 << 16);
 
 /// Writes arrays of f32, f64 or int64 under a temporary name in the same folder, and renames the file.
@@ -23,15 +23,9 @@ pub const MAX_BYTES: u64 = u32::MAX as u64 - (1 << 16);
 /// # Errors
 /// The system refused, or the file would hold more than 4 GiB in one array; nothing is left behind.
 pub fn write(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<()> {
-    let mut files = Staged::default();
-    files.write(path, |file| {
-        write_to(file, arrays).map_err(|error| io::Error::other(format!("{error:#}")))
-    })?;
-    Ok(files.publish()?)
-}
-
-fn write_to(file: &mut File, arrays: &[(&str, &Tensor)]) -> Result<()> {
-    let mut npz = NpzWriter::new(BufWriter::new(file));
+    let failed = || format!("cannot write {}", path.display());
+    let file = AtomicFile::create(path).with_context(failed)?;
+    let mut npz = NpzWriter::new(file);
     for (name, tensor) in arrays {
         match tensor.kind() {
             Kind::Float => npz.add_array(*name, &array::<f32>(tensor)?)?,
@@ -40,10 +34,7 @@ fn write_to(file: &mut File, arrays: &[(&str, &Tensor)]) -> Result<()> {
             kind => bail!("array {name:?} is of kind {kind:?}, expected f32, f64 or int64"),
         }
     }
-    npz.finish()?
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    Ok(())
+    npz.finish()?.commit().with_context(failed)
 }
 
 fn array<T: Element + Copy>(tensor: &Tensor) -> Result<ArrayD<T>> {
@@ -66,7 +57,7 @@ impl Npz {
     /// Opens a file.
     ///
     /// # Errors
-    /// It is not there, or no npz file.
+    /// It is not there, or is not an npz file.
     pub fn open(path: &Path) -> Result<Npz> {
         let reading = || format!("cannot read {}", path.display());
         let file = File::open(path).with_context(reading)?;

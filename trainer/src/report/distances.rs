@@ -1,10 +1,9 @@
 //! Fréchet distances over the steps of chains, as a plot.
 
-use crate::draw::plot::Panel;
+use crate::draw::panel::Panel;
 use crate::evaluate::frechet::Score;
 
-/// A curve for each of what was sampled; what is of no steps is on none. None where distances are of different numbers of samples, which cannot
-/// be compared.
+/// A curve for each sample. Samples without steps are left out. `None` if distances are of different numbers of samples, which cannot be compared.
 pub fn panel(scores: &[Score]) -> Option<Panel> {
     let first = scores.first()?;
     if scores.iter().any(|score| score.label != first.label) {

@@ -40,13 +40,13 @@ pub struct Run {
     pub sheets: Vec<(u64, PathBuf)>,
     /// Checkpoints, oldest first.
     pub checkpoints: Vec<Checkpoint>,
-    /// The update of the best checkpoint, where one is kept.
+    /// The update of the best checkpoint, if one is kept.
     pub best: Option<u64>,
     /// The processes that learned.
     pub sessions: Vec<Session>,
-    /// Long chains, where the run was sampled.
+    /// Long chains, if the run was sampled.
     pub sampled: Option<Sampled>,
-    /// What an attack came to, where its folder is in that of the run.
+    /// The results of an attack, if its folder is in that of the run.
     pub attack: Option<attack::Results>,
     /// The Fréchet distances of `fid.json`.
     pub distances: Vec<Score>,
@@ -112,7 +112,7 @@ pub fn runs(path: &Path) -> Result<Vec<Run>> {
         .collect();
     if folders.is_empty() {
         bail!(
-            "{} holds no run, and no folders of runs: expected what `trainer fit`, `trainer classifier` or `trainer life-cycle` made",
+            "{} is not a run and has no folders of runs: expected what `trainer fit`, `trainer classifier` or `trainer life-cycle` made",
             path.display()
         );
     }
@@ -124,7 +124,7 @@ pub fn runs(path: &Path) -> Result<Vec<Run>> {
     folders.iter().map(Run::read).collect()
 }
 
-/// What a file of JSON holds, where there is one; a page is made without one that is damaged.
+/// The content of a JSON file, if it is there. A damaged one is named and left out.
 fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
@@ -139,7 +139,7 @@ fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
         .ok()
 }
 
-/// The name of a folder, also where it is given as `.`.
+/// The name of a folder, even if it is given as `.`.
 pub fn folder_name(path: &Path) -> String {
     let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     name.file_name().map_or_else(
@@ -168,7 +168,7 @@ impl Run {
             name: folder_name(path),
             config: config_text
                 .parse()
-                .with_context(|| format!("the configuration in {} is no TOML", path.display()))?,
+                .with_context(|| format!("the configuration in {} is not TOML", path.display()))?,
             config_text,
             lines: metrics::read(&folder.metrics()).unwrap_or_default(),
             recent: Recent::read(&folder.updates_csv(), N_UPDATES)?,
@@ -421,7 +421,7 @@ pub(super) mod tests {
         );
         let message = runs(&folder.path().join("model")).unwrap_err().to_string();
         assert!(
-            message.contains("holds no run, and no folders of runs"),
+            message.contains("is not a run and has no folders of runs"),
             "{message}"
         );
     }

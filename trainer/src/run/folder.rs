@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use ebm_common::files::final_path;
 use ebm_export::file::{NewFolder, write_whole};
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::Kind;
@@ -38,7 +39,7 @@ impl Existing {
     pub fn expect_free(self, file: &Path) -> Result<()> {
         ensure!(
             self == Existing::Replace || !file.exists(),
-            "{} is there already: choose another place with -o, or replace it with --force",
+            "{} is there already: choose another place, or replace it with --force",
             file.display()
         );
         Ok(())
@@ -71,7 +72,7 @@ const LAST_BEST: &str = ".unfinished-last-best";
 const MERIT: &str = "merit";
 /// What it says if the user stopped the run at it.
 const INTERRUPTED: &str = "interrupted";
-/// How the temporary names of `ebm_export::file` begin.
+/// How the temporary names of folders begin that `ebm_export::file` makes.
 const UNFINISHED: &str = ".unfinished-";
 
 /// How the folders begin into which checkpoints are put that a run does not go on from.
@@ -187,7 +188,8 @@ impl RunFolder {
             self.path.join(SAMPLES),
         ] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with(UNFINISHED) || final_path(&entry.path()).is_some() {
                     // What cannot be removed is in nobody's way.
                     let _ =
                         fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));

@@ -203,6 +203,11 @@ fn data_check_says_what_is_there() {
         .stdout(contains("classes (2): cat: 6; dog: 7"))
         .stdout(contains("cat/0.png = "));
     assert!(image::open(&sheet).unwrap().width() > 100);
+    fs::write(&sheet, b"old").unwrap();
+    trainer(&format!("data check {path} -o {} --force", sheet.display()))
+        .assert()
+        .success();
+    assert!(image::open(&sheet).unwrap().width() > 100);
     fs::remove_file(sheet).unwrap();
 
     let output = trainer(&format!("data check {path} --json"))

@@ -359,3 +359,23 @@ fn a_full_disk_stops_the_run_and_keeps_the_last_checkpoint() {
         .unwrap();
     assert!(String::from_utf8_lossy(&resumed.stderr).contains(&format!("after update {last}")));
 }
+
+#[test]
+fn a_file_that_is_there_is_replaced_only_if_that_is_asked_for() {
+    let [folder, empty] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let file = folder.path().join("precious.png");
+    fs::write(&file, b"precious").unwrap();
+    let (place, shown) = (empty.path().display(), file.display());
+    for command in [
+        format!("data check {place} -o {shown}"),
+        format!("report {place} -o {shown}"),
+        format!("fid --samples {place} --reference {place} --features {place} --plot {shown}"),
+    ] {
+        let wanted = format!("{shown} is there already");
+        refused(&mut trainer(&command), &[&wanted, "--force"]);
+        let forced = trainer(&format!("{command} --force")).output().unwrap();
+        let said = String::from_utf8(forced.stderr).unwrap();
+        assert!(!said.contains("there already"), "{command}: {said}");
+        assert_eq!(fs::read(&file).unwrap(), b"precious", "nothing came of it");
+    }
+}

@@ -111,7 +111,10 @@ fn a_report_needs_a_run() {
     let folder = tempfile::tempdir().unwrap();
     refused(
         &mut trainer(&format!("report {}", folder.path().display())),
-        &["holds no run, and no folders of runs", "trainer life-cycle"],
+        &[
+            "is not a run and has no folders of runs",
+            "trainer life-cycle",
+        ],
     );
 }
 

@@ -266,7 +266,7 @@ type Scored = (&'static str, &'static str, Score);
 fn print_table(scores: &[Scored], seconds: f64, milliseconds: f64) {
     println!("{:<26} {:>8} {:>6}   95 % interval", "", "accuracy", "n");
     for (_, name, score) in scores {
-        let (low, high) = score.interval();
+        let [low, high] = score.interval();
         println!(
             "{name:<26} {:>6.1} % {:>6}   {:.1} % to {:.1} %",
             100.0 * score.accuracy(),
@@ -300,9 +300,8 @@ fn results(
         },
     });
     for (key, _, score) in scores {
-        let (low, high) = score.interval();
         results[key] = json!(score.accuracy());
-        results[format!("{key}_interval")] = json!([low, high]);
+        results[format!("{key}_interval")] = json!(score.interval());
     }
     format!("{results:#}\n").into_bytes()
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use ebm_common::contract::CONTRACT_KEY;
+
 use super::model::Model;
 use super::proto::ValueInfoProto;
 
-/// Key of the metadata entry that holds the contract as JSON.
-pub const METADATA_KEY: &str = "ebm.contract";
 /// Key of the metadata entry that holds the SHA-256 of the file's graph and contract: of the bytes of its `GraphProto`, followed by those of the contract's
 /// JSON, in hexadecimal digits.
 pub const HASH_KEY: &str = "ebm.sha256";
@@ -38,7 +38,7 @@ pub(super) fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Docume
             .map(|input| (input.name().to_string(), input.doc_string().to_string()))
             .collect(),
         entries: entries
-            .filter(|entry| ![METADATA_KEY, HASH_KEY].contains(&entry.key()))
+            .filter(|entry| ![CONTRACT_KEY, HASH_KEY].contains(&entry.key()))
             .map(|entry| (entry.key().to_string(), entry.value().to_string()))
             .collect(),
     }

@@ -57,7 +57,9 @@ mod window;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use documentation::{Documentation, HASH_KEY, METADATA_KEY};
+use ebm_common::files::folder_of;
+
+pub use documentation::{Documentation, HASH_KEY};
 pub(crate) use einsum::multiplications as einsum_multiplications;
 pub(crate) use function::inlined;
 pub(crate) use model::node_name;
@@ -72,7 +74,6 @@ use reader::{Reader, Selected};
 
 use super::{Energy, OnnxModel, Origin};
 use crate::error::{Choice, Error};
-use crate::file::folder_of;
 use crate::graph::Batch;
 use crate::graph::{DType, Graph, Shape};
 use crate::source::checkpoint::sha256;
@@ -673,12 +674,15 @@ mod tests {
         model.0.doc_string = Some("An energy.".to_string());
         model.graph().name = Some("main".to_string());
         model.graph().input[0].doc_string = Some("Pictures.".to_string());
-        model.0.metadata_props = [("author", "them"), (METADATA_KEY, "{}")]
-            .map(|(key, value)| proto::StringStringEntryProto {
-                key: Some(key.to_string()),
-                value: Some(value.to_string()),
-            })
-            .to_vec();
+        model.0.metadata_props = [
+            ("author", "them"),
+            (ebm_common::contract::CONTRACT_KEY, "{}"),
+        ]
+        .map(|(key, value)| proto::StringStringEntryProto {
+            key: Some(key.to_string()),
+            value: Some(value.to_string()),
+        })
+        .to_vec();
         let foreign = model.read();
         let origin = foreign.model().unwrap();
         assert_eq!(origin.producer, "somebody 1.2");

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use ebm_common::files::folder_of;
+
 use ndarray::{ArrayD, IxDyn};
 
 use super::known::{Kind, Known, Number};
-use crate::file::folder_of;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::TensorProto;
 use crate::source::onnx::proto::tensor_proto::{DataLocation, DataType};

@@ -16,7 +16,7 @@ pub struct ImageArguments {
     #[command(flatten)]
     pub model: ModelArguments,
     /// Values of the darkest and the brightest pixel in f32 arrays, as in 0,1 [default: -1,1]
-    #[arg(long, value_name = "LOW,HIGH", value_parser = float_range, allow_hyphen_values = true)]
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     pub range: Option<FloatRange>,
     /// Pictures of another size: cut the largest part of the model's aspect, and resize it
     #[arg(long, value_name = "PART", value_enum, num_args = 0..=1, default_missing_value = "centre")]
@@ -51,13 +51,4 @@ impl ImageArguments {
         };
         PictureFit { crop, colours }
     }
-}
-
-fn float_range(text: &str) -> Result<FloatRange, String> {
-    let parsed = text.split_once(',').and_then(|(low, high)| {
-        let number = |text: &str| text.trim().parse::<f32>().ok();
-        Some((number(low)?, number(high)?))
-    });
-    let (low, high) = parsed.ok_or("expected two numbers with a comma between, as in 0,1")?;
-    FloatRange::new(low, high).map_err(|error| error.to_string())
 }

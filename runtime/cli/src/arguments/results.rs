@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-
-use crate::target::{Existing, Target};
+use ebm_common::target::{Existing, Target};
 
 #[derive(Args)]
 pub struct ResultArguments {
@@ -31,6 +30,6 @@ impl ResultArguments {
             path,
             existing: Existing::of(self.force),
         };
-        target.check(read, None)
+        Ok(target.check(read, None)?)
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use ebm_common::target::{Existing, Target};
 use ebm_runtime::{
     Classifier, Model, ModelFolder, PictureFit, Purifier, Seed, SmoothedClassifier, Smoothing,
 };
@@ -23,7 +24,6 @@ use crate::lines::Lines;
 use crate::notes::Notes;
 use crate::progress::Bar;
 use crate::ranges;
-use crate::target::{Existing, Target};
 use fixed::Fixed;
 use record::{Record, distance};
 use summary::Summary;
@@ -98,7 +98,7 @@ fn check_output(arguments: &CertifyArguments, inputs: &[Input]) -> Result<()> {
     };
     let read = arguments.images.model.files().into_iter();
     let read = read.chain(arguments.classifier.clone()).chain(labels);
-    target.check(read.chain(inputs.iter().map(Input::path)), None)
+    Ok(target.check(read.chain(inputs.iter().map(Input::path)), None)?)
 }
 
 /// The classifier that was given, or that of the folder, for the images of the energy.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::ops::Range;
 
+use ebm_common::FloatRange;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use rawzip::path::EntryPath;
@@ -11,7 +12,6 @@ use rawzip::{
     ZipArchiveWriter, ZipLocator,
 };
 
-use super::layout::FloatRange;
 use super::npy::Header;
 use super::source::{Packing, Part, Source};
 use super::stack::Stack;
@@ -58,7 +58,7 @@ impl Archive {
         }
         if stacks.is_empty() {
             return Err(
-                Error::new(ErrorKind::Shape, "the npz file holds no array of images")
+                Error::new(ErrorKind::Shape, "the npz file has no array of images")
                     .expected(format!(
                         "u8 or f32 [N, C, H, W] or [N, H, W, C] with images {shape}"
                     ))
@@ -114,7 +114,7 @@ impl Archive {
 
 #[cfg(test)]
 impl Archive {
-    /// Names and checksums of the entries that are no arrays of images.
+    /// Names and checksums of the entries that are not arrays of images.
     pub(super) fn entries(&self) -> Vec<(String, u32, u64)> {
         let others = self.entries.iter().filter(|entry| entry.stack.is_none());
         others
@@ -145,7 +145,7 @@ impl Entry {
 
 fn list(source: &Source) -> Result<Vec<Entry>> {
     let damaged = |e: rawzip::Error| {
-        Error::new(ErrorKind::Image, "the file is no whole npz (zip) file")
+        Error::new(ErrorKind::Image, "the file is not a whole npz (zip) file")
             .advise("it may be cut off: fetch or save it again")
             .caused_by(e)
     };

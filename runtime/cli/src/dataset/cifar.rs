@@ -1,19 +1,10 @@
-//! CIFAR's binary batches: for each image its labels, one byte each, then 3,072 bytes in planes of red, green and blue.
-//!
-//! Source: Krizhevsky, *Learning multiple layers of features from tiny images*, 2009; <https://www.cs.toronto.edu/~kriz/cifar.html>
+//! CIFAR's binary batches.
+
+use ebm_common::cifar::{Cifar, SHAPE};
 
 use super::layout::{Element, Layout, Order};
 use super::stack::Stack;
 use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
-
-/// The shape of every image.
-const SHAPE: ImageShape = ImageShape {
-    channels: 3,
-    height: 32,
-    width: 32,
-};
-/// CIFAR-10 has one label of 10 classes; CIFAR-100 has a coarse one of 20 and a fine one of 100.
-const LABELS: [&[u8]; 2] = [&[10], &[20, 100]];
 
 /// The images of a file of this length; `byte_at` reads one byte of it.
 pub(super) fn stack(
@@ -30,49 +21,28 @@ pub(super) fn stack(
         .but_got(SHAPE)
         .advise("use a model for their shape"));
     }
-    for n_classes in LABELS {
-        let n_record_bytes = (n_classes.len() + SHAPE.n_values()) as u64;
-        if n_bytes > 0
-            && n_bytes.is_multiple_of(n_record_bytes)
-            && labels_fit(n_bytes, n_record_bytes, n_classes, byte_at)?
-        {
-            return Ok(Stack {
-                header: Vec::new(),
-                n_images: usize::try_from(n_bytes / n_record_bytes).unwrap_or(usize::MAX),
-                n_label_bytes: n_classes.len(),
-                layout: Layout {
-                    shape,
-                    element: Element::Byte,
-                    order: Order::Planar,
-                },
-            });
-        }
-    }
-    Err(Error::new(
-        ErrorKind::Image,
-        "the file is no whole binary batch of CIFAR",
-    )
-    .expected("records of 3,073 bytes (CIFAR-10) or 3,074 bytes (CIFAR-100), each after its labels")
-    .but_got(format!("{n_bytes} bytes"))
-    .advise("fetch the binary version again"))
-}
-
-/// Whether the first labels are numbers of classes.
-fn labels_fit(
-    n_bytes: u64,
-    n_record_bytes: u64,
-    n_classes: &[u8],
-    byte_at: &dyn Fn(u64) -> Result<u8>,
-) -> Result<bool> {
-    const N_TRIED: u64 = 64;
-    for record in 0..(n_bytes / n_record_bytes).min(N_TRIED) {
-        for (place, &n_classes) in (0..).zip(n_classes) {
-            if byte_at(record * n_record_bytes + place)? >= n_classes {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
+    let Some(cifar) = Cifar::of_file(n_bytes, byte_at)? else {
+        return Err(Error::new(
+            ErrorKind::Image,
+            "the file is not a whole binary batch of CIFAR",
+        )
+        .expected(
+            "records of 3,073 bytes (CIFAR-10) or 3,074 bytes (CIFAR-100), each after its labels",
+        )
+        .but_got(format!("{n_bytes} bytes"))
+        .advise("fetch the binary version again"));
+    };
+    let n_images = n_bytes / cifar.n_record_bytes() as u64;
+    Ok(Stack {
+        header: Vec::new(),
+        n_images: usize::try_from(n_images).unwrap_or(usize::MAX),
+        n_label_bytes: cifar.n_classes().len(),
+        layout: Layout {
+            shape,
+            element: Element::Byte,
+            order: Order::Planar,
+        },
+    })
 }
 
 #[cfg(test)]

@@ -1,50 +1,42 @@
-//! IDX, the format of MNIST: a magic number, the sizes of the axes, bytes.
-//!
-//! Source: LeCun, Cortes, Burges, *The MNIST database of handwritten digits*.
+//! IDX files of images.
 
 use std::io::Read;
+
+use ebm_common::idx::Header;
 
 use super::layout::{Element, Layout};
 use super::stack::Stack;
 use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 
-/// The code of unsigned bytes.
-const UNSIGNED_BYTE: u8 = 8;
-
 /// Reads the header of a file of byte images: `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`.
 pub(super) fn read_header(file: &mut dyn Read, shape: ImageShape) -> Result<Stack> {
-    let mut header = vec![0; 4];
-    file.read_exact(&mut header).map_err(damaged)?;
-    let foreign = || {
-        Error::new(ErrorKind::Image, "the file is no IDX file of images")
+    let foreign = |got: String| {
+        Error::new(ErrorKind::Image, "the file is not an IDX file of images")
             .expected("bytes with three or four axes (00000803, 00000804)")
+            .but_got(got)
     };
-    match header[..] {
-        [0, 0, UNSIGNED_BYTE, n_axes @ (3 | 4)] => {
-            header.resize(4 + 4 * usize::from(n_axes), 0);
-        }
-        [0, 0, UNSIGNED_BYTE, 1] => {
-            return Err(foreign()
-                .but_got("an IDX file of labels")
+    let header = Header::read(file).map_err(|e| {
+        let problem = "the IDX file ends within its header or cannot be read";
+        Error::new(ErrorKind::Image, problem)
+            .advise("fetch it again")
+            .caused_by(e)
+    })?;
+    let Header { sizes, bytes } = header.map_err(foreign)?;
+    match sizes.len() {
+        1 => {
+            return Err(foreign("an IDX file of labels".into())
                 .advise("give the file of images that belongs to it"));
         }
-        _ => {
-            let got: String = header.iter().map(|byte| format!("{byte:02x}")).collect();
-            return Err(foreign().but_got(format!("a file that begins with {got}")));
-        }
+        3 | 4 => {}
+        n => return Err(foreign(format!("{n} axes"))),
     }
-    file.read_exact(&mut header[4..]).map_err(damaged)?;
-    let dimensions: Vec<usize> = header[4..]
-        .chunks_exact(4)
-        .map(|size| u32::from_be_bytes([size[0], size[1], size[2], size[3]]) as usize)
-        .collect();
-    let (n_images, order) = match Layout::of_dimensions(&dimensions, shape)? {
+    let (n_images, order) = match Layout::of_dimensions(&sizes, shape)? {
         // The first axis counts the images.
-        (n_images, order) if n_images == dimensions[0] => (n_images, order),
-        _ => return Err(foreign().but_got(format!("axes {dimensions:?}"))),
+        (n_images, order) if n_images == sizes[0] => (n_images, order),
+        _ => return Err(foreign(format!("axes {sizes:?}"))),
     };
     Ok(Stack {
-        header,
+        header: bytes,
         n_images,
         n_label_bytes: 0,
         layout: Layout {
@@ -55,22 +47,13 @@ pub(super) fn read_header(file: &mut dyn Read, shape: ImageShape) -> Result<Stac
     })
 }
 
-fn damaged(e: std::io::Error) -> Error {
-    Error::new(
-        ErrorKind::Image,
-        "the IDX file ends within its header or cannot be read",
-    )
-    .advise("fetch it again")
-    .caused_by(e)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
     pub(crate) fn idx(dimensions: &[u32], values: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0, 0, UNSIGNED_BYTE, dimensions.len() as u8];
+        let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
         bytes.extend(dimensions.iter().flat_map(|size| size.to_be_bytes()));
         bytes.extend(values);
         bytes

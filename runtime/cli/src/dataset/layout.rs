@@ -1,59 +1,8 @@
 //! How the pixels of an image lie in a file.
 
-use std::fmt;
-
-use ebm_common::pixel;
+use ebm_common::{FloatRange, pixel};
+use ebm_runtime::ndarray::ArrayView3;
 use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
-
-/// What stands for the darkest and the brightest pixel in a file of floating-point numbers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FloatRange {
-    low: f32,
-    high: f32,
-}
-
-impl FloatRange {
-    /// The range from `low` to `high`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Argument`] if they are not finite or `low` is not below `high`.
-    pub fn new(low: f32, high: f32) -> Result<Self> {
-        if low < high && (high - low).is_finite() {
-            return Ok(Self { low, high });
-        }
-        Err(Error::out_of_range(
-            "range",
-            "two finite numbers, the lower one first",
-            format!("{low} and {high}"),
-        ))
-    }
-
-    fn pixel(self, value: f32) -> f32 {
-        (value - self.low) / (self.high - self.low) * 2.0 - 1.0
-    }
-
-    fn value(self, pixel: f32) -> f32 {
-        let value = self.low + (pixel.clamp(-1.0, 1.0) + 1.0) / 2.0 * (self.high - self.low);
-        value.clamp(self.low, self.high)
-    }
-}
-
-/// The range of the models, `[-1, 1]`.
-impl Default for FloatRange {
-    fn default() -> Self {
-        Self {
-            low: -1.0,
-            high: 1.0,
-        }
-    }
-}
-
-/// `LOW,HIGH`.
-impl fmt::Display for FloatRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{},{}", self.low, self.high)
-    }
-}
 
 /// The type of one value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,11 +45,7 @@ impl Layout {
     /// # Errors
     /// [`ErrorKind::Shape`] if they are not images of this shape, or could be read in two ways.
     pub(super) fn of_dimensions(dimensions: &[usize], shape: ImageShape) -> Result<(usize, Order)> {
-        let ImageShape {
-            channels: c,
-            height: h,
-            width: w,
-        } = shape;
+        let [c, h, w] = shape.dimensions();
         let mut readings = Vec::new();
         let mut reading = |n: usize, image: &[usize]| {
             let orders = [(Order::Planar, [c, h, w]), (Order::Interleaved, [h, w, c])];
@@ -151,7 +96,7 @@ impl Layout {
     /// The pixels `[C, H, W]` of one image.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] and [`ErrorKind::Image`] for values that are no numbers or lie outside the file's range.
+    /// [`ErrorKind::NonFinite`] and [`ErrorKind::Image`] for values that are not numbers or lie outside the file's range.
     pub(super) fn decode(self, bytes: &[u8]) -> Result<Vec<f32>> {
         let values = match self.element {
             Element::Byte => bytes.iter().map(|&byte| pixel::of_byte(byte)).collect(),
@@ -161,7 +106,10 @@ impl Layout {
         };
         Ok(match self.order {
             Order::Planar => values,
-            Order::Interleaved => self.permuted(&values, |layout, place| layout.interleaved(place)),
+            Order::Interleaved => {
+                let [c, h, w] = self.shape.dimensions();
+                permuted(&values, [h, w, c], [2, 0, 1])
+            }
         })
     }
 
@@ -169,7 +117,7 @@ impl Layout {
     pub(super) fn encode(self, pixels: &[f32]) -> Vec<u8> {
         let ordered = match self.order {
             Order::Planar => pixels.to_vec(),
-            Order::Interleaved => self.permuted(pixels, |layout, place| layout.planar(place)),
+            Order::Interleaved => permuted(pixels, self.shape.dimensions(), [1, 2, 0]),
         };
         match self.element {
             Element::Byte => ordered.into_iter().map(pixel::to_byte).collect(),
@@ -179,24 +127,13 @@ impl Layout {
                 .collect(),
         }
     }
+}
 
-    fn permuted(self, values: &[f32], source: impl Fn(Self, usize) -> usize) -> Vec<f32> {
-        (0..values.len())
-            .map(|place| values[source(self, place)])
-            .collect()
-    }
-
-    /// Where the value at `place` of `[C, H, W]` lies in `[H, W, C]`.
-    fn interleaved(self, place: usize) -> usize {
-        let n_pixels = self.shape.height * self.shape.width;
-        place % n_pixels * self.shape.channels + place / n_pixels
-    }
-
-    /// Where the value at `place` of `[H, W, C]` lies in `[C, H, W]`.
-    fn planar(self, place: usize) -> usize {
-        let n_pixels = self.shape.height * self.shape.width;
-        place % self.shape.channels * n_pixels + place / self.shape.channels
-    }
+/// The values of an array with other axes first.
+fn permuted(values: &[f32], dimensions: [usize; 3], axes: [usize; 3]) -> Vec<f32> {
+    let array = ArrayView3::from_shape(dimensions, values);
+    let array = array.expect("there is a value for each place of an image");
+    array.permuted_axes(axes).iter().copied().collect()
 }
 
 pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
@@ -206,7 +143,7 @@ pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
 }
 
 fn check(value: f32, range: FloatRange) -> Result<()> {
-    let FloatRange { low, high } = range;
+    let [low, high] = range.ends();
     if (low..=high).contains(&value) {
         return Ok(());
     }
@@ -317,22 +254,5 @@ mod tests {
             assert_eq!(error.kind(), kind, "{value}: {error}");
         }
         assert_eq!(layout(unit).decode(&bytes(1.0)).unwrap(), [0.0, 1.0]);
-        for (low, high) in [
-            (1.0, 1.0),
-            (1.0, 0.0),
-            (f32::NAN, 1.0),
-            (f32::MIN, f32::MAX),
-        ] {
-            assert!(FloatRange::new(low, high).is_err(), "{low} to {high}");
-        }
-    }
-
-    #[test]
-    fn purified_pixels_outside_the_range_are_clamped() {
-        let range = FloatRange::new(-3.0, 1.0).unwrap();
-        assert_eq!(
-            [-7.0, -1.0, 1.0, 7.0].map(|pixel| range.value(pixel)),
-            [-3.0, -3.0, 1.0, 1.0]
-        );
     }
 }

@@ -16,8 +16,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use archive::Archive;
+pub use ebm_common::FloatRange;
 use ebm_runtime::{Error, ErrorKind, ImageShape, Images, Result};
-pub use layout::FloatRange;
 use source::{Packing, Part, Source};
 use stack::Stack;
 
@@ -51,7 +51,7 @@ impl DataSetFormat {
         }
     }
 
-    /// The format that a file's first four bytes tell, if they do.
+    /// The format that a file's first four bytes belong to, if it can be told.
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
         match *bytes.first_chunk::<4>()? {
             [0x93, b'N', b'U', b'M'] => Some(Self::Npy),
@@ -76,8 +76,8 @@ impl DataSet {
     /// Opens a file for images of this shape. Bytes stand for pixels as in pictures, floating-point numbers as `range` says.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::Image`] if its name tells no format, or it is not whole, of another
-    /// format or of values that are not pixels, [`ErrorKind::Shape`] if its images are of another shape, or the order of its axes is ambiguous.
+    /// [`ErrorKind::Io`] if the file cannot be read. [`ErrorKind::Image`] if its format is not known, or it is damaged, of another format or
+    /// without images. [`ErrorKind::Shape`] if its images are of another shape, or the order of its axes is ambiguous.
     pub fn open(path: impl AsRef<Path>, shape: ImageShape, range: FloatRange) -> Result<Self> {
         let path = path.as_ref();
         let open = || {
@@ -87,7 +87,7 @@ impl DataSet {
                 DataSetFormat::of_bytes(&start)
             });
             let format = format.ok_or_else(|| {
-                Error::new(ErrorKind::Image, "the file is of no known format")
+                Error::new(ErrorKind::Image, "the format of the file is not known")
                     .expected("a file named *.npy, *.npz, *.idx, *idx3-ubyte or *.bin")
             })?;
             Self::read(source, format, shape, range)
@@ -158,28 +158,27 @@ impl DataSet {
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read any more.
     pub fn records(&self, first: usize) -> Result<Records<'_>> {
-        let mut records = Records {
-            data_set: self,
-            next_stack: 0,
-            n_left: 0,
-            stream: Box::new(std::io::empty()),
-        };
-        let mut n_skipped = first;
-        while let Some((stack, _)) = self.stacks.get(records.next_stack) {
-            if n_skipped < stack.n_images {
-                records.enter(n_skipped)?;
-                break;
-            }
-            n_skipped -= stack.n_images;
-            records.next_stack += 1;
+        let mut n_before = 0;
+        let mut rest = Vec::new();
+        for (stack, part) in &self.stacks {
+            let n_skipped = first.saturating_sub(n_before).min(stack.n_images);
+            n_before += stack.n_images;
+            rest.push((stack, part, n_skipped));
         }
+        rest.retain(|(stack, _, n_skipped)| *n_skipped < stack.n_images);
+        let mut records = Records {
+            source: &self.source,
+            rest: rest.into_iter(),
+            current: None,
+        };
+        records.enter()?;
         Ok(records)
     }
 
     /// The bytes that stand in the file for the pixels `[C, H, W]` of its image number `place`. Pixels outside `[-1, 1]` are clamped.
     ///
     /// # Panics
-    /// Where `place` is not below [`DataSet::len`], or `index` not below [`Images::len`].
+    /// If `place` is not below [`DataSet::len`], or `index` not below [`Images::len`].
     pub fn encode(&self, place: usize, images: &Images, index: usize) -> Vec<u8> {
         let mut n_before = 0;
         let stack = self.stacks.iter().map(|(stack, _)| stack).find(|stack| {
@@ -278,7 +277,7 @@ impl DataSet {
             archive,
         };
         if data_set.is_empty() {
-            return Err(Error::new(ErrorKind::Image, "the file holds no images"));
+            return Err(Error::new(ErrorKind::Image, "the file has no images"));
         }
         Ok(data_set)
     }
@@ -315,72 +314,62 @@ pub struct Record {
     pub pixels: Vec<u8>,
     /// Its class in formats that state one beside the pixels: CIFAR-10's label, CIFAR-100's fine one.
     pub label: Option<u8>,
-    /// The image `[1, C, H, W]`, or why these bytes are none: a value that is no number, or outside the file's range.
+    /// The image `[1, C, H, W]`, or why these bytes are not one: a value that is not a number, or is outside the file's range.
     pub image: Result<Images>,
 }
 
 /// The images of a [`DataSet`], one after another.
 pub struct Records<'a> {
-    data_set: &'a DataSet,
-    next_stack: usize,
-    n_left: usize,
-    stream: Box<dyn Read + 'a>,
+    source: &'a Source,
+    /// The arrays that follow, and how many of their first images are skipped.
+    rest: std::vec::IntoIter<(&'a Stack, &'a Part, usize)>,
+    /// An array, the rest of its bytes and the number of images in them.
+    current: Option<(&'a Stack, Box<dyn Read>, usize)>,
 }
 
 impl Records<'_> {
-    /// Goes to the next array, behind its first `n_skipped` images.
-    fn enter(&mut self, n_skipped: usize) -> Result<()> {
-        let (stack, part) = &self.data_set.stacks[self.next_stack];
-        let n_record_bytes = (stack.n_label_bytes + stack.layout.n_bytes()) as u64;
-        let start = stack.header.len() as u64 + n_skipped as u64 * n_record_bytes;
-        self.stream = self
-            .data_set
-            .source
-            .stream(part, start)
-            .map_err(unreadable)?;
-        self.n_left = stack.n_images - n_skipped;
-        self.next_stack += 1;
+    /// Goes to the next array, if there is one.
+    fn enter(&mut self) -> Result<()> {
+        self.current = None;
+        if let Some((stack, part, n_skipped)) = self.rest.next() {
+            let n_record_bytes = stack.n_label_bytes + stack.layout.n_bytes();
+            let start = stack.header.len() as u64 + n_skipped as u64 * n_record_bytes as u64;
+            let stream = self.source.stream(part, start).map_err(unreadable)?;
+            self.current = Some((stack, stream, stack.n_images - n_skipped));
+        }
         Ok(())
     }
 
-    fn read(&mut self) -> Result<Record> {
-        let (stack, _) = &self.data_set.stacks[self.next_stack - 1];
+    fn read(&mut self) -> Result<Option<Record>> {
+        while let Some((_, _, 0)) = self.current {
+            self.enter()?;
+        }
+        let Some((stack, stream, n_left)) = &mut self.current else {
+            return Ok(None);
+        };
+        *n_left -= 1;
         let mut record = vec![0; stack.n_label_bytes + stack.layout.n_bytes()];
-        self.stream.read_exact(&mut record).map_err(unreadable)?;
+        stream.read_exact(&mut record).map_err(unreadable)?;
         let pixels = record.split_off(stack.n_label_bytes);
-        let label = record.last().copied();
-        let image = stack
-            .layout
-            .decode(&pixels)
-            .and_then(|values| Images::from_vec(stack.layout.shape, values));
-        Ok(Record {
+        let values = stack.layout.decode(&pixels);
+        Ok(Some(Record {
+            label: record.last().copied(),
+            image: values.and_then(|values| Images::from_vec(stack.layout.shape, values)),
             pixels,
-            label,
-            image,
-        })
+        }))
     }
 }
 
 impl Iterator for Records<'_> {
     type Item = Result<Record>;
 
+    /// Nothing follows an error.
     fn next(&mut self) -> Option<Self::Item> {
-        while self.n_left == 0 {
-            if self.next_stack == self.data_set.stacks.len() {
-                return None;
-            }
-            if let Err(error) = self.enter(0) {
-                self.next_stack = self.data_set.stacks.len();
-                return Some(Err(error));
-            }
-        }
-        self.n_left -= 1;
         let record = self.read();
         if record.is_err() {
-            self.n_left = 0;
-            self.next_stack = self.data_set.stacks.len();
+            (self.rest, self.current) = (Vec::new().into_iter(), None);
         }
-        Some(record)
+        record.transpose()
     }
 }
 

@@ -1,13 +1,17 @@
 //! NumPy's array files: a header that is a Python dictionary, then the values.
 //!
-//! The header is read here and not by a crate of its own: those come with a parser of all of Python's literals, which grows its stack with
-//! the file's brackets, and they read whole arrays instead of streams.
+//! The header is read here and not by a crate of its own: those read whole arrays instead of streams, and come with a parser of all of Python's
+//! literals, whose stack grows with the file's brackets.
 //!
 //! Source: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 
 use std::io::Read;
 
-use super::layout::{Element, FloatRange, Layout};
+use ebm_common::FloatRange;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::layout::{Element, Layout};
 use super::stack::Stack;
 use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 
@@ -15,8 +19,6 @@ use ebm_runtime::{Error, ErrorKind, ImageShape, Result};
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself refuses headers that are longer than this.
 const MAX_HEADER_BYTES: usize = 10_000;
-/// More axes than this are not of images.
-const MAX_AXES: usize = 8;
 
 /// What a header says, and its bytes.
 #[derive(Debug, PartialEq)]
@@ -61,15 +63,17 @@ impl Header {
         bytes.resize(start + length, 0);
         file.read_exact(&mut bytes[start..]).map_err(damaged)?;
         let text = String::from_utf8_lossy(&bytes[start..]).into_owned();
-        let Some((descriptor, fortran_order, dimensions)) = Parser(&text).dictionary() else {
+        let dictionary = Dictionary::parse(&text);
+        let read = dictionary.and_then(|read| Some((read.descriptor(&text)?, read)));
+        let Some((descriptor, dictionary)) = read else {
             return Err(no_array()
                 .expected("a header with `descr`, `fortran_order` and `shape`")
                 .but_got(text.trim()));
         };
         Ok(Self {
             descriptor,
-            fortran_order,
-            dimensions,
+            fortran_order: dictionary.fortran_order,
+            dimensions: dictionary.shape,
             bytes,
         })
     }
@@ -110,7 +114,7 @@ impl Header {
 }
 
 fn no_array() -> Error {
-    Error::new(ErrorKind::Image, "the file is no npy array").advise("save it with numpy.save")
+    Error::new(ErrorKind::Image, "the file is not an npy array").advise("save it with numpy.save")
 }
 
 fn damaged(e: std::io::Error) -> Error {
@@ -122,96 +126,41 @@ fn damaged(e: std::io::Error) -> Error {
     .caused_by(e)
 }
 
-/// What is left of a header.
-struct Parser<'a>(&'a str);
+/// What the dictionary of a header says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dictionary {
+    descr: Value,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
 
-impl Parser<'_> {
-    /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 8, 8), }`, with the keys in any order.
-    fn dictionary(&mut self) -> Option<(String, bool, Vec<usize>)> {
-        let (mut descriptor, mut fortran_order, mut dimensions) = (None, None, None);
-        self.expect("{")?;
-        while !self.take("}") {
-            let key = self.string()?;
-            self.expect(":")?;
-            match key.as_str() {
-                "descr" => descriptor = Some(self.descriptor()?),
-                "fortran_order" => fortran_order = Some(self.boolean()?),
-                "shape" => dimensions = Some(self.tuple()?),
-                _ => return None,
-            }
-            if !self.take(",") {
-                self.expect("}")?;
-                break;
-            }
+impl Dictionary {
+    /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 8, 8), }`. But for its spelling this is JSON; Python 2 also marks long numbers, as in `3L`.
+    fn parse(text: &str) -> Option<Self> {
+        const SPELLINGS: [(&str, &str); 10] = [
+            (" ", ""),
+            ("'", "\""),
+            ("(", "["),
+            (")", "]"),
+            ("False", "false"),
+            ("True", "true"),
+            ("L,", ","),
+            ("L]", "]"),
+            (",]", "]"),
+            (",}", "}"),
+        ];
+        let respelled = |text: String, (from, to): (&str, &str)| text.replace(from, to);
+        let json = SPELLINGS.into_iter().fold(text.to_string(), respelled);
+        serde_json::from_str(&json).ok()
+    }
+
+    /// The name of a type, or the list of a record's fields as it stands in the header.
+    fn descriptor(&self, text: &str) -> Option<String> {
+        match &self.descr {
+            Value::String(name) => Some(name.clone()),
+            _ => Some(text[text.find('[')?..=text.rfind(']')?].to_string()),
         }
-        self.0
-            .trim()
-            .is_empty()
-            .then_some((descriptor?, fortran_order?, dimensions?))
-    }
-
-    /// A type's name, or the whole list of a record's fields, which is no type of pixels.
-    fn descriptor(&mut self) -> Option<String> {
-        if !self.0.trim_start().starts_with('[') {
-            return self.string();
-        }
-        let end = self.0.rfind(']')? + 1;
-        let (list, rest) = self.0.split_at(end);
-        self.0 = rest;
-        Some(list.trim().to_string())
-    }
-
-    fn string(&mut self) -> Option<String> {
-        let text = self.0.trim_start();
-        let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-        let (string, rest) = text[1..].split_once(quote)?;
-        self.0 = rest;
-        Some(string.to_string())
-    }
-
-    fn boolean(&mut self) -> Option<bool> {
-        if self.take("True") {
-            return Some(true);
-        }
-        self.take("False").then_some(false)
-    }
-
-    fn tuple(&mut self) -> Option<Vec<usize>> {
-        let mut numbers = Vec::new();
-        self.expect("(")?;
-        while !self.take(")") {
-            numbers.push(self.number()?);
-            if !self.take(",") {
-                self.expect(")")?;
-                break;
-            }
-        }
-        (numbers.len() <= MAX_AXES).then_some(numbers)
-    }
-
-    fn number(&mut self) -> Option<usize> {
-        let text = self.0.trim_start();
-        let end = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let number = text[..end].parse().ok()?;
-        // Python 2 marks its long numbers.
-        self.0 = text[end..].strip_prefix('L').unwrap_or(&text[end..]);
-        Some(number)
-    }
-
-    fn take(&mut self, token: &str) -> bool {
-        match self.0.trim_start().strip_prefix(token) {
-            Some(rest) => {
-                self.0 = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn expect(&mut self, token: &str) -> Option<()> {
-        self.take(token).then_some(())
     }
 }
 

@@ -78,7 +78,7 @@ impl Source {
         Ok(byte[0])
     }
 
-    /// The first four bytes, or as many as there are.
+    /// The first four bytes, or fewer if there are fewer.
     pub(super) fn start(&self) -> Result<Vec<u8>> {
         (0..self.n_bytes.min(4))
             .map(|at| self.byte_at(at))

@@ -243,7 +243,11 @@ fn arrays_that_are_no_images_are_refused_with_the_way_out() {
             npy("|u1", "(3, 8, 8)", &[0; 100]),
             "expected 265 bytes for 3 images",
         ),
-        ("d.npz", b"PK\x03\x04".to_vec(), "no whole npz (zip) file"),
+        (
+            "d.npz",
+            b"PK\x03\x04".to_vec(),
+            "not a whole npz (zip) file",
+        ),
         (
             "e-idx3-ubyte",
             idx()[..50].to_vec(),

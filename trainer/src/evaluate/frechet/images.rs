@@ -1,12 +1,10 @@
 //! Images to compare, wherever they lie.
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use ebm_common::picture::{Colours, Fault, Fit, Form, Size, decode, read};
-use ebm_export::source::ImageShape;
-use rayon::prelude::*;
+use anyhow::{Context, Result, bail, ensure};
+use ebm_common::FloatRange;
+use ebm_common::contract::ImageShape;
 use tch::{Kind, Tensor};
 
 use crate::data;
@@ -15,38 +13,8 @@ use crate::evaluate::sampling::IMAGES;
 
 /// Numbers of channels that images have; an axis of that length is taken for theirs.
 const CHANNELS: [i64; 2] = [1, 3];
-/// What the values of floating-point numbers mean unless the user says so.
-const USUAL: FloatRange = FloatRange {
-    low: -1.0,
-    high: 1.0,
-};
 /// Which share of a range rounding may lead out of it.
 const SLACK: f64 = 5e-4;
-
-/// The values of a black and a white pixel in an array of floating-point numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FloatRange {
-    low: f64,
-    high: f64,
-}
-
-/// `LOW,HIGH`.
-impl FromStr for FloatRange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<FloatRange, String> {
-        let number = |text: &str| text.trim().parse::<f64>().ok();
-        let parsed = text
-            .split_once(',')
-            .and_then(|(low, high)| Some((number(low)?, number(high)?)));
-        match parsed {
-            Some((low, high)) if low < high && (high - low).is_finite() => {
-                Ok(FloatRange { low, high })
-            }
-            _ => Err("expected two numbers, the lower one first, as in 0,1".to_string()),
-        }
-    }
-}
 
 /// What the user says of the values of floating-point arrays, and the option that says it.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +43,7 @@ impl Meaning {
             self.expect_none(path)?;
             return Ok(array);
         }
-        let FloatRange { low, high } = self.range.unwrap_or(USUAL);
+        let [low, high] = self.range.unwrap_or_default().ends().map(f64::from);
         let [least, most] = [array.f_min()?, array.f_max()?].map(|value| value.double_value(&[]));
         let (path, option) = (path.display(), self.option);
         let slack = SLACK * (high - low);
@@ -107,15 +75,8 @@ impl Meaning {
 pub enum ImageSet {
     /// In memory: f32 `[N, C, H, W]` in `[-1, 1]`, or uint8.
     Array(Tensor),
-    /// Training images of a data set.
+    /// Images of a data set, or pictures of one size.
     Data(data::Images),
-    /// Pictures of one size, read when they are needed.
-    Pictures {
-        /// Their files.
-        files: Vec<PathBuf>,
-        /// Their extents.
-        shape: ImageShape,
-    },
 }
 
 impl ImageSet {
@@ -153,64 +114,11 @@ impl ImageSet {
         }
     }
 
-    /// The pictures below a folder (PNG, JPEG, WebP), by their paths. Damaged ones are named and left out.
-    ///
-    /// # Errors
-    /// There are none, or they are of different sizes.
-    pub fn of_folder(path: &Path) -> Result<ImageSet> {
-        let files = data::pictures_below(path)?;
-        ensure!(
-            !files.is_empty(),
-            "{}: expected a run, what `trainer sample` wrote, or pictures (PNG, JPEG, WebP), found none of these",
-            path.display()
-        );
-        let looks: Vec<Result<Looks, Fault>> = files.par_iter().map(|file| look(file)).collect();
-        let n_files = files.len();
-        let (mut whole, mut first) = (Vec::new(), None);
-        let (mut n_damaged, mut is_coloured) = (0, false);
-        for (file, looks) in files.into_iter().zip(looks) {
-            let looks = match looks {
-                Ok(looks) => looks,
-                Err(fault) => {
-                    n_damaged += 1;
-                    warning!(
-                        "damaged: {} {fault}; it is left out ({n_damaged} of {n_files} so far)",
-                        file.display()
-                    );
-                    continue;
-                }
-            };
-            let (width, height) = *first.get_or_insert(looks.size);
-            ensure!(
-                looks.size == (width, height),
-                "{}: expected a picture like the first, {width}×{height}, got {}×{}: bring them to one size, or name a preset or a run \
-                 whose data.crop does it",
-                file.display(),
-                looks.size.0,
-                looks.size.1
-            );
-            is_coloured |= looks.is_coloured;
-            whole.push(file);
-        }
-        let Some((width, height)) = first else {
-            bail!("{}: all {n_files} pictures are damaged", path.display());
-        };
-        Ok(ImageSet::Pictures {
-            shape: ImageShape {
-                channels: if is_coloured { 3 } else { 1 },
-                height: height as usize,
-                width: width as usize,
-            },
-            files: whole,
-        })
-    }
-
     /// Number of images.
     pub fn len(&self) -> usize {
         match self {
             ImageSet::Array(array) => array.size()[0] as usize,
             ImageSet::Data(images) => images.len(),
-            ImageSet::Pictures { files, .. } => files.len(),
         }
     }
 
@@ -231,7 +139,6 @@ impl ImageSet {
                 }
             }
             ImageSet::Data(images) => images.shape(),
-            ImageSet::Pictures { shape, .. } => *shape,
         }
     }
 
@@ -246,12 +153,6 @@ impl ImageSet {
                 }
             }
             ImageSet::Data(images) => Ok(images.range(first..first + n)?.0),
-            ImageSet::Pictures { files, shape } => {
-                let pictures = files[first..first + n].iter();
-                let pictures = pictures.map(|file| picture(file, *shape));
-                let pictures = pictures.collect::<Result<Vec<Tensor>>>()?;
-                Ok(data::values(&Tensor::f_stack(&pictures, 0)?, u8::MAX))
-            }
         }
     }
 }
@@ -273,37 +174,6 @@ fn array_of_images(npz: &mut Npz, path: &Path) -> Result<Tensor> {
             path.display()
         ),
     }
-}
-
-/// What has to be known of a picture.
-struct Looks {
-    size: Size,
-    is_coloured: bool,
-}
-
-fn look(file: &Path) -> Result<Looks, Fault> {
-    let picture = decode(&read(file)?)?;
-    Ok(Looks {
-        size: picture.size(),
-        is_coloured: !picture.is_grey(),
-    })
-}
-
-/// A picture as bytes, uint8 `[C, H, W]`.
-fn picture(file: &Path, shape: ImageShape) -> Result<Tensor> {
-    let form = Form {
-        channels: shape.channels,
-        size: (shape.width as u32, shape.height as u32),
-        fit: Fit {
-            colours: Colours::FromGrey,
-            ..Fit::default()
-        },
-    };
-    let image = read(file).and_then(|bytes| form.image(&bytes));
-    let image = image.map_err(|fault| anyhow!("{} {fault}", file.display()))?;
-    let extents = [shape.height, shape.width, shape.channels].map(|length| length as i64);
-    let picture = Tensor::from_slice(&image.pixels).f_view(extents)?;
-    Ok(picture.f_permute([2i64, 0, 1])?)
 }
 
 #[cfg(test)]
@@ -375,9 +245,6 @@ mod tests {
                 }
                 (got, wanted) => panic!("{got:?} {wanted:?}"),
             }
-        }
-        for text in ["1,0", "0", "0,1,2", "a,b", "0,inf", ""] {
-            assert!(text.parse::<FloatRange>().is_err(), "{text}");
         }
     }
 
@@ -459,7 +326,9 @@ mod tests {
     #[test]
     fn pictures_of_a_folder_are_of_one_size() {
         let folder = tempfile::tempdir().unwrap();
-        let error = ImageSet::of_folder(folder.path()).unwrap_err();
+        let error = data::pictures_of_one_size(folder.path())
+            .map(ImageSet::Data)
+            .unwrap_err();
         assert!(error.to_string().contains("found none of these"));
         let write = |name: &str, n: i64| {
             let images = Tensor::ones([n, 1, 48, 48], (Kind::Float, CPU));
@@ -469,11 +338,16 @@ mod tests {
         write("b.png", 1);
         write("a.PNG", 1);
         fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
-        let set = ImageSet::of_folder(folder.path()).unwrap();
+        let set = data::pictures_of_one_size(folder.path())
+            .map(ImageSet::Data)
+            .unwrap();
         assert_eq!((set.len(), set.shape().channels), (2, 3));
         assert_eq!(set.batch(1, 1).unwrap().max().double_value(&[]), 1.0);
         write("c.png", 9);
-        let error = ImageSet::of_folder(folder.path()).unwrap_err().to_string();
+        let error = data::pictures_of_one_size(folder.path())
+            .map(ImageSet::Data)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("c.png: expected a picture like the first"));
         fs::remove_file(folder.path().join("c.png")).unwrap();
         let size = (set.shape().width as u32, set.shape().height as u32);
@@ -482,7 +356,9 @@ mod tests {
         red.save(folder.path().join("class/deep/0.webp")).unwrap();
         red.save(folder.path().join("._0.png")).unwrap();
         fs::write(folder.path().join("0.jpeg"), "nothing").unwrap();
-        let set = ImageSet::of_folder(folder.path()).unwrap();
+        let set = data::pictures_of_one_size(folder.path())
+            .map(ImageSet::Data)
+            .unwrap();
         assert_eq!((set.len(), set.shape().channels), (3, 3));
         let means = set
             .batch(0, 3)
@@ -496,7 +372,10 @@ mod tests {
         for name in ["a.PNG", "b.png", "class/deep/0.webp"] {
             fs::write(folder.path().join(name), "nothing").unwrap();
         }
-        let error = ImageSet::of_folder(folder.path()).unwrap_err().to_string();
+        let error = data::pictures_of_one_size(folder.path())
+            .map(ImageSet::Data)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("all 4 pictures are damaged"), "{error}");
     }
 }

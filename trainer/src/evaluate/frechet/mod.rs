@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use cache::{Cache, holds_gaussian, read};
 pub use features::{Features, Preparation};
 pub use gaussian::{Gaussian, Moments};
-pub use images::{FloatRange, ImageSet, Meaning};
+pub use images::{ImageSet, Meaning};
 
 use crate::machine::parallel::Team;
 use crate::run::record::Progress;

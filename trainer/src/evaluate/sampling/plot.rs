@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use super::chains::Observed;
 use super::path::EnergyPath;
-use crate::draw::plot::{Panel, svg};
+use crate::draw::panel::Panel;
+use crate::draw::plot::svg;
 
 /// Mean and quantiles of the energy, and saturation, over the logarithm of the step, as SVG text.
 pub fn plot(path: &EnergyPath) -> Result<String> {

@@ -9,7 +9,7 @@ use crate::evaluate::attack::{Attack, Results, WORST_OF};
 use crate::run::record::metrics::Line;
 use crate::run::record::quantity;
 
-/// Checkpoints shown of a run, the newest, and sessions as many.
+/// The number of checkpoints of a run that are shown, and of sessions: the newest.
 const N_ROWS: usize = 12;
 
 /// All runs of a page, a row each.
@@ -74,7 +74,7 @@ pub fn cards(run: &Run) -> Markup {
     }
 }
 
-/// What went wrong, where something did.
+/// What went wrong, if anything did.
 pub fn incidents(run: &Run) -> Markup {
     html! {
         @if !run.events.is_empty() {
@@ -120,7 +120,7 @@ fn value(of: &serde_json::Value) -> String {
     }
 }
 
-/// What an audit came to: what is said of each attack, the strongest in bold.
+/// The results of an audit: a row for each attack, the strongest in bold.
 pub fn attack(attack: &Results) -> Markup {
     let Dynamics {
         steps,
@@ -169,7 +169,7 @@ pub fn attack(attack: &Results) -> Markup {
     }
 }
 
-/// Fréchet distances, each with what it means nothing without.
+/// Fréchet distances, each with the settings that it depends on.
 pub fn distances(run: &Run) -> Markup {
     let or = |number: Option<u64>, none: &str| {
         number.map_or(none.to_string(), |number| number.to_string())

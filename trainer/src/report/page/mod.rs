@@ -1,4 +1,4 @@
-//! One page about runs that needs nothing beside itself.
+//! One page about runs, in a single file.
 
 mod facts;
 mod words;
@@ -12,13 +12,14 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::distances;
 use super::run::Run;
-use crate::draw::plot::{self, Panel};
+use crate::draw::panel::Panel;
+use crate::draw::plot;
 use crate::evaluate::frechet::Score;
 use crate::run::record::WORK;
 use crate::run::record::metrics::curve;
 use crate::run::record::{diagnostics, quantity};
 
-/// Sample sheets shown of a run, at most.
+/// The largest number of sample sheets of a run that are shown.
 const N_SHEETS: usize = 8;
 
 /// The page about runs, as HTML. A life cycle has several.
@@ -121,7 +122,7 @@ fn explanation(run: &Run) -> Markup {
     html! {
         @if run.measured().contains(&"energy_difference") {
             p.note {
-                "Learning is stable where the energy difference oscillates around 0 without a trend and its auto-correlation turns negative "
+                "Learning is stable if the energy difference oscillates around 0 without a trend and its auto-correlation turns negative "
                 "within a few lags; a gradient strength that keeps growing or vanishes does not last."
             }
         }
@@ -159,7 +160,7 @@ fn plots(panels: &[Panel]) -> Result<Markup> {
     })
 }
 
-/// Where they are of chains of several lengths.
+/// The distances over steps, if they are of chains of several lengths.
 fn distances_over_steps(run: &Run) -> Result<Markup> {
     let moved = |score: &Score| score.step.is_some_and(|step| step > 0);
     let mut pairs = run.distances.windows(2);

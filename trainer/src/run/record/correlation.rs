@@ -16,7 +16,7 @@ pub fn correlation(a: &[f64], b: &[f64], lags: std::ops::RangeInclusive<i64>) ->
     lags.map(|lag| (lag as f64, at(lag))).collect()
 }
 
-/// Divided by the root of its mean square, so that its own correlation at lag 0 is 1; its mean stays.
+/// Divides by the root of the mean square, so that the auto-correlation at lag 0 is 1. The mean stays.
 pub fn rescaled(values: &[f64]) -> Vec<f64> {
     let mean_square = values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64;
     let scale = match mean_square > 0.0 {
@@ -26,7 +26,7 @@ pub fn rescaled(values: &[f64]) -> Vec<f64> {
     values.iter().map(|value| value * scale).collect()
 }
 
-/// With mean 0 and variance 1.
+/// Shifted to mean 0 and scaled to variance 1.
 pub fn normalised(values: &[f64]) -> Vec<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let centred: Vec<f64> = values.iter().map(|value| value - mean).collect();

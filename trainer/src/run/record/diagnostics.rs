@@ -1,4 +1,4 @@
-//! The diagnostics of a run; of the learning of an energy the four that the reference system shows.
+//! The diagnostics of a run. For an energy, they are the four that the reference system shows.
 //!
 //! With d_t the energy difference and v_t the gradient strength of update t, over the newest n updates ([`N_UPDATES`] at most):
 //!
@@ -9,15 +9,15 @@
 //! d̂ is d divided by the root of its mean square and keeps its mean, since a difference that does not oscillate around 0 is what one looks
 //! for; v̂ is v with mean 0 and variance 1. (M. Hill, E. Nijkamp, J. Mitchell and S.-C. Zhu, "On the Anatomy of MCMC-Based Maximum
 //! Likelihood Learning of Energy-Based Models"; where their code divides by n − 1, this divides by n, so that lag 0 gives exactly 1.)
-//! Of stable learning, d oscillates around 0: its auto-correlation turns negative within a few lags.
+//! If learning is stable, d oscillates around 0: its auto-correlation turns negative within a few lags.
 
 use super::correlation::{correlation, normalised, rescaled};
 use super::quantity;
-use crate::draw::plot::Panel;
+use crate::draw::panel::Panel;
 use crate::run::record::metrics::{Line, curve};
 use crate::run::record::updates::Recent;
 
-/// Updates over which correlations are computed, at most.
+/// The largest number of updates over which correlations are computed.
 pub const N_UPDATES: usize = 5000;
 /// The number of columns of panels.
 pub const COLUMNS: usize = 2;

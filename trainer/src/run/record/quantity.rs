@@ -1,6 +1,6 @@
 //! What the measured values are called in plots.
 
-use crate::draw::plot::Panel;
+use crate::draw::panel::Panel;
 
 const TITLES: [(&str, &str); 7] = [
     (
@@ -24,7 +24,7 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     names.filter(|name| *name != "learning_rate")
 }
 
-/// What a value is called; its own name, where nothing is known of it.
+/// The title of a value, or its own name if it has no title.
 pub fn title(name: &str) -> String {
     let known = TITLES.iter().find(|(known, _)| *known == name);
     known.map_or_else(|| name.replace('_', " "), |(_, title)| (*title).to_string())

@@ -1,30 +1,19 @@
-//! Whether a file is there to its end.
+//! Whether a picture's file is complete.
 //!
 //! Decoders fill up what is missing of a JPEG with grey, and stop reading a PNG or WebP behind its last pixel. So the structure of a file is
 //! followed to its end before it is decoded.
 
-use crate::name::PictureFormat;
-
-/// What the structure of a whole file tells.
+/// What the structure of a complete file says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Structure<'a> {
-    /// Pictures of an animation, or 1.
-    pub(super) n_frames: u32,
-    /// The notes of the camera in a PNG file, where decoders overlook them if they stand behind the pixels.
-    pub(super) exif: Option<&'a [u8]>,
-}
-
-/// The structure of a file, or nothing if its end is missing.
-pub(super) fn structure(bytes: &[u8], format: PictureFormat) -> Option<Structure<'_>> {
-    match format {
-        PictureFormat::Png => of_png(bytes),
-        PictureFormat::Jpeg => of_jpeg(bytes),
-        PictureFormat::WebP => of_webp(bytes),
-    }
+pub(crate) struct Structure<'a> {
+    /// The number of pictures: more than 1 for an animation.
+    pub(crate) n_frames: u32,
+    /// The camera's notes in a PNG file. Decoders overlook them if they come after the pixels.
+    pub(crate) exif: Option<&'a [u8]>,
 }
 
 /// Chunks up to `IEND`: length, type, data, checksum.
-fn of_png(bytes: &[u8]) -> Option<Structure<'_>> {
+pub(crate) fn of_png(bytes: &[u8]) -> Option<Structure<'_>> {
     let mut structure = Structure {
         n_frames: 1,
         exif: None,
@@ -45,7 +34,7 @@ fn of_png(bytes: &[u8]) -> Option<Structure<'_>> {
 }
 
 /// Segments and the data of scans up to the marker of the end. What stands behind it, such as the film of a moving photo, does not count.
-fn of_jpeg(bytes: &[u8]) -> Option<Structure<'_>> {
+pub(crate) fn of_jpeg(bytes: &[u8]) -> Option<Structure<'_>> {
     const END: u8 = 0xd9;
     const SCAN: u8 = 0xda;
     let (mut rest, mut has_scan) = (bytes.get(2..)?, false);
@@ -69,7 +58,7 @@ fn of_jpeg(bytes: &[u8]) -> Option<Structure<'_>> {
 }
 
 /// One chunk that holds the others: type, length, data, and a byte more if the length is odd.
-fn of_webp(bytes: &[u8]) -> Option<Structure<'_>> {
+pub(crate) fn of_webp(bytes: &[u8]) -> Option<Structure<'_>> {
     let length = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?) as usize;
     let mut rest = bytes.get(8..)?.get(..length)?.get(4..)?;
     let mut n_frames = 0;
@@ -84,33 +73,4 @@ fn of_webp(bytes: &[u8]) -> Option<Structure<'_>> {
         n_frames: n_frames.max(1),
         exif: None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The smallest structure of each format; none of them decodes.
-    #[test]
-    fn only_what_reaches_the_end_is_whole() {
-        let png = b"\x89PNG\r\n\x1a\n\0\0\0\x02IDATxxcccc\0\0\0\0IENDcccc".as_slice();
-        let jpeg =
-            b"\xff\xd8\xff\xe1\0\x08\xff\xda\xff\xd9ab\xff\xda\0\x02a\xff\0\xff\xd0b\xff\xd9";
-        let webp = b"RIFF\x10\0\0\0WEBPVP8 \x04\0\0\0abcd";
-        for (format, bytes) in [
-            (PictureFormat::Png, png),
-            (PictureFormat::Jpeg, jpeg),
-            (PictureFormat::WebP, webp),
-        ] {
-            for length in 0..bytes.len() {
-                let cut = structure(&bytes[..length], format);
-                assert_eq!(cut, None, "{format:?} of {length} bytes");
-            }
-            let whole = structure(bytes, format).map(|structure| structure.n_frames);
-            assert_eq!(whole, Some(1), "{format:?}");
-            // The film behind a photo is not looked at, whatever it looks like.
-            let longer = [bytes, b"\xff\xda\0\x09more"].concat();
-            assert!(structure(&longer, format).is_some(), "{format:?} and more");
-        }
-    }
 }

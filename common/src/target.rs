@@ -1,14 +1,16 @@
 //! Files that a command is told to write: whether they can be written, and what is there, is found out before any work.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use ebm_common::files::AtomicFile;
+use crate::files::{AtomicFile, folder_of};
 
 /// What becomes of a file that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
+    /// It stays, and the command is refused.
     Kept,
+    /// The new file takes its place.
     Replaced,
 }
 
@@ -25,43 +27,69 @@ impl Existing {
 /// A file that an option names.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
+    /// The option, for messages.
     pub option: &'a str,
+    /// The file.
     pub path: &'a Path,
+    /// What becomes of one that is there.
     pub existing: Existing,
 }
 
+/// Why a file is not written, in a sentence for people.
+#[derive(Debug)]
+pub struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 impl Target<'_> {
-    /// Returns Ok if the file can be written, and is none of those that the command reads. A `folder` that the command makes need not be there.
+    /// Returns Ok if the file can be written, and is none of the `inputs`, which the command reads. A `folder` that the command makes need not be there.
+    ///
+    /// # Errors
+    /// Something stands in the way.
     pub fn check(
         self,
         inputs: impl IntoIterator<Item = PathBuf>,
         folder: Option<&Path>,
-    ) -> Result<()> {
-        let (option, shown) = (self.option, self.path.display());
+    ) -> Result<(), Refusal> {
+        let refused = |problem: &str| {
+            Err(Refusal(format!(
+                "{} `{}`{problem}",
+                self.option,
+                self.path.display()
+            )))
+        };
         if self.path == Path::new("-") {
-            bail!(
-                "{option} -: expected the name of a file; this is not written to standard output"
+            return refused(
+                ": expected the name of a file; this is not written to standard output",
             );
         }
         if self.path.is_dir() {
-            bail!("{option} `{shown}`: expected the name of a file, got a folder");
+            return refused(": expected the name of a file, got a folder");
         }
         let itself = resolved(self.path);
         if inputs.into_iter().any(|input| resolved(&input) == itself) {
-            bail!("{option} `{shown}`: this file is read by the same command; give another name");
+            return refused(": this file is read by the same command; give another name");
         }
         if self.existing == Existing::Kept && is_there(self.path) {
-            bail!("`{shown}` exists; give --force to replace it, or another name with {option}");
+            return refused(" exists; give --force to replace it, or another name");
         }
-        let parent = parent(self.path);
+        let parent = folder_of(self.path);
         if folder.is_some_and(|folder| !folder.exists() && resolved(folder) == resolved(parent)) {
             return Ok(());
         }
         // Only an attempt tells. What it leaves is removed when it is dropped.
-        let attempt = AtomicFile::create(self.path);
-        attempt.map(drop).with_context(|| {
-            format!("{option} `{shown}`: the file cannot be written; check that its folder is there and may be written to")
-        })
+        match AtomicFile::create(self.path) {
+            Ok(_) => Ok(()),
+            Err(error) => refused(&format!(
+                ": the file cannot be written; check that its folder is there and may be written to: {error}"
+            )),
+        }
     }
 }
 
@@ -74,16 +102,8 @@ pub fn is_there(path: &Path) -> bool {
 pub fn resolved(path: &Path) -> PathBuf {
     match (path.canonicalize(), path.file_name()) {
         (Ok(path), _) => path,
-        (Err(_), Some(name)) => resolved(parent(path)).join(name),
+        (Err(_), Some(name)) => resolved(folder_of(path)).join(name),
         (Err(_), None) => path.to_path_buf(),
-    }
-}
-
-/// The folder of a path.
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 
@@ -138,7 +158,7 @@ mod tests {
             match (checked, wanted) {
                 (Ok(()), None) => {}
                 (Err(error), Some(wanted)) => {
-                    let error = format!("{error:#}");
+                    let error = error.to_string();
                     assert!(error.contains(wanted), "{name}: {error}");
                 }
                 (checked, _) => panic!("{name}: {checked:?}"),
