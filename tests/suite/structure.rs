@@ -45,26 +45,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "source/onnx/reader",
         ],
     ),
-    ("runtime/c/src/lib.rs", &["pointer", "status"]),
-    (
-        "runtime/cli/src/main.rs",
-        &[
-            "arguments",
-            "certify",
-            "inputs",
-            "journal",
-            "labels",
-            "notes",
-            "outputs",
-            "ranges",
-            "report",
-            "run",
-            "selection",
-            "sheet",
-            "stream",
-            "treatment",
-        ],
-    ),
     (
         "trainer/src/lib.rs",
         &[
