@@ -21,7 +21,7 @@ use ebm_export::write::{Form, Names, OwnEnergy, Plan};
     after_help = "The model is one of common operators that any exporter wrote, opset 11 or newer, in any float type; it is read in f32.
 Its energy is an output of one number per image, [N] or [N, 1]; axis 0 of its inputs is the batch. A batch that the file fixes stays
 fixed, unless --batch says otherwise. With a batch of 1 the energy may be summed over all axes, [] or [1]: nothing is mixed. Weights in files
-of their own are looked for beside the model. Further inputs, such as a class or a time step, may hold floats, integers or truth values; they
+of their own are looked for beside the model. Further inputs, such as a class or a time step, may hold floats, integers or booleans; they
 become inputs of the file. Images with the channels last, as Keras has them, are taken as [N, C, H, W] by the file.
 
 Low energies are likely images: the density is exp(-E/T). With --reduce the energy is made of an output of several numbers per image:

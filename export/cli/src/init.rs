@@ -26,7 +26,7 @@ pub struct Arguments {
     output: PathBuf,
     #[command(flatten)]
     parameters: Parameters,
-    /// Seed of the weights
+    /// Seed of the weights: fixed unless given; the same seed gives the same weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]

@@ -45,7 +45,7 @@ pub struct Arguments {
     /// Fix the batch; without it any batch is taken
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Which weights: their moving average where the checkpoint has one, or as they were learned last
+    /// Which weights: their moving average if the checkpoint has one, or as they were learned last
     #[arg(long, value_enum, default_value_t = WeightChoice::Average)]
     weights: WeightChoice,
     /// Apply no rewrites
@@ -68,7 +68,7 @@ pub struct Arguments {
     /// Shorten the drift (ε²/2)·∇U of a step to this L2 norm per image
     #[arg(long, value_name = "NORM")]
     clip: Option<f64>,
-    /// Langevin steps that step.onnx takes in one run, for engines where a run is dear; the noise then is `[K, N, C, H, W]`
+    /// Langevin steps that step.onnx takes in one run, for engines on which a run is slow to start; the noise is then `[K, N, C, H, W]`
     #[arg(long, value_name = "K", default_value_t = 1)]
     steps_per_run: usize,
     /// What the files are to be fast on

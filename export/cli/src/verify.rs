@@ -46,7 +46,7 @@ pub struct Arguments {
     /// Input of the model of --against; the one that the file has too, the only one, or `x`, unless given
     #[arg(long, value_name = "NAME", value_parser = name, requires = "against")]
     against_input: Option<String>,
-    /// The checkpoint of the prior, where the file descends one too
+    /// The checkpoint of the prior, if the file descends one too
     #[arg(long, value_name = "CHECKPOINT", requires = "against")]
     prior: Option<PathBuf>,
     /// A safetensors file with a tensor `x` [n, C, H, W] of f32 or f64; without it images are uniform in [-1, 1]
@@ -55,7 +55,7 @@ pub struct Arguments {
     /// Number of images
     #[arg(long, value_name = "N", default_value_t = 2)]
     batch: usize,
-    /// Seed of images, noise and directions
+    /// Seed of images, noise and directions: fixed unless given, and stated in the report
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Largest relative error that passes

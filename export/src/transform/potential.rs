@@ -69,7 +69,7 @@ impl Potential {
     /// Checks that it suits an energy of images of those extents.
     ///
     /// # Errors
-    /// The prior is no energy of such images or its weights are not its own; T_prior, 1/T_prior, τ, or 1/τ² is not positive and finite in f32.
+    /// The prior is not an energy of such images or its weights are not its own; T_prior, 1/T_prior, τ, or 1/τ² is not positive and finite in f32.
     pub fn check(&self, image: ImageShape) -> Result<(), Error> {
         if let Some(prior) = &self.prior {
             prior.check(image)?;

@@ -11,7 +11,7 @@ use crate::source::Purification;
 /// constants.
 ///
 /// # Errors
-/// The graph is not one of so many steps.
+/// The graph is not one of that number of steps.
 pub fn purifier_graph(steps_graph: &Graph, dynamics: &Purification) -> Result<Graph, Error> {
     let count = dynamics.steps;
     let mut graph = steps_graph.rebuild(|target, _, value| {

@@ -49,7 +49,7 @@ impl Reduction {
     /// The model whose output is the energy `[N]` in place of what it is made of.
     ///
     /// # Errors
-    /// The output has nothing for each image, is no logits `[N, classes]` where these are reduced, or has no such class.
+    /// The output has nothing for each image, is not logits `[N, classes]` where these are reduced, or has no such class.
     pub fn applied(self, model: &Energy) -> Result<Energy, Error> {
         let mut graph = model.graph.clone();
         let output = graph.output(&model.output)?;

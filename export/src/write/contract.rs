@@ -78,7 +78,7 @@ pub struct Contract {
     pub kind: Kind,
     /// The network and its parameters, or the model that it comes from.
     pub network: Described,
-    /// Extents of an image; `None` where the input is no image `[N, C, H, W]`.
+    /// Extents of an image; `None` where the input is not an image `[N, C, H, W]`.
     pub image: Option<ImageShape>,
     /// Lowest and highest pixel value.
     pub value_range: [f32; 2],

@@ -4,6 +4,7 @@
 mod classifier;
 mod gradient;
 mod onnx;
+mod shell;
 mod triton;
 mod verify;
 mod workplace;

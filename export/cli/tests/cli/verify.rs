@@ -393,7 +393,7 @@ fn what_cannot_be_verified_is_refused() {
     );
     workplace.refuses(
         &["verify", "model/gradient.onnx", "--against", "classifier"],
-        "does not give one number per image, so it is no energy",
+        "does not give one number per image, so it is not an energy",
     );
     workplace.refuses(
         &["verify", "classes/classifier.onnx", "--against", "smooth"],

@@ -196,7 +196,7 @@ impl Outputs {
 const OF_STEPS: [&str; 3] = ["noise", "step_size", "temperature"];
 
 impl StepOutputs {
-    /// Refuses steps that lack an input, and noise of another shape than that of so many steps.
+    /// Refuses steps that lack an input, and noise of another shape than that of its number of steps.
     fn check_noise(&self) -> Result<(), Error> {
         let graph = self.next.graph();
         for name in OF_STEPS {

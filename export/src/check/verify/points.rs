@@ -13,7 +13,7 @@ const DYNAMICS: [f64; 2] = [0.1, 1.0];
 
 /// Images, one point each, and random values for what else the file takes.
 ///
-/// `images` are the first so many of `[n, …]`; without them they are uniform in `[-1, 1]`, as other inputs are. Noise and v have zero mean and unit variance;
+/// `images` are the first ones of `[n, …]`; without them they are uniform in `[-1, 1]`, as other inputs are. Noise and v have zero mean and unit variance;
 /// ε and T are those that the file recommends for purification.
 ///
 /// # Errors
@@ -73,7 +73,7 @@ fn random_point(claims: &Claims, rng: &mut ChaCha8Rng) -> Point {
             }
             name if name == claims.v => spread(&sizes, rng),
             _ if node.value_type.dtype.is_float() => uniform(&sizes, 1.0, rng),
-            // Every label has these two, and so has every truth value.
+            // Every label has these two, and so has every boolean.
             _ => ArrayD::from_shape_fn(IxDyn(&sizes), |_| f64::from(rng.random_range(0..2u8))),
         };
         point.insert(node.name.clone(), array);

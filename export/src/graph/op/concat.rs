@@ -1,4 +1,4 @@
-//! Values behind one another.
+//! Values joined along an axis.
 
 use ndarray::{ArrayD, Axis, concatenate};
 

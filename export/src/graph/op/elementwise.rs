@@ -1,4 +1,4 @@
-//! Arithmetic element by element, with broadcasting; comparisons and their truth values as numbers.
+//! Arithmetic element by element, with broadcasting; comparisons and their booleans as numbers.
 
 use ndarray::{ArrayD, Zip};
 
@@ -70,7 +70,7 @@ members! {
 
 members! {
     "";
-    /// Two f32 operands of broadcastable shapes to truth values.
+    /// Two f32 operands of broadcastable shapes to booleans.
     pub enum Compare {
         /// `a > b`.
         Greater,
@@ -81,7 +81,7 @@ members! {
     }
 }
 
-/// To another float type; truth values become 0 and 1, integers the floats next to them.
+/// To another float type; booleans become 0 and 1, integers the floats next to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cast {
     /// A float type.
@@ -440,7 +440,7 @@ impl Operator for Cast {
         inputs[0].clone()
     }
 
-    /// Back in the operand's type; truth values and integers have no derivative.
+    /// Back in the operand's type; booleans and integers have no derivative.
     fn gradient(
         &self,
         graph: &mut Graph,

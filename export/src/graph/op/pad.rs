@@ -1,4 +1,4 @@
-//! Constant margins.
+//! Padding with a constant.
 
 use ndarray::{ArrayD, Dimension};
 

@@ -13,7 +13,7 @@ pub(super) fn slope_of_base(graph: &mut Graph, step: &BackwardStep<'_>) -> Resul
     let one = graph.scalar(&step.named("one"), 1.0);
     let mut lowered = graph.apply(&step.named("lowered"), Binary::Sub, &[p, one])?;
     if !step.wanted[1] {
-        // An exponent 0 stays 0: then 0 · x⁰ is right for all x, while 0 · x⁻¹ is no number at 0.
+        // An exponent 0 stays 0: then 0 · x⁰ is right for all x, while 0 · x⁻¹ is not a number at 0.
         let zero = graph.scalar(&step.named("zero"), 0.0);
         let is_flat = graph.apply(&step.named("is_flat"), Compare::Equal, &[p, zero])?;
         lowered = graph.apply(&step.named("lowered"), Where, &[is_flat, zero, lowered])?;
@@ -90,7 +90,7 @@ fn base_of_known_power(
         (true, true) => singular::not_zero(graph, step, x),
         (true, false) => Ok(x),
         (false, true) => singular::above_zero(graph, step, x),
-        // x^1.5 of negative numbers is no number; its slope is 0 at 0.
+        // x^1.5 of negative numbers is not a number; its slope is 0 at 0.
         (false, false) => {
             let zero = graph.scalar(&step.named("zero"), 0.0);
             let above = graph.apply(&step.named("above"), Compare::Greater, &[x, zero])?;

@@ -76,7 +76,7 @@ impl Operator for Reduce {
         let [x] = floats::<1>(inputs)?;
         check_axes("reduce", &self.axes, x)?;
         if self.kind == ReduceKind::Max && self.count(x) == 0 {
-            return Err(format!("none of no elements is the greatest, got {x}"));
+            return Err(format!("an axis without elements has no maximum, got {x}"));
         }
         let extents = x.0.iter().enumerate();
         let left = extents
@@ -332,7 +332,7 @@ mod tests {
         };
         assert_eq!(
             max(1).infer(&[&x]).unwrap_err(),
-            "none of no elements is the greatest, got [N, 0, 2]"
+            "an axis without elements has no maximum, got [N, 0, 2]"
         );
         assert!(max(2).infer(&[&x]).is_ok());
     }

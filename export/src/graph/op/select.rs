@@ -7,7 +7,7 @@ use super::{BackwardStep, OnnxOperator, Operator, floats};
 use crate::error::Error;
 use crate::graph::{DType, Graph, Value, ValueType};
 
-/// `a` where the condition holds, else `b`. Operands are the condition, of truth values, and a and b; all three broadcast.
+/// `a` where the condition holds, else `b`. Operands are the condition, of booleans, and a and b; all three broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Where;
 
@@ -22,7 +22,7 @@ impl Operator for Where {
         };
         if condition.dtype != DType::Bool {
             return Err(format!(
-                "the condition must be of truth values, got {:?}",
+                "the condition must be of booleans, got {:?}",
                 condition.dtype
             ));
         }
@@ -182,7 +182,7 @@ mod tests {
             (&[&truth, &number], "expected 3 operands, got 2"),
             (
                 &[&number, &number, &number],
-                "the condition must be of truth values, got F32",
+                "the condition must be of booleans, got F32",
             ),
             (
                 &[&truth, &number, &truth],

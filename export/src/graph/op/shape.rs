@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// The same elements under another shape, the elements of each image at the same places. An operand that does not carry the
-/// batch is taken for so many images as it has elements for.
+/// batch is taken for as many images as it has elements for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reshape {
     /// The new shape.

@@ -155,7 +155,7 @@ mod tests {
     use crate::graph::reference::evaluate;
     use crate::transform::gradient::hessian_vector_product;
 
-    /// Builds an operator of x; the numbers are points at which its slope is infinite, or it is no number.
+    /// Builds an operator of x; the numbers are points at which its slope is infinite, or it is not a number.
     type Case = (
         &'static str,
         fn(&mut Graph, Value) -> Result<Value, Error>,

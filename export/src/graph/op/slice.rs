@@ -1,4 +1,4 @@
-//! Parts of a value.
+//! Slices: a part of a value along an axis, with a step.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Softmax: positive shares of a whole along an axis.
+//! Softmax along an axis: positive numbers that add up to 1.
 
 use ndarray::{ArrayD, Axis};
 

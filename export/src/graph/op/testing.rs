@@ -29,7 +29,7 @@ pub enum Operand {
     Fixed { sizes: Vec<usize>, values: Vec<f64> },
     /// A fixed tensor that stands in the graph.
     Constant { sizes: Vec<usize>, values: Vec<f64> },
-    /// Fixed truth values, as zeros and ones.
+    /// Fixed booleans, as zeros and ones.
     Truths { sizes: Vec<usize>, values: Vec<f64> },
 }
 
@@ -101,7 +101,7 @@ impl Operand {
         }
     }
 
-    /// Fixed truth values.
+    /// Fixed booleans.
     pub fn truths(sizes: &[usize], values: &[bool]) -> Operand {
         Operand::Truths {
             sizes: sizes.to_vec(),
@@ -116,7 +116,7 @@ impl Operand {
             Operand::Fixed { values, .. } | Operand::Constant { values, .. } => {
                 values.iter_mut().for_each(|value| *value += by)
             }
-            Operand::Truths { .. } => panic!("truth values cannot be moved"),
+            Operand::Truths { .. } => panic!("booleans cannot be moved"),
         }
         self
     }

@@ -153,7 +153,7 @@ fn as_matrix(weight: ArrayView4<'_, f64>, columns: usize) -> Array2<f64> {
     let rows = weight.dim().0;
     weight
         .to_shape([rows, columns])
-        .expect("a weight has so many elements")
+        .expect("a weight has as many elements as its shape says")
         .into_owned()
 }
 

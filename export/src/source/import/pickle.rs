@@ -301,7 +301,7 @@ impl Machine<'_> {
             0x93 => {
                 let [name, module] = [self.pop()?, self.pop()?].map(|id| self.items[id.0].clone());
                 let (Item::Text(module), Item::Text(name)) = (module, name) else {
-                    return Err("a global whose name is no text".to_string());
+                    return Err("a global whose name is not text".to_string());
                 };
                 self.push(Item::Global { module, name });
             }
@@ -447,7 +447,7 @@ impl<'a> Input<'a> {
         self.take(1).map(|bytes| bytes[0])
     }
 
-    /// An unsigned integer of so many bytes, lowest first.
+    /// An unsigned integer of a number of bytes, lowest first.
     fn unsigned(&mut self, width: usize) -> Step<usize> {
         let mut padded = [0; 8];
         padded[..width].copy_from_slice(self.take(width)?);
@@ -461,7 +461,7 @@ impl<'a> Input<'a> {
         let length = length.ok_or("it ends in the middle")?;
         let line = self.take(length)?;
         self.position += 1;
-        std::str::from_utf8(line).map_err(|_| "a line that is no text".to_string())
+        std::str::from_utf8(line).map_err(|_| "a line that is not text".to_string())
     }
 }
 

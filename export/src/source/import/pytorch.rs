@@ -14,7 +14,7 @@ use super::source::{Element, Stored};
 /// First bytes of an older file: a pickle of its magic number.
 pub(super) const LEGACY_START: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-/// Dictionaries within dictionaries; more is no checkpoint.
+/// Dictionaries within dictionaries; more is not a checkpoint.
 const MAX_DEPTH: usize = 16;
 /// Entries of all dictionaries.
 const MAX_ENTRIES: usize = 1 << 20;

@@ -168,10 +168,7 @@ impl Biggan {
                 format!("block {index} must not have fewer channels than its input, got {width} behind {inputs}")
             })?;
             CHECK.ensure(!pools || size >= 2, || {
-                format!(
-                    "image_size {} is too small for so many pools",
-                    self.image_size
-                )
+                format!("image_size {} is too small for its pools", self.image_size)
             })?;
             size = if pools { size / 2 } else { size };
             inputs = width;
@@ -305,7 +302,7 @@ mod tests {
             ),
             (
                 changed(&|network| network.image_size = 3),
-                "is too small for so many pools",
+                "is too small for its pools",
             ),
             (
                 changed(&|network| network.image_size = 1),

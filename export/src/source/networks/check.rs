@@ -57,7 +57,7 @@ impl Checker {
             .try_for_each(|&width| self.extents(&[("each width", width)]))
     }
 
-    /// A width that is split into so many parts.
+    /// A width that is split into a number of parts.
     pub fn multiple(self, name: &str, width: usize, of: usize) -> Result<(), Error> {
         self.ensure(width > 0 && width.is_multiple_of(of), || {
             format!("{name} must be a positive multiple of {of}, got {width}")

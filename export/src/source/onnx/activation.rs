@@ -1,4 +1,8 @@
 //! Activations, element by element. Where they have a kink, their derivative there is PyTorch's.
+//!
+//! ONNX operators: `Celu`, `Elu`, `Gelu`, `HardSigmoid`, `HardSwish`, `LeakyRelu`, `Mish`, `PRelu`, `Relu`, `Selu`,
+//! `Sigmoid`, `Softplus`, `Softsign`, `Swish`, `Tanh`, `ThresholdedRelu`; see [the
+//! specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule};
 use crate::graph::Value;

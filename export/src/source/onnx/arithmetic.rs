@@ -1,4 +1,9 @@
 //! Arithmetic element by element, of floats in the graph and of integers that are known.
+//!
+//! ONNX operators: `Abs`, `Acos`, `Acosh`, `Add`, `Asin`, `Asinh`, `Atan`, `Atanh`, `Ceil`, `Clip`, `Cos`, `Cosh`,
+//! `Div`, `Erf`, `Erfc`, `Exp`, `Floor`, `Log`, `Max`, `Mean`, `Min`, `Mod`, `Mul`, `Neg`, `Pow`, `Reciprocal`,
+//! `Round`, `Sign`, `Sin`, `Sinh`, `Sqrt`, `Sub`, `Sum`, `Tan`; see [the
+//! specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Kind, Known, Number};
 use super::node::{Node, Operand, Outputs, Rule};

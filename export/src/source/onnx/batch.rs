@@ -1,4 +1,4 @@
-//! Values that are the same for all images, where they meet values that are not.
+//! Operands that are the same for all images, beside operands that have the batch.
 
 use super::node::{Node, Outputs};
 use crate::graph::batch::zero_per_image;
@@ -7,7 +7,7 @@ use crate::graph::tensor::Tensor;
 use crate::graph::{DType, Dim, Shape, Value};
 
 impl Node<'_, '_> {
-    /// The node's result: a value, which may be truth values, stretched to a shape that may have the batch where the value has not.
+    /// The node's result: a value, which may be booleans, stretched to a shape that may have the batch where the value has not.
     pub fn stretched(&mut self, value: Value, shape: &Shape) -> Outputs {
         if self.dtype(value) != DType::Bool {
             return Ok(vec![self.stretch(value, shape)?.into()]);
@@ -32,7 +32,7 @@ impl Node<'_, '_> {
             return self.seen_as(suffix, x, shape);
         };
         let Dim::Batch { outer, inner } = shape.0[axis] else {
-            return Err("the batch stands nowhere".to_string());
+            return Err("no axis holds the batch".to_string());
         };
         // [.., outer, N, inner, ..], of which the batch's axis is one.
         let mut apart = shape.clone();
@@ -66,7 +66,7 @@ impl Node<'_, '_> {
         };
         // What is 0 for each image carries the batch: x + 0 is x for each of them.
         let Dim::Batch { outer, inner } = shape.0[axis] else {
-            return Err("the batch stands nowhere".to_string());
+            return Err("no axis holds the batch".to_string());
         };
         let mut beside = vec![Dim::Size(1); shape.rank()];
         beside[axis] = Dim::BATCH;
@@ -119,7 +119,7 @@ impl Node<'_, '_> {
         Ok(zeros)
     }
 
-    /// Operands that broadcast. Exporters put a batch that the file fixes into constants too, as so many equal rows: one of these
+    /// Operands that broadcast. Exporters put a batch that the file fixes into constants too, as equal rows: one of these
     /// is left where another operand has the batch.
     pub fn broadcasting(&mut self, values: &[Value]) -> Result<Vec<Value>, String> {
         let Some((from_end, dim)) = self.batch_among(values) else {

@@ -1,4 +1,6 @@
 //! Decisions that are made while reading: of the branches of an `If` the one that its condition names.
+//!
+//! ONNX operators: `If`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,7 @@
-//! Operators that make values of nothing, and those that change the type of one.
+//! Constants, values of a given shape, and casts.
+//!
+//! ONNX operators: `Cast`, `CastLike`, `Constant`, `ConstantOfShape`, `Range`, `Size`; see [the
+//! specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Kind, Known, Number, check_count};
 use super::node::{Node, Operand, Outputs, Rule, size_of};
@@ -35,7 +38,7 @@ fn constant(node: &mut Node<'_, '_>) -> Outputs {
         (Some(float), _) => Tensor::scalar(float),
         (None, Some(floats)) => Tensor::new(&[floats.len()], floats),
         (None, None) => {
-            return Err("expected a value of floats, integers or truth values".to_string());
+            return Err("expected a value of floats, integers or booleans".to_string());
         }
     };
     Ok(vec![node.named_constant(tensor).into()])

@@ -1,4 +1,6 @@
 //! Convolutions and their transposes, over images and rows.
+//!
+//! ONNX operators: `Conv`, `ConvTranspose`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule, sizes_of};
 use super::window::{Layout, Padding, Windows, extents, groups};

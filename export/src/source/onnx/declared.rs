@@ -48,7 +48,7 @@ pub(super) fn input_type(input: &ValueInfoProto) -> Result<DType, Error> {
         DataType::Bool => Ok(DType::Bool),
         kind => integer(kind).map(DType::Integer).ok_or_else(|| {
             let problem = format!(
-                "it holds {}, expected floats, integers or truth values",
+                "it holds {}, expected floats, integers or booleans",
                 kind.as_str_name()
             );
             input_error(input, &problem)

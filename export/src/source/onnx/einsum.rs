@@ -1,4 +1,6 @@
-//! Sums of products by named axes.
+//! `Einsum`: sums of products over axes that an equation names.
+//!
+//! ONNX operators: `Einsum`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,7 +156,7 @@ fn labels_of(term: &str, ellipsis: &[Label]) -> Result<Vec<Label>, String> {
     }
     for (place, label) in labels.iter().enumerate() {
         if matches!(label, Label::Letter(letter) if !letter.is_ascii_alphabetic()) {
-            return Err(format!("{term:?} has a sign that is no letter"));
+            return Err(format!("{term:?} has a sign that is not a letter"));
         }
         if labels[..place].contains(label) {
             return Err(format!(
@@ -574,7 +576,7 @@ mod tests {
             ("nii->n", "has an axis twice; diagonals are not supported"),
             ("ni->n", "\"ni\" stands for an operand of 3 axes"),
             ("nijk->n", "\"nijk\" stands for an operand of 3 axes"),
-            ("ni1->n", "has a sign that is no letter"),
+            ("ni1->n", "has a sign that is not a letter"),
             ("nij->nk", "its result has an axis that no operand has"),
             (
                 "nij->ij",

@@ -1,4 +1,6 @@
 //! Operators that join values and take parts of them.
+//!
+//! ONNX operators: `Concat`, `Slice`, `Split`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use ndarray::Axis;
 
@@ -172,7 +174,7 @@ impl Bounds {
         self.step == 1 && self.start == Number::Fixed(0) && reaches
     }
 
-    /// First element, number of elements and distance of a range within so many elements.
+    /// First element, number of elements and distance of a range within a number of elements.
     fn within(self, extent: usize) -> Result<(usize, usize, i64), String> {
         let (Some(start), Some(end)) = (self.start.fixed(), self.end.fixed()) else {
             return Err(format!(

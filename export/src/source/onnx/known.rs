@@ -1,4 +1,4 @@
-//! Integers and truth values that are known while a model is read: shapes, indices, and what is reckoned with them.
+//! Integers and booleans that are known while a model is read: shapes, indices, and what is reckoned with them.
 //!
 //! The graph has no integers. An element is a number, a multiple of the batch N, which stays symbolic, or a line in the number of an
 //! image. A tensor may have the batch on an axis, as values of the graph may: its elements are then those of one image.
@@ -216,7 +216,7 @@ pub(super) enum Kind {
     Truth,
 }
 
-/// A tensor of integers or truth values known while reading.
+/// A tensor of integers or booleans known while reading.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Known {
     /// What they are.
@@ -270,7 +270,7 @@ impl Known {
         ))
     }
 
-    /// Are they integers, not truth values?
+    /// Are they integers, not booleans?
     pub fn is_integer(&self) -> bool {
         self.kind == Kind::Integer
     }

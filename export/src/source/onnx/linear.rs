@@ -1,4 +1,6 @@
 //! Products of matrices.
+//!
+//! ONNX operators: `Gemm`, `MatMul`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule};
 use crate::graph::op::{Binary, MatMul};

@@ -1,4 +1,7 @@
-//! Comparisons, truth values, and choices by them; of what is known while reading, and of floats in the graph.
+//! Comparisons, booleans, and choices by them; of what is known while reading, and of floats in the graph.
+//!
+//! ONNX operators: `And`, `Equal`, `Greater`, `GreaterOrEqual`, `IsInf`, `IsNaN`, `Less`, `LessOrEqual`, `Not`, `Or`,
+//! `Where`, `Xor`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use std::cmp::Ordering;
 
@@ -32,7 +35,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("Where", where_rule),
 ];
 
-/// Of integers, floats and truth values.
+/// Of integers, floats and booleans.
 fn equal(node: &mut Node<'_, '_>) -> Outputs {
     if node.all_known().is_some() || !is_truth(node, 0) {
         return compared(node, Compare::Equal, [0, 1], Ordering::is_eq);
@@ -63,14 +66,14 @@ fn truth(holds: bool) -> Number {
     Number::Fixed(i64::from(holds))
 }
 
-/// Only what is no number differs from itself.
+/// Only what is not a number differs from itself.
 fn is_nan(node: &mut Node<'_, '_>) -> Outputs {
     let x = node.value(0)?;
     let is_number = node.apply("is_number", Compare::Equal, &[x, x])?;
     negated(node, is_number)
 }
 
-/// Above or below every number, as far as its attributes ask for that: what is no number is neither.
+/// Above or below every number, as far as its attributes ask for that: what is not a number is neither.
 fn is_inf(node: &mut Node<'_, '_>) -> Outputs {
     let sides = [
         node.flag("detect_positive")?.unwrap_or(true),
@@ -90,7 +93,7 @@ fn is_inf(node: &mut Node<'_, '_>) -> Outputs {
     node.result(Compare::Equal, &[looked_at, infinity])
 }
 
-/// Is an operand of truth values?
+/// Is an operand of booleans?
 fn is_truth(node: &Node<'_, '_>, position: usize) -> bool {
     match node.optional(position) {
         Some(Operand::Value(value)) => node.dtype(*value) == DType::Bool,
@@ -99,7 +102,7 @@ fn is_truth(node: &Node<'_, '_>, position: usize) -> bool {
     }
 }
 
-/// Both operands, which are truth values, as 0 and 1.
+/// Both operands, which are booleans, as 0 and 1.
 fn numbers_of_truths(node: &mut Node<'_, '_>) -> Result<Vec<Value>, String> {
     let [left, right] = [node.truth(0)?, node.truth(1)?];
     let numbers = [node.as_numbers(left)?, node.as_numbers(right)?];
@@ -156,7 +159,7 @@ fn negated(node: &mut Node<'_, '_>, operand: Value) -> Outputs {
     node.result(Compare::Greater, &[half, numbers])
 }
 
-/// Two operands of truth values, where both are known.
+/// Two operands of booleans, where both are known.
 fn combined_truths(node: &Node<'_, '_>, function: fn(bool, bool) -> bool) -> Option<Outputs> {
     let known = node.all_known()?;
     let [left, right] = known.as_slice() else {
@@ -370,7 +373,7 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         for (op_type, wanted) in [
-            ("And", "its input 0 must be truth values"),
+            ("And", "its input 0 must be booleans"),
             ("Not", "its input 1 is not supported"),
             ("Less", "shapes [3] and [N, 2] do not broadcast"),
         ] {

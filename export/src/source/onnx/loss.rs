@@ -1,4 +1,7 @@
 //! Losses of classifiers: the negative logarithm of the probability of a label.
+//!
+//! ONNX operators: `NegativeLogLikelihoodLoss`, `SoftmaxCrossEntropyLoss`; see [the
+//! specification](https://onnx.ai/onnx/operators/).
 
 use super::known::check_count;
 use super::node::{Node, Outputs, Rule};

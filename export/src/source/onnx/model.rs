@@ -26,7 +26,7 @@ const MAX_REASON: usize = 200;
 pub(super) struct Model {
     /// Everything but the graph.
     pub header: ModelProto,
-    /// Its graph, the nodes in the file's order; what is an initialiser is no input.
+    /// Its graph, the nodes in the file's order; what is an initialiser is not an input.
     pub graph: GraphProto,
     /// Version of the default domain's operators.
     pub opset: i64,

@@ -22,13 +22,13 @@ const MAX_ELEMENTS: usize = 1 << 31;
 /// A value of the model while it is read.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
-    /// Floats (always f32 in the graph), integers that an input brings (f32 too) or truth values that stand in the graph.
+    /// Floats (always f32 in the graph), integers that an input brings (f32 too) or booleans that stand in the graph.
     Value(Value),
     /// Integers that depend on an input: whole numbers in f32.
     Integers(Value),
     /// Integers that depend on an input and on the number of the image.
     OfImages(OfImages),
-    /// Integers or truth values that are known.
+    /// Integers or booleans that are known.
     Known(Known),
 }
 
@@ -144,9 +144,7 @@ impl Node<'_, '_> {
             Operand::Value(value) if self.reader.graph.value_type(*value).dtype.is_float() => {
                 Ok(*value)
             }
-            Operand::Value(_) => Err(format!(
-                "its input {position} must be float, got truth values"
-            )),
+            Operand::Value(_) => Err(format!("its input {position} must be float, got booleans")),
             Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
             Operand::Integers(_) => Err(format!(
                 "its input {position} must be float, got integers that depend on the model's input"
@@ -155,7 +153,7 @@ impl Node<'_, '_> {
                 "its input {position} must be float, got {}",
                 match known.kind {
                     Kind::Integer => "integers",
-                    Kind::Truth => "truth values",
+                    Kind::Truth => "booleans",
                 }
             )),
         }
@@ -169,7 +167,7 @@ impl Node<'_, '_> {
         }
     }
 
-    /// An operand of truth values as a value of the graph.
+    /// An operand of booleans as a value of the graph.
     pub fn truth(&mut self, position: usize) -> Result<Value, String> {
         match self.operand(position)?.clone() {
             Operand::Value(value) if self.reader.graph.value_type(value).dtype == DType::Bool => {
@@ -179,11 +177,11 @@ impl Node<'_, '_> {
                 let numbers = self.floats_of(&known)?;
                 self.is_set(numbers)
             }
-            _ => Err(format!("its input {position} must be truth values")),
+            _ => Err(format!("its input {position} must be booleans")),
         }
     }
 
-    /// An operand of integers or truth values that are known while reading.
+    /// An operand of integers or booleans that are known while reading.
     pub fn known(&self, position: usize) -> Result<&Known, String> {
         match self.operand(position)? {
             Operand::Known(known) => Ok(known),
@@ -196,7 +194,7 @@ impl Node<'_, '_> {
         }
     }
 
-    /// All operands, where all of them are integers or truth values known while reading.
+    /// All operands, where all of them are integers or booleans known while reading.
     pub fn all_known(&self) -> Option<Vec<Known>> {
         (0..self.operands.len())
             .map(|position| match self.optional(position) {
@@ -297,7 +295,7 @@ impl<'a> Node<'a, '_> {
         };
         String::from_utf8(attribute.s().to_vec())
             .map(Some)
-            .map_err(|_| format!("its attribute {name:?} is no text"))
+            .map_err(|_| format!("its attribute {name:?} is not text"))
     }
 
     /// A tensor attribute as an operand.
@@ -435,7 +433,7 @@ impl Node<'_, '_> {
         self.reader.graph.constant(self.name, tensor)
     }
 
-    /// Known integers or truth values as floats.
+    /// Known integers or booleans as floats.
     pub fn floats_of(&mut self, known: &Known) -> Result<Value, String> {
         let numbers = known.elements.iter().map(|number| match number {
             Number::Fixed(number) => Ok(*number as f32),
@@ -452,7 +450,7 @@ impl Node<'_, '_> {
         self.seen_per_image("numbers", constant, known.shape.clone())
     }
 
-    /// 0 and 1 as truth values.
+    /// 0 and 1 as booleans.
     pub fn is_set(&mut self, numbers: Value) -> Result<Value, String> {
         let half = self.scalar("half", 0.5);
         self.apply("truth", Compare::Greater, &[numbers, half])

@@ -1,4 +1,7 @@
 //! Norms: values brought to mean 0 and variance 1, or to length 1.
+//!
+//! ONNX operators: `BatchNormalization`, `GroupNormalization`, `InstanceNormalization`, `LayerNormalization`,
+//! `LpNormalization`, `RMSNormalization`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule, axis_of, size_of};
 use super::reduction::root_of_sum;
@@ -295,7 +298,7 @@ mod tests {
         }
     }
 
-    /// The norm of runs of so many elements, scaled and shifted by what stands for each of them.
+    /// The norm of runs of a number of elements, scaled and shifted by what stands for each of them.
     fn reference(x: &ArrayD<f64>, run: usize, epsilon: f64, index: fn(usize) -> usize) -> Vec<f64> {
         let elements: Vec<f64> = x.iter().copied().collect();
         let normalized = elements

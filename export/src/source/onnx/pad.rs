@@ -1,4 +1,6 @@
 //! `Pad` in all its modes.
+//!
+//! ONNX operators: `Pad`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Known, Number, check_count};
 use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of};
@@ -194,7 +196,7 @@ fn pad_known(node: &mut Node<'_, '_>, known: &Known, around: &[[i64; 2]], mode: 
             .numbers()?
             .first()
             .copied()
-            .ok_or("there is no number to pad with")?,
+            .ok_or("there is not a number to pad with")?,
         None => Number::Fixed(0),
     };
     let mut sizes = Vec::new();

@@ -21,7 +21,7 @@ pub(super) fn beside(shape: &Shape, axis: usize, dim: Dim) -> Shape {
     shape
 }
 
-/// Integers of so many images, if they are lines in the number of the image.
+/// Integers of a number of images, if they are lines in the number of the image.
 fn as_lines(known: &Known, mut axes: Range<usize>, batch: usize) -> Option<Known> {
     let axis = axes.find(|&axis| known.shape.size(axis) == Some(batch))?;
     let number = |image: usize, place: &IxDyn| {
@@ -95,7 +95,7 @@ impl Node<'_, '_> {
         lines.unwrap_or_else(|| known.clone())
     }
 
-    /// A rule for floats, applied to truth values by way of 0 and 1 too. Integers of the graph stay such.
+    /// A rule for floats, applied to booleans by way of 0 and 1 too. Integers of the graph stay such.
     pub fn of_floats(
         &mut self,
         operand: &Operand,
@@ -121,7 +121,7 @@ impl Node<'_, '_> {
         }
     }
 
-    /// Floats as they are; truth values, and what is known, as numbers of the graph.
+    /// Floats as they are; booleans, and what is known, as numbers of the graph.
     pub fn numbers(&mut self, operand: &Operand) -> Result<Value, String> {
         match operand {
             Operand::Value(value) if self.dtype(*value) == DType::Bool => self.as_numbers(*value),
@@ -158,7 +158,7 @@ impl Node<'_, '_> {
         Ok(part)
     }
 
-    /// Which of `extent` places each index names: `[.., 1]` of whole numbers to truth values `[.., extent]`.
+    /// Which of `extent` places each index names: `[.., 1]` of whole numbers to booleans `[.., extent]`.
     pub fn is_place(&mut self, indices: Value, extent: usize) -> Result<Value, String> {
         let last = self.shape(indices).rank() - 1;
         self.is_place_along(indices, last, extent)

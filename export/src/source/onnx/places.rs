@@ -1,4 +1,7 @@
-//! Where elements stand: the greatest ones, one for each index, and those on one side of a diagonal.
+//! Places of elements: the greatest ones, one-hot vectors, triangles of matrices.
+//!
+//! ONNX operators: `ArgMax`, `ArgMin`, `OneHot`, `TopK`, `Trilu`; see [the
+//! specification](https://onnx.ai/onnx/operators/).
 
 use ndarray::IxDyn;
 

@@ -1,4 +1,7 @@
 //! Means and maxima of windows, over images and rows.
+//!
+//! ONNX operators: `AveragePool`, `GlobalAveragePool`, `GlobalMaxPool`, `MaxPool`; see [the
+//! specification](https://onnx.ai/onnx/operators/).
 
 use super::known::check_count;
 use super::node::{Node, Outputs, Rule};

@@ -1,4 +1,6 @@
 //! Weights that a file stores as integers.
+//!
+//! ONNX operators: `DequantizeLinear`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule, axis_of, size_of};
 use crate::graph::tensor::Tensor;

@@ -119,7 +119,7 @@ impl Reader {
         Ok(values)
     }
 
-    /// Adds the inputs in the file's order; the selected one says whether the batch is fixed. One that has so many of what the
+    /// Adds the inputs in the file's order; the selected one says whether the batch is fixed. One that has a number of what the
     /// selected one has, `[k, N, …]`, has the batch behind that number, as the noise of k steps.
     fn add_inputs(
         &mut self,

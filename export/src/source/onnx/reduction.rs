@@ -1,4 +1,7 @@
 //! Reductions along axes, of floats in the graph and of integers that are known; running sums.
+//!
+//! ONNX operators: `CumSum`, `ReduceL1`, `ReduceL2`, `ReduceLogSum`, `ReduceLogSumExp`, `ReduceMax`, `ReduceMean`,
+//! `ReduceMin`, `ReduceProd`, `ReduceSum`, `ReduceSumSquare`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use ndarray::Axis;
 

@@ -1,4 +1,6 @@
 //! Images of other extents: nearest neighbours, linear and cubic interpolation, axis by axis.
+//!
+//! ONNX operators: `Resize`, `Upsample`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Number, check_count};
 use super::node::{Node, Outputs, Rule, axes_of, size_of};
@@ -492,7 +494,7 @@ mod tests {
 
     type Attributes = Vec<(&'static str, Attribute)>;
 
-    /// A row of so many pixels, resized to `size`, or by a scale.
+    /// A row of a number of pixels, resized to `size`, or by a scale.
     fn row(pixels: usize, size: Option<i64>, scale: f32, attributes: &Attributes) -> Model {
         let model = Model::of_opset(19).input("x", &[1, 1, pixels as i64]);
         let (model, inputs) = match size {

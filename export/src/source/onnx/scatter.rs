@@ -1,4 +1,6 @@
 //! Elements put in place of others, or added to them, at indices: `ScatterElements` and `ScatterND`.
+//!
+//! ONNX operators: `Scatter`, `ScatterElements`, `ScatterND`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use std::collections::BTreeMap;
 

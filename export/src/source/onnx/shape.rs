@@ -1,4 +1,7 @@
 //! Operators that change the shape of a value or ask for it, and those that do nothing at inference.
+//!
+//! ONNX operators: `Dropout`, `Flatten`, `Identity`, `Reshape`, `Shape`, `Squeeze`, `Transpose`, `Unsqueeze`; see [the
+//! specification](https://onnx.ai/onnx/operators/).
 
 use ndarray::IxDyn;
 
@@ -186,7 +189,7 @@ pub(super) fn reshaped(node: &mut Node<'_, '_>, operand: &Operand, shape: Shape)
     }
 }
 
-/// The node's result by a primitive that moves elements, also of truth values, for which it goes by way of 0 and 1.
+/// The node's result by a primitive that moves elements, also of booleans, for which it goes by way of 0 and 1.
 pub(super) fn moved(node: &mut Node<'_, '_>, x: Value, op: impl Into<Op>) -> Outputs {
     if node.dtype(x) != DType::Bool {
         return node.result(op, &[x]);

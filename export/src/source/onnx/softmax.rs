@@ -1,4 +1,6 @@
-//! Shares of a whole, and their logarithms.
+//! Softmax and its logarithm, along an axis.
+//!
+//! ONNX operators: `LogSoftmax`, `Softmax`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule, axis_of};
 use crate::graph::op::{Binary, ReduceKind, Softmax, Unary};

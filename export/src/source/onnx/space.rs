@@ -1,4 +1,6 @@
 //! Operators that exchange channels for pixels.
+//!
+//! ONNX operators: `DepthToSpace`, `SpaceToDepth`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule, size_of};
 use crate::graph::op::{Reshape, Transpose};

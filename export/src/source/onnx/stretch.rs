@@ -1,4 +1,6 @@
 //! Operators that repeat elements.
+//!
+//! ONNX operators: `Expand`, `Tile`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::Number;
 use super::node::{Node, Operand, Outputs, Rule, size_of};
@@ -122,7 +124,7 @@ mod tests {
 
     use crate::source::onnx::testing::{Model, int_tensor, random};
 
-    /// What is repeated never still may not be repeated too often elsewhere, where the product of the extents is no number.
+    /// What is repeated never still may not be repeated too often elsewhere, where the product of the extents is not a number.
     #[test]
     fn repetition_out_of_all_proportion_is_refused() {
         const MANY: i64 = 1 << 30;

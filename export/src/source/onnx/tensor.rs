@@ -1,4 +1,4 @@
-//! Tensors of a model: floats of every width as f32, integers and truth values as they are.
+//! Tensors of a model: floats of every width as f32, integers and booleans as they are.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,7 +17,7 @@ use crate::source::onnx::proto::tensor_proto::{DataLocation, DataType};
 pub(super) enum Decoded {
     /// Floats, as f32.
     Floats(Tensor),
-    /// Integers or truth values.
+    /// Integers or booleans.
     Known(Known),
 }
 
@@ -260,7 +260,7 @@ fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result
         Some(text) => text
             .parse::<u64>()
             .map(Some)
-            .map_err(|_| format!("its external {key} {text:?} is no number")),
+            .map_err(|_| format!("its external {key} {text:?} is not a number")),
         None => Ok(None),
     };
     let location = entry("location").ok_or("its external data has no location")?;
@@ -511,7 +511,7 @@ mod tests {
             (
                 vec![("location", "short.bin"), ("offset", "-1")],
                 inside,
-                "offset \"-1\" is no number",
+                "offset \"-1\" is not a number",
             ),
             (
                 vec![("location", "short.bin"), ("length", "4")],

@@ -1,4 +1,6 @@
 //! Elements that tuples of indices name: `GatherND`, and what it shares with `ScatterND`.
+//!
+//! ONNX operators: `GatherND`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use ndarray::{Axis, IxDyn};
 

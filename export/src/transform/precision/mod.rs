@@ -250,7 +250,7 @@ impl Conversions {
         Ok(converted)
     }
 
-    /// A number in that type; truth values as they are.
+    /// A number in that type; booleans as they are.
     fn of(&mut self, target: &mut Graph, value: Value, dtype: DType) -> Result<Value, Error> {
         let node = target.node(value);
         if node.value_type.dtype == dtype || !node.value_type.dtype.is_float() {

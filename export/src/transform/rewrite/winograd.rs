@@ -30,7 +30,7 @@ const POINT_OF_ONES: usize = 1;
 const BLOCK: usize = 16;
 /// How many times fewer multiplications pay for moving the data.
 const MIN_GAIN: usize = 2;
-/// Up to so many pixels both axes are transformed at once: more multiplications, but one product each way.
+/// Up to that number of pixels, both axes are transformed at once: more multiplications, but one product each way.
 const MAX_PIXELS_AT_ONCE: usize = 100;
 
 const B_TRANSPOSED: [[i32; POINTS]; POINTS] = [
@@ -596,7 +596,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Images of any extent, also those that are no multiple of a tile, with any padding, transformed at once or axis by axis.
+        /// Images of any extent, also those that are not a multiple of a tile, with any padding, transformed at once or axis by axis.
         #[test]
         fn keeps_the_value(
             rows in 3usize..16, columns in 3usize..16, pads in proptest::array::uniform4(0usize..3),

@@ -94,7 +94,7 @@ fn only(kind: &str, values: Vec<&ValueInfoProto>) -> Result<TensorConfig, Error>
 fn tensor(value: &ValueInfoProto) -> Result<TensorConfig, String> {
     let kind = value.r#type.as_ref().and_then(|kind| kind.value.as_ref());
     let Some(type_proto::Value::TensorType(tensor)) = kind else {
-        return Err("is no tensor".to_string());
+        return Err("is not a tensor".to_string());
     };
     if tensor.elem_type() != DataType::Float as i32 {
         return Err("is not of f32 numbers".to_string());
