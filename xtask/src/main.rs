@@ -134,7 +134,7 @@ enum Task {
     },
     /// Compare the public items of the libraries with those of a git revision: whatever breaks programs is named
     ///
-    /// Wants cargo-semver-checks. It is no part of `cargo xtask test`.
+    /// Needs cargo-semver-checks. `cargo xtask test` does not run it.
     Api {
         /// What to compare with: a commit, branch or tag
         #[arg(default_value = "HEAD")]
