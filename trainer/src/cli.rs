@@ -215,6 +215,10 @@ pub struct FitArgs {
     /// The run that learned the prior; sets prior.checkpoint.
     #[arg(long, value_name = "RUN")]
     pub prior: Option<PathBuf>,
+    /// The run whose weights learning begins with; sets from.checkpoint. Of a denoiser, also give --set from.sigma=σ₀: its energy is then taken
+    /// as one of temperature σ₀².
+    #[arg(long, value_name = "RUN")]
+    pub from: Option<PathBuf>,
 }
 
 /// A new run.

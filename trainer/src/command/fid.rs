@@ -12,9 +12,9 @@ use ebm_export::source::networks::Network;
 use ebm_export::transform::pixels::Pixels;
 use tch::Kind;
 
-use super::{configured_data, load, n_threads, saved_config};
+use super::{configured_data, load, n_threads, saved_config, saved_fit};
 use crate::cli::FidArgs;
-use crate::config::{ClassifierConfig, DataConfig, EnergyConfig, Layers, PRESETS, Source};
+use crate::config::{ClassifierConfig, DataConfig, Layers, PRESETS, Source};
 use crate::data::{Fingerprint, Images, pictures_of_one_size};
 use crate::draw::plot;
 use crate::evaluate::frechet::{
@@ -330,10 +330,7 @@ fn of_run(run: &Path, args: &FidArgs) -> Result<ImageSet> {
             let config: ClassifierConfig = saved_config(&saved)?;
             (config.data, config.network)
         }
-        _ => {
-            let config: EnergyConfig = saved_config(&saved)?;
-            (config.data, config.network)
-        }
+        _ => saved_fit(&saved)?.into_data(),
     };
     let directory = saved.data_directory(args.data.as_deref());
     let images = training_images(&data, directory.as_deref(), &network, args)?;

@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 
+use super::matching::{begin_matching, go_on_with_matching};
 use super::new_run::{NewRun, layers, report_end};
 use super::old_run::{OldRun, restore};
-use super::saved_config;
+use super::saved_fit;
 use crate::cli::FitArgs;
-use crate::config::{EnergyConfig, Layers};
+use crate::config::{EnergyConfig, Fit, Layers};
 use crate::learn::borrowed::Borrowed;
 use crate::learn::energy::EnergyLearner;
 use crate::learn::examples::Examples;
@@ -21,14 +22,21 @@ use crate::run::training::Training;
 
 /// `trainer fit`.
 pub fn fit(args: &FitArgs) -> Result<End> {
-    let layers =
-        layers(&args.learn)?.borrowing(args.generator.as_deref(), args.prior.as_deref())?;
+    let layers = layers(&args.learn)?
+        .borrowing(args.generator.as_deref(), args.prior.as_deref())?
+        .starting_from(args.from.as_deref())?;
     begin_fit(&layers, &NewRun::from(&args.learn), &StopSignal::listen()?)
 }
 
 /// Learns an energy network from its beginning.
 pub(super) fn begin_fit(layers: &Layers, run: &NewRun, stop: &StopSignal) -> Result<End> {
-    let config: EnergyConfig = layers.resolve()?;
+    match layers.resolve_fit()? {
+        Fit::Likelihood(config) => begin_likelihood(*config, run, stop),
+        Fit::Matching(config) => begin_matching(*config, run, stop),
+    }
+}
+
+fn begin_likelihood(config: EnergyConfig, run: &NewRun, stop: &StopSignal) -> Result<End> {
     let machine = run.machine.among_ranks()?;
     run.expect_free(&machine)?;
     let examples = Examples::load(&config, run.data.as_deref(), machine.team.n_threads())?;
@@ -48,7 +56,12 @@ pub(super) fn go_on_with_fit(
     stop: &StopSignal,
 ) -> Result<End> {
     let saved = &resumption.saved;
-    let config: EnergyConfig = saved_config(saved)?;
+    let config = match saved_fit(saved)? {
+        Fit::Likelihood(config) => *config,
+        Fit::Matching(config) => {
+            return go_on_with_matching(*config, old, resumption, folder, machine, stop);
+        }
+    };
     let directory = saved.data_directory(old.data.as_deref());
     let examples = Examples::load(&config, directory.as_deref(), machine.team.n_threads())?;
     let state = old.state(saved, examples.fingerprint(), machine.team.ranks())?;

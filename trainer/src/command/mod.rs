@@ -7,6 +7,7 @@ mod data;
 mod fid;
 mod fit;
 mod life_cycle;
+mod matching;
 mod new_run;
 mod old_run;
 mod presets;
@@ -33,20 +34,23 @@ pub use resume::resume;
 pub use sample::sample;
 pub use shell::{completions, man};
 
-use crate::config::{ClassifierConfig, Configuration, DataConfig, EnergyConfig, Layers, Task};
+use crate::config::{ClassifierConfig, Configuration, DataConfig, Fit, Layers, Task, checked};
 use crate::data::Dataset;
 use crate::run::saved::Saved;
 
 /// The configuration of the run that wrote a checkpoint.
 fn saved_config<C: Configuration>(saved: &Saved) -> Result<C> {
-    let config: C = serde_json::from_value(saved.header.config.clone()).with_context(|| {
-        format!(
-            "the configuration in {} is not one of this version",
-            saved.folder.display()
-        )
-    })?;
-    config.check()?;
-    Ok(config)
+    checked(&saved.header.config).with_context(|| not_of_this_version(saved))
+}
+
+/// The configuration of the run that wrote a checkpoint of an energy network.
+fn saved_fit(saved: &Saved) -> Result<Fit> {
+    Fit::of_run(&saved.header.config).with_context(|| not_of_this_version(saved))
+}
+
+fn not_of_this_version(saved: &Saved) -> String {
+    let folder = saved.folder.display();
+    format!("the configuration in {folder} is not one of this version")
 }
 
 /// The data that are configured, for an energy network or a classifier, and that network.
@@ -56,10 +60,7 @@ fn configured_data(layers: &Layers) -> Result<(DataConfig, Network)> {
             let ClassifierConfig { data, network, .. } = layers.resolve()?;
             (data, network)
         }
-        _ => {
-            let EnergyConfig { data, network, .. } = layers.resolve()?;
-            (data, network)
-        }
+        _ => layers.resolve_fit()?.into_data(),
     })
 }
 

@@ -12,7 +12,7 @@ use ebm_export::transform::potential::read_potential;
 use serde::Serialize;
 use tch::{Device, Kind};
 
-use super::saved_config;
+use super::saved_fit;
 use crate::chains::descent::Descent;
 use crate::chains::start::{Noise, Origin};
 use crate::cli::{PotentialChoice, SampleArgs, StartChoice, WeightsChoice};
@@ -57,7 +57,7 @@ struct Request {
 /// `trainer sample`.
 pub fn sample(args: &SampleArgs) -> Result<End> {
     let saved = Saved::open_kind(&args.run, NetworkKind::Energy, "RUN")?;
-    let config: EnergyConfig = saved_config(&saved)?;
+    let config = saved_fit(&saved)?.into_chains();
     let weights = weights(&saved, args.weights)?;
     let potential = match args.potential {
         PotentialChoice::Whole => read_potential(&saved.folder, &saved.header)?,

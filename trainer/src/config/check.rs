@@ -7,7 +7,7 @@ use ebm_export::source::networks::Network;
 use super::{
     AdamConfig, BurnInConfig, ClassifierConfig, Configuration, Crop, DataConfig, Dynamics,
     EnergyConfig, GeneratorConfig, OptimizerConfig, Output, RandomCrop, Schedule, Setting, Source,
-    Task,
+    Task, WarmStart,
 };
 
 impl Configuration for EnergyConfig {
@@ -20,7 +20,7 @@ impl Configuration for EnergyConfig {
 
     fn check(&self) -> Result<()> {
         let learning = &self.learning;
-        check_network("network", &self.network, source::Kind::Energy)?;
+        check_energy("network", &self.network)?;
         check_data(&self.data)?;
         check_output(&self.output)?;
         at_least_one("learning.updates", learning.updates)?;
@@ -39,6 +39,7 @@ impl Configuration for EnergyConfig {
         self.check_chains()?;
         self.check_burn_in()?;
         self.check_generator()?;
+        self.from.as_ref().map_or(Ok(()), WarmStart::check)?;
         self.check_prior()
     }
 }
@@ -176,7 +177,7 @@ impl EnergyConfig {
         let Some(prior) = &self.prior else {
             return Ok(());
         };
-        check_network("prior.network", &prior.network, source::Kind::Energy)?;
+        check_energy("prior.network", &prior.network)?;
         above_zero("prior.temperature", prior.temperature)
     }
 }
@@ -204,10 +205,15 @@ impl Configuration for ClassifierConfig {
     }
 }
 
-fn check_rollbacks(patience: u64, rate_factor: f64) -> Result<()> {
+pub(super) fn check_rollbacks(patience: u64, rate_factor: f64) -> Result<()> {
     at_least_one("guard.patience", patience)?;
     let holds = rate_factor > 0.0 && rate_factor <= 1.0;
     within(holds, "guard.rate_factor", rate_factor, "above 0, up to 1")
+}
+
+/// Checks that it describes an energy network.
+pub(super) fn check_energy(key: &str, network: &Network) -> Result<()> {
+    check_network(key, network, source::Kind::Energy)
 }
 
 fn check_network(key: &str, network: &Network, kind: source::Kind) -> Result<()> {
@@ -229,7 +235,7 @@ fn check_network(key: &str, network: &Network, kind: source::Kind) -> Result<()>
     ))
 }
 
-fn check_data(data: &DataConfig) -> Result<()> {
+pub(super) fn check_data(data: &DataConfig) -> Result<()> {
     if !(1..=1000).contains(&data.n_classes) {
         return Err(range("data.n_classes", data.n_classes, "from 1 to 1000"));
     }
@@ -257,12 +263,12 @@ fn check_data(data: &DataConfig) -> Result<()> {
     at_least_one("data.buffer", data.buffer as u64)
 }
 
-fn check_output(output: &Output) -> Result<()> {
+pub(super) fn check_output(output: &Output) -> Result<()> {
     at_least_one("output.log_every", output.log_every)?;
     at_least_one("output.keep", output.keep as u64)
 }
 
-fn check_rate(key: &str, rate: &Schedule<f64>) -> Result<()> {
+pub(super) fn check_rate(key: &str, rate: &Schedule<f64>) -> Result<()> {
     check_schedule(key, rate, above_zero)
 }
 
@@ -276,7 +282,7 @@ fn check_optimizer(key: &str, optimizer: &OptimizerConfig) -> Result<()> {
     }
 }
 
-fn check_adam(key: &str, adam: &AdamConfig) -> Result<()> {
+pub(super) fn check_adam(key: &str, adam: &AdamConfig) -> Result<()> {
     below_one(&format!("{key}.beta1"), adam.beta1)?;
     below_one(&format!("{key}.beta2"), adam.beta2)?;
     above_zero(&format!("{key}.epsilon"), adam.epsilon)
@@ -298,30 +304,30 @@ fn check_schedule<T: Copy + Default + std::fmt::Debug>(
         .try_for_each(|value| check(key, value))
 }
 
-fn at_least_one(key: &str, value: u64) -> Result<()> {
+pub(super) fn at_least_one(key: &str, value: u64) -> Result<()> {
     within(value >= 1, key, value, "at least 1")
 }
 
-fn above_zero(key: &str, value: f64) -> Result<()> {
+pub(super) fn above_zero(key: &str, value: f64) -> Result<()> {
     within(value > 0.0 && value.is_finite(), key, value, "above 0")
 }
 
-fn above_zero_if_on(key: &str, setting: Setting) -> Result<()> {
+pub(super) fn above_zero_if_on(key: &str, setting: Setting) -> Result<()> {
     setting
         .value()
         .map_or(Ok(()), |value| above_zero(key, value))
 }
 
-fn not_negative(key: &str, value: f64) -> Result<()> {
+pub(super) fn not_negative(key: &str, value: f64) -> Result<()> {
     within(value >= 0.0 && value.is_finite(), key, value, "0 or above")
 }
 
-fn below_one(key: &str, value: f64) -> Result<()> {
+pub(super) fn below_one(key: &str, value: f64) -> Result<()> {
     let holds = (0.0..1.0).contains(&value);
     within(holds, key, value, "from 0 to below 1")
 }
 
-fn below_one_if_on(key: &str, setting: Setting) -> Result<()> {
+pub(super) fn below_one_if_on(key: &str, setting: Setting) -> Result<()> {
     setting
         .value()
         .map_or(Ok(()), |value| below_one(key, value))
@@ -333,6 +339,6 @@ fn within(holds: bool, key: &str, value: impl ToString, expected: &str) -> Resul
     Ok(())
 }
 
-fn range(key: &str, value: impl ToString, expected: &str) -> Error {
+pub(super) fn range(key: &str, value: impl ToString, expected: &str) -> Error {
     anyhow!("{key} = {}: expected {expected}", value.to_string())
 }

@@ -22,10 +22,10 @@ pub struct EnergyGuard {
     pub rate_factor: f64,
 }
 
-/// Watches the learning of a classifier.
+/// Watches what learns by a loss alone.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClassifierGuard {
+pub struct LossGuard {
     /// The most that the loss may be.
     pub loss: Setting,
     /// Updates in a row after which a value that is out of its range means divergence. One that is not finite means it at once.

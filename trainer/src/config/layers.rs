@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use toml::{Table, Value};
 
-use super::{Configuration, Task, preset};
+use super::objective::{Named, ObjectiveName};
+use super::{Configuration, Fit, Task, preset};
 
 /// What the user typed: later layers override earlier ones key by key.
 #[derive(Debug, Default)]
@@ -73,8 +74,19 @@ impl Layers {
         .taking(prior, "--prior", "prior", "mnist-longrun")
     }
 
+    /// Names the run whose weights learning begins with, if one is given.
+    ///
+    /// # Errors
+    /// The path is not UTF-8.
+    pub fn starting_from(self, run: Option<&Path>) -> Result<Layers> {
+        match run {
+            Some(run) => self.with_checkpoint("from", run),
+            None => Ok(self),
+        }
+    }
+
     fn taking(
-        mut self,
+        self,
         run: Option<&Path>,
         option: &'static str,
         section: &'static str,
@@ -92,10 +104,14 @@ impl Layers {
             mode != Some("learned"),
             "{option} {shown}: {place} learns its generator itself; leave {option} out, or use a preset with a fixed one, such as {example}"
         );
+        self.with_checkpoint(section, run)
+    }
+
+    fn with_checkpoint(mut self, section: &str, run: &Path) -> Result<Layers> {
         let key = format!("{section}.checkpoint");
         let path = run.to_str().map(|path| Value::String(path.to_string()));
         path.and_then(|path| insert(&mut self.table, &key, path))
-            .with_context(|| form(&format!("{key}={shown}")))?;
+            .with_context(|| form(&format!("{key}={}", run.display())))?;
         Ok(self)
     }
 
@@ -117,6 +133,22 @@ impl Layers {
             .map_err(|error| self.explain(&error))?;
         config.check()?;
         Ok(config)
+    }
+
+    /// As [`Layers::resolve`], a configuration of an energy network by what `objective.name` says that it learns by.
+    ///
+    /// # Errors
+    /// As [`Layers::resolve`]; or there is no such objective.
+    pub fn resolve_fit(&self) -> Result<Fit> {
+        let named: Named = self
+            .table
+            .clone()
+            .try_into()
+            .map_err(|error| self.explain(&error))?;
+        Ok(match named.objective.name {
+            ObjectiveName::MaximumLikelihood => Fit::Likelihood(Box::new(self.resolve()?)),
+            ObjectiveName::Matching => Fit::Matching(Box::new(self.resolve()?)),
+        })
     }
 
     /// What the configuration describes, if it says so.

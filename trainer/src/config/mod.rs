@@ -6,8 +6,11 @@ mod generator;
 mod guard;
 mod langevin;
 mod layers;
+mod matching;
+mod objective;
 mod presets;
 mod schedule;
+mod warm_start;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,12 +22,19 @@ use serde::{Deserialize, Serialize};
 
 pub use chains::{BurnInConfig, ChainsConfig, Start};
 pub use generator::{BatchNormMode, FixedGenerator, GeneratorConfig, LearnedGenerator};
-pub use guard::{ClassifierGuard, EnergyGuard};
+pub use guard::{EnergyGuard, LossGuard};
 pub use langevin::{Dynamics, LangevinConfig, Precision};
 pub use layers::Layers;
+pub use matching::{MatchingConfig, MatchingLearning};
+pub use objective::{
+    ContrastConfig, DenoiseObjective, FlowObjective, Likelihood, LikelihoodObjective, Matching,
+    MatchingObjective, Pairs, SigmaDraw,
+};
 pub use presets::{PRESETS, Preset, preset};
-
 pub use schedule::Schedule;
+pub use warm_start::WarmStart;
+
+use objective::{Named, ObjectiveName};
 
 /// What a configuration describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +67,9 @@ pub struct EnergyConfig {
     pub data: DataConfig,
     /// What is learned.
     pub network: Network,
+    /// What it learns by.
+    #[serde(default, skip_serializing_if = "LikelihoodObjective::is_default")]
+    pub objective: LikelihoodObjective,
     /// How weights move.
     pub learning: EnergyLearning,
     /// How chains move while learning.
@@ -72,6 +85,9 @@ pub struct EnergyConfig {
     /// An energy that was learned before and is part of the potential, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<PriorConfig>,
+    /// The run whose weights it begins with, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<WarmStart>,
     /// When it counts as diverging, and what is done then.
     pub guard: EnergyGuard,
     /// What is recommended for purification with the result.
@@ -95,9 +111,48 @@ pub struct ClassifierConfig {
     /// How weights move.
     pub learning: ClassifierLearning,
     /// When it counts as diverging, and what is done then.
-    pub guard: ClassifierGuard,
+    pub guard: LossGuard,
     /// What is written, and when.
     pub output: Output,
+}
+
+/// A configuration of an energy network, by what that learns by.
+#[derive(Clone, Debug)]
+pub enum Fit {
+    /// Maximum likelihood.
+    Likelihood(Box<EnergyConfig>),
+    /// Matching.
+    Matching(Box<MatchingConfig>),
+}
+
+impl Fit {
+    /// Reads a configuration that a run has written, and checks its values.
+    ///
+    /// # Errors
+    /// It is not one of this version.
+    pub fn of_run(config: &serde_json::Value) -> Result<Fit> {
+        let named: Named = serde_json::from_value(config.clone())?;
+        Ok(match named.objective.name {
+            ObjectiveName::MaximumLikelihood => Fit::Likelihood(Box::new(checked(config)?)),
+            ObjectiveName::Matching => Fit::Matching(Box::new(checked(config)?)),
+        })
+    }
+
+    /// What samples are drawn with.
+    pub fn into_chains(self) -> EnergyConfig {
+        match self {
+            Fit::Likelihood(config) => *config,
+            Fit::Matching(config) => config.into_chains(),
+        }
+    }
+
+    /// What is learned from, and what is learned.
+    pub fn into_data(self) -> (DataConfig, Network) {
+        match self {
+            Fit::Likelihood(config) => (config.data, config.network),
+            Fit::Matching(config) => (config.data, config.network),
+        }
+    }
 }
 
 /// A kind of data set.
@@ -365,6 +420,16 @@ pub trait Configuration: Serialize + serde::de::DeserializeOwned {
     /// # Errors
     /// The first such value: its key, the value, and what is possible.
     fn check(&self) -> Result<()>;
+}
+
+/// A configuration that a run has written.
+///
+/// # Errors
+/// It is not one of this version, or a value is out of its range.
+pub fn checked<C: Configuration>(config: &serde_json::Value) -> Result<C> {
+    let config: C = serde_json::from_value(config.clone())?;
+    config.check()?;
+    Ok(config)
 }
 
 #[cfg(test)]

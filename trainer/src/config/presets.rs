@@ -36,12 +36,16 @@ presets![
     "digits-shortrun",
     "digits-midrun",
     "digits-midrun-cooperative",
+    "digits-denoise",
+    "digits-flow",
+    "digits-energy-matching",
     "digits-prior",
     "digits-longrun",
     "mnist-classifier",
     "mnist-shortrun",
     "mnist-midrun",
     "mnist-midrun-cooperative",
+    "mnist-denoise",
     "mnist-prior",
     "mnist-prior-cooperative",
     "mnist-longrun",
@@ -56,6 +60,7 @@ presets![
     "cifar10-classifier-small",
     "cifar10-shortrun-small",
     "cifar10-midrun-small",
+    "cifar10-denoise-small",
     "cifar10-prior-small",
     "cifar10-longrun-small",
     "celeba64-shortrun",
@@ -80,14 +85,14 @@ pub fn preset(name: &str) -> Result<&'static Preset> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClassifierConfig, EnergyConfig, GeneratorConfig, Layers};
+    use crate::config::{ClassifierConfig, EnergyConfig, Fit, GeneratorConfig, Layers};
 
     /// Resolving builds the graphs of all networks, without weights.
     #[test]
     fn every_preset_resolves() {
         for preset in PRESETS {
             let layers = Layers::default().preset(preset.name).unwrap();
-            let energy = layers.resolve::<EnergyConfig>().map(|_| ());
+            let energy = layers.resolve_fit().map(|_| ());
             let classifier = layers.resolve::<ClassifierConfig>().map(|_| ());
             assert!(
                 energy.is_ok() || classifier.is_ok(),
@@ -101,8 +106,9 @@ mod tests {
     fn every_preset_states_every_value() {
         for preset in PRESETS {
             let layers = Layers::default().preset(preset.name).unwrap();
-            let resolved = match layers.resolve::<EnergyConfig>() {
-                Ok(config) => toml::Table::try_from(config),
+            let resolved = match layers.resolve_fit() {
+                Ok(Fit::Likelihood(config)) => toml::Table::try_from(config),
+                Ok(Fit::Matching(config)) => toml::Table::try_from(config),
                 Err(_) => toml::Table::try_from(layers.resolve::<ClassifierConfig>().unwrap()),
             };
             let written: toml::Table = preset.text.parse().unwrap();

@@ -10,6 +10,7 @@ use ebm_export::source::checkpoint::{GENERATOR, GENERATOR_EMA, PRIOR};
 use ebm_export::transform::potential::Prior;
 
 use crate::config::{EnergyConfig, FixedGenerator, GeneratorConfig};
+use crate::learn::warm_start::{Scale, first_weights};
 use crate::run::saved::Saved;
 
 /// The weights of those networks; the configuration describes them.
@@ -19,6 +20,8 @@ pub struct Borrowed {
     pub generator: Option<Tensors>,
     /// Of the prior.
     pub prior: Option<Tensors>,
+    /// What the energy network begins with, if not with drawn weights.
+    pub first: Option<Tensors>,
 }
 
 impl Borrowed {
@@ -27,12 +30,18 @@ impl Borrowed {
     /// # Errors
     /// One is not named, not there, or of another network than the configured one.
     pub fn from_earlier_runs(config: &EnergyConfig) -> Result<Borrowed> {
+        let scale = Scale::Temperature(config.langevin.temperature);
         let borrowed = Borrowed {
             generator: fixed(config).map(generator_weights).transpose()?,
             prior: config
                 .prior
                 .as_ref()
                 .map(|prior| prior_weights(&prior.checkpoint))
+                .transpose()?,
+            first: config
+                .from
+                .as_ref()
+                .map(|from| first_weights(from, &config.network, scale))
                 .transpose()?,
         };
         borrowed.check(config)?;
@@ -48,6 +57,7 @@ impl Borrowed {
         let borrowed = Borrowed {
             generator: fixed(config).map(|_| read(GENERATOR)).transpose()?,
             prior: config.prior.as_ref().map(|_| read(PRIOR)).transpose()?,
+            first: None,
         };
         borrowed.check(config)?;
         Ok(borrowed)
@@ -61,6 +71,7 @@ impl Borrowed {
         Ok(Borrowed {
             generator: generator.transpose()?,
             prior: prior.transpose()?,
+            first: None,
         })
     }
 

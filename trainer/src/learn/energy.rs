@@ -105,6 +105,10 @@ impl EnergyLearner {
         let graph = config.network.graph()?;
         let energy = rewrite::apply(&graph, &Rewrite::COMMON)?;
         let prior = borrowed.prior(&config);
+        let first = match &borrowed.first {
+            Some(first) => first.clone(),
+            None => config.network.initial_weights(config.seed)?,
+        };
         let generator = config.generator.as_ref().map(|generator| {
             let fixed = borrowed.generator.as_ref();
             Generator::new(generator, fixed, config.seed, device)
@@ -112,7 +116,7 @@ impl EnergyLearner {
         let mut learner = EnergyLearner {
             energy: Program::new(&energy, Kind::Float, device),
             descent: descent(&config, prior.clone(), config.langevin.precision, device)?,
-            learned: Learned::new(&config.network, &config.learning, config.seed, device)?,
+            learned: Learned::beginning_with(&config.network, &first, &config.learning, device)?,
             generator: generator.transpose()?,
             bank: None,
             burn_in: None,

@@ -6,4 +6,6 @@ pub mod energy;
 pub mod examples;
 pub mod fit;
 pub mod generator;
+pub mod matching;
 pub mod origin;
+pub mod warm_start;

@@ -43,6 +43,8 @@ pub enum Purpose {
     Crop,
     /// The noise of one of several batches, or copies, of purifications.
     ChainNoise,
+    /// What `∇_x E` is regressed on: levels of noise, and the noise.
+    Matching,
 }
 
 /// A seed for one purpose at one update.

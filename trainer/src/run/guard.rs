@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use ebm_export::source::checkpoint::Header;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ClassifierGuard, EnergyGuard, Setting};
+use crate::config::{EnergyGuard, LossGuard, Setting};
 use crate::run::record::Measured;
 use crate::weights::NotFinite;
 
@@ -91,7 +91,7 @@ impl EnergyGuard {
     }
 }
 
-impl ClassifierGuard {
+impl LossGuard {
     /// What is watched, by the names of `metrics.jsonl`.
     pub fn guard(&self) -> Guard {
         Guard {

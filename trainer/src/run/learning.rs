@@ -46,6 +46,11 @@ pub trait Described {
     /// checkpoint measured.
     fn merit(&self, magnitudes: &[(String, f64)]) -> Result<Option<f64>>;
 
+    /// How good the network is now on what it does not learn from, if that is measured; asked for whenever samples are shown.
+    fn tested(&self) -> Result<Vec<(String, f64)>> {
+        Ok(Vec::new())
+    }
+
     /// What a checkpoint says of it; the caller fills in `update` and `state`.
     fn header(&self) -> Result<Header>;
 

@@ -154,10 +154,13 @@ impl<'a> Training<'a> {
         self.state.window.add(measured);
         self.state.since_checkpoint.add_magnitudes(measured);
         let (update, output) = (self.update, self.terms.output);
-        let means = self
-            .is_due(output.log_every)
-            .then(|| self.state.window.take());
         let shows = self.is_due(output.sample_every);
+        let tested = match shows && self.record.is_some() {
+            true => learning.tested()?,
+            false => Vec::new(),
+        };
+        let logs = self.is_due(output.log_every) || !tested.is_empty();
+        let means = logs.then(|| [self.state.window.take(), tested].concat());
         let (Some(record), Some(folder)) = (&mut self.record, self.folder) else {
             return Ok(());
         };

@@ -7,7 +7,8 @@ use ebm_export::source::networks::{Network, batch_norms};
 use tch::{Device, Kind};
 
 use crate::config::{
-    ClassifierLearning, EnergyLearning, LearnedGenerator, OptimizerConfig, Schedule, Setting,
+    ClassifierLearning, EnergyLearning, LearnedGenerator, MatchingLearning, OptimizerConfig,
+    Schedule, Setting,
 };
 use crate::network::{Statistics, Weights, bytes, to_device, to_host};
 use crate::weights::NotFinite;
@@ -35,6 +36,17 @@ pub struct Recipe {
 
 impl From<&EnergyLearning> for Recipe {
     fn from(learning: &EnergyLearning) -> Recipe {
+        Recipe {
+            optimizer: OptimizerConfig::Adam(learning.adam),
+            learning_rate: learning.learning_rate.clone(),
+            ema_decay: learning.ema_decay,
+            gradient_clip: learning.weight_gradient_clip,
+        }
+    }
+}
+
+impl From<&MatchingLearning> for Recipe {
+    fn from(learning: &MatchingLearning) -> Recipe {
         Recipe {
             optimizer: OptimizerConfig::Adam(learning.adam),
             learning_rate: learning.learning_rate.clone(),
@@ -77,6 +89,9 @@ pub struct Groups {
     pub optimizer: &'static str,
 }
 
+/// The usual name of the group of the optimiser.
+pub const OPTIMIZER: &str = "optimizer";
+
 /// Bytes of what a network has while it is learned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -108,8 +123,18 @@ impl Learned {
         seed: u64,
         device: Device,
     ) -> Result<Learned> {
+        Learned::beginning_with(network, &network.initial_weights(seed)?, recipe, device)
+    }
+
+    /// Before the first update, with weights of that network.
+    pub fn beginning_with(
+        network: &Network,
+        first: &Tensors,
+        recipe: impl Into<Recipe>,
+        device: Device,
+    ) -> Result<Learned> {
         let recipe = recipe.into();
-        let weights = trainable(network, &network.initial_weights(seed)?, device)?;
+        let weights = trainable(network, first, device)?;
         Ok(Learned {
             average: recipe.ema_decay.value().map(|_| ema::copied(&weights)),
             optimizer: optimizer(recipe.optimizer, &followed(&weights)),
@@ -119,6 +144,15 @@ impl Learned {
             weights,
             pace: 1.0,
         })
+    }
+
+    /// The optimiser goes on as it was after that many updates.
+    ///
+    /// # Errors
+    /// The state is of another optimiser or network.
+    pub fn with_optimizer(mut self, updates: u64, state: &Tensors) -> Result<Learned> {
+        self.optimizer.restore(updates, state, self.device)?;
+        Ok(self)
     }
 
     /// Multiplies the configured learning rate from now on.

@@ -9,6 +9,7 @@ mod fake_cuda;
 mod guard;
 mod kill;
 mod learning;
+mod matching;
 mod memory;
 mod pictures;
 mod ranks;

@@ -56,7 +56,7 @@ pub fn finished(ranks: Vec<Child>) -> Vec<Output> {
     ranks.into_iter().map(wait).collect()
 }
 
-fn learned_by(n_ranks: usize, arguments: &str) {
+pub fn learned_by(n_ranks: usize, arguments: &str) {
     for output in finished(start(n_ranks, arguments)) {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments}: {text}");

@@ -16,6 +16,7 @@ pub fn kind(run: &Run) -> String {
         true => format!("classifier {network}"),
         false => format!("energy network {network}"),
     }];
+    words.extend(text(&["objective", "kind"]).map(|kind| format!("by matching: {kind}")));
     words.extend(text(&["chains", "start"]).map(|start| format!("chains {start}")));
     words.extend(text(&["generator", "mode"]).map(|mode| format!("generator {mode}")));
     words.extend(

@@ -11,8 +11,11 @@
 //! Likelihood Learning of Energy-Based Models"; where their code divides by n − 1, this divides by n, so that lag 0 gives exactly 1.)
 //! If learning is stable, d oscillates around 0: its auto-correlation turns negative within a few lags.
 
+use std::collections::BTreeSet;
+
 use super::correlation::{correlation, normalised, rescaled};
 use super::quantity;
+use super::{LEVELS, PSNR};
 use crate::draw::panel::Panel;
 use crate::run::record::metrics::{Line, curve};
 use crate::run::record::updates::Recent;
@@ -35,13 +38,40 @@ pub fn panels(lines: &[Line], recent: &Recent) -> Vec<Panel> {
         .filter(|name| shows(name, lines))
         .map(|name| quantity::panel(name, curve(lines, name)))
         .collect();
+    panels.extend(together(lines, "loss by level of noise", is_loss_of_level));
+    panels.extend(together(
+        lines,
+        "PSNR of denoised test images in dB",
+        is_psnr,
+    ));
     panels.extend(correlations(recent).into_iter().flatten());
     panels
 }
 
 /// Whether that is one of the panels.
 pub fn shows(name: &str, lines: &[Line]) -> bool {
-    CURVES.contains(&name) && lines.iter().any(|line| line.contains_key(name))
+    let has_panel = CURVES.contains(&name) || is_loss_of_level(name) || is_psnr(name);
+    has_panel && lines.iter().any(|line| line.contains_key(name))
+}
+
+fn is_loss_of_level(name: &str) -> bool {
+    LEVELS.contains(&name)
+}
+
+fn is_psnr(name: &str) -> bool {
+    name.starts_with(PSNR)
+}
+
+/// One panel of all values of such names, if there are any.
+fn together(lines: &[Line], title: &str, belongs: fn(&str) -> bool) -> Option<Panel> {
+    let names = lines.iter().flat_map(Line::keys);
+    let names: BTreeSet<&String> = names.filter(|name| belongs(name)).collect();
+    let panel = Panel::new(title, "update");
+    (!names.is_empty()).then(|| {
+        names.into_iter().fold(panel, |panel, name| {
+            panel.line(&name.replace('_', " "), curve(lines, name))
+        })
+    })
 }
 
 fn correlations(recent: &Recent) -> Option<[Panel; 2]> {

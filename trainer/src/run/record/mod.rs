@@ -34,6 +34,11 @@ pub const IMAGE_STEPS: &str = "image_steps";
 /// Measured by what learns a classifier: images of an update.
 pub const IMAGES: &str = "images";
 
+/// Measured by what learns by matching: the loss of the images of a batch with the least, middle and most noise.
+pub const LEVELS: [&str; 3] = ["loss_low_noise", "loss_middle_noise", "loss_high_noise"];
+/// What the PSNR of denoised test images at a σ is called, before that σ.
+pub const PSNR: &str = "psnr_at_";
+
 /// What counts as work, and the unit of its rate.
 pub const WORK: [(&str, &str); 2] = [(IMAGE_STEPS, "images·steps/s"), (IMAGES, "images/s")];
 

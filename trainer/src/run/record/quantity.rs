@@ -13,7 +13,7 @@ const TITLES: [(&str, &str); 7] = [
     ),
     ("saturation", "saturation: share of values at or beyond ±1"),
     ("generator_loss", "generator: mean of ‖x⁻ − G(z)‖²"),
-    ("loss", "loss: cross-entropy of training images"),
+    ("loss", "loss on training images"),
     ("accuracy", "accuracy on training images"),
     ("learning_rate", "learning rate"),
 ];
