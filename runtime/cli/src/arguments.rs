@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::models::ModelsArguments;
+
 pub use backend::BackendArguments;
 pub use bench::BenchArguments;
 pub use certify::CertifyArguments;
@@ -79,6 +81,8 @@ pub enum Command {
     Classify(ClassifyArguments),
     /// Certify images by randomised smoothing: the radius within which no change alters the class
     Certify(Box<CertifyArguments>),
+    /// List the models that can be named
+    Models(ModelsArguments),
     /// Print the contract of the models in a folder
     Info(InfoArguments),
     /// Measure how long purification takes on this machine

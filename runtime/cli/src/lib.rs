@@ -15,6 +15,7 @@ mod journal;
 mod labels;
 mod ledger;
 mod lines;
+mod models;
 mod notes;
 mod outputs;
 mod progress;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Classify(arguments) => classify::classify(arguments),
         Command::Certify(arguments) => certify::certify(arguments),
+        Command::Models(arguments) => models::models(arguments),
         Command::Info(arguments) => info::info(arguments),
         Command::Bench(arguments) => bench::bench(arguments),
         Command::Backends(arguments) => info::backends(arguments),

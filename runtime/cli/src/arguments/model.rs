@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use ebm_runtime::{ModelFolder, Verification};
 
+use crate::models;
+
 #[derive(Args)]
 pub struct ModelArguments {
-    /// Folder with step.onnx, as `ebm-export onnx` writes it
-    #[arg(short, long, value_name = "DIR")]
+    /// Folder with step.onnx, as `ebm-export onnx` writes it, or the name of one of `purify models`
+    #[arg(short, long, value_name = "DIR", value_parser = models::find)]
     pub model: PathBuf,
     /// Take files that were changed after they were exported
     #[arg(long)]

@@ -9,6 +9,7 @@ mod formats;
 mod info;
 #[cfg(target_os = "linux")]
 mod library;
+mod models;
 mod options;
 mod pictures;
 mod resume;
