@@ -21,7 +21,7 @@ use crate::run::training::Training;
 
 /// Learns an energy network from its beginning.
 pub(super) fn begin_matching(
-    config: MatchingConfig,
+    mut config: MatchingConfig,
     run: &NewRun,
     stop: &StopSignal,
 ) -> Result<End> {
@@ -30,7 +30,11 @@ pub(super) fn begin_matching(
     let dataset = dataset(&config, run.data.as_deref(), &machine)?;
     let state = run.state(Some(dataset.fingerprint()));
     let first = config.from.as_ref().map(|from| first(&config, from));
-    let mut learner = MatchingLearner::new(config.clone(), dataset, first.transpose()?, machine)?;
+    let first = first.transpose()?;
+    if let (Some(from), Some(first)) = (&mut config.from, &first) {
+        from.updates = first.optimizer.as_ref().map(|(updates, _)| *updates);
+    }
+    let mut learner = MatchingLearner::new(config.clone(), dataset, first, machine)?;
     let folder = run.create(&config, &learner.terms())?;
     learn_matching(&mut learner, &folder, state, stop)
 }

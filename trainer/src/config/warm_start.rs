@@ -17,6 +17,9 @@ pub struct WarmStart {
     /// σ₀: the energy of a denoiser is taken as one of temperature σ₀².
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigma: Option<f64>,
+    /// Updates that its optimiser has seen, if that goes on; the run states it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<u64>,
 }
 
 impl WarmStart {

@@ -377,7 +377,9 @@ impl Described for MatchingLearner {
 
 impl Learning for MatchingLearner {
     fn restore(&mut self, header: &Header, group: ReadGroup<'_>) -> Result<()> {
-        self.learned.restore(GROUPS, header.update, group)?;
+        let before = self.config.from.as_ref().and_then(|from| from.updates);
+        let steps = header.update + before.unwrap_or_default();
+        self.learned.restore(GROUPS, steps, group)?;
         self.update = header.update;
         Ok(())
     }
