@@ -10,9 +10,8 @@ use super::check::{
 };
 use super::{
     AdamConfig, ChainsConfig, Configuration, DataConfig, Dynamics, EnergyConfig, EnergyGuard,
-    EnergyLearning, LangevinConfig, LikelihoodObjective, LossGuard, MatchingObjective,
-    OptimizerConfig, Output, Precision, Purification, Schedule, Setting, Source, Start, Task,
-    WarmStart,
+    EnergyLearning, LangevinConfig, LikelihoodObjective, LossGuard, MatchingObjective, Output,
+    Precision, Purification, Schedule, Setting, Source, Start, Task, WarmStart,
 };
 
 /// The learning of an energy network by matching.
@@ -63,7 +62,7 @@ pub struct MatchingLearning {
 }
 
 impl Configuration for MatchingConfig {
-    const KIND: Kind = Task::Energy;
+    const KIND: Task = Task::Energy;
     const COMMAND: &'static str = "trainer fit";
 
     fn kind(&self) -> Task {
