@@ -148,6 +148,16 @@ const NOT_RUN: &[(&str, Instead, &str)] = &[
         "wants published weights",
     ),
     ("purify certify photos/ ", Help, "many draws of each photo"),
+    ("purify certify ~/photos ", Help, "many draws of each photo"),
+    ("trainer fit digits-denoise ", Help, "minutes"),
+    ("trainer fit digits-flow ", Help, "minutes"),
+    ("trainer fit digits-energy-matching ", Help, "minutes"),
+    ("trainer fit cifar10-denoise-small ", Help, "wants CIFAR-10"),
+    (
+        "trainer sample runs/energy-matching ",
+        Help,
+        "wants the run of minutes",
+    ),
     (
         "purify certify t10k-images-idx3-ubyte.gz ",
         Refused("t10k-images-idx3-ubyte.gz"),
