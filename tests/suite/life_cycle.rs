@@ -90,7 +90,7 @@ fn from_learning_to_a_report() {
         ]
     );
 
-    let few = "--images 6 --replicas 2 --verify-replicas 3 --pgd-steps 2 --steps 3 --threads 1";
+    let few = "-n 6 --replicas 2 --verify-replicas 3 --pgd-steps 2 --steps 3 --threads 1";
     run(
         folder.path(),
         "trainer",

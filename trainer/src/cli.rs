@@ -9,7 +9,7 @@ use ebm_common::FloatRange;
 use serde::Serialize;
 
 use crate::config::Source;
-use crate::evaluate::attack::{Attack, Norm, PixelDistance, Protocol};
+use crate::evaluate::attack::{Attack, Axis, Norm, PixelDistance, Protocol};
 use crate::evaluate::frechet::SnapshotChoice;
 use crate::evaluate::sampling::Snapshots;
 use crate::machine::device::DeviceName;
@@ -344,12 +344,19 @@ pub struct ManArgs {
 /// An attack.
 #[derive(Debug, Args)]
 pub struct AttackArgs {
-    /// Run or checkpoint of the energy network.
-    #[arg(long, value_name = "RUN")]
-    pub energy: PathBuf,
-    /// Run or checkpoint of the classifier; its test images are attacked.
-    #[arg(long, value_name = "RUN")]
+    /// The energy that purifies: a run, a checkpoint, or an ONNX file from images [N, C, H, W] in [-1, 1] to energies [N]. Without it the
+    /// classifier is attacked as it is.
+    #[arg(long, value_name = "RUN|ONNX")]
+    pub energy: Option<PathBuf>,
+    /// The classifier: a run or a checkpoint, whose test images are attacked; or an ONNX file from images in [-1, 1] to logits [N, classes].
+    #[arg(long, value_name = "RUN|ONNX")]
     pub classifier: PathBuf,
+    /// The labelled images to attack: a folder of data, or a preset, with --data [default: the test images of the classifier's run].
+    #[arg(long, value_name = "DIR|PRESET")]
+    pub images: Option<String>,
+    /// Another classifier of the same images, for example one that was learned adversarially: a line of the table; may be repeated.
+    #[arg(long = "baseline", value_name = "RUN|ONNX")]
+    pub baselines: Vec<PathBuf>,
     /// Bound ε of the change, of pixels in [0, 1]: a number, or a fraction such as 8/255.
     #[arg(long, value_name = "DISTANCE")]
     pub epsilon: PixelDistance,
@@ -362,10 +369,13 @@ pub struct AttackArgs {
     /// The attacks, with commas between [default: those of the protocol].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ATTACK,…")]
     pub attacks: Vec<Attack>,
-    /// The number of test images to attack, from the first on.
-    #[arg(long)]
-    pub images: Option<usize>,
-    /// The number of these, from the first on, that meet every attack; the others only until they are broken.
+    /// Images to attack: the first N [default: those of the protocol].
+    #[arg(short, value_name = "N")]
+    pub n: Option<usize>,
+    /// Curves to draw under the strongest attack, with commas between [default: those of the protocol].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "AXIS,…")]
+    pub curves: Vec<Axis>,
+    /// The first so many of these meet every attack; the others only until they are broken.
     #[arg(long, value_name = "IMAGES")]
     pub in_all: Option<usize>,
     /// Steps of an attack.

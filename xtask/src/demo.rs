@@ -55,7 +55,7 @@ const STAGES: &[(&str, &str, &str)] = &[
     (
         "attack",
         "trainer",
-        "attack --energy demo/energy --classifier demo/classifier --epsilon {epsilon} --images 200 --in-all 64 --attacks none,random,transfer,bpda,exact,known-noise -o demo/attack",
+        "attack --energy demo/energy --classifier demo/classifier --epsilon {epsilon} -n 200 --in-all 64 --attacks none,random,transfer,bpda,exact,known-noise -o demo/attack",
     ),
     (
         "purify with the exported model",

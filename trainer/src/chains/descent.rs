@@ -37,20 +37,35 @@ impl Descent {
         device: Device,
     ) -> Result<Descent> {
         potential.check(network.image())?;
-        let own = gradient_graph(&network.graph()?, &Rewrite::COMMON)?;
+        Descent::of_energy(&network.graph()?, potential, precision, device)
+    }
+
+    /// Down the potential of any energy: a graph from `x [N, C, H, W]` to `energy [N]`, that the potential suits.
+    ///
+    /// # Errors
+    /// An operator has no derivative.
+    pub fn of_energy(
+        energy: &Graph,
+        potential: &Potential,
+        precision: Precision,
+        device: Device,
+    ) -> Result<Descent> {
+        let own = gradient_graph(energy, &Rewrite::COMMON)?;
         let graph = potential.gradient_graph(&own, &Rewrite::COMMON)?;
         Ok(Descent::of(&graph, potential, precision, device))
     }
 
     /// The curvature of the same potential: output `hvp [N, C, H, W]` is `∇²(T·U)(x)·v`, for a further input `v` shaped as x.
+    ///
+    /// # Errors
+    /// An operator has no second derivative.
     pub fn curvature(
-        network: &Network,
+        energy: &Graph,
         potential: &Potential,
         precision: Precision,
         device: Device,
     ) -> Result<Descent> {
-        potential.check(network.image())?;
-        let graph = potential.hvp_graph(&network.graph()?, &Rewrite::COMMON)?;
+        let graph = potential.hvp_graph(energy, &Rewrite::COMMON)?;
         Ok(Descent::of(&graph, potential, precision, device))
     }
 

@@ -1,88 +1,143 @@
 //! `trainer attack`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::graph::tensor::Tensors;
-use ebm_export::source::Kind as NetworkKind;
+use ebm_export::graph::Graph;
 use ebm_export::source::checkpoint::tensors_sha256;
-use ebm_export::source::networks::{Activation, Network};
-use ebm_export::transform::potential::read_potential;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::{load, saved_config};
+use super::data_source::{DataSource, data_source};
+use super::saved_config;
 use crate::chains::descent::Descent;
 use crate::cli::AttackArgs;
-use crate::config::{ClassifierConfig, Dynamics, Precision, Setting};
+use crate::config::{ClassifierConfig, DataConfig, Dynamics, Precision, Setting};
 use crate::evaluate::attack::{
-    Attack, Audit, Ball, Campaign, Defence, Noise, Parameters, PixelDistance, Purification, Results,
+    Attack, AttackedModel, Audit, Axis, Ball, Baseline, Campaign, Circumstances, Cleaner, Defence,
+    Front, Noise, Parameters, PixelDistance, Protocol, Purification, Results,
 };
 use crate::machine::Machine;
 use crate::machine::console;
-use crate::network::{Program, bytes, to_device};
+use crate::network::{BoundNetwork, Program, Weights, bytes, to_device};
 use crate::run::folder::ATTACK_RESULTS;
 use crate::run::lock::FolderLock;
 use crate::run::saved::Saved;
 use crate::run::stop::End;
 
-/// Width of the bend by which ReLUs are softened on the way back.
-const BEND: f32 = 0.1;
+/// Quality of the JPEG files that a defence is compared with.
+const JPEG_QUALITY: u8 = 75;
 
 /// `trainer attack`.
+///
+/// # Errors
+/// A model, a parameter or the folder is refused; or libtorch fails.
 pub fn attack(args: &AttackArgs) -> Result<End> {
-    let energy = Saved::open_kind(&args.energy, NetworkKind::Energy, "--energy")?;
-    let classifier = Saved::open_kind(&args.classifier, NetworkKind::Classifier, "--classifier")?;
-    check_same_images(&energy, &classifier)?;
-    let (mut parameters, dynamics) = (parameters(args)?, purification(args, &energy)?);
-    let network = &energy.header.network;
-    let softened = softened(network);
-    let attacks = attacks(args, &parameters, softened.is_some())?;
-    let weights = [energy.weights()?, classifier.weights()?];
+    let energy = args
+        .energy
+        .as_deref()
+        .map(AttackedModel::energy)
+        .transpose()?;
+    let classifier = AttackedModel::classifier(&args.classifier)?;
+    let others = args
+        .baselines
+        .iter()
+        .map(|path| AttackedModel::classifier(path));
+    let others = others.collect::<Result<Vec<_>>>()?;
+    check_same_images(args, energy.as_ref(), &classifier, &others)?;
+    let mut parameters = parameters(args)?;
+    let dynamics = energy
+        .as_ref()
+        .map(|energy| purification(args, energy))
+        .transpose()?;
+    if dynamics.is_none() {
+        // Without randomness a vote is the answer itself.
+        parameters.votes.clear();
+    }
+    let softened = energy
+        .as_ref()
+        .map(AttackedModel::softened)
+        .transpose()?
+        .flatten();
+    let circumstances = Circumstances {
+        norm: args.norm,
+        has_front: energy.is_some(),
+        has_relus: softened.is_some(),
+    };
+    let attacks = attacks(args, &circumstances)?;
+    let source = images_to_attack(args, &classifier)?;
     let _lock = FolderLock::take(&args.output)?;
     let earlier = earlier(args)?;
 
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let device = machine.device;
-    let (clean, labels) = test_images(&parameters, args, &classifier, machine.team.n_threads())?;
+    let (clean, labels) = source.first(&parameters, &classifier, machine.team.n_threads())?;
     let (clean, labels) = (clean.to_device(device), labels.to_device(device));
     fit_to(&mut parameters, &clean);
 
-    let potential = read_potential(&energy.folder, &energy.header)?;
-    let curvature = |network| Descent::curvature(network, &potential, Precision::F32, device);
-    let (descent, bent) = (
-        Descent::new(network, &potential, Precision::F32, device)?,
-        curvature(network)?,
-    );
-    let softened = softened.as_ref().map(curvature).transpose()?;
-    let of_energy = to_device(&weights[0], Kind::Float, device);
-    let softened = match &softened {
-        Some(softened) => Some(softened.bind(&of_energy, dynamics.temperature)?),
-        None => None,
-    };
-    let program = Program::new(&classifier.header.network.graph()?, Kind::Float, device);
-    let campaign = Campaign {
-        audit: Audit {
-            bare: Defence {
-                classifier: &program.bind(&to_device(&weights[1], Kind::Float, device))?,
-                purification: None,
-                batch: parameters.batch,
-            },
-            purification: Purification {
-                team: &machine.team,
-                gradient: &descent.bind(&of_energy, dynamics.temperature)?,
-                dynamics,
-                noise: Noise::OfEachImage,
-                batch: parameters.batch,
-            },
-            curvature: &bent.bind(&of_energy, dynamics.temperature)?,
-            softened: softened.as_ref(),
-            image_bytes: bytes([&clean.get(0)]),
-            parameters: &parameters,
+    let moving = energy
+        .as_ref()
+        .map(|energy| Moving::new(energy, softened.as_ref(), device));
+    let moving = moving.transpose()?;
+    let bound = moving.as_ref().zip(dynamics);
+    let bound = bound
+        .map(|(moving, dynamics)| moving.bind(dynamics.temperature))
+        .transpose()?;
+    let chains = bound.as_ref().zip(dynamics);
+    let purification = chains.map(|(bound, dynamics)| Purification {
+        team: &machine.team,
+        gradient: &bound.gradient,
+        dynamics,
+        noise: Noise::OfEachImage,
+        batch: parameters.batch,
+    });
+    let program = Program::new(&classifier.graph, Kind::Float, device);
+    let audit = Audit {
+        defence: Defence {
+            classifier: &program.bind(&to_device(&classifier.weights, Kind::Float, device))?,
+            front: purification.map(Front::Purification),
+            batch: parameters.batch,
         },
+        curvature: bound.as_ref().map(|bound| &bound.curvature),
+        softened: bound.as_ref().and_then(|bound| bound.softened.as_ref()),
+        image_bytes: bytes([&clean.get(0)]),
+        parameters: &parameters,
+    };
+    let programs = others
+        .iter()
+        .map(|other| Program::new(&other.graph, Kind::Float, device));
+    let programs: Vec<Program> = programs.collect();
+    let networks = others
+        .iter()
+        .zip(&programs)
+        .map(|(other, program)| program.bind(&to_device(&other.weights, Kind::Float, device)));
+    let networks = networks.collect::<Result<Vec<_>>>()?;
+    let mut baselines = cleaners(&audit, classifier.image.channels, args.protocol);
+    baselines.extend(
+        args.baselines
+            .iter()
+            .zip(&networks)
+            .map(|(path, network)| Baseline {
+                title: path.display().to_string(),
+                audit: Audit {
+                    defence: Defence {
+                        classifier: network,
+                        front: None,
+                        ..audit.defence
+                    },
+                    ..audit
+                },
+            }),
+    );
+    let curves = curves(args, &audit);
+    let campaign = Campaign {
+        audit,
         attacks: &attacks,
+        baselines: &baselines,
+        curves: &curves,
         clean: &clean,
         labels: &labels,
-        weights_sha256: hashes(&weights),
+        weights_sha256: hashes(energy.as_ref(), &classifier),
         folder: &args.output,
     };
     let results = campaign.run(earlier)?;
@@ -94,41 +149,142 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
     Ok(End::Complete)
 }
 
-fn check_same_images(energy: &Saved, classifier: &Saved) -> Result<()> {
-    let [energy, classifier] = [energy, classifier].map(|saved| saved.header.network.image());
-    ensure!(
-        energy == classifier,
-        "--energy takes images {energy:?}, --classifier {classifier:?}: give runs that learned from the same images"
+/// An energy, ready to move chains and to lead back through them.
+struct Moving {
+    weights: Weights,
+    descent: Descent,
+    curvature: Descent,
+    softened: Option<Descent>,
+}
+
+/// Its networks.
+struct Bound<'a> {
+    gradient: BoundNetwork<'a>,
+    curvature: BoundNetwork<'a>,
+    softened: Option<BoundNetwork<'a>>,
+}
+
+impl Moving {
+    fn new(energy: &AttackedModel, softened: Option<&Graph>, device: Device) -> Result<Moving> {
+        let potential = energy.potential()?;
+        let curvature = |graph| Descent::curvature(graph, &potential, Precision::F32, device);
+        Ok(Moving {
+            weights: to_device(&energy.weights, Kind::Float, device),
+            descent: Descent::of_energy(&energy.graph, &potential, Precision::F32, device)?,
+            curvature: curvature(&energy.graph)
+                .context("--energy has no second derivatives, which exact attacks need")?,
+            softened: softened.map(curvature).transpose()?,
+        })
+    }
+
+    fn bind(&self, temperature: f64) -> Result<Bound<'_>> {
+        Ok(Bound {
+            gradient: self.descent.bind(&self.weights, temperature)?,
+            curvature: self.curvature.bind(&self.weights, temperature)?,
+            softened: match &self.softened {
+                Some(softened) => Some(softened.bind(&self.weights, temperature)?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// The free defences that the one under audit has to be better than, with as much noise as its chains have.
+fn cleaners<'a>(audit: &Audit<'a>, channels: usize, protocol: Protocol) -> Vec<Baseline<'a>> {
+    let Some(purification) = audit.defence.purification() else {
+        return Vec::new();
+    };
+    if !protocol.defaults().has_baselines {
+        return Vec::new();
+    }
+    let Dynamics {
+        steps, step_size, ..
+    } = purification.dynamics;
+    let sigma = step_size * (steps as f64).sqrt();
+    let mut cleaners = vec![
+        Cleaner::Jpeg {
+            quality: JPEG_QUALITY,
+        },
+        Cleaner::Noise { sigma },
+    ];
+    if channels == 1 {
+        cleaners.push(Cleaner::Binary);
+    }
+    let behind = |title: String, front: Front<'a>| Baseline {
+        title,
+        audit: Audit {
+            defence: Defence {
+                front: Some(front),
+                ..audit.defence
+            },
+            ..*audit
+        },
+    };
+    let cleaners = cleaners.into_iter();
+    let cleaners = cleaners.map(|cleaner| behind(cleaner.to_string(), Front::Cleaner(cleaner)));
+    let descent = Purification {
+        noise: Noise::Off,
+        ..purification
+    };
+    let descent = behind(
+        "descent without noise".to_string(),
+        Front::Purification(descent),
     );
+    cleaners.chain([descent]).collect()
+}
+
+/// The curves of the protocol or of the command line that mean something for this defence.
+fn curves(args: &AttackArgs, audit: &Audit<'_>) -> Vec<Axis> {
+    let wanted = match args.curves.is_empty() {
+        true => args.protocol.defaults().curves.to_vec(),
+        false => args.curves.clone(),
+    };
+    wanted
+        .into_iter()
+        .filter(|axis| axis.suits(audit))
+        .collect()
+}
+
+fn check_same_images(
+    args: &AttackArgs,
+    energy: Option<&AttackedModel>,
+    classifier: &AttackedModel,
+    others: &[AttackedModel],
+) -> Result<()> {
+    let wanted = classifier.image;
+    if let Some(energy) = energy {
+        ensure!(
+            energy.image == wanted,
+            "--energy takes images {:?}, --classifier {wanted:?}: give models of the same images",
+            energy.image
+        );
+    }
+    for (path, other) in args.baselines.iter().zip(others) {
+        ensure!(
+            other.image == wanted && other.n_classes() == classifier.n_classes(),
+            "--baseline {} takes images {:?} of {} classes, --classifier {wanted:?} of {}: give models of the same images",
+            path.display(),
+            other.image,
+            other.n_classes(),
+            classifier.n_classes()
+        );
+    }
     Ok(())
 }
 
-fn hashes([energy, classifier]: &[Tensors; 2]) -> BTreeMap<String, String> {
-    [("energy", energy), ("classifier", classifier)]
-        .map(|(name, weights)| (name.to_string(), tensors_sha256(weights)))
-        .into()
-}
-
-/// The same energy with softened ReLUs, if it has any: `(1 − a)·x + a·√(x² + e²) − a·e` has the slopes 1 and 1 − 2a.
-fn softened(network: &Network) -> Option<Network> {
-    let slope = match network.activation() {
-        Activation::Relu => 0.0,
-        Activation::LeakyRelu { slope } => slope,
-        _ => return None,
-    };
-    let a = (1.0 - slope) / 2.0;
-    Some(
-        network
-            .clone()
-            .with_activation(Activation::SoftLeakyRelu { a, e: BEND }),
-    )
+fn hashes(energy: Option<&AttackedModel>, classifier: &AttackedModel) -> BTreeMap<String, String> {
+    let energy = energy.map(|energy| ("energy", energy));
+    let models = energy.into_iter().chain([("classifier", classifier)]);
+    models
+        .map(|(name, model)| (name.to_string(), tensors_sha256(&model.weights)))
+        .collect()
 }
 
 /// What was typed over the defaults of the protocol.
 fn parameters(args: &AttackArgs) -> Result<Parameters> {
     let defaults = args.protocol.defaults();
     let quarter = PixelDistance::of_unit_range(args.epsilon.in_unit_range() / 4.0);
-    let n_images = args.images.unwrap_or(defaults.n_images);
+    let n_images = args.n.unwrap_or(defaults.n_images);
     let parameters = Parameters {
         protocol: args.protocol,
         ball: Ball {
@@ -158,18 +314,20 @@ fn fit_to(parameters: &mut Parameters, clean: &Tensor) {
     parameters.n_in_all = parameters.n_in_all.min(parameters.n_images);
 }
 
-/// The attacks in their order, without those of the protocol that do not suit the norm or the energy, which is said.
-fn attacks(args: &AttackArgs, parameters: &Parameters, has_relus: bool) -> Result<Vec<Attack>> {
+/// The attacks in their order, without those of the protocol that cannot be made, which is said.
+fn attacks(args: &AttackArgs, circumstances: &Circumstances) -> Result<Vec<Attack>> {
     let typed = !args.attacks.is_empty();
-    let mut attacks = match typed {
-        true => args.attacks.clone(),
-        false => args.protocol.defaults().attacks.to_vec(),
+    let mut attacks = match (typed, circumstances.has_front) {
+        (true, _) => args.attacks.clone(),
+        // A bare classifier costs little: all that can be made of it.
+        (false, false) => Attack::all().to_vec(),
+        (false, true) => args.protocol.defaults().attacks.to_vec(),
     };
     attacks.sort_unstable();
     attacks.dedup();
     let mut suitable = Vec::new();
     for attack in attacks {
-        match attack.obstacle(parameters.ball.norm, has_relus) {
+        match attack.obstacle(circumstances) {
             None => suitable.push(attack),
             Some(obstacle) if typed => bail!("--attacks {attack}: {obstacle}"),
             Some(obstacle) => note!("without the attack {attack}: {obstacle}"),
@@ -178,9 +336,12 @@ fn attacks(args: &AttackArgs, parameters: &Parameters, has_relus: bool) -> Resul
     Ok(suitable)
 }
 
-fn purification(args: &AttackArgs, energy: &Saved) -> Result<Dynamics> {
-    let recommended = energy.header.purification.as_ref();
-    let missing = |option: &str| format!("the checkpoint recommends no purification: say {option}");
+fn purification(args: &AttackArgs, energy: &AttackedModel) -> Result<Dynamics> {
+    let recommended = energy.saved.as_ref();
+    let recommended = recommended.and_then(|saved| saved.header.purification.as_ref());
+    let missing = |option: &str| {
+        format!("--energy recommends no purification, as an ONNX file never does: say {option}")
+    };
     let dynamics = Dynamics {
         steps: args
             .steps
@@ -216,21 +377,71 @@ fn earlier(args: &AttackArgs) -> Result<Option<Results>> {
     Ok(Some(results))
 }
 
-/// The first test images of the classifier's data.
-fn test_images(
-    parameters: &Parameters,
-    args: &AttackArgs,
-    classifier: &Saved,
-    n_threads: usize,
-) -> Result<(Tensor, Tensor)> {
-    let config: ClassifierConfig = saved_config(classifier)?;
-    let directory = classifier.data_directory(args.data.as_deref());
-    let dataset = load(
-        &config.data,
-        directory.as_deref(),
-        &config.network,
-        n_threads,
-    )?;
-    classifier.compare_data(Some(&dataset.fingerprint()));
-    dataset.test.first(parameters.n_images)
+/// Where the images lie that are attacked.
+struct ImageSource {
+    data: DataConfig,
+    directory: Option<PathBuf>,
+    /// The run whose data they are.
+    saved: Option<Saved>,
+}
+
+/// Those of --images, else the test images of the classifier's run.
+fn images_to_attack(args: &AttackArgs, classifier: &AttackedModel) -> Result<ImageSource> {
+    let data = args.data.as_deref();
+    if let Some(what) = &args.images {
+        ensure!(
+            what.parse::<usize>().is_err(),
+            "--images {what}: expected a folder of labelled images or a preset; the number of images is said by -n {what}"
+        );
+        let DataSource {
+            data, directory, ..
+        } = data_source(what, data, None)?;
+        return Ok(ImageSource {
+            data,
+            directory,
+            saved: None,
+        });
+    }
+    let Some(saved) = &classifier.saved else {
+        bail!(
+            "an ONNX file has no images of its own: say --images DIR, or --images PRESET --data DIR"
+        );
+    };
+    let config: ClassifierConfig = saved_config(saved)?;
+    Ok(ImageSource {
+        data: config.data,
+        directory: saved.data_directory(data),
+        saved: Some(saved.clone()),
+    })
+}
+
+impl ImageSource {
+    /// The first test images, or the first of all if none is kept for tests.
+    fn first(
+        &self,
+        parameters: &Parameters,
+        classifier: &AttackedModel,
+        n_threads: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let directory = self.directory.as_deref();
+        let dataset = crate::data::load(&self.data, directory, classifier.image, n_threads)?;
+        if let Some(saved) = &self.saved {
+            saved.compare_data(Some(&dataset.fingerprint()));
+        }
+        let images = match dataset.test.len() {
+            0 => {
+                note!("no image is kept for tests, so the first of all are attacked");
+                &dataset.train
+            }
+            _ => &dataset.test,
+        };
+        let (clean, labels) = images.first(parameters.n_images)?;
+        let n_classes = classifier.n_classes() as i64;
+        let largest = labels.max().int64_value(&[]);
+        ensure!(
+            largest < n_classes,
+            "an image has the label {largest}, but the classifier has {n_classes} classes, from 0 on: give images with its labels"
+        );
+        Ok((clean, labels))
+    }
 }

@@ -1,16 +1,13 @@
 //! `trainer data check`.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use ebm_export::file::write_whole;
-use ebm_export::source::networks::Network;
 
-use super::{configured_data, load, n_threads};
+use super::data_source::{DataSource, data_source};
+use super::{load, n_threads};
 use crate::cli::DataCheckArgs;
-use crate::config::{Crop, DataConfig, Layers, Mirror, Source};
-use crate::data::detection::detected;
 use crate::data::inspection::{Inspection, Part};
 use crate::draw::sheet::{Block, sheet};
 use crate::machine::console;
@@ -21,17 +18,9 @@ use crate::run::stop::End;
 /// Sizes, classes, damaged images and duplicates that are listed for people; JSON has all of them.
 const LISTED: usize = 10;
 
-/// What is looked at.
-struct Subject {
-    data: DataConfig,
-    directory: Option<std::path::PathBuf>,
-    /// What the images are to fit.
-    network: Option<Network>,
-}
-
 /// `trainer data check`.
 pub fn check(args: &DataCheckArgs) -> Result<End> {
-    let Subject {
+    let DataSource {
         data,
         directory,
         network,
@@ -69,33 +58,8 @@ pub fn check(args: &DataCheckArgs) -> Result<End> {
     Ok(End::Complete)
 }
 
-fn subject(args: &DataCheckArgs) -> Result<Subject> {
-    let mut subject = match Path::new(&args.what) {
-        directory if directory.is_dir() => {
-            ensure!(
-                args.data.is_none(),
-                "--data goes with a preset, but {} is a folder: give one of the two",
-                directory.display()
-            );
-            let source = args.source.map_or_else(|| detected(directory), Ok)?;
-            Subject {
-                data: of_a_folder(source),
-                directory: Some(directory.to_path_buf()),
-                network: None,
-            }
-        }
-        _ => {
-            let layers = Layers::default()
-                .preset_or_file(&args.what)
-                .with_context(|| format!("{} is not a folder either", args.what))?;
-            let (data, network) = configured_data(&layers)?;
-            Subject {
-                data,
-                directory: args.data.clone(),
-                network: Some(network),
-            }
-        }
-    };
+fn subject(args: &DataCheckArgs) -> Result<DataSource> {
+    let mut subject = data_source(&args.what, args.data.as_deref(), args.source)?;
     let data = &mut subject.data;
     data.source = args.source.unwrap_or(data.source);
     data.max_damaged = args.max_damaged.unwrap_or(data.max_damaged);
@@ -107,27 +71,6 @@ fn subject(args: &DataCheckArgs) -> Result<Subject> {
         data.max_damaged
     );
     Ok(subject)
-}
-
-/// How a folder is read of which nothing is known but its source.
-fn of_a_folder(source: Source) -> DataConfig {
-    DataConfig {
-        source,
-        n_classes: match source {
-            Source::Cifar100 => 100,
-            _ => 256,
-        },
-        crop: Crop::Centre,
-        max_damaged: 0.01,
-        buffer: 1,
-        n_test: 0,
-        split_seed: 0,
-        padding: 0,
-        shift: 0,
-        mirror: Mirror::Off,
-        image_column: None,
-        label_column: None,
-    }
 }
 
 fn check_damage(part: &Part, most: f64) -> Result<()> {

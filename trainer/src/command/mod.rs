@@ -4,6 +4,7 @@ mod attack;
 mod bench;
 mod classifier;
 mod data;
+mod data_source;
 mod fid;
 mod fit;
 mod life_cycle;

@@ -12,7 +12,7 @@ use crate::data::Fingerprint;
 use crate::run::state::State;
 
 /// A checkpoint and what its header says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Saved {
     /// The checkpoint folder.
     pub folder: PathBuf,

@@ -4,14 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use ebm_export::graph::tensor::{Tensor, Tensors};
+use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::{self, Header};
 use ebm_export::source::networks::Activation;
+use ebm_export::write::{Form, Plan};
 use predicates::str::contains;
 use safetensors::SafeTensors;
 
 use crate::common::{classifier, fit, refused, trainer};
 
-const TINY: &str = "--epsilon 0.125 --protocol quick --images 7 --pgd-steps 2 --replicas 2 --verify-replicas 3 --steps 2 --threads 1";
+const TINY: &str = "--epsilon 0.125 --protocol quick -n 7 --pgd-steps 2 --replicas 2 --verify-replicas 3 --steps 2 --threads 1";
 
 struct Runs {
     folder: tempfile::TempDir,
@@ -303,4 +305,152 @@ fn results_without_a_scale_are_refused() {
         &mut runs.attack(&format!("{TINY} -o {}", out.display())),
         &["does not say of which scale its epsilon is", "--force"],
     );
+}
+
+/// The network of a run as an ONNX file.
+fn as_onnx(runs: &Runs, run: &str) -> std::path::PathBuf {
+    let network = Energy::of_checkpoint(&runs.path(run)).unwrap();
+    let file = Plan::default().model(&network, &Form::Forward).unwrap();
+    let path = runs.path(&format!("{run}.onnx"));
+    fs::write(&path, file.to_bytes()).unwrap();
+    path
+}
+
+fn results(folder: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(folder.join("attack.json")).unwrap()).unwrap()
+}
+
+/// A purifier and a classifier that anybody exported meet the attacks that their runs meet.
+#[test]
+fn onnx_files_are_attacked_as_their_runs_are() {
+    let runs = Runs::learned();
+    let (run, files) = (runs.path("of-runs"), runs.path("of-files"));
+    let same = "--step-size 0.02 --temperature 0.001 --attacks bpda,exact,softened";
+    runs.attack(&format!("{TINY} {same} -o {}", run.display()))
+        .assert()
+        .success();
+    let [energy, classifier] = ["energy", "classifier"].map(|run| as_onnx(&runs, run));
+    let of_files = format!(
+        "attack --energy {} --classifier {} --images digits-classifier {TINY}",
+        energy.display(),
+        classifier.display()
+    );
+    trainer(&format!("{of_files} {same} -o {}", files.display()))
+        .assert()
+        .success();
+    let [one, other] = [&run, &files].map(|folder| results(folder));
+    for key in [
+        "lines",
+        "clean",
+        "attacked",
+        "defended_attacked",
+        "baselines",
+    ] {
+        assert_eq!(one[key], other[key], "{key}");
+    }
+    let out = runs.path("refused");
+    refused(
+        &mut trainer(&format!("{of_files} -o {}", out.display())),
+        &["recommends no purification", "--step-size"],
+    );
+    let [energy, classifier] = [energy, classifier].map(|path| path.display().to_string());
+    for (arguments, expected) in [
+        (
+            format!("--classifier {energy} --images digits-classifier"),
+            vec!["--classifier", "expected logits [N, classes]", "[N]"],
+        ),
+        (
+            format!("--energy {classifier} --classifier {classifier} --images digits-classifier"),
+            vec!["--energy", "expected one energy per image [N]"],
+        ),
+        (
+            format!("--classifier {classifier}"),
+            vec!["has no images of its own", "--images DIR"],
+        ),
+        (
+            format!("--classifier {classifier} --images 64"),
+            vec!["--images 64", "-n 64"],
+        ),
+        (
+            format!("--classifier {classifier} --images digits-classifier --attacks bpda"),
+            vec!["--attacks bpda", "none stands before the classifier"],
+        ),
+    ] {
+        refused(
+            &mut trainer(&format!("attack {arguments} {TINY} -o {}", out.display())),
+            &expected,
+        );
+    }
+    assert!(!out.exists(), "nothing is written before all is checked");
+}
+
+/// A classifier alone, with another one beside it; and the curves, which end at 0 % if ε is the whole range.
+#[test]
+fn a_bare_classifier_is_attacked_and_compared() {
+    let runs = Runs::learned();
+    let out = runs.path("bare");
+    let classifier = runs.path("classifier").display().to_string();
+    trainer(&format!(
+        "attack --classifier {classifier} --baseline {classifier} --epsilon 0.125 --protocol quick -n 16 --pgd-steps 10 --threads 1 \
+         --curves epsilon,iterations,steps -o {}",
+        out.display()
+    ))
+    .assert()
+    .success()
+    .stdout(contains("exact APGD, logits ratio"))
+    .stdout(contains("Square"))
+    .stdout(contains("over ε"));
+    let results = results(&out);
+    assert!(results["purification"].is_null());
+    assert_eq!(results["baselines"][0]["title"], classifier);
+    let curves = results["curves"].as_array().unwrap();
+    let axes: Vec<_> = curves.iter().map(|curve| curve["axis"].as_str()).collect();
+    assert_eq!(axes, [Some("epsilon"), Some("iterations")]);
+    let points = curves[0]["points"].as_array().unwrap();
+    assert_eq!(
+        points.last().unwrap()["accuracy"]["n_right"],
+        0,
+        "{points:?}"
+    );
+}
+
+/// The free baselines stand in the table, and an audit that was interrupted among them goes on.
+#[test]
+fn baselines_and_curves_go_on_where_they_were() {
+    let runs = Runs::learned();
+    let out = runs.path("out");
+    let more = format!(
+        "{TINY} --attacks bpda --curves copies,steps -o {}",
+        out.display()
+    );
+    runs.attack(&more)
+        .assert()
+        .success()
+        .stdout(contains("JPEG 75, attacked"))
+        .stdout(contains("noise alone"))
+        .stdout(contains("binarisation, clean"))
+        .stdout(contains("descent without noise, attacked"));
+    let whole = results(&out);
+    let mut part = whole.clone();
+    part["complete"] = false.into();
+    part["baselines"].as_array_mut().unwrap().truncate(2);
+    let curves = part["curves"].as_array_mut().unwrap();
+    curves.truncate(1);
+    curves[0]["complete"] = false.into();
+    curves[0]["points"].as_array_mut().unwrap().truncate(1);
+    fs::write(out.join("attack.json"), serde_json::to_vec(&part).unwrap()).unwrap();
+    runs.attack(&more).assert().success();
+    let without_seconds = |mut results: serde_json::Value| {
+        results["seconds"] = 0.into();
+        for list in ["attacks", "baselines"] {
+            for entry in results[list].as_array_mut().unwrap() {
+                entry["seconds"] = 0.into();
+                for attack in entry["attacks"].as_array_mut().into_iter().flatten() {
+                    attack["seconds"] = 0.into();
+                }
+            }
+        }
+        results
+    };
+    assert_eq!(without_seconds(results(&out)), without_seconds(whole));
 }

@@ -90,7 +90,7 @@ fn one_process_writes_a_run_and_a_folder_of_results() {
     let classifier = folder.path().join("classifier");
     crate::common::classifier(&classifier);
     let attack = format!(
-        "attack --energy {path} --classifier {} --epsilon 0.1 --protocol quick --images 1 -o {parent}",
+        "attack --energy {path} --classifier {} --epsilon 0.1 --protocol quick -n 1 -o {parent}",
         classifier.display()
     );
     refused(

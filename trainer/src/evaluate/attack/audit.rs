@@ -8,8 +8,9 @@ use tch::Tensor;
 use super::ball::Ball;
 use super::climb::{Apgd, Climber, Differences, Pgd, Scatter, Square, Still};
 use super::defence::Defence;
+use super::front::Front;
 use super::judge::{Judge, Verdict, WORST_OF};
-use super::kind::{Attack, Begin, Climb, View};
+use super::kind::{Attack, Begin, Circumstances, Climb, View};
 use super::oracle::{Backward, Oracle, Replay};
 use super::outcome::{Parameters, Row};
 use super::purification::{Noise, Purification, Stride};
@@ -22,14 +23,12 @@ use crate::network::BoundNetwork;
 const SURROGATE_SHARE: usize = 5;
 
 /// A defence under audit.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Audit<'a> {
-    /// The classifier, bare.
-    pub bare: Defence<'a>,
-    /// How images are purified before it, each with noise of its own.
-    pub purification: Purification<'a>,
-    /// With the output `hvp`.
-    pub curvature: &'a BoundNetwork<'a>,
+    /// The defence as it is deployed: each image is purified with noise of its own.
+    pub defence: Defence<'a>,
+    /// Of the energy, if there is one, with the output `hvp`.
+    pub curvature: Option<&'a BoundNetwork<'a>>,
     /// The same of an energy whose ReLUs are softened, if it has any.
     pub softened: Option<&'a BoundNetwork<'a>>,
     /// Bytes of one image.
@@ -59,22 +58,17 @@ pub struct Attempt {
 }
 
 impl<'a> Audit<'a> {
-    /// The defence as it is deployed.
-    pub fn defended(&self) -> Defence<'a> {
-        self.behind(self.purification)
-    }
-
     fn behind(&self, purification: Purification<'a>) -> Defence<'a> {
         Defence {
-            purification: Some(purification),
-            ..self.bare
+            front: Some(Front::Purification(purification)),
+            ..self.defence
         }
     }
 
     /// Judges with noise that no attack has seen. Each judge of an audit has a number, and noise of its own.
     pub fn judge(&self, number: u64) -> Judge<'a> {
         Judge {
-            defence: self.defended(),
+            defence: self.defence,
             copies: self.parameters.verify_replicas,
             seed: derive(self.parameters.verify_seed, number, Purpose::Verification),
             replay: Replay::Fresh,
@@ -85,12 +79,16 @@ impl<'a> Audit<'a> {
     /// PGD on the bare classifier, judged by itself.
     pub fn attack_bare(&self, clean: &Tensor, labels: &Tensor) -> Result<Bare> {
         let mut judge = Judge {
-            defence: self.bare,
+            defence: self.defence.bare(),
             copies: 1,
             ..self.judge(0)
         };
         let right_when_clean = judge.is_right(clean, labels)?;
-        let oracle = self.oracle(Attack::Transfer)?;
+        let oracle = Oracle {
+            defence: self.defence.bare(),
+            seed: derive(self.parameters.attack_seed, 0, Purpose::AttackPurification),
+            ..self.oracle(Attack::None)?
+        };
         let mut climber = self.climber(Climb::Pgd(Begin::Random), clean, 0)?;
         let plan = Plan {
             name: "PGD on the bare classifier: step",
@@ -207,6 +205,15 @@ impl<'a> Audit<'a> {
         })
     }
 
+    /// What decides which attacks can be made.
+    pub fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            norm: self.parameters.ball.norm,
+            has_front: self.defence.front.is_some(),
+            has_relus: self.softened.is_some(),
+        }
+    }
+
     /// Questions about each image: as many as PGD has iterates; what sees no gradient asks more often.
     fn questions(&self, climb: Climb) -> usize {
         let iterates = self.parameters.pgd_steps + 1;
@@ -222,15 +229,15 @@ impl<'a> Audit<'a> {
             attack_seed,
             ..
         } = *self.parameters;
-        let exact = |curvature, steps| -> Result<Backward<'a>> {
-            Ok(Backward::Exact {
+        let exact = |curvature: Option<&'a BoundNetwork<'a>>, dynamics: Dynamics| match curvature {
+            Some(curvature) => Ok(Backward::Exact {
                 curvature,
-                stride: self.stride(steps)?,
-            })
+                stride: self.stride(dynamics.steps)?,
+            }),
+            None => bail!("the attack {attack} needs second derivatives of the energy"),
         };
-        let steps = self.purification.dynamics.steps;
         let mut oracle = Oracle {
-            defence: self.defended(),
+            defence: self.defence,
             backward: Backward::Identity,
             loss: attack.loss(),
             metric: attack.metric(),
@@ -238,31 +245,33 @@ impl<'a> Audit<'a> {
             seed: derive(attack_seed, 1 + attack as u64, Purpose::AttackPurification),
             replay: Replay::Fresh,
         };
+        if let Some(obstacle) = attack.obstacle(&self.circumstances()) {
+            bail!("the attack {attack}: {obstacle}");
+        }
+        if attack.view() == View::Bare {
+            oracle.defence = self.defence.bare();
+        }
+        // Without a chain, every gradient is that of the classifier.
+        let Some(purification) = self.defence.purification() else {
+            return Ok(oracle);
+        };
         match attack.view() {
-            View::Identity => {}
-            View::Bare => oracle.defence = self.bare,
-            View::Exact => oracle.backward = exact(self.curvature, steps)?,
-            View::Softened => {
-                let Some(softened) = self.softened else {
-                    bail!(
-                        "the attack {attack} softens the ReLUs of an energy, and this energy has none: leave it out"
-                    );
-                };
-                oracle.backward = exact(softened, steps)?;
-            }
+            View::Identity | View::Bare => {}
+            View::Exact => oracle.backward = exact(self.curvature, purification.dynamics)?,
+            View::Softened => oracle.backward = exact(self.softened, purification.dynamics)?,
             View::Shorter => {
-                let dynamics = shorter(self.purification.dynamics);
+                let dynamics = shorter(purification.dynamics);
                 oracle.defence = self.behind(Purification {
                     dynamics,
-                    ..self.purification
+                    ..purification
                 });
-                oracle.backward = exact(self.curvature, dynamics.steps)?;
+                oracle.backward = exact(self.curvature, dynamics)?;
             }
         }
         if attack.knows_the_seed() {
             oracle.defence = self.behind(Purification {
                 noise: Noise::OfTheDevice,
-                ..self.purification
+                ..purification
             });
             (oracle.copies, oracle.replay) = (1, Replay::Same);
         }

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
 use super::audit::{Attempt, Audit, Bare};
+use super::baseline::{Baseline, BaselineResult};
+use super::curve::{Axis, Curve};
 use super::health::{Health, slope_by_differences};
 use super::images::{self, IMAGES, flags};
 use super::judge::Verdict;
@@ -26,6 +28,10 @@ pub struct Campaign<'a> {
     pub audit: Audit<'a>,
     /// The attacks, in order.
     pub attacks: &'a [Attack],
+    /// What the defence is compared with.
+    pub baselines: &'a [Baseline<'a>],
+    /// The curves that are drawn.
+    pub curves: &'a [Axis],
     /// `[n, C, H, W]`.
     pub clean: &'a Tensor,
     /// Int64 `[n]`.
@@ -64,6 +70,42 @@ impl Campaign<'_> {
             results.write(self.folder)?;
         }
         results.health = self.health(&results)?;
+        for baseline in self.baselines {
+            let is_done = |done: &BaselineResult| done.title == baseline.title;
+            if !results.baselines.iter().any(is_done) {
+                eprintln!("baseline: {}", baseline.title);
+                let result =
+                    baseline.attacked(&self.in_all(self.clean), &self.in_all(self.labels))?;
+                results.baselines.push(result);
+                results.seconds = before + start.elapsed().as_secs_f64();
+                results.write(self.folder)?;
+            }
+        }
+        for &axis in self.curves {
+            let attack = results.strongest.unwrap_or(Attack::Exact);
+            let mut curve = match results.curves.pop_if(|curve| curve.axis == axis) {
+                Some(begun) => begun,
+                None if results.curves.iter().any(|curve| curve.axis == axis) => continue,
+                None => Curve::new(axis, attack),
+            };
+            while !curve.complete {
+                eprintln!(
+                    "curve over {}: point {}",
+                    axis.title(),
+                    curve.points.len() + 1
+                );
+                curve.go_on(
+                    &self.audit,
+                    &self.in_all(self.clean),
+                    &self.in_all(self.labels),
+                )?;
+                results.curves.push(curve.clone());
+                results.seconds = before + start.elapsed().as_secs_f64();
+                results.write(self.folder)?;
+                results.curves.pop();
+            }
+            results.curves.push(curve);
+        }
         results.complete = true;
         results.seconds = before + start.elapsed().as_secs_f64();
         self.write_images(&results, &bare)?;
@@ -74,7 +116,8 @@ impl Campaign<'_> {
     /// What an earlier session left, if it was about the same; else the verdicts on clean images.
     fn begun(&self, earlier: Option<Results>) -> Result<Results> {
         let parameters = self.audit.parameters;
-        let purification = self.audit.purification.dynamics;
+        let purification = self.audit.defence.purification();
+        let purification = purification.map(|purification| purification.dynamics);
         if let Some(earlier) = earlier {
             ensure!(
                 earlier.parameters == *parameters
@@ -105,6 +148,8 @@ impl Campaign<'_> {
             n_images: parameters.n_images,
             lines: Vec::new(),
             strongest: None,
+            baselines: Vec::new(),
+            curves: Vec::new(),
             report: Report {
                 clean: nothing,
                 attacked: nothing,
@@ -140,13 +185,18 @@ impl Campaign<'_> {
     /// The images that an attack is made on: of those that are right when clean, the first ones, and the others that stand.
     fn facing(&self, attack: Attack, results: &Results) -> Vec<usize> {
         let n_in_all = self.audit.parameters.n_in_all;
-        let right = decisive(&results.on_clean);
+        let right = results.on_clean.decisive();
         let stands = union(&results.on_clean, &results.attacks);
-        let stands = decisive(&stands);
+        let stands = stands.decisive();
         let faces = |&image: &usize| {
             right[image] && (image < n_in_all || (attack.is_of_the_union() && stands[image]))
         };
         (0..right.len()).filter(faces).collect()
+    }
+
+    /// Of the images, those that meet every attack.
+    fn in_all(&self, images: &Tensor) -> Tensor {
+        images.narrow(0, 0, self.audit.parameters.n_in_all as i64)
     }
 
     fn attempt(&self, attack: Attack, images: &[usize]) -> Result<Attempt> {
@@ -163,7 +213,7 @@ impl Campaign<'_> {
         let (n, n_in_all) = (results.n_images, self.audit.parameters.n_in_all);
         let all: Vec<usize> = (0..n).collect();
         let survivors = union(&results.on_clean, &results.attacks);
-        let mut lines = vec![Line::new("defended, clean", n, &all, &results.on_clean)];
+        let mut lines = vec![Line::new(self.clean_title(), n, &all, &results.on_clean)];
         for made in &results.attacks {
             lines.push(Line::new(
                 made.row.attack.title(),
@@ -187,9 +237,16 @@ impl Campaign<'_> {
         results.report = Report {
             clean: Accuracy::of(&bare.right_when_clean),
             attacked: Accuracy::of(&bare.broken.iter().map(|broken| !broken).collect::<Vec<_>>()),
-            defended_clean: Accuracy::of(decisive(&results.on_clean)),
-            defended_attacked: Accuracy::of(decisive(&survivors)),
+            defended_clean: Accuracy::of(results.on_clean.decisive()),
+            defended_attacked: Accuracy::of(survivors.decisive()),
         };
+    }
+
+    fn clean_title(&self) -> &'static str {
+        match self.audit.defence.front {
+            Some(_) => "defended, clean",
+            None => "clean",
+        }
     }
 
     /// Of the exact attack, if it was made.
@@ -225,7 +282,9 @@ impl Campaign<'_> {
     /// Per image what the first attack that broke it made of it; of the others what the last attack did.
     fn write_images(&self, results: &Results, bare: &Bare) -> Result<()> {
         let attacked = self.clean.copy();
-        let mut broken: Vec<bool> = decisive(&results.on_clean)
+        let mut broken: Vec<bool> = results
+            .on_clean
+            .decisive()
             .iter()
             .map(|right| !right)
             .collect();
@@ -259,12 +318,4 @@ impl Campaign<'_> {
     fn images_of(&self, attack: Attack) -> std::path::PathBuf {
         self.folder.join(format!("{attack}.safetensors"))
     }
-}
-
-/// The answers that decide whether an image stands: those of the largest vote.
-fn decisive(verdict: &Verdict) -> &[bool] {
-    verdict
-        .votes
-        .last()
-        .map_or(&verdict.single, |(_, right)| right)
 }

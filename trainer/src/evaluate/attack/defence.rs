@@ -1,34 +1,73 @@
-//! What is attacked: a classifier, bare or behind purification.
+//! What is attacked: a classifier, bare or behind something that cleans images.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
+use super::front::Front;
 use super::purification::{Noise, Purification, Stride, Trail};
 use crate::machine::randomness::{Purpose, derive};
 use crate::network::BoundNetwork;
 
-/// A classifier, and the purification in front of it.
+/// A classifier, and what stands in front of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Defence<'a> {
     /// With the output `logits`.
     pub classifier: &'a BoundNetwork<'a>,
     /// What images go through first, if anything.
-    pub purification: Option<Purification<'a>>,
+    pub front: Option<Front<'a>>,
     /// Images per evaluation of the classifier.
     pub batch: usize,
 }
 
-impl Defence<'_> {
-    /// The logits of each copy of each image, `[copies, n, n_classes]`; a bare classifier has one copy whatever is asked for.
+impl<'a> Defence<'a> {
+    /// The classifier alone.
+    pub fn bare(self) -> Defence<'a> {
+        Defence {
+            front: None,
+            ..self
+        }
+    }
+
+    /// The purification in front, if that is what stands there.
+    pub fn purification(&self) -> Option<Purification<'a>> {
+        match self.front {
+            Some(Front::Purification(purification)) => Some(purification),
+            _ => None,
+        }
+    }
+
+    /// The logits of each copy of each image, `[copies, n, n_classes]`; of a defence without randomness there is one copy, whatever is asked for.
+    ///
+    /// # Errors
+    /// The images do not fit the networks.
     pub fn logits(&self, images: &Tensor, copies: usize, noise_seed: u64) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let Some(purification) = &self.purification else {
-            return Ok(self.classified(images)?.f_unsqueeze(0)?);
-        };
-        let ends = purified(purification, images, copies, noise_seed)?;
-        Ok(self
-            .classified(&ends)?
-            .f_view([copies as i64, images.size()[0], -1])?)
+        let logits = self.classified(&self.cleaned(images, copies, noise_seed)?)?;
+        Ok(logits.f_view([-1, images.size()[0], logits.size()[1]])?)
+    }
+
+    /// Copies of images as the classifier sees them: `[copies · n, C, H, W]`, those of one image n apart.
+    pub(super) fn cleaned(
+        &self,
+        images: &Tensor,
+        copies: usize,
+        noise_seed: u64,
+    ) -> Result<Tensor> {
+        let copies = self.copies(copies);
+        match &self.front {
+            None => Ok(images.detach()),
+            Some(Front::Purification(purification)) => {
+                purified(purification, images, copies, noise_seed)
+            }
+            Some(Front::Cleaner(cleaner)) => {
+                cleaner.clean(&images.f_repeat([copies as i64, 1, 1, 1])?, noise_seed)
+            }
+        }
+    }
+
+    /// How many of these copies of an image differ: all, or one if nothing is random.
+    pub fn copies(&self, wanted: usize) -> usize {
+        self.front.map_or(1, |front| front.differing(wanted))
     }
 
     /// The logits of images as they are, `[n, n_classes]`.
@@ -42,7 +81,7 @@ impl Defence<'_> {
 }
 
 /// Copies of images, purified: `[copies · n, C, H, W]`, those of one image n apart.
-pub(super) fn purified(
+fn purified(
     purification: &Purification<'_>,
     images: &Tensor,
     copies: usize,
@@ -71,7 +110,7 @@ pub(super) fn recorded(
 /// Copies that are purified together, with the seed of their noise: a device gives the images of each copy the same noise, but each copy another.
 fn groups(noise: Noise, copies: usize, noise_seed: u64) -> impl Iterator<Item = (usize, u64)> {
     let (n_groups, n_copies) = match noise {
-        Noise::OfEachImage => (1, copies),
+        Noise::OfEachImage | Noise::Off => (1, copies),
         Noise::OfTheDevice => (copies, 1),
     };
     (0..n_groups as u64)

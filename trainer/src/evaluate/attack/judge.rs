@@ -106,6 +106,12 @@ impl Judge<'_> {
 }
 
 impl Verdict {
+    /// The answers that decide whether an image stands: those of the largest vote.
+    pub fn decisive(&self) -> &[bool] {
+        let largest = self.votes.last();
+        largest.map_or(&self.single, |(_, right)| right)
+    }
+
     /// Of a device that purifies once with the same noise: there is but one answer.
     pub fn of_one(right: Vec<bool>) -> Verdict {
         Verdict {

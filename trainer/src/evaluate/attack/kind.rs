@@ -58,6 +58,17 @@ pub enum Climb {
     Differences,
 }
 
+/// What decides which attacks can be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// How changes are measured.
+    pub norm: Norm,
+    /// Whether anything stands before the classifier.
+    pub has_front: bool,
+    /// Whether the energy has ReLUs.
+    pub has_relus: bool,
+}
+
 /// Where a climb begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
@@ -147,10 +158,21 @@ impl Attack {
     }
 
     /// Why it cannot be made, if so.
-    pub fn obstacle(self, norm: Norm, has_relus: bool) -> Option<&'static str> {
-        match (self, norm, has_relus) {
-            (Attack::Square, Norm::L2, _) => Some("it is one of ℓ∞"),
-            (Attack::Softened, _, false) => Some("it softens ReLUs, and this energy is smooth"),
+    pub fn obstacle(self, circumstances: &Circumstances) -> Option<&'static str> {
+        let Circumstances {
+            norm,
+            has_front,
+            has_relus,
+        } = *circumstances;
+        let looks_through = self.knows_the_seed()
+            || matches!(self.view(), View::Bare | View::Shorter | View::Softened)
+            || self == Attack::Bpda;
+        if looks_through && !has_front {
+            return Some("it is one of purifications, and none stands before the classifier");
+        }
+        match self {
+            Attack::Square if norm == Norm::L2 => Some("it is one of ℓ∞"),
+            Attack::Softened if !has_relus => Some("it softens ReLUs, and this energy is smooth"),
             _ => None,
         }
     }

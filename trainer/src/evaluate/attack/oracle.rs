@@ -4,7 +4,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::defence::{Defence, purified, recorded, voted};
+use super::defence::{Defence, recorded, voted};
+use super::front::Front;
 use super::loss::Loss;
 use super::purification::Stride;
 use crate::evaluate::is_right;
@@ -118,18 +119,16 @@ impl Oracle<'_> {
 
     fn differentiated(&self, images: &Tensor, labels: &Tensor, seed: u64) -> Result<Probe> {
         let n = images.size()[0];
-        let (ends, way) = match (&self.defence.purification, self.backward) {
-            (None, _) => (images.detach(), None),
-            (Some(purification), Backward::Identity) => {
-                (purified(purification, images, self.copies, seed)?, None)
-            }
-            (Some(purification), Backward::Exact { curvature, stride }) => {
-                let record = recorded(purification, images, self.copies, seed, stride)?;
+        let (ends, way) = match (&self.defence.front, self.backward) {
+            (Some(Front::Purification(purification)), Backward::Exact { curvature, stride }) => {
+                let copies = self.defence.copies(self.copies);
+                let record = recorded(purification, images, copies, seed, stride)?;
                 (
                     record.ends()?,
                     Some((record, purification, stride, curvature)),
                 )
             }
+            _ => (self.defence.cleaned(images, self.copies, seed)?, None),
         };
         let leaf = ends.detach().set_requires_grad(true);
         let logits = self.defence.classified(&leaf)?;

@@ -9,6 +9,8 @@ use ebm_export::file::write_whole;
 use serde::{Deserialize, Serialize};
 
 use super::ball::{Ball, Norm};
+use super::baseline::BaselineResult;
+use super::curve::Curve;
 use super::health::Health;
 use super::judge::{Verdict, WORST_OF};
 use super::kind::Attack;
@@ -67,7 +69,7 @@ impl Parameters {
             "--pgd-step-size 0: expected above 0"
         );
         for (option, number) in [
-            ("--images", self.n_images),
+            ("-n", self.n_images),
             ("--pgd-steps", self.pgd_steps),
             ("--replicas", self.replicas),
             ("--verify-replicas", self.verify_replicas),
@@ -178,14 +180,20 @@ pub struct Line {
 pub struct Results {
     /// What was asked for.
     pub parameters: Parameters,
-    /// How images were purified.
-    pub purification: Dynamics,
+    /// How images were purified, if they were.
+    pub purification: Option<Dynamics>,
     /// Whether the energy is piecewise linear, so that exact gradients say nothing.
     pub piecewise_linear: bool,
     /// Images attacked.
     pub n_images: usize,
     /// The table.
     pub lines: Vec<Line>,
+    /// What it is compared with.
+    #[serde(default)]
+    pub baselines: Vec<BaselineResult>,
+    /// How accuracies change with what was chosen.
+    #[serde(default)]
+    pub curves: Vec<Curve>,
     /// The strongest attack, by the vote on the images that all met.
     pub strongest: Option<Attack>,
     /// What came out.
@@ -279,7 +287,7 @@ impl Results {
     pub const PIECEWISE_LINEAR: &str = "This energy is piecewise linear (ReLU): its second derivatives are zero almost everywhere, so that an exact gradient \
         is that of BPDA and says nothing about the strength of the defence. Learn it with a smooth activation, or look at the softened attack.";
 
-    /// The table: the bare classifier first.
+    /// The table: the bare classifier first, the baselines last.
     pub fn all_lines(&self) -> Vec<Line> {
         let bare = [
             ("bare classifier, clean", self.report.clean),
@@ -292,7 +300,10 @@ impl Results {
             votes: Vec::new(),
             worst: accuracy,
         });
-        bare.chain(self.lines.iter().cloned()).collect()
+        let baselines = self.baselines.iter().flat_map(BaselineResult::lines);
+        bare.chain(self.lines.iter().cloned())
+            .chain(baselines)
+            .collect()
     }
 }
 
@@ -355,6 +366,9 @@ impl fmt::Display for Results {
             writeln!(f, "* the strongest attack, by the vote")?;
         }
         writeln!(f, "{}", self.parameters.ball)?;
+        for curve in &self.curves {
+            writeln!(f, "{curve}")?;
+        }
         if let Some(health) = &self.health {
             writeln!(f, "{health}")?;
         }

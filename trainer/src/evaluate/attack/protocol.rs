@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::curve::Axis;
 use super::kind::Attack;
 
 /// A set of defaults; every one of them can be changed.
@@ -38,6 +39,10 @@ pub struct Defaults {
     pub blind_factor: usize,
     /// The attacks.
     pub attacks: &'static [Attack],
+    /// Whether the free baselines stand in the table.
+    pub has_baselines: bool,
+    /// The curves.
+    pub curves: &'static [Axis],
 }
 
 impl Protocol {
@@ -60,6 +65,8 @@ impl Protocol {
                     Attack::Exact,
                     Attack::KnownNoise,
                 ],
+                has_baselines: true,
+                curves: &[],
             },
             Protocol::Standard => Defaults {
                 n_images: 256,
@@ -70,6 +77,8 @@ impl Protocol {
                 votes: &[32],
                 blind_factor: 10,
                 attacks: Attack::all(),
+                has_baselines: true,
+                curves: Axis::all(),
             },
             Protocol::Strict => Defaults {
                 n_images: 512,
@@ -80,6 +89,8 @@ impl Protocol {
                 votes: &[32, 128],
                 blind_factor: 50,
                 attacks: Attack::all(),
+                has_baselines: true,
+                curves: Axis::all(),
             },
             Protocol::Reference => Defaults {
                 n_images: 512,
@@ -90,6 +101,8 @@ impl Protocol {
                 votes: &[128],
                 blind_factor: 1,
                 attacks: &[Attack::None, Attack::Bpda],
+                has_baselines: false,
+                curves: &[],
             },
         }
     }

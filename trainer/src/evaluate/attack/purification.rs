@@ -20,6 +20,8 @@ pub enum Noise {
     OfEachImage,
     /// Every image meets the same noise, as on a device that begins each purification with the same seed.
     OfTheDevice,
+    /// There is none: plain gradient descent, the control that shows what the noise is good for.
+    Off,
 }
 
 /// Langevin chains that start from given images, with noise that is known by its seed.
@@ -161,7 +163,9 @@ impl Purification<'_> {
         let noise = self.noise;
         Ok(parts.into_iter().enumerate().map(move |(number, parts)| {
             let seed = match noise {
-                Noise::OfEachImage => derive(noise_seed, number as u64, Purpose::ChainNoise),
+                Noise::OfEachImage | Noise::Off => {
+                    derive(noise_seed, number as u64, Purpose::ChainNoise)
+                }
                 Noise::OfTheDevice => noise_seed,
             };
             (parts, seed)
@@ -187,6 +191,7 @@ impl Purification<'_> {
     fn drawn(&self, parts: &[Tensor], seed: u64) -> Result<Vec<Tensor>> {
         let _draws = seeded(seed);
         match (self.noise, parts.first()) {
+            (Noise::Off, _) => parts.iter().map(|part| Ok(part.f_zeros_like()?)).collect(),
             (Noise::OfTheDevice, Some(first)) => {
                 let one = first
                     .f_narrow(0, 0, first.size()[0].min(1))?

@@ -131,19 +131,18 @@ fn with_audit(parameters: &Parameters, look: impl FnOnce(&Audit<'_>)) {
         (bind(&program), bind(&gradient), bind(&curvature));
     let team = Team::new(Some(1)).unwrap();
     look(&Audit {
-        bare: Defence {
+        defence: Defence {
             classifier: &network,
-            purification: None,
+            front: Some(Front::Purification(Purification {
+                team: &team,
+                gradient: &gradient,
+                dynamics: DYNAMICS,
+                noise: Noise::OfEachImage,
+                batch: parameters.batch,
+            })),
             batch: parameters.batch,
         },
-        purification: Purification {
-            team: &team,
-            gradient: &gradient,
-            dynamics: DYNAMICS,
-            noise: Noise::OfEachImage,
-            batch: parameters.batch,
-        },
-        curvature: &curvature,
+        curvature: Some(&curvature),
         softened: None,
         image_bytes: 8 * 4,
         parameters,
@@ -267,7 +266,7 @@ fn attacks_stay_in_their_balls() {
             },
             |audit| {
                 for &attack in Attack::all() {
-                    if attack.obstacle(norm, false).is_some() {
+                    if attack.obstacle(&audit.circumstances()).is_some() {
                         continue;
                     }
                     let change = audit.attempt(attack, &clean, &labels()).unwrap().images - &clean;

@@ -122,17 +122,15 @@ fn value(of: &serde_json::Value) -> String {
 
 /// The results of an audit: a row for each attack, the strongest in bold.
 pub fn attack(attack: &Results) -> Markup {
-    let Dynamics {
-        steps,
-        step_size,
-        temperature,
-        ..
-    } = attack.purification;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let strongest = attack.strongest.map(Attack::title);
     html! {
         p.note {
-            (attack.parameters) "; purified by " (steps) " steps of " (step_size) " at the temperature " (temperature) "."
+            (attack.parameters)
+            @if let Some(Dynamics { steps, step_size, temperature, .. }) = attack.purification {
+                "; purified by " (steps) " steps of " (step_size) " at the temperature " (temperature)
+            }
+            "."
         }
         @if attack.piecewise_linear {
             p.note { (Results::PIECEWISE_LINEAR) }

@@ -286,16 +286,18 @@ mod tests {
                 attack_seed: 1,
                 verify_seed: 1001,
             },
-            purification: Dynamics {
+            purification: Some(Dynamics {
                 steps: 60,
                 step_size: 0.04,
                 temperature: 0.002,
                 clip: Setting::OFF,
-            },
+            }),
             piecewise_linear: true,
             n_images: 20,
             lines: vec![attack::Line::new("BPDA+EOT", 20, &all, &on_clean)],
             strongest: Some(attack::Attack::Bpda),
+            baselines: Vec::new(),
+            curves: Vec::new(),
             report: attack::Report {
                 clean,
                 attacked,

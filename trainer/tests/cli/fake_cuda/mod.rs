@@ -48,7 +48,7 @@ const COMMANDS: [(&str, &str); 11] = [
         "test accuracy",
     ),
     (
-        "attack --energy midrun --classifier classifier --epsilon 0.125 --protocol quick --images 7 --pgd-steps 2 --replicas 2 \
+        "attack --energy midrun --classifier classifier --epsilon 0.125 --protocol quick -n 7 --pgd-steps 2 --replicas 2 \
          --verify-replicas 3 --steps 2 --threads 1 -o attack",
         "what no attack broke",
     ),

@@ -1,0 +1,74 @@
+//! What stands beside a defence in its table: cheap ones that it has to be better than.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::audit::{Attempt, Audit};
+use super::judge::Verdict;
+use super::kind::Attack;
+use super::outcome::{Line, Made, union};
+
+/// A defence to compare with.
+#[derive(Debug)]
+pub struct Baseline<'a> {
+    /// What it is called in the table.
+    pub title: String,
+    /// It, under the same parameters.
+    pub audit: Audit<'a>,
+}
+
+/// What became of a baseline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineResult {
+    /// What it is called in the table.
+    pub title: String,
+    /// Verdicts on the clean images that meet every attack.
+    pub on_clean: Verdict,
+    /// The attacks on those that it gets right.
+    pub attacks: Vec<Made>,
+}
+
+impl Baseline<'_> {
+    /// Attacks it by what is known to be strong against its kind: the gradient of the classifier, taken through what stands before it exactly if that
+    /// has a derivative, else as if it were the identity. `clean` are the images that meet every attack.
+    ///
+    /// # Errors
+    /// The images do not fit the networks.
+    pub fn attacked(&self, clean: &Tensor, labels: &Tensor) -> Result<BaselineResult> {
+        let votes = &self.audit.parameters.votes;
+        let on_clean = self.audit.judge(0).verdict(clean, labels, votes)?;
+        let right = on_clean.decisive();
+        let images: Vec<usize> = (0..right.len()).filter(|&image| right[image]).collect();
+        let places: Vec<i64> = images.iter().map(|&image| image as i64).collect();
+        let places = crate::machine::randomness::index(&places).to_device(clean.device());
+        let [clean, labels] = [clean, labels].map(|all| all.index_select(0, &places));
+        let attacks = [Attack::Transfer, Attack::Exact, Attack::ApgdDlr];
+        let circumstances = self.audit.circumstances();
+        let suitable = attacks.into_iter();
+        let suitable = suitable.filter(|attack| attack.obstacle(&circumstances).is_none());
+        let attacks = suitable.map(|attack| {
+            let Attempt { row, .. } = self.audit.attempt(attack, &clean, &labels)?;
+            let images = images.clone();
+            Ok(Made { images, row })
+        });
+        Ok(BaselineResult {
+            title: self.title.clone(),
+            attacks: attacks.collect::<Result<_>>()?,
+            on_clean,
+        })
+    }
+}
+
+impl BaselineResult {
+    /// Its lines of the table.
+    pub fn lines(&self) -> [Line; 2] {
+        let n = self.on_clean.single.len();
+        let all: Vec<usize> = (0..n).collect();
+        let survivors = union(&self.on_clean, &self.attacks);
+        [
+            Line::new(format!("{}, clean", self.title), n, &all, &self.on_clean),
+            Line::new(format!("{}, attacked", self.title), n, &all, &survivors),
+        ]
+    }
+}

@@ -1,0 +1,178 @@
+//! What an audit is about: a classifier and an energy, each learned by a run or read from an ONNX file that anybody wrote.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use ebm_export::graph::op::{self, Op};
+use ebm_export::graph::tensor::Tensors;
+use ebm_export::graph::{Batch, Dim, Graph, Source};
+
+use ebm_export::source::networks::Activation;
+use ebm_export::source::onnx::{Selection, read_file};
+use ebm_export::source::{Energy, ImageShape, Kind};
+use ebm_export::transform::potential::Potential;
+use ebm_export::transform::potential::read_potential;
+
+use crate::run::saved::Saved;
+
+/// Width of the bend by which ReLUs are softened on the way back.
+const BEND: f32 = 0.1;
+
+/// A network that is attacked, or that is in the way of attacks.
+#[derive(Debug)]
+pub struct AttackedModel {
+    /// From images `x [N, C, H, W]` in `[-1, 1]` to `logits [N, n_classes]`, or to `energy [N]`.
+    pub graph: Graph,
+    /// Its weights.
+    pub weights: Tensors,
+    /// What it takes.
+    pub image: ImageShape,
+    /// The checkpoint that it was read from, if it is not a file.
+    pub saved: Option<Saved>,
+}
+
+impl AttackedModel {
+    /// The classifier of a run or of an ONNX file.
+    ///
+    /// # Errors
+    /// There is none, or the file does not map images to one number for each class.
+    pub fn classifier(path: &Path) -> Result<AttackedModel> {
+        let model = open(path, Kind::Classifier, "--classifier", "logits")?;
+        let shape = model.graph.shape(model.graph.output("logits")?);
+        ensure!(
+            matches!(shape.0[..], [Dim::Batch { .. }, Dim::Size(_)]),
+            "--classifier {}: expected logits [N, classes] as its output, got {shape}",
+            path.display()
+        );
+        Ok(model)
+    }
+
+    /// The energy of a run or of an ONNX file.
+    ///
+    /// # Errors
+    /// There is none, or the file does not map images to one number each.
+    pub fn energy(path: &Path) -> Result<AttackedModel> {
+        let model = open(path, Kind::Energy, "--energy", "energy")?;
+        let shape = model.graph.shape(model.graph.output("energy")?);
+        ensure!(
+            matches!(shape.0[..], [Dim::Batch { .. }]),
+            "--energy {}: expected one energy per image [N] as its output, got {shape}",
+            path.display()
+        );
+        Ok(model)
+    }
+
+    /// What chains descend: of a run with the prior and the Gaussian term that it was learned with.
+    ///
+    /// # Errors
+    /// The prior is missing or damaged.
+    pub fn potential(&self) -> Result<Potential> {
+        Ok(match &self.saved {
+            Some(saved) => read_potential(&saved.folder, &saved.header)?,
+            None => Potential::default(),
+        })
+    }
+
+    /// The number of classes of a classifier.
+    pub fn n_classes(&self) -> usize {
+        let logits = self.graph.output("logits");
+        let last = logits
+            .ok()
+            .and_then(|value| self.graph.shape(value).0.last().copied());
+        match last {
+            Some(Dim::Size(n_classes)) => n_classes,
+            _ => 0,
+        }
+    }
+
+    /// The same network with softened ReLUs, if it has any: `(1 − a)·x + a·√(x² + e²) − a·e` has the slopes 1 and 1 − 2a.
+    ///
+    /// # Errors
+    /// The graph cannot be rebuilt.
+    pub fn softened(&self) -> Result<Option<Graph>> {
+        let mut has_relus = false;
+        let softened = self.graph.rebuild(|target, mapping, value| {
+            let (slope, x) = match self.graph.operator(value) {
+                Some((Op::Activation(op::Activation::Relu), &[x])) => (0.0, x),
+                Some((Op::Activation(op::Activation::LeakyRelu { slope }), &[x])) => (*slope, x),
+                _ => return Ok(None),
+            };
+            has_relus = true;
+            let soft = Activation::SoftLeakyRelu {
+                a: (1.0 - slope) / 2.0,
+                e: BEND,
+            };
+            let name = &self.graph.node(value).name;
+            soft.apply(target, name, mapping.get(x)).map(Some)
+        })?;
+        Ok(has_relus.then_some(softened))
+    }
+}
+
+fn open(path: &Path, kind: Kind, option: &str, output: &str) -> Result<AttackedModel> {
+    if path.is_file() {
+        return of_file(path, output).with_context(|| format!("{option} {}", path.display()));
+    }
+    let saved = Saved::open_kind(path, kind, option)?;
+    Ok(AttackedModel {
+        graph: saved.header.network.graph()?,
+        weights: saved.weights()?,
+        image: saved.header.network.image(),
+        saved: Some(saved),
+    })
+}
+
+fn of_file(path: &Path, output: &str) -> Result<AttackedModel> {
+    // Many images at once, whatever batch the file fixes.
+    let selection = Selection {
+        outputs: &[],
+        input: None,
+        image: None,
+        batch: Some(Batch::Symbolic),
+    };
+    let Energy {
+        graph,
+        weights,
+        input,
+        output: own_output,
+        ..
+    } = read_file(path, &selection)?;
+    let n_inputs = graph.inputs().count();
+    ensure!(
+        n_inputs == 1,
+        "expected images as the only input, got {n_inputs} inputs: fix the others in the model"
+    );
+    let images = graph.input_named(&input)?;
+    let &[
+        Dim::Batch { .. },
+        Dim::Size(channels),
+        Dim::Size(height),
+        Dim::Size(width),
+    ] = &graph.shape(images).0[..]
+    else {
+        bail!(
+            "expected images [N, C, H, W] of a fixed size as its input, got {}",
+            graph.shape(images)
+        );
+    };
+    let mut named = graph.rebuild(|target, _, value| {
+        let node = graph.node(value);
+        match node.source {
+            Source::Input => Ok(Some(target.input("x", node.value_type.shape.clone())?)),
+            _ => Ok(None),
+        }
+    })?;
+    let value = named.output(&own_output)?;
+    named.remove_output(&own_output);
+    named.set_output(output, value);
+    Ok(AttackedModel {
+        graph: named,
+        weights,
+        image: ImageShape {
+            channels,
+            height,
+            width,
+        },
+        saved: None,
+    })
+}
