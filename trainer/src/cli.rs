@@ -14,15 +14,25 @@ use crate::evaluate::frechet::SnapshotChoice;
 use crate::evaluate::sampling::Snapshots;
 use crate::machine::device::DeviceName;
 
+/// What every `--help` of a command with seeds ends with.
+macro_rules! seeds {
+    () => {
+        "Seeds: learning, sampling and evaluation have a fixed default seed, which is recorded with what they write. What defends \
+         (`purify run`, `classify` and `certify`) draws a fresh one and prints it."
+    };
+}
+
 /// The last lines of `trainer --help`.
-const END_OF_HELP: &str = "Exit codes:
+const END_OF_HELP: &str = concat!(
+    "Exit codes:
   0    done
   1    failed; the message says why, and what to do
   2    wrong usage
-  130  stopped by Ctrl-C; the same command, or `trainer resume`, goes on
+  130  stopped by Ctrl-C; the same command, or `trainer resume`, continues
 
-Seeds: learning, sampling and evaluation have a fixed default seed, which is recorded with what they write. What defends (`purify run`, \
-`classify` and `certify`) draws a fresh one and prints it.";
+",
+    seeds!()
+);
 
 /// Learns energy-based models of images, and attacks what they defend.
 #[derive(Debug, Parser)]
@@ -37,24 +47,24 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Learn an energy network.
-    #[command(after_help = "Examples:\n  \
+    #[command(after_help = concat!("Examples:\n  \
         trainer fit digits-midrun\n  \
         trainer fit digits-shortrun -o runs/shortrun\n  \
         trainer fit digits-prior --generator runs/shortrun -o runs/prior\n  \
         trainer fit digits-longrun --generator runs/shortrun --prior runs/prior\n  \
         trainer fit mnist-midrun-cooperative --data ~/mnist --generator runs/mnist-shortrun --set learning.updates=2000\n  \
-        trainer fit my.toml --preset cifar10-midrun-data --data ~/cifar-10-batches-bin --device cuda")]
+        trainer fit my.toml --preset cifar10-midrun-data --data ~/cifar-10-batches-bin --device cuda\n\n", seeds!()))]
     Fit(FitArgs),
     /// Learn a classifier.
-    #[command(after_help = "Examples:\n  \
+    #[command(after_help = concat!("Examples:\n  \
         trainer classifier digits-classifier -o runs/classifier\n  \
-        trainer classifier mnist-classifier --data ~/mnist")]
+        trainer classifier mnist-classifier --data ~/mnist\n\n", seeds!()))]
     Classifier(LearnArgs),
     /// Learn the whole life cycle: classifier, shortrun and its generator, midrun, prior, longrun. Finished stages are kept.
-    #[command(after_help = "Examples:\n  \
+    #[command(after_help = concat!("Examples:\n  \
         trainer life-cycle digits -o runs/digits\n  \
         trainer life-cycle mnist --data ~/mnist -o runs/mnist --set shortrun.learning.updates=2000\n\n\
-        After an interruption, the same command continues.")]
+        After an interruption, the same command continues.\n\n", seeds!()))]
     LifeCycle(LifeCycleArgs),
     /// Continue a run from its newest checkpoint, with the same result as if it had never stopped.
     #[command(after_help = "Examples:\n  \
@@ -72,22 +82,22 @@ pub enum Command {
         trainer bench cifar10-shortrun --set learning.batch=32 --set langevin.steps=20 --threads 2")]
     Bench(BenchArgs),
     /// Attack a classifier, bare and defended by purification: from BPDA to exact gradients through the whole chain, each break confirmed.
-    #[command(after_help = "Examples:\n  \
+    #[command(after_help = concat!("Examples:\n  \
         trainer attack --energy runs/digits-midrun --classifier runs/digits-classifier --epsilon 0.125 \\\n      \
             -o runs/digits-midrun/attack\n  \
         trainer attack --energy runs/energy --classifier runs/classifier --epsilon 8/255 --protocol quick -o quick\n  \
         trainer attack --energy runs/energy --classifier runs/classifier --norm l2 --epsilon 0.5 --attacks bpda,exact -o l2\n\n\
         Distances are of pixels in [0, 1], as in the literature; pixels of presets are in [-1, 1], where the same change has twice the number.\n\
-        After an interruption, the same command continues.")]
+        After an interruption, the same command continues.\n\n", seeds!()))]
     Attack(AttackArgs),
     /// Sample what a run has learned: chains of any length, looked at on the way.
-    #[command(after_help = "Examples:\n  \
+    #[command(after_help = concat!("Examples:\n  \
         trainer sample runs/digits-shortrun -n 256                      # from the generator, with the run's own steps\n  \
         trainer sample runs/digits-longrun -n 5000 --steps 100000 --joint-temperature 1.005 -o long\n  \
         trainer sample runs/digits-midrun --start data --steps 2000 --snapshots 100,1000\n\n\
         OUT holds samples.npz (images of the last snapshot in [-1, 1]; energies and steps of all), snapshots/STEP.png and .npz,\n\
         snapshots.jsonl, energy.svg and sample.json. After an interruption, the same command continues.\n\
-        R-hat and ESS (effective sample size) are those of the energy over the second half of the steps so far.")]
+        R-hat and ESS (effective sample size) are those of the energy over the second half of the steps so far.\n\n", seeds!()))]
     Sample(SampleArgs),
     /// Fréchet distance between samples and data, on the features of any network.
     #[command(after_help = "Examples:\n  \

@@ -8,7 +8,7 @@ use tch::Device;
 use crate::cli::{LearnArgs, MachineArgs};
 use crate::config::{Configuration, Layers};
 use crate::data::Fingerprint;
-use crate::machine::{Machine, console};
+use crate::machine::{Machine, console, device_name};
 use crate::run::folder::{Existing, RunFolder};
 use crate::run::learning::Terms;
 use crate::run::state::State;
@@ -112,8 +112,11 @@ pub(super) fn report_end(end: End, terms: &Terms, folder: &RunFolder) -> Result<
         ))?,
         End::Interrupted => {
             let on = match terms.place.device {
-                Device::Cpu => "",
-                _ => " --device cuda",
+                Device::Cpu => String::new(),
+                device if terms.ranks.n_ranks() == 1 => {
+                    format!(" --device {}", device_name(device))
+                }
+                _ => " --device cuda".to_string(),
             };
             note!("interrupted; nothing is lost: continue with `trainer resume {path}{on}`")
         }

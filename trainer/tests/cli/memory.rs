@@ -63,7 +63,7 @@ fn peak(run: &Path, more: &str) -> (f64, f64) {
     });
     let line = text
         .lines()
-        .find(|line| line.starts_with("memory"))
+        .find(|line| line.starts_with("note: memory"))
         .unwrap();
     let (_, rest) = line.split_once("estimated: ").unwrap();
     let (megabytes, _) = rest.split_once(" MB").unwrap();

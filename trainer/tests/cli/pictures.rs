@@ -251,7 +251,7 @@ fn data_check_compares_with_a_preset() {
     );
     refused(
         &mut trainer("data check /nowhere"),
-        &["/nowhere", "is no folder either"],
+        &["/nowhere", "is not a folder either"],
     );
     refused(
         &mut trainer(&format!("data check {path} --data {path}")),

@@ -1,4 +1,4 @@
-//! What is said of an energy network that learns, and how it goes on from a checkpoint.
+//! What is said of an energy network that learns, and how it continues from a checkpoint.
 
 use std::rc::Rc;
 
@@ -26,7 +26,7 @@ const BURN_IN: &str = "burn_in";
 const BEST_FROM: f64 = 0.5;
 
 impl EnergyLearner {
-    /// The banks that there are: their group, what fills them, and themselves.
+    /// The banks that there are, each with the name of its group in a checkpoint.
     fn banks(&self) -> impl Iterator<Item = (&'static str, &Pool)> {
         let banks = [(BANK, &self.bank), (BURN_IN, &self.burn_in)];
         banks
