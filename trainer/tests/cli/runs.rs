@@ -163,7 +163,12 @@ fn a_run_goes_on_from_the_newest_checkpoint_that_is_whole() {
     }
     refused(
         &mut trainer(&format!("resume {}", hopeless.display())),
-        &["no whole checkpoint", "00000003", "00000006", "begin again"],
+        &[
+            "no intact checkpoint",
+            "00000003",
+            "00000006",
+            "begin again",
+        ],
     );
     let newer = folder.path().join("newer");
     copy_of(&whole, &newer);

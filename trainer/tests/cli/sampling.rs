@@ -396,10 +396,10 @@ fn a_network_in_onnx_gives_the_distance_of_the_run_that_it_was_exported_from() {
         scores[0]["value"].as_f64().unwrap()
     };
     let of_run = distance("--features classifier");
-    let of_file = distance("--features net.onnx --output flat");
+    let of_file = distance("--features net.onnx --layer flat");
     assert!((of_run / of_file - 1.0).abs() < 1e-4, "{of_run} {of_file}");
     let of_other_pixels =
-        distance("--features net.onnx --output flat --range 0,1 --mean 0.1 --std 0.5");
+        distance("--features net.onnx --layer flat --range 0,1 --mean 0.1 --std 0.5");
     assert!(
         (of_run / of_other_pixels - 1.0).abs() > 1e-2,
         "{of_other_pixels}"
@@ -445,7 +445,7 @@ fn distances_that_cannot_be_are_refused() {
             &["--reference none: no such file, folder or preset"],
         ),
         (
-            format!("--samples out {ok} --output nothing"),
+            format!("--samples out {ok} --layer nothing"),
             &["no value \"nothing\"", "\"flat\""],
         ),
         (
