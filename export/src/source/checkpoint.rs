@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ebm_common::contract::Kind;
 use ebm_common::hex;
 use safetensors::tensor::{Dtype, View};
 use safetensors::{SafeTensors, serialize};
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::file::NewFolder;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::source::networks::Network;
-use crate::source::{Kind, Langevin, Purification};
+use crate::source::{Langevin, Purification};
 
 /// The format that this version writes.
 pub const FORMAT_VERSION: u32 = 1;

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ebm_common::contract::{ImageShape, Kind};
+
 use super::checkpoint::{Header, read_best_weights, read_header, resolve};
 use super::onnx::Documentation;
-use super::{ImageShape, Kind};
 use crate::error::Error;
 use crate::graph::op::Reshape;
 use crate::graph::tensor::Tensors;

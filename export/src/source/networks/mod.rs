@@ -15,6 +15,7 @@ mod sngan_generator;
 pub(crate) mod testing;
 mod wide_resnet;
 
+use ebm_common::contract::{ImageShape, Kind};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,6 @@ use crate::error::Error;
 use crate::graph::op;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Value};
-use crate::source::{ImageShape, Kind};
 
 /// The activation of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
