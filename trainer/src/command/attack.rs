@@ -15,7 +15,7 @@ use crate::cli::AttackArgs;
 use crate::config::{ClassifierConfig, DataConfig, Dynamics, Precision, Setting};
 use crate::evaluate::attack::{
     Attack, AttackedModel, Audit, Axis, Ball, Baseline, Campaign, Circumstances, Cleaner, Defence,
-    Front, Noise, Parameters, PixelDistance, Protocol, Purification, Results,
+    Front, Noise, Parameters, PixelDistance, Protocol, Purification, Results, suits,
 };
 use crate::machine::Machine;
 use crate::machine::console;
@@ -241,7 +241,7 @@ fn curves(args: &AttackArgs, audit: &Audit<'_>) -> Vec<Axis> {
     };
     wanted
         .into_iter()
-        .filter(|axis| axis.suits(audit))
+        .filter(|&axis| suits(axis, audit))
         .collect()
 }
 

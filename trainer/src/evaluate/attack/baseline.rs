@@ -1,13 +1,11 @@
 //! What stands beside a defence in its table: cheap ones that it has to be better than.
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::audit::{Attempt, Audit};
-use super::judge::Verdict;
 use super::kind::Attack;
-use super::outcome::{Line, Made, union};
+use super::outcome::{BaselineResult, Made};
 
 /// A defence to compare with.
 #[derive(Debug)]
@@ -16,17 +14,6 @@ pub struct Baseline<'a> {
     pub title: String,
     /// It, under the same parameters.
     pub audit: Audit<'a>,
-}
-
-/// What became of a baseline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BaselineResult {
-    /// What it is called in the table.
-    pub title: String,
-    /// Verdicts on the clean images that meet every attack.
-    pub on_clean: Verdict,
-    /// The attacks on those that it gets right.
-    pub attacks: Vec<Made>,
 }
 
 impl Baseline<'_> {
@@ -57,18 +44,5 @@ impl Baseline<'_> {
             attacks: attacks.collect::<Result<_>>()?,
             on_clean,
         })
-    }
-}
-
-impl BaselineResult {
-    /// Its lines of the table.
-    pub fn lines(&self) -> [Line; 2] {
-        let n = self.on_clean.single.len();
-        let all: Vec<usize> = (0..n).collect();
-        let survivors = union(&self.on_clean, &self.attacks);
-        [
-            Line::new(format!("{}, clean", self.title), n, &all, &self.on_clean),
-            Line::new(format!("{}, attacked", self.title), n, &all, &survivors),
-        ]
     }
 }

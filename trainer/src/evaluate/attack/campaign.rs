@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
 use super::audit::{Attempt, Audit, Bare};
-use super::baseline::{Baseline, BaselineResult};
+use super::baseline::Baseline;
 use super::curve::{Axis, Curve};
 use super::health::{Health, slope_by_differences};
 use super::images::{self, IMAGES, flags};
 use super::judge::Verdict;
 use super::kind::Attack;
-use super::outcome::{Line, Made, Report, Results, union};
+use super::outcome::{BaselineResult, Line, Made, Report, Results, union};
+use super::sweep::go_on;
 use crate::evaluate::interval::Accuracy;
 use crate::machine::randomness::index;
 
@@ -94,7 +95,8 @@ impl Campaign<'_> {
                     axis.title(),
                     curve.points.len() + 1
                 );
-                curve.go_on(
+                go_on(
+                    &mut curve,
                     &self.audit,
                     &self.in_all(self.clean),
                     &self.in_all(self.labels),

@@ -26,12 +26,13 @@ mod outcome;
 mod protocol;
 mod purification;
 mod pursuit;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
 pub use audit::{Attempt, Audit, Bare};
 pub use ball::{Ball, Norm};
-pub use baseline::{Baseline, BaselineResult};
+pub use baseline::Baseline;
 pub use campaign::Campaign;
 pub use curve::{Axis, Curve, Point};
 pub use defence::Defence;
@@ -44,7 +45,8 @@ pub use kind::{Attack, Circumstances};
 pub use loss::Loss;
 pub use model::AttackedModel;
 pub use oracle::{Backward, Metric, Oracle, Question, Replay};
-pub use outcome::{Line, Made, Parameters, Report, Results, Row, union};
+pub use outcome::{BaselineResult, Line, Made, Parameters, Report, Results, Row, union};
 pub use protocol::Protocol;
 pub use purification::{Noise, Purification, Stride};
 pub use pursuit::{Course, Found, Plan, Suspicion, pursue};
+pub use sweep::suits;

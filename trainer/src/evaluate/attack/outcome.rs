@@ -9,7 +9,6 @@ use ebm_export::file::write_whole;
 use serde::{Deserialize, Serialize};
 
 use super::ball::{Ball, Norm};
-use super::baseline::BaselineResult;
 use super::curve::Curve;
 use super::health::Health;
 use super::judge::{Verdict, WORST_OF};
@@ -248,6 +247,30 @@ pub fn union(on_clean: &Verdict, attacks: &[Made]) -> Verdict {
         }
     }
     union
+}
+
+/// What became of a defence that is compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaselineResult {
+    /// What it is called in the table.
+    pub title: String,
+    /// Verdicts on the clean images that meet every attack.
+    pub on_clean: Verdict,
+    /// The attacks on those that it gets right.
+    pub attacks: Vec<Made>,
+}
+
+impl BaselineResult {
+    /// Its lines of the table.
+    pub fn lines(&self) -> [Line; 2] {
+        let n = self.on_clean.single.len();
+        let all: Vec<usize> = (0..n).collect();
+        let survivors = union(&self.on_clean, &self.attacks);
+        [
+            Line::new(format!("{}, clean", self.title), n, &all, &self.on_clean),
+            Line::new(format!("{}, attacked", self.title), n, &all, &survivors),
+        ]
+    }
 }
 
 impl Results {

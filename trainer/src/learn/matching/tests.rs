@@ -127,7 +127,6 @@ fn a_second_phase_adds_the_contrast_of_the_formula() {
         objective.contrast.drift=0.4 from.checkpoint=nowhere";
     let config = configured_as("digits-energy-matching", sets);
     let mut learner = learner(&config);
-    let contrast = config.objective.contrast().unwrap();
     let (regression, images) = learner.draw().unwrap();
     let images = images.unwrap();
     let graph = config.network.graph().unwrap();
@@ -139,7 +138,7 @@ fn a_second_phase_adds_the_contrast_of_the_formula() {
         .collect();
     let energies = |x: &Tensor| program.bind(&weights).unwrap().output("energy", x).unwrap();
 
-    let starts = contrast::starts(&images, (config.seed, 0)).unwrap();
+    let starts = starts(&images, (config.seed, 0)).unwrap();
     assert!(
         starts
             .narrow(0, 0, N / 2)
