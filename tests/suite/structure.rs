@@ -19,9 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "export/src/lib.rs",
         &[
-            "source/checkpoint",
             "source/energy",
-            "source/networks",
             "source/onnx",
             "source/onnx/branch",
             "source/onnx/declared",
