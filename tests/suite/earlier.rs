@@ -22,7 +22,7 @@ const TOLERANCE: f32 = 1e-4;
 const FLIPPED: i64 = 2;
 
 const CERTIFY: &str = "certify pictures --model model --sigma 0.25 --n 200 --n0 20 --steps 2 --seed 3 --labels none -o certificates.jsonl";
-const ATTACK: &str = "attack --energy run --classifier classifier --epsilon 0.125 --protocol quick -o run/attack --images 6 --replicas 2 \
+const ATTACK: &str = "attack --energy run --classifier classifier --epsilon 0.125 --protocol quick -o run/attack -n 6 --replicas 2 \
                       --verify-replicas 3 --pgd-steps 2 --steps 3 --threads 1";
 
 fn recorded(name: &str) -> PathBuf {

@@ -251,7 +251,7 @@ fn all_that_reads_pictures_reads_them_in_the_same_way() {
     let (_, errors, code) = said(&root, "trainer", &arguments);
     assert_eq!(code, Some(0), "{errors}");
     assert_eq!(
-        named(&errors, "damaged: "),
+        named(&errors, "warning: damaged: "),
         damaged,
         "trainer fit: {errors}"
     );
@@ -274,7 +274,7 @@ fn all_that_reads_pictures_reads_them_in_the_same_way() {
     arguments.extend(["--threads", "1", "--features", features.to_str().unwrap()]);
     let (out, errors, code) = said(&root, "trainer", &arguments);
     assert_eq!(code, Some(0), "{errors}");
-    assert_eq!(named(&errors, "damaged: "), damaged, "trainer fid");
+    assert_eq!(named(&errors, "warning: damaged: "), damaged, "trainer fid");
     assert!(
         out.contains(&format!("n {0} against {0}", taken.len())),
         "{out}"

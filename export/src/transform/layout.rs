@@ -259,7 +259,7 @@ mod tests {
         let points = points.node("Neg", "x", "y", &[]).output("y").read();
         assert_eq!(ImageLayout::of(&points).unwrap(), Nchw);
         let error = with_channels_first(&points).unwrap_err().to_string();
-        assert!(error.contains("is for images [N, H, W, C]"), "{error}");
+        assert!(error.contains("those of images [N, H, W, C]"), "{error}");
     }
 
     /// What is [N, C, H, W] outside is [N, H, W, C] inside.

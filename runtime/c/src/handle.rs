@@ -163,7 +163,7 @@ mod tests {
         assert!(message(free("n", word.cast::<Number>())).contains("got one of type `word`"));
         let local = 0_u64;
         let pointer = std::ptr::from_ref(&local).cast::<Word>();
-        assert!(message(get("w", pointer)).contains("no handle"));
+        assert!(message(get("w", pointer)).contains("not a handle"));
         free("w", word).unwrap();
         assert!(message(get("w", word)).contains("freed"));
         assert!(message(free("w", word)).contains("freed"));

@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_model_has_its_number() {
-        let source = include_str!("../../src/contract.rs");
+        let source = include_str!("../../../common/src/contract.rs");
         let kinds = source.split("pub enum Kind {").nth(1).unwrap();
         let kinds = kinds.split('}').next().unwrap();
         let kinds = kinds

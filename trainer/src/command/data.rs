@@ -20,14 +20,14 @@ const LISTED: usize = 10;
 
 /// `trainer data check`.
 pub fn check(args: &DataCheckArgs) -> Result<End> {
+    if let Some(sheet) = &args.output {
+        Existing::from_force(args.force).expect_free(sheet)?;
+    }
     let DataSource {
         data,
         directory,
         network,
     } = subject(args)?;
-    if let Some(sheet) = &args.output {
-        Existing::from_force(args.force).expect_free(sheet)?;
-    }
     let n_threads = n_threads(args.threads);
     let mut progress = None;
     let mut show = |done: usize, total: usize| {

@@ -4,8 +4,8 @@ use std::io::Cursor;
 use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow};
-use image::imageops::thumbnail;
-use image::{ImageFormat, RgbImage};
+use image::imageops::{replace, thumbnail};
+use image::{ImageFormat, Rgb, RgbImage};
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -50,11 +50,23 @@ pub fn png(panels: &[Panel], columns: usize) -> Result<Vec<u8>> {
     // Lines end at whole pixels, so that they are drawn larger than they are shown.
     const SCALE: u32 = 2;
     let (width, height) = size(panels, columns);
-    let large = (SCALE * width, SCALE * height);
-    let mut picture = RgbImage::new(large.0, large.1);
-    let area = BitMapBackend::with_buffer(&mut picture, large).into_drawing_area();
-    draw(area, SCALE, panels, columns)?;
-    encode(&thumbnail(&picture, width, height))
+    let mut picture = RgbImage::from_pixel(width, height, Rgb([255; 3]));
+    let large = (SCALE * SIZE.0, SCALE * SIZE.1);
+    // One after the other, so that little memory is taken beside a run.
+    for (number, panel) in panels.iter().enumerate() {
+        let mut drawn = RgbImage::new(large.0, large.1);
+        let area = BitMapBackend::with_buffer(&mut drawn, large).into_drawing_area();
+        draw(area, SCALE, std::slice::from_ref(panel), 1)?;
+        let [column, row] = [number % columns, number / columns].map(|place| place as i64);
+        let place = (column * i64::from(SIZE.0), row * i64::from(SIZE.1));
+        replace(
+            &mut picture,
+            &thumbnail(&drawn, SIZE.0, SIZE.1),
+            place.0,
+            place.1,
+        );
+    }
+    encode(&picture)
 }
 
 /// PNG bytes of a picture.

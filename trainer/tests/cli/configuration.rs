@@ -245,7 +245,7 @@ fn values_out_of_range_are_refused() {
 fn a_generator_teaches_no_classifier() {
     refused(
         &mut trainer("classifier digits-classifier --set data.source=generator -o /nowhere/run"),
-        &["a generator's images have no labels"],
+        &["the images of a generator have no labels"],
     );
 }
 

@@ -260,12 +260,12 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         ),
         (
             &["--image-layout", "nhwc"],
-            "--image-layout nhwc is for images [N, H, W, C]",
+            "channels last are those of images [N, H, W, C]",
         ),
         (&["--reduce", "mean"], "expected logsumexp, class=K"),
         (
             &["--reduce", "logsumexp"],
-            "--reduce logsumexp expects logits [N, classes]",
+            "logsumexp expects logits [N, classes]",
         ),
         (&["--reduce", "sum", "--keep-energy"], "cannot be used with"),
         (&["--steps", "0"], "expected from 1 to 1024 steps, got 0"),

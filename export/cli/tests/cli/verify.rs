@@ -409,7 +409,7 @@ fn what_cannot_be_verified_is_refused() {
     workplace.with_input_called("hvp.onnx", "v", "w", "renamed.onnx");
     workplace.refuses(
         &["verify", "renamed.onnx"],
-        "the file has no input \"v\"; it has [\"x\", \"w\"], so say with --v-name which one it is",
+        "the file has no input \"v\"; it has [\"x\", \"w\"], so say which one it is with --v-name",
     );
     workplace
         .export(&["verify", "renamed.onnx", "--v-name", "w"])

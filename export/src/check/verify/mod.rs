@@ -95,7 +95,7 @@ pub fn verify(
         return Err(Error::choice(
             Choice::Comparison,
             format!(
-                "a {} alone has nothing to be compared with; give a model or checkpoint to compare with",
+                "a {} alone has nothing to be compared with; give a model or checkpoint",
                 claims.outputs.kind()
             ),
         ));
