@@ -76,7 +76,7 @@ impl Stage {
         let folder = |stage| Self::folder(stage, args);
         let generator = self.takes_generator().then(|| folder(Stage::Shortrun));
         let prior = self.takes_prior().then(|| folder(Stage::Prior));
-        Ok(layers.borrowing(generator.as_deref(), prior.as_deref())?)
+        layers.borrowing(generator.as_deref(), prior.as_deref())
     }
 
     fn check(self, layers: &Layers) -> Result<()> {
