@@ -354,8 +354,8 @@ pub struct ManArgs {
 /// An attack.
 #[derive(Debug, Args)]
 pub struct AttackArgs {
-    /// The energy that purifies: a run, a checkpoint, or an ONNX file from images [N, C, H, W] in [-1, 1] to energies [N]. Without it the
-    /// classifier is attacked as it is.
+    /// The energy that purifies: a run, a checkpoint, or an ONNX file that maps images in [-1, 1] to one energy each. Without it the classifier is
+    /// attacked as it is.
     #[arg(long, value_name = "RUN|ONNX")]
     pub energy: Option<PathBuf>,
     /// The classifier: a run or a checkpoint, whose test images are attacked; or an ONNX file from images in [-1, 1] to logits [N, classes].
