@@ -173,7 +173,7 @@ impl Oracle<'_> {
 impl Slope {
     /// From the gradient of each copy, `[copies · n, C, H, W]`.
     fn of(slopes: &Tensor, copies: i64, n: i64) -> Result<Slope> {
-        let per_copy = slopes.f_view([copies, n, -1])?;
+        let per_copy = slopes.f_reshape([copies, n, -1])?;
         let sum = |slopes: &Tensor| slopes.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
         let agreement = match copies >= 2 {
             false => None,
