@@ -92,7 +92,7 @@ impl Network {
         [first, second]
     }
 
-    /// E of each point, [n].
+    /// E of each point, `[n]`.
     fn energy(&self, x: &Table) -> Array1<f32> {
         let learned = self.forward(x)[1]
             .mapv(silu)
