@@ -293,7 +293,11 @@ impl Workshop {
             .env_clear()
             .env("PATH", path)
             .env("HOME", self.path("home"))
-            .env("OMP_NUM_THREADS", "1");
+            .env("OMP_NUM_THREADS", "1")
+            .env(
+                "EBM_MODELS",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../models"),
+            );
         // Where this process finds ONNX Runtime. Installed programs have it beside them.
         if installed().is_none() {
             command.envs(std::env::vars_os().filter(|(name, _)| name == "ORT_DYLIB_PATH"));

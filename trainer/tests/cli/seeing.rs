@@ -99,7 +99,7 @@ fn a_report_about_several_runs_is_still_one_page() {
     let page = fs::read_to_string(page).unwrap();
     for wanted in [
         "2 runs, 2 of them complete",
-        "cross-entropy",
+        "loss on training images",
         "energy difference",
     ] {
         assert!(page.contains(wanted), "{wanted}");
