@@ -50,6 +50,15 @@ const CONFIG: &str = "config.toml";
 const ROLLBACKS: &str = "rollbacks.jsonl";
 /// What earlier versions called it.
 const OLD_ROLLBACKS: &str = "events.jsonl";
+/// The configuration and what is recorded of updates.
+const RECORDS: [&str; 6] = [
+    CONFIG,
+    metrics::FILE,
+    updates::FILE,
+    sessions::FILE,
+    ROLLBACKS,
+    OLD_ROLLBACKS,
+];
 const SAMPLES: &str = "samples";
 const DIAGNOSTICS: [&str; 2] = ["diagnostics.svg", "diagnostics.png"];
 /// The folder of an attack on what the run defends, if one is put into the run's folder.
@@ -271,15 +280,7 @@ impl RunFolder {
 
     /// The configuration and what is recorded of updates.
     pub fn records(&self) -> Vec<PathBuf> {
-        let files = [
-            CONFIG,
-            metrics::FILE,
-            updates::FILE,
-            sessions::FILE,
-            ROLLBACKS,
-            OLD_ROLLBACKS,
-        ];
-        files.map(|file| self.path.join(file)).into()
+        RECORDS.map(|file| self.path.join(file)).into()
     }
 
     /// The folders into which checkpoints were put that the run did not go on from.
@@ -466,18 +467,9 @@ impl RunFolder {
 
 /// Whether a file of that name in the folder of a run is replaced with it.
 fn is_written_by_a_run(name: &str) -> bool {
-    let files = [
-        CONFIG,
-        metrics::FILE,
-        updates::FILE,
-        sessions::FILE,
-        ROLLBACKS,
-        OLD_ROLLBACKS,
-        DISTANCES,
-        REPORT,
-    ];
-    files.iter().chain(&DIAGNOSTICS).any(|file| *file == name)
-        || name.starts_with(tensorboard::PREFIX)
+    let others = [DISTANCES, REPORT];
+    let mut files = RECORDS.iter().chain(&others).chain(&DIAGNOSTICS);
+    files.any(|file| *file == name) || name.starts_with(tensorboard::PREFIX)
 }
 
 /// What a folder holds whose name is an update, oldest first.
