@@ -1,7 +1,5 @@
 //! `trainer classifier`: from a configuration, or a checkpoint, to a classifier that is learned.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::new_run::{NewRun, layers, report_end};
@@ -9,7 +7,6 @@ use super::old_run::{OldRun, restore};
 use super::{load, saved_config};
 use crate::cli::LearnArgs;
 use crate::config::{ClassifierConfig, Layers};
-use crate::data::Dataset;
 use crate::learn::classifier::{ClassifierLearner, learn};
 use crate::machine::{Machine, console};
 use crate::run::folder::RunFolder;
@@ -29,7 +26,13 @@ pub(super) fn begin_classifier(layers: &Layers, run: &NewRun, stop: &StopSignal)
     let config: ClassifierConfig = layers.resolve()?;
     let machine = run.machine.alone()?;
     run.expect_free(&machine)?;
-    let dataset = dataset(&config, run.data.as_deref(), &machine)?;
+    let n_threads = machine.team.n_threads();
+    let dataset = load(
+        &config.data,
+        run.data.as_deref(),
+        &config.network,
+        n_threads,
+    )?;
     let state = run.state(Some(dataset.fingerprint()));
     let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
     let folder = run.create(&config, &learner.terms())?;
@@ -47,21 +50,17 @@ pub(super) fn go_on_with_classifier(
     let saved = &resumption.saved;
     let config: ClassifierConfig = saved_config(saved)?;
     let directory = saved.data_directory(old.data.as_deref());
-    let dataset = dataset(&config, directory.as_deref(), &machine)?;
+    let n_threads = machine.team.n_threads();
+    let dataset = load(
+        &config.data,
+        directory.as_deref(),
+        &config.network,
+        n_threads,
+    )?;
     let state = old.state(saved, Some(dataset.fingerprint()), machine.team.ranks())?;
     let mut learner = ClassifierLearner::new(config, dataset, machine)?;
     restore(&mut learner, resumption, folder)?;
     learn_classifier(&mut learner, folder, state, stop)
-}
-
-/// The images to classify.
-fn dataset(
-    config: &ClassifierConfig,
-    directory: Option<&Path>,
-    machine: &Machine,
-) -> Result<Dataset> {
-    let n_threads = machine.team.n_threads();
-    load(&config.data, directory, &config.network, n_threads)
 }
 
 fn learn_classifier(

@@ -1,14 +1,11 @@
 //! `trainer fit` by matching: from a configuration, or a checkpoint, to an energy network that is learned.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::load;
 use super::new_run::{NewRun, report_end};
 use super::old_run::{OldRun, restore};
 use crate::config::{MatchingConfig, WarmStart};
-use crate::data::Dataset;
 use crate::learn::matching::{MatchingLearner, learn};
 use crate::learn::warm_start::{First, Scale, first_phase, first_weights};
 use crate::machine::Machine;
@@ -27,7 +24,13 @@ pub(super) fn begin_matching(
 ) -> Result<End> {
     let machine = run.machine.among_ranks()?;
     run.expect_free(&machine)?;
-    let dataset = dataset(&config, run.data.as_deref(), &machine)?;
+    let n_threads = machine.team.n_threads();
+    let dataset = load(
+        &config.data,
+        run.data.as_deref(),
+        &config.network,
+        n_threads,
+    )?;
     let state = run.state(Some(dataset.fingerprint()));
     let first = config.from.as_ref().map(|from| first(&config, from));
     let first = first.transpose()?;
@@ -50,21 +53,17 @@ pub(super) fn go_on_with_matching(
 ) -> Result<End> {
     let saved = &resumption.saved;
     let directory = saved.data_directory(old.data.as_deref());
-    let dataset = dataset(&config, directory.as_deref(), &machine)?;
+    let n_threads = machine.team.n_threads();
+    let dataset = load(
+        &config.data,
+        directory.as_deref(),
+        &config.network,
+        n_threads,
+    )?;
     let state = old.state(saved, Some(dataset.fingerprint()), machine.team.ranks())?;
     let mut learner = MatchingLearner::new(config, dataset, None, machine)?;
     restore(&mut learner, resumption, folder)?;
     learn_matching(&mut learner, folder, state, stop)
-}
-
-/// The images to learn from, and to try the network on.
-fn dataset(
-    config: &MatchingConfig,
-    directory: Option<&Path>,
-    machine: &Machine,
-) -> Result<Dataset> {
-    let n_threads = machine.team.n_threads();
-    load(&config.data, directory, &config.network, n_threads)
 }
 
 /// What a run begins with: the optimiser of the first phase too, if it is a second one.
