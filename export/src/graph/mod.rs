@@ -305,6 +305,22 @@ impl Graph {
         Ok(part.without_dead_nodes(kept))
     }
 
+    /// The same graph with another name for an input.
+    ///
+    /// # Errors
+    /// Another input has that name.
+    pub fn with_input_named(&self, name: &str, wanted: &str) -> Result<Graph, Error> {
+        self.rebuild(|target, _, value| {
+            let node = self.node(value);
+            match node.source {
+                Source::Input if node.name == name => target
+                    .input(wanted, node.value_type.shape.clone())
+                    .map(Some),
+                _ => Ok(None),
+            }
+        })
+    }
+
     /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Inputs, weights and
     /// constants of which `given` names a value here are not added but stand for that value.
     ///

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, IxDyn};
 
 use crate::error::Error;
+use crate::graph::Graph;
 use crate::graph::tensor::Tensors;
-use crate::graph::{Graph, Source};
 use crate::source::checkpoint::{Header, tensors_sha256};
 use crate::source::{Energy, Kind, Origin};
 use crate::transform::gradient::{gradient, hessian_vector_product_along};
@@ -318,7 +318,8 @@ impl<'a> Way<'a> {
     /// A derivative by the input, which is called `input` in it.
     fn derivative(&self, form: &Form, input: &str, names: &Names) -> Result<Graph, Error> {
         let rewrites = &self.plan.rewrites;
-        let energy = with_input_named(&self.energy.energy_graph()?, &self.energy.input, input)?;
+        let energy = self.energy.energy_graph()?;
+        let energy = energy.with_input_named(&self.energy.input, input)?;
         let energy = apply_before_gradient(&energy, rewrites)?;
         let derived = match form {
             Form::HessianVectorProduct => {
@@ -334,18 +335,6 @@ impl<'a> Way<'a> {
         };
         written(&derived, &self.weights, self.plan.precision)
     }
-}
-
-fn with_input_named(graph: &Graph, name: &str, wanted: &str) -> Result<Graph, Error> {
-    graph.rebuild(|target, _, value| {
-        let node = graph.node(value);
-        match node.source {
-            Source::Input if node.name == name => target
-                .input(wanted, node.value_type.shape.clone())
-                .map(Some),
-            _ => Ok(None),
-        }
-    })
 }
 
 /// What all files of an energy say of themselves; each has a kind of its own.

@@ -38,11 +38,11 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
         .as_deref()
         .map(AttackedModel::energy)
         .transpose()?;
-    let classifier = AttackedModel::classifier(&args.classifier)?;
+    let classifier = AttackedModel::classifier(&args.classifier, "--classifier")?;
     let others = args
         .baselines
         .iter()
-        .map(|path| AttackedModel::classifier(path));
+        .map(|path| AttackedModel::classifier(path, "--baseline"));
     let others = others.collect::<Result<Vec<_>>>()?;
     check_same_images(args, energy.as_ref(), &classifier, &others)?;
     let mut parameters = parameters(args)?;
@@ -113,22 +113,15 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
         .map(|(other, program)| program.bind(&to_device(&other.weights, Kind::Float, device)));
     let networks = networks.collect::<Result<Vec<_>>>()?;
     let mut baselines = cleaners(&audit, classifier.image.channels, args.protocol);
-    baselines.extend(
-        args.baselines
-            .iter()
-            .zip(&networks)
-            .map(|(path, network)| Baseline {
-                title: path.display().to_string(),
-                audit: Audit {
-                    defence: Defence {
-                        classifier: network,
-                        front: None,
-                        ..audit.defence
-                    },
-                    ..audit
-                },
-            }),
-    );
+    let named = args.baselines.iter().zip(&networks);
+    baselines.extend(named.map(|(path, classifier)| Baseline {
+        title: path.display().to_string(),
+        audit: audit.of(Defence {
+            classifier,
+            front: None,
+            ..audit.defence
+        }),
+    }));
     let curves = curves(args, &audit);
     let campaign = Campaign {
         audit,
@@ -212,13 +205,7 @@ fn cleaners<'a>(audit: &Audit<'a>, channels: usize, protocol: Protocol) -> Vec<B
     }
     let behind = |title: String, front: Front<'a>| Baseline {
         title,
-        audit: Audit {
-            defence: Defence {
-                front: Some(front),
-                ..audit.defence
-            },
-            ..*audit
-        },
+        audit: audit.behind(front),
     };
     let cleaners = cleaners.into_iter();
     let cleaners = cleaners.map(|cleaner| behind(cleaner.to_string(), Front::Cleaner(cleaner)));

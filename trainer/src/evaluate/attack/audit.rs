@@ -16,7 +16,7 @@ use super::outcome::{Parameters, Row};
 use super::purification::{Noise, Purification, Stride};
 use super::pursuit::{Plan, Suspicion, pursue};
 use crate::config::Dynamics;
-use crate::machine::randomness::{Purpose, derive, seeded};
+use crate::machine::randomness::{Purpose, derive, index, seeded};
 use crate::network::BoundNetwork;
 
 /// Steps of the surrogate chain: a fifth of the whole one's, each as long in time as five.
@@ -48,6 +48,31 @@ pub struct Bare {
     pub images: Tensor,
 }
 
+/// Images that an attack is made on.
+#[derive(Debug)]
+pub struct Facing {
+    /// Their numbers among all, rising.
+    pub numbers: Vec<usize>,
+    /// `[n, C, H, W]`.
+    pub images: Tensor,
+    /// Int64 `[n]`.
+    pub labels: Tensor,
+}
+
+impl Facing {
+    /// Those of the images `[N, C, H, W]` with the labels int64 `[N]` that have these numbers.
+    pub fn new(numbers: Vec<usize>, clean: &Tensor, labels: &Tensor) -> Facing {
+        let rows: Vec<i64> = numbers.iter().map(|&number| number as i64).collect();
+        let rows = index(&rows).to_device(clean.device());
+        let [images, labels] = [clean, labels].map(|all| all.index_select(0, &rows));
+        Facing {
+            numbers,
+            images,
+            labels,
+        }
+    }
+}
+
 /// An attack, with its images.
 #[derive(Debug)]
 pub struct Attempt {
@@ -58,11 +83,31 @@ pub struct Attempt {
 }
 
 impl<'a> Audit<'a> {
-    fn behind(&self, purification: Purification<'a>) -> Defence<'a> {
-        Defence {
-            front: Some(Front::Purification(purification)),
+    /// The same questions to another defence.
+    pub fn of(self, defence: Defence<'a>) -> Audit<'a> {
+        Audit { defence, ..self }
+    }
+
+    /// The same classifier behind something else.
+    pub fn behind(self, front: Front<'a>) -> Audit<'a> {
+        self.of(Defence {
+            front: Some(front),
             ..self.defence
-        }
+        })
+    }
+
+    /// The verdict on images, and those of them that are right: their numbers, and they with their labels.
+    ///
+    /// # Errors
+    /// The images do not fit the networks.
+    pub fn right(&self, clean: &Tensor, labels: &Tensor) -> Result<(Verdict, Facing)> {
+        let verdict = self
+            .judge(0)
+            .verdict(clean, labels, &self.parameters.votes)?;
+        let right = verdict.decisive();
+        let numbers = (0..right.len()).filter(|&number| right[number]).collect();
+        let facing = Facing::new(numbers, clean, labels);
+        Ok((verdict, facing))
     }
 
     /// Judges with noise that no attack has seen. Each judge of an audit has a number, and noise of its own.
@@ -151,12 +196,13 @@ impl<'a> Audit<'a> {
         n_images * (questions + (verdicts + verify_replicas) as f64)
     }
 
-    /// One attack on images that the defence gets right, `[n, C, H, W]` with labels int64 `[n]`.
+    /// One attack on images that the defence gets right.
     ///
     /// # Errors
     /// The images do not fit the networks, or the attack does not suit the norm or the energy.
-    pub fn attempt(&self, attack: Attack, clean: &Tensor, labels: &Tensor) -> Result<Attempt> {
+    pub fn attempt(&self, attack: Attack, facing: &Facing) -> Result<Attempt> {
         let start = Instant::now();
+        let (clean, labels) = (&facing.images, &facing.labels);
         if clean.size()[0] == 0 {
             return Ok(Attempt {
                 row: Row::of_nothing(attack, &self.parameters.votes),
@@ -255,13 +301,14 @@ impl<'a> Audit<'a> {
         let Some(purification) = self.defence.purification() else {
             return Ok(oracle);
         };
+        let behind = |purification| self.behind(Front::Purification(purification)).defence;
         match attack.view() {
             View::Identity | View::Bare => {}
             View::Exact => oracle.backward = exact(self.curvature, purification.dynamics)?,
             View::Softened => oracle.backward = exact(self.softened, purification.dynamics)?,
             View::Shorter => {
                 let dynamics = shorter(purification.dynamics);
-                oracle.defence = self.behind(Purification {
+                oracle.defence = behind(Purification {
                     dynamics,
                     ..purification
                 });
@@ -269,7 +316,7 @@ impl<'a> Audit<'a> {
             }
         }
         if attack.knows_the_seed() {
-            oracle.defence = self.behind(Purification {
+            oracle.defence = behind(Purification {
                 noise: Noise::OfTheDevice,
                 ..purification
             });

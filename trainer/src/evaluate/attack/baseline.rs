@@ -23,20 +23,14 @@ impl Baseline<'_> {
     /// # Errors
     /// The images do not fit the networks.
     pub fn attacked(&self, clean: &Tensor, labels: &Tensor) -> Result<BaselineResult> {
-        let votes = &self.audit.parameters.votes;
-        let on_clean = self.audit.judge(0).verdict(clean, labels, votes)?;
-        let right = on_clean.decisive();
-        let images: Vec<usize> = (0..right.len()).filter(|&image| right[image]).collect();
-        let places: Vec<i64> = images.iter().map(|&image| image as i64).collect();
-        let places = crate::machine::randomness::index(&places).to_device(clean.device());
-        let [clean, labels] = [clean, labels].map(|all| all.index_select(0, &places));
+        let (on_clean, facing) = self.audit.right(clean, labels)?;
         let attacks = [Attack::Transfer, Attack::Exact, Attack::ApgdDlr];
         let circumstances = self.audit.circumstances();
         let suitable = attacks.into_iter();
         let suitable = suitable.filter(|attack| attack.obstacle(&circumstances).is_none());
         let attacks = suitable.map(|attack| {
-            let Attempt { row, .. } = self.audit.attempt(attack, &clean, &labels)?;
-            let images = images.clone();
+            let Attempt { row, .. } = self.audit.attempt(attack, &facing)?;
+            let images = facing.numbers.clone();
             Ok(Made { images, row })
         });
         Ok(BaselineResult {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
-use super::audit::{Attempt, Audit, Bare};
+use super::audit::{Attempt, Audit, Bare, Facing};
 use super::baseline::Baseline;
 use super::curve::{Axis, Curve};
 use super::health::{Health, slope_by_differences};
@@ -17,7 +17,6 @@ use super::kind::Attack;
 use super::outcome::{BaselineResult, Line, Made, Report, Results, union};
 use super::sweep::go_on;
 use crate::evaluate::interval::Accuracy;
-use crate::machine::randomness::index;
 
 /// Images on which slopes are compared with differences.
 const N_PROBED: i64 = 16;
@@ -44,75 +43,87 @@ pub struct Campaign<'a> {
 }
 
 impl Campaign<'_> {
-    /// Makes all attacks that an earlier session has not made.
+    /// Makes all attacks that an earlier session has not made, then what they are compared with.
     ///
     /// # Errors
     /// The earlier session was about something else; or libtorch or the disk fails.
     pub fn run(&self, earlier: Option<Results>) -> Result<Results> {
-        let start = Instant::now();
+        let mut clock = Instant::now();
         // What does not fit the memory, the norm or the energy is refused before any work.
         for &attack in self.attacks {
             self.audit.oracle(attack)?;
         }
         let mut results = self.begun(earlier)?;
-        let before = results.seconds;
         let bare = self.audit.attack_bare(self.clean, self.labels)?;
         self.summarise(&mut results, &bare);
         for &attack in self.attacks {
             if results.attacks.iter().any(|made| made.row.attack == attack) {
                 continue;
             }
-            let images = self.facing(attack, &results);
-            let Attempt { row, images: found } = self.attempt(attack, &images)?;
-            images::write(&self.images_of(attack), &[("images", &found)])?;
+            let facing = Facing::new(self.facing(attack, &results), self.clean, self.labels);
+            let attempt = self.audit.attempt(attack, &facing);
+            let Attempt { row, images } =
+                attempt.with_context(|| format!("the attack {attack} failed"))?;
+            images::write(&self.images_of(attack), &[("images", &images)])?;
+            let images = facing.numbers;
             results.attacks.push(Made { images, row });
-            results.seconds = before + start.elapsed().as_secs_f64();
             self.summarise(&mut results, &bare);
-            results.write(self.folder)?;
+            self.keep(&mut results, &mut clock)?;
         }
         results.health = self.health(&results)?;
+        self.compare(&mut results, &mut clock)?;
+        self.draw(&mut results, &mut clock)?;
+        results.complete = true;
+        self.write_images(&results, &bare)?;
+        self.keep(&mut results, &mut clock)?;
+        Ok(results)
+    }
+
+    /// Attacks the baselines.
+    fn compare(&self, results: &mut Results, clock: &mut Instant) -> Result<()> {
+        let (clean, labels) = self.in_all();
         for baseline in self.baselines {
             let is_done = |done: &BaselineResult| done.title == baseline.title;
-            if !results.baselines.iter().any(is_done) {
-                eprintln!("baseline: {}", baseline.title);
-                let result =
-                    baseline.attacked(&self.in_all(self.clean), &self.in_all(self.labels))?;
-                results.baselines.push(result);
-                results.seconds = before + start.elapsed().as_secs_f64();
-                results.write(self.folder)?;
+            if results.baselines.iter().any(is_done) {
+                continue;
             }
+            eprintln!("baseline: {}", baseline.title);
+            let result = baseline.attacked(&clean, &labels)?;
+            results.baselines.push(result);
+            self.keep(results, clock)?;
         }
+        Ok(())
+    }
+
+    /// Finds the points of the curves.
+    fn draw(&self, results: &mut Results, clock: &mut Instant) -> Result<()> {
+        let (clean, labels) = self.in_all();
+        let attack = results.strongest.unwrap_or(Attack::Exact);
         for &axis in self.curves {
-            let attack = results.strongest.unwrap_or(Attack::Exact);
-            let mut curve = match results.curves.pop_if(|curve| curve.axis == axis) {
-                Some(begun) => begun,
-                None if results.curves.iter().any(|curve| curve.axis == axis) => continue,
-                None => Curve::new(axis, attack),
-            };
-            while !curve.complete {
+            let begun = results.curves.iter().position(|curve| curve.axis == axis);
+            let place = begun.unwrap_or_else(|| {
+                results.curves.push(Curve::new(axis, attack));
+                results.curves.len() - 1
+            });
+            while !results.curves[place].complete {
+                let curve = &mut results.curves[place];
                 eprintln!(
                     "curve over {}: point {}",
                     axis.title(),
                     curve.points.len() + 1
                 );
-                go_on(
-                    &mut curve,
-                    &self.audit,
-                    &self.in_all(self.clean),
-                    &self.in_all(self.labels),
-                )?;
-                results.curves.push(curve.clone());
-                results.seconds = before + start.elapsed().as_secs_f64();
-                results.write(self.folder)?;
-                results.curves.pop();
+                go_on(curve, &self.audit, &clean, &labels)?;
+                self.keep(results, clock)?;
             }
-            results.curves.push(curve);
         }
-        results.complete = true;
-        results.seconds = before + start.elapsed().as_secs_f64();
-        self.write_images(&results, &bare)?;
-        results.write(self.folder)?;
-        Ok(results)
+        Ok(())
+    }
+
+    /// Writes what there is, with the time since the last time.
+    fn keep(&self, results: &mut Results, clock: &mut Instant) -> Result<()> {
+        results.seconds += clock.elapsed().as_secs_f64();
+        *clock = Instant::now();
+        results.write(self.folder)
     }
 
     /// What an earlier session left, if it was about the same; else the verdicts on clean images.
@@ -196,18 +207,10 @@ impl Campaign<'_> {
         (0..right.len()).filter(faces).collect()
     }
 
-    /// Of the images, those that meet every attack.
-    fn in_all(&self, images: &Tensor) -> Tensor {
-        images.narrow(0, 0, self.audit.parameters.n_in_all as i64)
-    }
-
-    fn attempt(&self, attack: Attack, images: &[usize]) -> Result<Attempt> {
-        let places: Vec<i64> = images.iter().map(|&image| image as i64).collect();
-        let places = index(&places).to_device(self.clean.device());
-        let [clean, labels] = [self.clean, self.labels].map(|all| all.index_select(0, &places));
-        self.audit
-            .attempt(attack, &clean, &labels)
-            .with_context(|| format!("the attack {attack} failed"))
+    /// The images that meet every attack, and their labels.
+    fn in_all(&self) -> (Tensor, Tensor) {
+        let n = self.audit.parameters.n_in_all as i64;
+        (self.clean.narrow(0, 0, n), self.labels.narrow(0, 0, n))
     }
 
     /// The table and the four accuracies, from the verdicts so far.

@@ -30,7 +30,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use audit::{Attempt, Audit, Bare};
+pub use audit::{Attempt, Audit, Bare, Facing};
 pub use ball::{Ball, Norm};
 pub use baseline::Baseline;
 pub use campaign::Campaign;

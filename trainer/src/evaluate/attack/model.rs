@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ebm_export::graph::op::{self, Op};
 use ebm_export::graph::tensor::Tensors;
-use ebm_export::graph::{Batch, Dim, Graph, Source};
+use ebm_export::graph::{Batch, Dim, Graph};
 
 use ebm_export::source::networks::Activation;
 use ebm_export::source::onnx::{Selection, read_file};
-use ebm_export::source::{Energy, ImageShape, Kind};
+use ebm_export::source::{ImageShape, Kind};
 use ebm_export::transform::potential::Potential;
 use ebm_export::transform::potential::read_potential;
 
@@ -32,16 +32,16 @@ pub struct AttackedModel {
 }
 
 impl AttackedModel {
-    /// The classifier of a run or of an ONNX file.
+    /// The classifier of a run or of an ONNX file that this option names.
     ///
     /// # Errors
     /// There is none, or the file does not map images to one number for each class.
-    pub fn classifier(path: &Path) -> Result<AttackedModel> {
-        let model = open(path, Kind::Classifier, "--classifier", "logits")?;
+    pub fn classifier(path: &Path, option: &str) -> Result<AttackedModel> {
+        let model = open(path, Kind::Classifier, option, "logits")?;
         let shape = model.graph.shape(model.graph.output("logits")?);
         ensure!(
             matches!(shape.0[..], [Dim::Batch { .. }, Dim::Size(_)]),
-            "--classifier {}: expected logits [N, classes] as its output, got {shape}",
+            "{option} {}: expected logits [N, classes] as its output, got {shape}",
             path.display()
         );
         Ok(model)
@@ -130,49 +130,25 @@ fn of_file(path: &Path, output: &str) -> Result<AttackedModel> {
         image: None,
         batch: Some(Batch::Symbolic),
     };
-    let Energy {
-        graph,
-        weights,
-        input,
-        output: own_output,
-        ..
-    } = read_file(path, &selection)?;
-    let n_inputs = graph.inputs().count();
+    let model = read_file(path, &selection)?;
+    let n_inputs = model.inputs().len();
     ensure!(
         n_inputs == 1,
         "expected images as the only input, got {n_inputs} inputs: fix the others in the model"
     );
-    let images = graph.input_named(&input)?;
-    let &[
-        Dim::Batch { .. },
-        Dim::Size(channels),
-        Dim::Size(height),
-        Dim::Size(width),
-    ] = &graph.shape(images).0[..]
-    else {
-        bail!(
-            "expected images [N, C, H, W] of a fixed size as its input, got {}",
-            graph.shape(images)
-        );
-    };
-    let mut named = graph.rebuild(|target, _, value| {
-        let node = graph.node(value);
-        match node.source {
-            Source::Input => Ok(Some(target.input("x", node.value_type.shape.clone())?)),
-            _ => Ok(None),
-        }
+    let input = model.graph.input_named(&model.input)?;
+    let image = model.image().with_context(|| {
+        let got = model.graph.shape(input);
+        format!("expected images [N, C, H, W] of a fixed size as its input, got {got}")
     })?;
-    let value = named.output(&own_output)?;
-    named.remove_output(&own_output);
+    let mut named = model.graph.with_input_named(&model.input, "x")?;
+    let value = named.output(&model.output)?;
+    named.remove_output(&model.output);
     named.set_output(output, value);
     Ok(AttackedModel {
         graph: named,
-        weights,
-        image: ImageShape {
-            channels,
-            height,
-            width,
-        },
+        weights: model.weights,
+        image,
         saved: None,
     })
 }

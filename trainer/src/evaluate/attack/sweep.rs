@@ -10,7 +10,6 @@ use super::front::Front;
 use super::kind::Attack;
 use super::outcome::Parameters;
 use crate::evaluate::interval::Accuracy;
-use crate::machine::randomness::index;
 use ebm_common::PixelDistance;
 
 /// Whether a curve over it means something for a defence.
@@ -98,19 +97,13 @@ fn accuracy_at(
         parameters: &parameters,
         ..*audit
     };
-    let on_clean = changed.judge(0).verdict(clean, labels, &parameters.votes)?;
-    let right = on_clean.decisive();
-    let places: Vec<i64> = (0..right.len() as i64)
-        .filter(|&place| right[place as usize])
-        .collect();
-    let places = index(&places).to_device(clean.device());
-    let [facing, labels] = [clean, labels].map(|all| all.index_select(0, &places));
-    let Attempt { row, .. } = changed.attempt(attack, &facing, &labels)?;
+    let (_, facing) = changed.right(clean, labels)?;
+    let Attempt { row, .. } = changed.attempt(attack, &facing)?;
     let stands = row.best.decisive().iter().zip(&row.broken);
     let n_right = stands
         .filter(|(right, broken)| **right && !**broken)
         .count();
-    Ok(Accuracy::new(n_right, right.len()))
+    Ok(Accuracy::new(n_right, labels.numel()))
 }
 
 /// Another ε, with steps in proportion.

@@ -4,13 +4,15 @@
 use ebm_export::graph::op::{Binary, KeepDims, MatMul, Reduce, ReduceKind, Reshape};
 use ebm_export::graph::tensor;
 use ebm_export::graph::{Graph, Shape};
+use ebm_export::source::networks::{Activation, ConvClassifier, Network};
 use ebm_export::transform::gradient::{gradient, hessian_vector_product};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
 use crate::config::{Dynamics, Setting};
 use crate::machine::parallel::Team;
-use crate::network::{BoundNetwork, Program, Weights};
+use crate::machine::randomness::seeded;
+use crate::network::{BoundNetwork, Program, Weights, to_device};
 
 /// `w₀ − w₁`, of about the sizes of what is learned; no pixel is without influence.
 const WEIGHTS: [f32; 8] = [0.9, -0.3, 0.05, -1.2, 0.4, 0.02, -0.6, 0.1];
@@ -86,6 +88,11 @@ fn images(margins: &[f64]) -> Tensor {
 /// Each image has the label that it is classified as; a negative margin is that of class 1.
 fn labels() -> Tensor {
     Tensor::from_slice(&SHARES.map(|share| i64::from(share < 0.0)))
+}
+
+/// All of the images, each of which is right.
+fn facing(clean: &Tensor) -> Facing {
+    Facing::new((0..8).collect(), clean, &labels())
 }
 
 /// Shares of the largest margin that an attack can overcome.
@@ -201,7 +208,7 @@ fn attacks_with_gradients_find_the_best_perturbation_behind_a_quadratic_energy()
             Attack::ApgdDlr,
             Attack::KnownNoise,
         ] {
-            let attempt = audit.attempt(attack, &clean, &labels()).unwrap();
+            let attempt = audit.attempt(attack, &facing(&clean)).unwrap();
             assert_eq!(attempt.row.broken, BREAKABLE, "{attack}");
             assert_optimal(attack, &attempt.images, &clean);
             let stands = BREAKABLE.map(|breakable| !breakable);
@@ -217,7 +224,7 @@ fn attacks_without_gradients_break_what_can_be_broken() {
     let clean = images_behind();
     with_audit(&parameters(), |audit| {
         for attack in [Attack::Square, Attack::Differences] {
-            let broken = audit.attempt(attack, &clean, &labels()).unwrap().row.broken;
+            let broken = audit.attempt(attack, &facing(&clean)).unwrap().row.broken;
             assert!(broken[0] && broken[4], "{attack}: {broken:?}");
             let more = broken
                 .iter()
@@ -243,7 +250,7 @@ fn a_random_start_breaks_nothing() {
             [false; 8]
         );
         for attack in [Attack::None, Attack::Exact] {
-            let attempt = audit.attempt(attack, &images_behind(), &labels()).unwrap();
+            let attempt = audit.attempt(attack, &facing(&images_behind())).unwrap();
             let broken = attempt.row.broken;
             assert!(!broken[1] && !broken[5], "{attack}: {broken:?}");
         }
@@ -269,7 +276,7 @@ fn attacks_stay_in_their_balls() {
                     if attack.obstacle(&audit.circumstances()).is_some() {
                         continue;
                     }
-                    let change = audit.attempt(attack, &clean, &labels()).unwrap().images - &clean;
+                    let change = audit.attempt(attack, &facing(&clean)).unwrap().images - &clean;
                     let largest = match norm {
                         Norm::Linf => change.abs().max(),
                         Norm::L2 => crate::chains::langevin::norms(&change).unwrap().max(),
@@ -297,4 +304,40 @@ fn slopes_are_told_from_those_of_differences() {
         assert!((slope(Attack::Exact) - 1.0).abs() < 0.02);
         assert!((slope(Attack::Bpda) - shrinkage).abs() < 0.02);
     });
+}
+
+/// Convolutions of coloured images leave their gradients with the channels last in memory.
+#[test]
+fn coloured_images_have_the_slope_of_differences() {
+    let description = Network::ConvClassifier(ConvClassifier {
+        image_size: 8,
+        channels: 3,
+        widths: vec![4, 6],
+        pools: vec![true, true],
+        n_classes: 5,
+        activation: Activation::Silu,
+    });
+    let program = Program::new(&description.graph().unwrap(), Kind::Float, Device::Cpu);
+    let weights = description.initial_weights(1).unwrap();
+    let weights = to_device(&weights, Kind::Float, Device::Cpu);
+    let parameters = parameters();
+    let audit = Audit {
+        defence: Defence {
+            classifier: &program.bind(&weights).unwrap(),
+            front: None,
+            batch: parameters.batch,
+        },
+        curvature: None,
+        softened: None,
+        image_bytes: 3 * 8 * 8 * 4,
+        parameters: &parameters,
+    };
+    let _draws = seeded(1);
+    let images = Tensor::rand([6, 3, 8, 8], (Kind::Float, Device::Cpu)) - 0.5;
+    let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 0]);
+    for attack in [Attack::Exact, Attack::ApgdDlr] {
+        let oracle = audit.oracle(attack).unwrap();
+        let slope = slope_by_differences(&oracle, &images, &labels).unwrap();
+        assert!((slope - 1.0).abs() < 0.02, "{attack}: {slope}");
+    }
 }
