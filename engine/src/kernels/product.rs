@@ -41,106 +41,83 @@ pub(crate) struct Pixels<'a> {
     pub y_vector: usize,
 }
 
-/// Calls a method with the numbers of rows and of vectors as constants.
+/// Runs a block as a function of its own, with the numbers of rows and of vectors as constants: in one function with the others, sums would not stay in
+/// registers.
 macro_rules! with_sizes {
-    ($self:ident.$method:ident($argument:expr), $rows:expr) => {
-        match $self.vectors {
-            1 => with_sizes!($self.$method($argument), $rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-            2 => with_sizes!($self.$method($argument), $rows, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-            _ => with_sizes!($self.$method($argument), $rows, 4: 1 2 3 4 5 6),
+    ($block:expr, $rows:expr, $vectors:expr) => {
+        match $vectors {
+            1 => with_sizes!($block, $rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            2 => with_sizes!($block, $rows, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            _ => with_sizes!($block, $rows, 4: 1 2 3 4 5 6),
         }
     };
-    ($self:ident.$method:ident($argument:expr), $rows:expr, $vectors:literal: $($count:literal)*) => {
+    ($block:expr, $rows:expr, $vectors:literal: $($count:literal)*) => {
         match $rows {
-            $($count if $count <= V::ROWS[$vectors / 2] => $self.$method::<V, $count, $vectors>($argument),)*
+            $($count if $count <= V::ROWS[$vectors / 2] => V::call(Sized::<_, $count, $vectors>($block)),)*
             _ => unreachable!("rows are cut into such blocks"),
         }
     };
 }
 
-impl Rows {
-    /// # Safety
-    /// The pointers reach as far as the numbers say.
+/// A block with constant numbers of rows and of vectors.
+struct Sized<Block, const ROWS: usize, const VECTORS: usize>(Block);
+
+/// Some rows with a slice of the depth.
+struct RowBlock<'a> {
+    rows: &'a Rows,
+    row: usize,
+    slice: Range<usize>,
+}
+
+impl<const ROWS: usize, const VECTORS: usize> Kernel for Sized<RowBlock<'_>, ROWS, VECTORS> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn block<V: Lanes, const ROWS: usize, const VECTORS: usize>(
-        &self,
-        (row, slice): (usize, Range<usize>),
-    ) {
-        // SAFETY: the caller's.
+    fn run<V: Lanes>(self) {
+        let RowBlock { rows, row, slice } = self.0;
+        // SAFETY: who made the rows says that the pointers reach as far as the numbers say.
         unsafe {
-            let y = self.y.add(row * self.y_row);
+            let y = rows.y.add(row * rows.y_row);
             let mut sums = [[V::zero(); VECTORS]; ROWS];
             if slice.start > 0 {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    for (vector, sum) in sums.iter_mut().enumerate() {
-                        *sum = V::load(y.add(row * self.y_row + vector * LANES));
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = V::load(y.add(row * rows.y_row + vector * LANES));
                     }
                 }
             }
-            let mut x = self.x.add(slice.start / LANES * self.x_block + row * LANES);
-            let mut panel = self.panel.add(slice.start * VECTORS * LANES);
+            let mut x = rows.x.add(slice.start / LANES * rows.x_block + row * LANES);
+            let mut panel = rows.panel.add(slice.start * VECTORS * LANES);
             // While the first rows read the panel, the one behind it is on its way to the second cache.
             let ahead = match row {
-                0 => self.depth * VECTORS * LANES,
+                0 => rows.depth * VECTORS * LANES,
                 _ => 0,
             };
             let mut left = slice.end - slice.start;
             while left > 0 {
                 let here = left.min(LANES);
-                if here == LANES {
-                    for k in 0..LANES {
-                        accumulate::<V, ROWS, VECTORS>(
-                            &mut sums,
-                            x.add(k),
-                            panel.add(k * VECTORS * LANES),
-                            ahead,
-                        );
+                for k in 0..here {
+                    let panel = panel.add(k * VECTORS * LANES);
+                    let mut weights = [V::zero(); VECTORS];
+                    for vector in 0..VECTORS {
+                        V::prefetch(panel.wrapping_add(ahead + vector * LANES));
+                        weights[vector] = V::load(panel.add(vector * LANES));
                     }
-                } else {
-                    for k in 0..here {
-                        accumulate::<V, ROWS, VECTORS>(
-                            &mut sums,
-                            x.add(k),
-                            panel.add(k * VECTORS * LANES),
-                            ahead,
-                        );
+                    for row in 0..ROWS {
+                        let x = V::splat(*x.add(row * LANES + k));
+                        for vector in 0..VECTORS {
+                            sums[row][vector] = x.mul_add(weights[vector], sums[row][vector]);
+                        }
                     }
                 }
-                x = x.add(self.x_block);
-                panel = panel.add(LANES * VECTORS * LANES);
+                x = x.wrapping_add(rows.x_block);
+                panel = panel.wrapping_add(LANES * VECTORS * LANES);
                 left -= here;
             }
-            for (row, sums) in sums.iter().enumerate() {
-                for (vector, sum) in sums.iter().enumerate() {
-                    sum.store(y.add(row * self.y_row + vector * LANES));
+            for row in 0..ROWS {
+                for vector in 0..VECTORS {
+                    sums[row][vector].store(y.add(row * rows.y_row + vector * LANES));
                 }
-            }
-        }
-    }
-}
-
-/// Adds one element of the depth.
-///
-/// # Safety
-/// The pointers reach as far as the numbers say.
-#[inline(always)]
-unsafe fn accumulate<V: Lanes, const ROWS: usize, const VECTORS: usize>(
-    sums: &mut [[V; VECTORS]; ROWS],
-    x: *const f32,
-    panel: *const f32,
-    ahead: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut weights = [V::zero(); VECTORS];
-        for (vector, weight) in weights.iter_mut().enumerate() {
-            V::prefetch(panel.wrapping_add(ahead + vector * LANES));
-            *weight = V::load(panel.add(vector * LANES));
-        }
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let x = V::splat(*x.add(row * LANES));
-            for (sum, weight) in sums.iter_mut().zip(weights) {
-                *sum = x.mul_add(weight, *sum);
             }
         }
     }
@@ -169,8 +146,12 @@ impl Kernel for Rows {
             for block in 0..n_blocks {
                 let bound = |block: usize| block * self.n_rows / n_blocks;
                 let (row, end) = (bound(block), bound(block + 1));
-                // SAFETY: who made the kernel says that the pointers reach as far as the numbers say.
-                unsafe { with_sizes!(self.block((row, slice.clone())), end - row) }
+                let block = RowBlock {
+                    rows: &self,
+                    row,
+                    slice: slice.clone(),
+                };
+                with_sizes!(block, end - row, self.vectors)
             }
         }
     }
@@ -179,42 +160,51 @@ impl Kernel for Rows {
 /// What pixels outside the picture hold.
 static OUTSIDE: [f32; LANES] = [0.0; LANES];
 
-impl Pixels<'_> {
-    /// # Safety
-    /// The pointers reach as far as the numbers say, and the table names pixels that are there.
+/// Some pixels from a first one on.
+struct PixelBlock<'a> {
+    pixels: &'a Pixels<'a>,
+    first: usize,
+}
+
+impl<const ROWS: usize, const VECTORS: usize> Kernel for Sized<PixelBlock<'_>, ROWS, VECTORS> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn block<V: Lanes, const ROWS: usize, const VECTORS: usize>(&self, pixel: usize) {
-        // SAFETY: the caller's.
+    fn run<V: Lanes>(self) {
+        let PixelBlock { pixels, first } = self.0;
+        // SAFETY: who made the pixels says that the pointers reach as far as the numbers say, and that the table names pixels that are there.
         unsafe {
             let mut sums = [[V::zero(); VECTORS]; ROWS];
-            let table = &self.table[pixel * self.n_taps..(pixel + ROWS) * self.n_taps];
-            for tap in 0..self.n_taps {
+            let table = &pixels.table[first * pixels.n_taps..(first + ROWS) * pixels.n_taps];
+            for tap in 0..pixels.n_taps {
                 // The pixels of the rows, and how far the next sixteen channels are: nowhere, of pixels outside.
                 let mut rows = [OUTSIDE.as_ptr(); ROWS];
                 let mut steps = [0; ROWS];
                 let mut is_inside = false;
                 for row in 0..ROWS {
-                    let place = table[row * self.n_taps + tap];
+                    let place = table[row * pixels.n_taps + tap];
                     if place != super::table::OUTSIDE {
-                        rows[row] = self.x.add(place as usize * LANES);
-                        steps[row] = self.x_block;
+                        rows[row] = pixels.x.add(place as usize * LANES);
+                        steps[row] = pixels.x_block;
                         is_inside = true;
                     }
                 }
                 if !is_inside {
                     continue;
                 }
-                let mut panel = self.panel.add(tap * self.depth * VECTORS * LANES);
-                for first in (0..self.depth).step_by(LANES) {
-                    for k in 0..(self.depth - first).min(LANES) {
+                let mut panel = pixels.panel.add(tap * pixels.depth * VECTORS * LANES);
+                let mut left = pixels.depth;
+                while left > 0 {
+                    let here = left.min(LANES);
+                    for k in 0..here {
                         let mut weights = [V::zero(); VECTORS];
-                        for (vector, weight) in weights.iter_mut().enumerate() {
-                            *weight = V::load(panel.add(vector * LANES));
+                        for vector in 0..VECTORS {
+                            weights[vector] = V::load(panel.add(vector * LANES));
                         }
-                        for (row, sums) in sums.iter_mut().enumerate() {
+                        for row in 0..ROWS {
                             let x = V::splat(*rows[row].add(k));
-                            for (sum, weight) in sums.iter_mut().zip(weights) {
-                                *sum = x.mul_add(weight, *sum);
+                            for vector in 0..VECTORS {
+                                sums[row][vector] = x.mul_add(weights[vector], sums[row][vector]);
                             }
                         }
                         panel = panel.add(VECTORS * LANES);
@@ -222,11 +212,15 @@ impl Pixels<'_> {
                     for row in 0..ROWS {
                         rows[row] = rows[row].wrapping_add(steps[row]);
                     }
+                    left -= here;
                 }
             }
-            for (row, sums) in sums.iter().enumerate() {
-                for (vector, sum) in sums.iter().enumerate() {
-                    sum.store(self.y.add(vector * self.y_vector + (pixel + row) * LANES));
+            for row in 0..ROWS {
+                for vector in 0..VECTORS {
+                    let y = pixels
+                        .y
+                        .add(vector * pixels.y_vector + (first + row) * LANES);
+                    sums[row][vector].store(y);
                 }
             }
         }
@@ -245,9 +239,12 @@ impl Kernel for Pixels<'_> {
         let n_blocks = n_pixels.div_ceil(most_rows::<V>(self.vectors).min(MOST_PIXELS));
         for block in 0..n_blocks {
             let bound = |block: usize| block * n_pixels / n_blocks;
-            let (pixel, end) = (bound(block), bound(block + 1));
-            // SAFETY: who made the kernel says that the pointers reach as far as the numbers say.
-            unsafe { with_sizes!(self.block(pixel), end - pixel) }
+            let (first, end) = (bound(block), bound(block + 1));
+            let block = PixelBlock {
+                pixels: &self,
+                first,
+            };
+            with_sizes!(block, end - first, self.vectors)
         }
     }
 }

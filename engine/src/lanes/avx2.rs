@@ -6,6 +6,7 @@ use super::{Kernel, Lanes};
 
 /// # Safety
 /// The processor has AVX2 and FMA.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Two>()
@@ -17,6 +18,11 @@ pub(super) struct Two(__m256, __m256);
 // SAFETY of all blocks below: a `Two` is only made inside `run`, whose caller has checked for AVX2 and FMA; pointers are as the trait asks.
 impl Lanes for Two {
     const ROWS: [usize; 3] = [6, 0, 0];
+
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { run(kernel) }
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

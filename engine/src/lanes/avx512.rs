@@ -6,6 +6,7 @@ use super::{Kernel, Lanes};
 
 /// # Safety
 /// The processor has AVX-512F, AVX2 and FMA.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx2,fma")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<One>()
@@ -17,6 +18,11 @@ pub(super) struct One(__m512);
 // SAFETY of all blocks below: a `One` is only made inside `run`, whose caller has checked for AVX-512; pointers are as the trait asks.
 impl Lanes for One {
     const ROWS: [usize; 3] = [14, 14, 6];
+
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { run(kernel) }
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

@@ -53,6 +53,9 @@ pub(crate) trait Lanes: Copy {
     /// `2ˣ` for whole x from -126 to 127.
     fn power_of_two(self) -> Self;
 
+    /// Runs a kernel as a function of its own, compiled for these vectors.
+    fn call<K: Kernel>(kernel: K) -> K::Output;
+
     /// Asks for the line of the cache at an address that is read soon; any address will do.
     #[inline(always)]
     fn prefetch(_: *const f32) {}

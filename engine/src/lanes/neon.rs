@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::Lanes;
+use super::{Kernel, Lanes};
 
 #[derive(Clone, Copy)]
 pub(super) struct Four([float32x4_t; 4]);
@@ -19,6 +19,11 @@ impl Four {
 // SAFETY of all blocks below: NEON belongs to the target; pointers are as the trait asks.
 impl Lanes for Four {
     const ROWS: [usize; 3] = [6, 0, 0];
+
+    #[inline(never)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Self>()
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

@@ -1,6 +1,6 @@
 //! Sixteen lanes as an array: right on every processor, as fast as the compiler makes plain loops, and what the other kinds are tested against.
 
-use super::{LANES, Lanes};
+use super::{Kernel, LANES, Lanes};
 
 #[derive(Clone, Copy)]
 pub(super) struct Array([f32; LANES]);
@@ -16,6 +16,11 @@ impl Array {
 
 impl Lanes for Array {
     const ROWS: [usize; 3] = [2, 0, 0];
+
+    #[inline(never)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Self>()
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

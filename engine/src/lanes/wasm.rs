@@ -2,7 +2,7 @@
 
 use std::arch::wasm32::*;
 
-use super::Lanes;
+use super::{Kernel, Lanes};
 
 #[derive(Clone, Copy)]
 pub(super) struct Four([v128; 4]);
@@ -18,6 +18,11 @@ impl Four {
 
 impl Lanes for Four {
     const ROWS: [usize; 3] = [3, 0, 0];
+
+    #[inline(never)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Self>()
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
