@@ -41,40 +41,54 @@ pub(crate) struct Pixels<'a> {
     pub y_vector: usize,
 }
 
-/// Runs a block as a function of its own, with the numbers of rows and of vectors as constants: in one function with the others, sums would not stay in
-/// registers.
+/// Runs a block as a function of its own, with the numbers of rows, of vectors and of lines as constants: in one function with the others, sums would not
+/// stay in registers.
 macro_rules! with_sizes {
-    ($block:expr, $rows:expr, $vectors:expr) => {
-        match $vectors {
-            1 => with_sizes!($block, $rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-            2 => with_sizes!($block, $rows, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-            _ => with_sizes!($block, $rows, 4: 1 2 3 4 5 6),
+    ($block:expr, $rows:expr, $vectors:expr, $lines:expr) => {
+        match ($vectors, $lines) {
+            (1, _) => with_sizes!($block, $rows, 1, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            (2, 1) => with_sizes!($block, $rows, 2, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            (2, _) => with_sizes!($block, $rows, 2, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            (_, 1) => with_sizes!($block, $rows, 4, 1: 1 2 3 4 5 6),
+            (_, 2) => with_sizes!($block, $rows, 4, 2: 1 2 3 4 5 6),
+            _ => with_sizes!($block, $rows, 4, 4: 1 2 3 4 5 6),
         }
     };
-    ($block:expr, $rows:expr, $vectors:literal: $($count:literal)*) => {
+    ($block:expr, $rows:expr, $vectors:literal, $lines:literal: $($count:literal)*) => {
         match $rows {
-            $($count if $count <= V::ROWS[$vectors / 2] => V::call(Sized::<_, $count, $vectors>($block)),)*
+            $($count if $count <= V::ROWS[$vectors / 2] => V::call(Sized::<_, $count, $vectors, $lines>($block)),)*
             _ => unreachable!("rows are cut into such blocks"),
         }
     };
 }
 
-/// A block with constant numbers of rows and of vectors.
-struct Sized<Block, const ROWS: usize, const VECTORS: usize>(Block);
+/// A block with constant numbers of rows, of vectors, and of lines that are asked for with each element of the depth.
+struct Sized<Block, const ROWS: usize, const VECTORS: usize, const LINES: usize>(Block);
 
 /// Some rows with a slice of the depth.
 struct RowBlock<'a> {
     rows: &'a Rows,
     row: usize,
     slice: Range<usize>,
+    /// Weights that are asked for meanwhile, and how far the next are: nowhere, if all are on their way.
+    ahead: *const f32,
+    ahead_step: usize,
 }
 
-impl<const ROWS: usize, const VECTORS: usize> Kernel for Sized<RowBlock<'_>, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize, const LINES: usize> Kernel
+    for Sized<RowBlock<'_>, ROWS, VECTORS, LINES>
+{
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let RowBlock { rows, row, slice } = self.0;
+        let RowBlock {
+            rows,
+            row,
+            slice,
+            mut ahead,
+            ahead_step,
+        } = self.0;
         // SAFETY: who made the rows says that the pointers reach as far as the numbers say.
         unsafe {
             let y = rows.y.add(row * rows.y_row);
@@ -88,19 +102,17 @@ impl<const ROWS: usize, const VECTORS: usize> Kernel for Sized<RowBlock<'_>, ROW
             }
             let mut x = rows.x.add(slice.start / LANES * rows.x_block + row * LANES);
             let mut panel = rows.panel.add(slice.start * VECTORS * LANES);
-            // While the first rows read the panel, the one behind it is on its way to the second cache.
-            let ahead = match row {
-                0 => rows.depth * VECTORS * LANES,
-                _ => 0,
-            };
             let mut left = slice.end - slice.start;
             while left > 0 {
                 let here = left.min(LANES);
                 for k in 0..here {
                     let panel = panel.add(k * VECTORS * LANES);
+                    for line in 0..LINES {
+                        V::prefetch(ahead.wrapping_add(line * LANES));
+                    }
+                    ahead = ahead.wrapping_add(ahead_step);
                     let mut weights = [V::zero(); VECTORS];
                     for vector in 0..VECTORS {
-                        V::prefetch(panel.wrapping_add(ahead + vector * LANES));
                         weights[vector] = V::load(panel.add(vector * LANES));
                     }
                     for row in 0..ROWS {
@@ -139,19 +151,30 @@ impl Kernel for Rows {
             1 => 1,
             _ => (self.depth * self.vectors * LANES * size_of::<f32>()).div_ceil(SLICE_BYTES),
         };
-        let n_lines = self.depth.div_ceil(LANES);
+        let n_sixteens = self.depth.div_ceil(LANES);
+        // While rows pass, the panel behind this one is on its way to the second cache, in equal parts, so that no block waits for it.
+        let lines = self.vectors.div_ceil(n_blocks).next_power_of_two();
         for slice in 0..n_slices {
-            let bound = |slice: usize| (slice * n_lines / n_slices * LANES).min(self.depth);
+            let bound = |slice: usize| (slice * n_sixteens / n_slices * LANES).min(self.depth);
             let slice = bound(slice)..bound(slice + 1);
+            let behind = self
+                .panel
+                .wrapping_add((self.depth + slice.start) * self.vectors * LANES);
             for block in 0..n_blocks {
                 let bound = |block: usize| block * self.n_rows / n_blocks;
                 let (row, end) = (bound(block), bound(block + 1));
+                let (ahead, ahead_step) = match block * lines < self.vectors {
+                    true => (block * lines * slice.len() * LANES, lines * LANES),
+                    false => (0, 0),
+                };
                 let block = RowBlock {
                     rows: &self,
                     row,
                     slice: slice.clone(),
+                    ahead: behind.wrapping_add(ahead),
+                    ahead_step,
                 };
-                with_sizes!(block, end - row, self.vectors)
+                with_sizes!(block, end - row, self.vectors, lines)
             }
         }
     }
@@ -166,7 +189,9 @@ struct PixelBlock<'a> {
     first: usize,
 }
 
-impl<const ROWS: usize, const VECTORS: usize> Kernel for Sized<PixelBlock<'_>, ROWS, VECTORS> {
+impl<const ROWS: usize, const VECTORS: usize, const LINES: usize> Kernel
+    for Sized<PixelBlock<'_>, ROWS, VECTORS, LINES>
+{
     type Output = ();
 
     #[inline(always)]
@@ -244,7 +269,7 @@ impl Kernel for Pixels<'_> {
                 pixels: &self,
                 first,
             };
-            with_sizes!(block, end - first, self.vectors)
+            with_sizes!(block, end - first, self.vectors, 1)
         }
     }
 }
