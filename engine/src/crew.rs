@@ -11,7 +11,7 @@ const PATIENCE: usize = 2000;
 /// A number that only grows, and threads that wait until it has changed: they look for a moment, then they sleep.
 struct Round {
     number: AtomicUsize,
-    lock: Mutex<()>,
+    sleepers: Mutex<usize>,
     bell: Condvar,
 }
 
@@ -19,7 +19,7 @@ impl Round {
     fn new() -> Self {
         Self {
             number: AtomicUsize::new(0),
-            lock: Mutex::new(()),
+            sleepers: Mutex::new(0),
             bell: Condvar::new(),
         }
     }
@@ -30,10 +30,12 @@ impl Round {
 
     fn next(&self) {
         // Under the lock, so that nobody goes to sleep between looking at the number and waiting for the bell.
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         self.number.fetch_add(1, Ordering::Release);
-        drop(guard);
-        self.bell.notify_all();
+        // The bell is a call of the system, even if nobody hears it.
+        if *sleepers > 0 {
+            self.bell.notify_all();
+        }
     }
 
     fn wait_behind(&self, number: usize) {
@@ -43,13 +45,15 @@ impl Round {
             }
             std::hint::spin_loop();
         }
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        *sleepers += 1;
         while self.now() == number {
-            guard = self
+            sleepers = self
                 .bell
-                .wait(guard)
+                .wait(sleepers)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        *sleepers -= 1;
     }
 }
 
@@ -69,7 +73,8 @@ impl Barrier {
         }
     }
 
-    fn wait(&self) {
+    /// Until all members are here.
+    pub fn wait(&self) {
         if self.n_members == 1 {
             return;
         }

@@ -1,5 +1,6 @@
 //! Runs of a plan.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +13,9 @@ use crate::memory::{Block, Floats};
 use crate::plan::Plan;
 use crate::steps::Run;
 
-/// Floats of all values of the images that go through a plan together: about what the caches hold.
+/// Floats of all values of the images that a thread takes through a plan at once: about what the caches hold.
 const CHUNK: usize = 3 << 20;
-/// Most images that go through together: the weights are read once for all of them.
+/// Most images that a thread takes through at once: the weights are read once for all of them.
 const MOST_IMAGES: usize = 8;
 
 /// A tensor that goes into a run.
@@ -48,13 +49,17 @@ pub struct Session {
 /// What the threads of a session work on: the plan, and memory for a chunk of images.
 struct Bench {
     plan: Arc<Plan>,
-    barrier: Barrier,
     n_threads: usize,
+    /// Where all threads wait for each other, and where one that works alone need not.
+    together: Barrier,
+    alone: Barrier,
     /// Images that the memory is for, and images that are in it.
     capacity: usize,
     n_images: AtomicUsize,
     memory: Block,
+    /// Floats of scratch that the threads share, that each shares with nobody while it works alone, and that it never shares.
     n_shared: usize,
+    n_alone: usize,
     n_own: usize,
 }
 
@@ -122,7 +127,7 @@ impl Session {
     /// Memory for that many images, or for as many as go through the plan together.
     fn reserve(&mut self, n_images: usize) {
         let most = (CHUNK / self.plan().layouted.n_floats.max(1)).clamp(1, MOST_IMAGES);
-        let capacity = n_images.clamp(1, most);
+        let capacity = n_images.clamp(1, most * self.n_threads());
         if capacity > self.bench.capacity {
             self.bench = Arc::new(Bench::new(self.plan(), self.n_threads(), capacity));
         }
@@ -133,7 +138,7 @@ impl Session {
     pub fn profile(&self, n_images: usize, n_runs: usize) -> Vec<(String, Duration)> {
         let bench = Bench::new(self.plan(), 1, n_images);
         bench.n_images.store(n_images, Ordering::Relaxed);
-        let run = bench.run_of(0);
+        let run = bench.run_alone(0, 0..n_images);
         let steps = &self.plan().layouted.steps;
         let mut shortest = vec![Duration::MAX; steps.len()];
         for _ in 0..n_runs {
@@ -148,43 +153,86 @@ impl Session {
 }
 
 impl Together for Bench {
+    /// Each thread takes images of its own through the plan, as many as the others; for those that are left, all work on the channels of each step.
     fn part(&self, number: usize) {
-        let run = self.run_of(number);
-        self.plan
-            .layouted
-            .steps
-            .iter()
-            .for_each(|step| step.run(&run));
+        let n_images = self.n_images.load(Ordering::Acquire);
+        let each = n_images / self.n_threads;
+        let left = each * self.n_threads..n_images;
+        let steps = |run: Run<'_>| {
+            let steps = &self.plan.layouted.steps;
+            steps.iter().for_each(|step| step.run(&run));
+        };
+        if each > 0 {
+            steps(self.run_alone(number, number * each..(number + 1) * each));
+            self.together.wait();
+        }
+        if !left.is_empty() {
+            steps(self.run_together(number, left));
+        }
     }
 }
 
 impl Bench {
     fn new(plan: &Arc<Plan>, n_threads: usize, capacity: usize) -> Self {
         let layouted = &plan.layouted;
-        let needs = layouted.steps.iter().map(|step| step.scratch(capacity));
-        let (shared, own) = needs.fold((0, 0), |(shared, own), need| {
-            (need.0.max(shared), need.1.max(own))
-        });
-        // A line of the cache belongs to one thread.
-        let (n_shared, n_own) = (shared.next_multiple_of(LANES), own.next_multiple_of(LANES));
+        let scratch = |n_images: usize| {
+            let needs = layouted.steps.iter().map(|step| step.scratch(n_images));
+            let (shared, own) = needs.fold((0, 0), |(shared, own), need| {
+                (need.0.max(shared), need.1.max(own))
+            });
+            // A line of the cache belongs to one thread.
+            (shared.next_multiple_of(LANES), own.next_multiple_of(LANES))
+        };
+        let (n_alone, own_alone) = match capacity / n_threads {
+            0 => (0, 0),
+            each => scratch(each),
+        };
+        let (n_together, own_together) = scratch(capacity.min(n_threads - 1));
+        let n_shared = n_together.max(n_threads * n_alone);
+        let n_own = own_alone.max(own_together);
         let n_floats = match capacity {
             0 => 0,
             _ => capacity * layouted.n_floats + n_shared + n_threads * n_own,
         };
         Self {
             plan: Arc::clone(plan),
-            barrier: Barrier::new(n_threads),
             n_threads,
+            together: Barrier::new(n_threads),
+            alone: Barrier::new(1),
             capacity,
             n_images: AtomicUsize::new(0),
             memory: Block::new(n_floats),
             n_shared,
+            n_alone,
             n_own,
         }
     }
 
-    /// What one of the threads of a run sees.
-    fn run_of(&self, number: usize) -> Run<'_> {
+    /// What a thread sees that takes images through the plan alone.
+    fn run_alone(&self, number: usize, images: Range<usize>) -> Run<'_> {
+        let member = Member {
+            number: 0,
+            barrier: &self.alone,
+        };
+        self.run_of(number, images, number * self.n_alone, member)
+    }
+
+    /// What one of all threads sees that take images through the plan together.
+    fn run_together(&self, number: usize, images: Range<usize>) -> Run<'_> {
+        let member = Member {
+            number,
+            barrier: &self.together,
+        };
+        self.run_of(number, images, 0, member)
+    }
+
+    fn run_of<'a>(
+        &'a self,
+        number: usize,
+        images: Range<usize>,
+        shared: usize,
+        member: Member<'a>,
+    ) -> Run<'a> {
         let layouted = &self.plan.layouted;
         let memory = self.memory.floats();
         let n_floats = self.capacity * layouted.n_floats;
@@ -193,23 +241,20 @@ impl Bench {
             constants: layouted.constants.floats(),
             slots: &layouted.slots,
             arena: memory,
-            capacity: self.capacity,
-            n_images: self.n_images.load(Ordering::Acquire),
-            shared: memory.from(n_floats),
+            floats_of_image: layouted.n_floats,
+            first_image: images.start,
+            n_images: images.len(),
+            shared: memory.from(n_floats + shared),
             own: memory.from(n_floats + self.n_shared + number * self.n_own),
-            member: Member {
-                number,
-                barrier: &self.barrier,
-            },
+            member,
         }
     }
 
     /// An image's part of a value in the arena.
     fn part_of(&self, port: &Port, place: usize) -> Floats {
-        let (first, floats) = self.plan.layouted.slots[port.slot];
-        self.memory
-            .floats()
-            .from(first * self.capacity + place * floats)
+        let layouted = &self.plan.layouted;
+        let image = place * layouted.n_floats;
+        self.memory.floats().from(image + layouted.slots[port.slot])
     }
 
     fn copy_in(

@@ -31,8 +31,8 @@ pub(crate) struct Layouted {
     pub outputs: Vec<Port>,
     pub steps: Vec<Step>,
     pub constants: Block,
-    /// First float of each slot for one image, and its floats.
-    pub slots: Vec<(usize, usize)>,
+    /// First float of each slot in an image's part of the memory.
+    pub slots: Vec<usize>,
     /// Floats of all slots for one image.
     pub n_floats: usize,
 }
@@ -64,13 +64,13 @@ pub(crate) fn layouted(graph: Graph, processor: Processor) -> Result<Layouted> {
         ..
     } = lowering;
     let [first, last] = [&inputs, &outputs].map(|ports| ports.iter().map(|port| port.slot));
-    let (slots, n_floats) = Lives::new(&steps, &slots, first, last).placed();
+    let (places, n_floats) = Lives::new(&steps, &slots, first, last).placed();
     Ok(Layouted {
         inputs,
         outputs,
         constants: Block::of(&constants),
         steps: steps.into_iter().map(|(step, _)| step).collect(),
-        slots,
+        slots: places.into_iter().map(|(first, _)| first).collect(),
         n_floats,
     })
 }

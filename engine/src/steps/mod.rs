@@ -173,11 +173,12 @@ const SPLATS: usize = 3 * LANES;
 pub(crate) struct Run<'a> {
     pub processor: Processor,
     pub constants: Floats,
-    /// First float of each slot for one image, and its floats.
-    pub slots: &'a [(usize, usize)],
+    /// First float of each slot in an image's part of the arena.
+    pub slots: &'a [usize],
     pub arena: Floats,
-    /// Images that the arena has room for, and images of this run.
-    pub capacity: usize,
+    /// Floats of an image in the arena, where each has a part of its own: another thread may be at another step with its images. Then the images of this run.
+    pub floats_of_image: usize,
+    pub first_image: usize,
     pub n_images: usize,
     /// What threads share, and this thread's own.
     pub shared: Floats,
@@ -196,10 +197,11 @@ impl Run<'_> {
         self.member.wait();
     }
 
-    /// An image's part of a slot.
+    /// A slot's part for an image of this run.
     pub fn slot(&self, slot: usize, image: usize) -> Floats {
-        let (first, floats) = self.slots[slot];
-        self.arena.from(first * self.capacity + image * floats)
+        let image = self.first_image + image;
+        self.arena
+            .from(image * self.floats_of_image + self.slots[slot])
     }
 
     pub fn operand(&self, place: Place, image: usize) -> Floats {
