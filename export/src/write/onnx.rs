@@ -90,8 +90,29 @@ pub fn model(
     opset: Opset,
     batch: Batch,
 ) -> Result<Model, Error> {
-    check_types(graph, opset)?;
     let contract_json = serde_json::to_string(contract).expect("a contract has string keys only");
+    let contract = StringStringEntryProto {
+        key: Some(CONTRACT_KEY.to_string()),
+        value: Some(contract_json),
+    };
+    with_metadata(graph, vec![contract, hash_entry()], opset, batch)
+}
+
+/// The graph as an ONNX file and nothing else, for an engine that runs it at once.
+///
+/// # Errors
+/// As [`model`].
+pub fn bare_model(graph: &Graph, opset: Opset) -> Result<Model, Error> {
+    with_metadata(graph, Vec::new(), opset, Batch::Symbolic)
+}
+
+fn with_metadata(
+    graph: &Graph,
+    metadata_props: Vec<StringStringEntryProto>,
+    opset: Opset,
+    batch: Batch,
+) -> Result<Model, Error> {
+    check_types(graph, opset)?;
     let (graph, initializers) = Writer::new(graph, opset, batch).graph()?;
     let frame = ModelProto {
         ir_version: Some(opset.ir_version()),
@@ -101,13 +122,7 @@ pub fn model(
             domain: Some(String::new()),
             version: Some(opset.number()),
         }],
-        metadata_props: vec![
-            StringStringEntryProto {
-                key: Some(CONTRACT_KEY.to_string()),
-                value: Some(contract_json),
-            },
-            hash_entry(),
-        ],
+        metadata_props,
         graph: Some(graph),
         ..ModelProto::default()
     };

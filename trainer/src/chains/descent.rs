@@ -77,7 +77,9 @@ impl Descent {
             (name, from_host(tensor, kind, device))
         });
         Descent {
-            program: Program::new(graph, kind, device).multiplying(precision.products()),
+            program: Program::new(graph, kind, device)
+                .multiplying(precision.products())
+                .on_engine(graph),
             beside: named.collect(),
             takes_temperature: !potential.is_plain(),
             precision,

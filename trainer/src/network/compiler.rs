@@ -65,6 +65,7 @@ impl<'a> Compiler<'a> {
             statistics: self.statistics(),
             fixed: Vec::new(),
             flowing: Vec::new(),
+            on_engine: None,
         };
         for value in self.graph.values() {
             self.add(&mut program, value);

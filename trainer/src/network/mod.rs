@@ -5,6 +5,7 @@
 //! value is dropped after its last use.
 
 mod compiler;
+mod engine;
 mod footprint;
 mod instruction;
 mod operators;
@@ -22,6 +23,7 @@ pub use statistics::Statistics;
 pub use weights::{Weights, bytes, from_host, tensor_to_host, to_device, to_host};
 
 use compiler::Compiler;
+use engine::Engine;
 use instruction::{Instruction, Operand, get};
 use operators::channels_last;
 use statistics::Statistic;
@@ -69,6 +71,8 @@ pub struct Program {
     statistics: Vec<Statistic>,
     fixed: Vec<Instruction>,
     flowing: Vec<Instruction>,
+    /// What the engine runs in place of libtorch, see [`Program::on_engine`].
+    on_engine: Option<Graph>,
 }
 
 impl Program {
@@ -85,6 +89,16 @@ impl Program {
     /// The same, multiplying in that way where the device has a choice.
     pub fn multiplying(self, products: Products) -> Program {
         Program { products, ..self }
+    }
+
+    /// The same graph on the engine of this project, where it is faster than libtorch: in f32 on a CPU, while weights and images need no gradient.
+    /// Planning it takes about as long as some evaluations do, so that it pays for those who evaluate often with the same weights.
+    pub fn on_engine(self, graph: &Graph) -> Program {
+        let suits = self.device == Device::Cpu && self.kind == Kind::Float && !self.mixes_images();
+        Program {
+            on_engine: suits.then(|| graph.clone()),
+            ..self
+        }
     }
 
     /// How many images to evaluate at once: on a CPU as many as keep the widest value in the caches, or, where even few do not, as many as
@@ -146,11 +160,17 @@ impl Program {
                     Ok(())
                 })?;
         }
+        // libtorch runs what the engine refuses, and says what is wrong with weights.
+        let engine = match &self.on_engine {
+            Some(graph) if !tracked => Engine::new(graph, weights).ok(),
+            _ => None,
+        };
         Ok(BoundNetwork {
             program: self,
             fixed,
             tracked,
             given: Vec::new(),
+            engine,
         })
     }
 }
@@ -172,6 +192,7 @@ pub struct BoundNetwork<'a> {
     tracked: bool,
     /// Values of inputs beside the one that evaluations take.
     given: Vec<(usize, Tensor)>,
+    engine: Option<Engine>,
 }
 
 impl BoundNetwork<'_> {
@@ -228,6 +249,9 @@ impl BoundNetwork<'_> {
         let further = further.collect::<Result<Vec<_>>>()?;
         let mut values = self.inputs(x, &further)?;
         let keep_operands = self.tracked || x.requires_grad();
+        if let (Some(engine), false) = (&self.engine, keep_operands) {
+            return self.evaluated_on(engine, &mut values);
+        }
         self.program.products.choose(self.program.device);
         for instruction in &self.program.flowing {
             let value = if keep_operands {
@@ -252,6 +276,21 @@ impl BoundNetwork<'_> {
                 .map(|(_, operand)| Ok(found(operand)?.shallow_clone()))
                 .collect::<Result<_>>()?,
             statistics: Statistics(statistics.collect::<Result<_>>()?),
+        })
+    }
+
+    fn evaluated_on(&self, engine: &Engine, values: &mut [Option<Tensor>]) -> Result<Evaluation> {
+        let inputs = self.program.inputs.iter();
+        let inputs: Vec<_> = inputs
+            .filter_map(|(index, name, _)| Some((name.as_str(), values[*index].take()?)))
+            .collect();
+        let mut outputs = engine.evaluate(&inputs)?;
+        let names = self.program.outputs.iter().map(|(name, _)| name);
+        Ok(Evaluation {
+            outputs: names
+                .map(|name| outputs.remove(name).context("an output is missing"))
+                .collect::<Result<_>>()?,
+            statistics: Statistics::default(),
         })
     }
 
