@@ -33,6 +33,7 @@ macro_rules! presets {
 
 presets![
     "digits-classifier",
+    "digits-classifier-adversarial",
     "digits-shortrun",
     "digits-midrun",
     "digits-midrun-cooperative",
@@ -42,6 +43,8 @@ presets![
     "digits-prior",
     "digits-longrun",
     "mnist-classifier",
+    "mnist-classifier-adversarial",
+    "mnist-classifier-noise",
     "mnist-shortrun",
     "mnist-midrun",
     "mnist-midrun-cooperative",

@@ -10,12 +10,12 @@ use super::climb::{Apgd, Climber, Differences, Pgd, Scatter, Square, Still};
 use super::defence::Defence;
 use super::front::Front;
 use super::judge::{Judge, Verdict, WORST_OF};
-use super::kind::{Attack, Begin, Circumstances, Climb, View};
+use super::kind::{Attack, Circumstances, Climb, View};
 use super::oracle::{Backward, Oracle, Replay};
 use super::outcome::{Parameters, Row};
 use super::purification::{Noise, Purification, Stride};
 use super::pursuit::{Plan, Suspicion, pursue};
-use crate::config::Dynamics;
+use crate::config::{Begin, Dynamics};
 use crate::machine::randomness::{Purpose, derive, index, seeded};
 use crate::network::BoundNetwork;
 
@@ -352,18 +352,14 @@ impl<'a> Audit<'a> {
         Ok(match climb {
             Climb::Still => Box::new(Still(clean)),
             Climb::Scatter => Box::new(Scatter { ball, clean, seed }),
-            Climb::Pgd(Begin::Clean) => {
-                Box::new(Pgd::new(ball, &clean, clean.shallow_clone(), length))
+            Climb::Pgd(begin) => {
+                let start = start(&ball, begin, &clean, seed)?;
+                Box::new(Pgd::new(ball, &clean, start, length))
             }
-            Climb::Pgd(Begin::Random) => {
-                Box::new(Pgd::new(ball, &clean, random(&ball, &clean, seed)?, length))
+            Climb::Apgd => {
+                let start = start(&ball, Begin::Random, &clean, seed)?;
+                Box::new(Apgd::new(ball, &clean, start, n_questions)?)
             }
-            Climb::Apgd => Box::new(Apgd::new(
-                ball,
-                &clean,
-                random(&ball, &clean, seed)?,
-                n_questions,
-            )?),
             Climb::Square => Box::new(Square::new(ball, &clean, n_questions, seed)?),
             Climb::Differences => {
                 let start = clean.shallow_clone();
@@ -373,9 +369,9 @@ impl<'a> Audit<'a> {
     }
 }
 
-fn random(ball: &Ball, clean: &Tensor, seed: u64) -> Result<Tensor> {
+fn start(ball: &Ball, begin: Begin, clean: &Tensor, seed: u64) -> Result<Tensor> {
     let _draws = seeded(seed);
-    ball.random(clean)
+    ball.start(begin, clean)
 }
 
 /// A chain of a fifth of the steps that moves for the same time: each ε²/2 is as much larger as there are fewer.

@@ -5,9 +5,9 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::ball::Norm;
 use super::loss::Loss;
 use super::oracle::Metric;
+use crate::config::{Begin, Norm};
 
 /// An attack on a defended classifier, or a control beside it. In the order in which an audit makes them: the cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
@@ -67,15 +67,6 @@ pub struct Circumstances {
     pub has_front: bool,
     /// Whether the energy has ReLUs.
     pub has_relus: bool,
-}
-
-/// Where a climb begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// At a random image of the ball.
-    Random,
-    /// At the clean image.
-    Clean,
 }
 
 /// Through what an attack looks at the defence.

@@ -31,7 +31,7 @@ mod sweep;
 mod tests;
 
 pub use audit::{Attempt, Audit, Bare, Facing};
-pub use ball::{Ball, Norm};
+pub use ball::Ball;
 pub use baseline::Baseline;
 pub use campaign::Campaign;
 pub use curve::{Axis, Curve, Point};

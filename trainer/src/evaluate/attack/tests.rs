@@ -9,7 +9,7 @@ use ebm_export::transform::gradient::{gradient, hessian_vector_product};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::config::{Dynamics, Setting};
+use crate::config::{Dynamics, Norm, Setting};
 use crate::machine::parallel::Team;
 use crate::machine::randomness::seeded;
 use crate::network::{BoundNetwork, Program, Weights, to_device};

@@ -215,7 +215,7 @@ mod tests {
 
     use super::super::run::{runs, tests::write_run};
     use super::*;
-    use crate::config::{Dynamics, Setting};
+    use crate::config::{Dynamics, Norm, Setting};
     use crate::evaluate::attack;
     use crate::evaluate::interval::Accuracy;
     use crate::run::folder::{ATTACK, ATTACK_RESULTS, DISTANCES};
@@ -270,7 +270,7 @@ mod tests {
             parameters: attack::Parameters {
                 protocol: attack::Protocol::Quick,
                 ball: attack::Ball {
-                    norm: attack::Norm::Linf,
+                    norm: Norm::Linf,
                     epsilon: "0.125".parse().unwrap(),
                 },
                 n_images: 20,
