@@ -29,8 +29,10 @@ pub struct Audit<'a> {
     pub defence: Defence<'a>,
     /// Of the energy, if there is one, with the output `hvp`.
     pub curvature: Option<&'a BoundNetwork<'a>>,
-    /// The same of an energy whose ReLUs are softened, if it has any.
-    pub softened: Option<&'a BoundNetwork<'a>>,
+    /// Whether the energy has ReLUs.
+    pub has_relus: bool,
+    /// The same of energies whose ReLUs have a bend of this width.
+    pub softened: &'a [(f32, BoundNetwork<'a>)],
     /// Bytes of one image.
     pub image_bytes: u64,
     /// What is asked for.
@@ -183,7 +185,7 @@ impl<'a> Audit<'a> {
         let per_question = match attack.view() {
             View::Bare => 0.0,
             View::Identity => 1.0,
-            View::Exact | View::Softened => 3.0,
+            View::Exact | View::Softened(_) => 3.0,
             View::Shorter => 3.0 / SURROGATE_SHARE as f64,
         };
         let copies = if attack.knows_the_seed() { 1 } else { replicas };
@@ -256,7 +258,7 @@ impl<'a> Audit<'a> {
         Circumstances {
             norm: self.parameters.ball.norm,
             has_front: self.defence.front.is_some(),
-            has_relus: self.softened.is_some(),
+            has_relus: self.has_relus,
         }
     }
 
@@ -305,7 +307,11 @@ impl<'a> Audit<'a> {
         match attack.view() {
             View::Identity | View::Bare => {}
             View::Exact => oracle.backward = exact(self.curvature, purification.dynamics)?,
-            View::Softened => oracle.backward = exact(self.softened, purification.dynamics)?,
+            View::Softened(bend) => {
+                let of_bend = self.softened.iter().find(|(own, _)| *own == bend);
+                let curvature = of_bend.map(|(_, curvature)| curvature);
+                oracle.backward = exact(curvature, purification.dynamics)?;
+            }
             View::Shorter => {
                 let dynamics = shorter(purification.dynamics);
                 oracle.defence = behind(Purification {
@@ -325,17 +331,33 @@ impl<'a> Audit<'a> {
         Ok(oracle)
     }
 
-    /// Which states fit the memory, of the images that move together.
+    /// Which states fit the memory.
     fn stride(&self, steps: usize) -> Result<Stride> {
+        Stride::that_fits(steps, self.state_bytes(), self.parameters.memory_bytes)
+    }
+
+    /// Bytes of the images that move together.
+    fn state_bytes(&self) -> u64 {
         let Parameters {
             n_images,
             replicas,
             batch,
-            memory_bytes,
             ..
         } = *self.parameters;
-        let together = batch.min(n_images * replicas) as u64;
-        Stride::that_fits(steps, together * self.image_bytes, memory_bytes)
+        batch.min(n_images * replicas) as u64 * self.image_bytes
+    }
+
+    /// What the states of chains take on the way back, if there are chains.
+    pub fn memory(&self) -> Option<String> {
+        let steps = self.defence.purification()?.dynamics.steps;
+        let megabytes = |stride: Stride| stride.bytes(steps, self.state_bytes()) as f64 / 1e6;
+        let root = Stride::root(steps);
+        Some(format!(
+            "for the way back the {steps} states of a batch take {:.1} MB, only {root} {:.1} MB; --memory allows {:.1} MB",
+            megabytes(Stride::ALL),
+            megabytes(root),
+            self.parameters.memory_bytes as f64 / 1e6
+        ))
     }
 
     fn climber(&self, climb: Climb, clean: &Tensor, number: u64) -> Result<Box<dyn Climber>> {

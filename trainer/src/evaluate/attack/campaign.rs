@@ -13,7 +13,7 @@ use super::curve::{Axis, Curve};
 use super::health::{Health, slope_by_differences};
 use super::images::{self, IMAGES, flags};
 use super::judge::Verdict;
-use super::kind::Attack;
+use super::kind::{Attack, View};
 use super::outcome::{BaselineResult, Line, Made, Report, Results, union};
 use super::sweep::go_on;
 use crate::evaluate::interval::Accuracy;
@@ -157,7 +157,7 @@ impl Campaign<'_> {
         Ok(Results {
             parameters: parameters.clone(),
             purification,
-            piecewise_linear: self.audit.softened.is_some(),
+            piecewise_linear: self.audit.has_relus,
             n_images: parameters.n_images,
             lines: Vec::new(),
             strongest: None,
@@ -193,6 +193,12 @@ impl Campaign<'_> {
             self.attacks.len(),
             on_clean.single.len()
         );
+        let goes_back = |attack: &Attack| !matches!(attack.view(), View::Bare | View::Identity);
+        if let Some(memory) = self.audit.memory()
+            && self.attacks.iter().any(goes_back)
+        {
+            note!("{memory}");
+        }
     }
 
     /// The images that an attack is made on: of those that are right when clean, the first ones, and the others that stand.

@@ -303,7 +303,7 @@ impl Results {
 impl Results {
     /// What is to be said where exact gradients say nothing.
     pub const PIECEWISE_LINEAR: &str = "This energy is piecewise linear (ReLU): its second derivatives are zero almost everywhere, so that an exact gradient \
-        is that of BPDA and says nothing about the strength of the defence. Learn it with a smooth activation, or look at the softened attack.";
+        is that of BPDA and says nothing about the strength of the defence. Learn it with a smooth activation, or look at the attacks with softened masks.";
 
     /// The table: the bare classifier first, the baselines last.
     pub fn all_lines(&self) -> Vec<Line> {
