@@ -18,6 +18,8 @@ use super::outcome::{BaselineResult, Line, Made, Report, Results, union};
 use super::sweep::go_on;
 use crate::evaluate::interval::Accuracy;
 
+/// The judge of the images that are written: no attack has one of this number.
+const LAST_JUDGE: u64 = u64::MAX;
 /// Images on which slopes are compared with differences.
 const N_PROBED: i64 = 16;
 
@@ -315,9 +317,15 @@ impl Campaign<'_> {
                 broken[image] |= is_broken;
             }
         }
+        let mut judge = self.audit.judge(LAST_JUDGE);
+        let purified = judge.defence.cleaned(&attacked, 1, judge.seed)?;
+        let (answers, margins) = judge.answers(&attacked, self.labels)?;
         let tensors = [
             ("clean", self.clean),
             ("attacked", &attacked),
+            ("purified", &purified),
+            ("answers", &answers),
+            ("margins", &margins),
             ("labels", self.labels),
             ("broken", &flags(&broken)),
             ("bare_attacked", &bare.images),

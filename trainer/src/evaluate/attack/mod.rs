@@ -39,7 +39,7 @@ pub use defence::Defence;
 pub use ebm_common::PixelDistance;
 pub use front::{Cleaner, Front};
 pub use health::{Health, slope_by_differences};
-pub use images::IMAGES;
+pub use images::{Broken, IMAGES, worst_broken};
 pub use judge::{Judge, Verdict, WORST_OF};
 pub use kind::{Attack, Circumstances};
 pub use loss::Loss;
