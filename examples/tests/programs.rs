@@ -84,8 +84,17 @@ fn life_cycle_report_counts_what_neither_attack_nor_fresh_purifications_break() 
         .arg("-o")
         .arg(&output)
         .args(["--epsilon", "0.5", "--replicas", "4", "--seed", "900913"])
+        .args([
+            "--certify",
+            "0.1",
+            "--certified-images",
+            "3",
+            "--draws",
+            "100",
+        ])
         .assert()
         .success()
+        .stdout(contains("certified by smoothing with σ 0.1 of [0, 1]"))
         .stdout(contains("defended, attacked           50.0 %     20"));
     let results: serde_json::Value =
         serde_json::from_slice(&std::fs::read(output.join("results.json")).unwrap()).unwrap();
@@ -115,6 +124,7 @@ fn life_cycle_report_counts_what_neither_attack_nor_fresh_purifications_break() 
         (&results["epsilon"]["of_0_to_1"], &results["n_images"]),
         (&0.5.into(), &20.into())
     );
+    assert_eq!(results["certificates"]["accuracy"][0]["accuracy"], 1.0);
     assert!(results["seconds"].as_f64().unwrap() > 0.0);
     assert!(results["milliseconds_per_image_step"].as_f64().unwrap() > 0.0);
     let picture = image::open(output.join("summary.png")).unwrap();

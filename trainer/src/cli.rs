@@ -8,8 +8,9 @@ use clap_complete::Shell;
 use ebm_common::FloatRange;
 use serde::Serialize;
 
+use crate::config::Norm;
 use crate::config::Source;
-use crate::evaluate::attack::{Attack, Axis, Norm, PixelDistance, Protocol};
+use crate::evaluate::attack::{Attack, Axis, PixelDistance, Protocol};
 use crate::evaluate::frechet::SnapshotChoice;
 use crate::evaluate::sampling::Snapshots;
 use crate::machine::device::DeviceName;

@@ -18,7 +18,7 @@ use xtask::test;
 const EXAMPLES: &str = "Examples:
   cargo xtask setup          libraries for learning on the CPU (0.6 GB to fetch), once per user
   cargo xtask setup --cuda   libraries for an NVIDIA GPU (2.5 GB to fetch)
-  cargo xtask demo           learn, export, attack and purify on real digits
+  cargo xtask demo           learn, export, attack, purify and certify on real digits
   cargo xtask install        the programs trainer, purify and ebm-export on your PATH
   cargo xtask test           everything that a change has to pass
   cargo xtask browser        a page that purifies pictures without a server
@@ -126,7 +126,7 @@ enum Task {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Learn, export, attack and purify on the bundled digits; writes demo/summary.png and demo/results.json
+    /// Learn, export, attack, purify and certify on the bundled digits; writes demo/summary.png and demo/results.json
     Demo {
         /// Overwrite a folder `demo` that no earlier demo has written
         #[arg(long)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::graph::Graph;
 use ebm_export::source::checkpoint::tensors_sha256;
 use tch::{Device, Kind, Tensor};
 
@@ -54,15 +53,10 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
         // Without randomness a vote is the answer itself.
         parameters.votes.clear();
     }
-    let softened = energy
-        .as_ref()
-        .map(AttackedModel::softened)
-        .transpose()?
-        .flatten();
     let circumstances = Circumstances {
         norm: args.norm,
         has_front: energy.is_some(),
-        has_relus: softened.is_some(),
+        has_relus: energy.as_ref().is_some_and(AttackedModel::has_relus),
     };
     let attacks = attacks(args, &circumstances)?;
     let source = images_to_attack(args, &classifier)?;
@@ -77,7 +71,7 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
 
     let moving = energy
         .as_ref()
-        .map(|energy| Moving::new(energy, softened.as_ref(), device));
+        .map(|energy| Moving::new(energy, &attacks, device));
     let moving = moving.transpose()?;
     let bound = moving.as_ref().zip(dynamics);
     let bound = bound
@@ -99,7 +93,8 @@ pub fn attack(args: &AttackArgs) -> Result<End> {
             batch: parameters.batch,
         },
         curvature: bound.as_ref().map(|bound| &bound.curvature),
-        softened: bound.as_ref().and_then(|bound| bound.softened.as_ref()),
+        has_relus: circumstances.has_relus,
+        softened: bound.as_ref().map_or(&[], |bound| &bound.softened),
         image_bytes: bytes([&clean.get(0)]),
         parameters: &parameters,
     };
@@ -147,26 +142,28 @@ struct Moving {
     weights: Weights,
     descent: Descent,
     curvature: Descent,
-    softened: Option<Descent>,
+    softened: Vec<(f32, Descent)>,
 }
 
 /// Its networks.
 struct Bound<'a> {
     gradient: BoundNetwork<'a>,
     curvature: BoundNetwork<'a>,
-    softened: Option<BoundNetwork<'a>>,
+    softened: Vec<(f32, BoundNetwork<'a>)>,
 }
 
 impl Moving {
-    fn new(energy: &AttackedModel, softened: Option<&Graph>, device: Device) -> Result<Moving> {
+    fn new(energy: &AttackedModel, attacks: &[Attack], device: Device) -> Result<Moving> {
         let potential = energy.potential()?;
-        let curvature = |graph| Descent::curvature(graph, &potential, Precision::F32, device);
+        let curvature = |graph: &_| Descent::curvature(graph, &potential, Precision::F32, device);
+        let bends = attacks.iter().filter_map(|attack| attack.bend());
+        let softened = bends.map(|bend| Ok((bend, curvature(&energy.softened(bend)?)?)));
         Ok(Moving {
             weights: to_device(&energy.weights, Kind::Float, device),
             descent: Descent::of_energy(&energy.graph, &potential, Precision::F32, device)?,
             curvature: curvature(&energy.graph)
                 .context("--energy has no second derivatives, which exact attacks need")?,
-            softened: softened.map(curvature).transpose()?,
+            softened: softened.collect::<Result<_>>()?,
         })
     }
 
@@ -174,10 +171,11 @@ impl Moving {
         Ok(Bound {
             gradient: self.descent.bind(&self.weights, temperature)?,
             curvature: self.curvature.bind(&self.weights, temperature)?,
-            softened: match &self.softened {
-                Some(softened) => Some(softened.bind(&self.weights, temperature)?),
-                None => None,
-            },
+            softened: self
+                .softened
+                .iter()
+                .map(|(bend, softened)| Ok((*bend, softened.bind(&self.weights, temperature)?)))
+                .collect::<Result<_>>()?,
         })
     }
 }

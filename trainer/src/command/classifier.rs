@@ -72,6 +72,9 @@ fn learn_classifier(
     let end = Training::run(learner, folder, state, stop, learn)?;
     if end == End::Complete {
         console::print(&format!("test accuracy {}", learner.test_accuracy()?))?;
+        if let Some((what, accuracy)) = learner.hard_test_accuracy()? {
+            console::print(&format!("test accuracy {accuracy}, {what}"))?;
+        }
     }
     report_end(end, &learner.terms(), folder)
 }

@@ -11,9 +11,11 @@ pub fn presets(name: Option<&str>) -> Result<End> {
     let text = match name {
         Some(name) => preset(name)?.text.to_string(),
         None => {
+            let width = PRESETS.iter().map(|preset| preset.name.len()).max();
+            let width = width.unwrap_or_default();
             let lines = PRESETS
                 .iter()
-                .map(|preset| format!("{:<27} {}", preset.name, preset.summary()));
+                .map(|preset| format!("{:<width$} {}", preset.name, preset.summary()));
             lines.collect::<Vec<String>>().join("\n")
         }
     };

@@ -200,6 +200,7 @@ impl Configuration for ClassifierConfig {
         check_rate("learning.learning_rate", &learning.learning_rate)?;
         check_optimizer("learning.optimizer", &learning.optimizer)?;
         not_negative("learning.data_noise", learning.data_noise)?;
+        self.check_hardening()?;
         above_zero_if_on("guard.loss", self.guard.loss)?;
         check_rollbacks(self.guard.patience, self.guard.rate_factor)
     }

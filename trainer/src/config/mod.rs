@@ -1,5 +1,6 @@
 //! What a run does: every value of a preset or of a user's TOML file, checked before any work starts.
 
+mod adversarial;
 mod chains;
 mod check;
 mod generator;
@@ -20,6 +21,7 @@ use clap::ValueEnum;
 use ebm_export::source::networks::Network;
 use serde::{Deserialize, Serialize};
 
+pub use adversarial::{AdversarialConfig, Begin, NoiseConfig, Norm};
 pub use chains::{BurnInConfig, ChainsConfig, Start};
 pub use generator::{BatchNormMode, FixedGenerator, GeneratorConfig, LearnedGenerator};
 pub use guard::{EnergyGuard, LossGuard};
@@ -110,6 +112,12 @@ pub struct ClassifierConfig {
     pub network: Network,
     /// How weights move.
     pub learning: ClassifierLearning,
+    /// The adversary that it learns against, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<AdversarialConfig>,
+    /// The noise that it learns with, if there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoiseConfig>,
     /// When it counts as diverging, and what is done then.
     pub guard: LossGuard,
     /// What is written, and when.

@@ -33,6 +33,7 @@ macro_rules! presets {
 
 presets![
     "digits-classifier",
+    "digits-classifier-adversarial",
     "digits-shortrun",
     "digits-midrun",
     "digits-midrun-cooperative",
@@ -42,6 +43,8 @@ presets![
     "digits-prior",
     "digits-longrun",
     "mnist-classifier",
+    "mnist-classifier-adversarial",
+    "mnist-classifier-noise",
     "mnist-shortrun",
     "mnist-midrun",
     "mnist-midrun-cooperative",
@@ -53,7 +56,9 @@ presets![
     "cifar10-classifier",
     "cifar10-shortrun",
     "cifar10-midrun",
+    "cifar10-midrun-smooth",
     "cifar10-midrun-data",
+    "cifar10-midrun-data-smooth",
     "cifar10-prior",
     "cifar10-longrun",
     "cifar10-longrun-data",
@@ -70,6 +75,7 @@ presets![
     "imagenet64-longrun",
     "imagenet128-shortrun",
     "imagenet224-midrun",
+    "imagenet224-midrun-smooth",
 ];
 
 /// The preset of that name.
@@ -136,6 +142,34 @@ mod tests {
         for preset in PRESETS {
             assert!(preset.text.starts_with("# "), "{}", preset.name);
             assert!(preset.summary().ends_with('.'), "{}", preset.name);
+        }
+    }
+
+    /// Exact gradients say something about a smooth energy alone.
+    #[test]
+    fn energies_that_purify_are_smooth_or_have_a_smooth_twin() {
+        const RELU: &str = "activation = \"relu\"";
+        const SMOOTH: &str = "activation = \"silu\"";
+        let of_network = |text: &str| {
+            let network = text.split_once("[network]").unwrap().1;
+            network.split_once("\n[").unwrap().0.to_string()
+        };
+        for own in PRESETS.iter().filter(|own| own.name.contains("midrun")) {
+            let twin = PRESETS
+                .iter()
+                .find(|twin| twin.name == format!("{}-smooth", own.name));
+            let Some(twin) = twin else {
+                assert!(of_network(own.text).contains(SMOOTH), "{}", own.name);
+                continue;
+            };
+            let values = |preset: &Preset| preset.text.split_once('\n').unwrap().1.to_string();
+            assert_eq!(
+                values(own).replacen(RELU, SMOOTH, 1),
+                values(twin),
+                "{}",
+                own.name
+            );
+            assert!(of_network(own.text).contains(RELU), "{}", own.name);
         }
     }
 

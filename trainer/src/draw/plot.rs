@@ -152,8 +152,14 @@ impl<B: DrawingBackend> Sketch<'_, B> {
             Scale::Linear => number(*y, span),
             Scale::Logarithmic => power_of_ten(*y),
         };
+        let ends = width(panel);
+        let x_span = match ends.end - ends.start {
+            // Counts: their axes have whole numbers however short they are.
+            2.0.. => WHOLE,
+            short => short,
+        };
         let x_tick = |x: &f64| match panel.x_scale {
-            Scale::Linear => number(*x, WHOLE),
+            Scale::Linear => number(*x, x_span),
             Scale::Logarithmic => decade(*x),
         };
         let label = match cut {
@@ -179,7 +185,6 @@ impl<B: DrawingBackend> Sketch<'_, B> {
             .draw()
             .map_err(drawing)?;
         if panel.scale == Scale::Linear && range.contains(&0.0) {
-            let ends = width(panel);
             let zero = vec![(ends.start, 0.0), (ends.end, 0.0)];
             let line = PathElement::new(zero, self.stroke(AXIS, 2));
             chart.draw_series([line]).map_err(drawing)?;
@@ -279,6 +284,7 @@ mod tests {
             line([(1.0, 1e-4), (9.0, 1e-6)]).logarithmic(),
             line([(1.0, f64::NAN)]),
             line([(0.0, 3.0), (1.0, 3.0), (1000.0, 4.0)]).by_decades(),
+            line([(0.05, 80.0), (0.45, 0.0)]),
         ];
         let text = svg(&panels, 2).unwrap();
         for wanted in [
@@ -290,6 +296,7 @@ mod tests {
             "other",
             "1e-5",
             "1000",
+            "0.30",
         ] {
             assert!(text.contains(wanted), "{wanted}");
         }

@@ -116,7 +116,7 @@ fn captions(blocks: &[Block], pitch: usize, width: usize) -> Result<RgbImage> {
 fn extent(tiles: &[RgbImage], n: usize) -> (usize, usize) {
     let (width, height) = tile_size(tiles);
     (
-        COLUMNS * (width + GAP) + GAP,
+        n.clamp(1, COLUMNS) * (width + GAP) + GAP,
         n.div_ceil(COLUMNS) * (height + GAP) + GAP,
     )
 }

@@ -12,11 +12,12 @@ use crate::config::ClassifierConfig;
 use crate::data::{Dataset, Images, Share, Stream, augment};
 use crate::evaluate::interval::Accuracy;
 use crate::evaluate::is_right;
+use crate::learn::adversary::Adversary;
 use crate::machine::memory::{Estimate, checkpoint};
 use crate::machine::parallel::{Division, Shared, Team};
 use crate::machine::randomness::{Purpose, after_rollbacks, seed_torch};
 use crate::machine::{Machine, Place};
-use crate::network::{BoundNetwork, Norms, Program, Statistics, Weights};
+use crate::network::{BoundNetwork, ImagesAtOnce, Norms, Program, Statistics, Weights};
 use crate::run::learning::{Described, Learning, Terms};
 use crate::run::record::{IMAGES, Measured};
 use crate::run::stop::End;
@@ -27,6 +28,8 @@ use crate::weights::learned::{Groups, Held, Learned, ReadGroup};
 
 /// Images per evaluation.
 const BATCH: usize = 500;
+/// Test images that are made as hard as those that are learned from, of which a test takes that many.
+const N_HARD: usize = 1000;
 
 const GROUPS: Groups = Groups {
     weights: WEIGHTS,
@@ -49,6 +52,7 @@ pub struct ClassifierLearner {
     config: ClassifierConfig,
     device: Device,
     team: Team,
+    adversary: Option<Adversary>,
     train: Stream,
     test: Images,
     /// Batch norms take the statistics of the batch.
@@ -88,27 +92,36 @@ impl ClassifierLearner {
             learned: Learned::new(&config.network, &config.learning, config.seed, device)?,
             seed: config.seed,
             update: 0,
+            adversary: config.adversarial.map(Adversary::new),
             config,
             device,
             team,
         })
     }
 
-    /// Loss, its gradient and right answers of a batch.
+    /// Loss, its gradient and right answers of a batch, or of what the adversary makes of it.
     fn loss(&self, images: &Tensor, labels: &Tensor) -> Result<Loss> {
         let scale = 1.0 / images.size()[0] as f64;
-        let parts = match self.program.mixes_images() {
-            true => vec![(images.shallow_clone(), labels.shallow_clone())],
-            false => self
-                .team
-                .split_with(images, labels, self.program.images_at_once())?,
+        let starts = self.starts(images, self.update)?;
+        let most = match self.program.mixes_images() {
+            true => ImagesAtOnce::All,
+            false => self.program.images_at_once(),
         };
+        let starts = self.team.split(&starts, most)?;
+        let parts = self.team.split_with(images, labels, most)?;
+        let parts = parts.into_iter().zip(starts).collect();
         let (program, weights) = (
             Shared::new(&self.program),
             Shared::new(self.learned.weights()),
         );
-        let parts = self.team.map(parts, |(images, labels): (Tensor, Tensor)| {
+        let adversary = self.adversary;
+        type Part = ((Tensor, Tensor), Tensor);
+        let parts = self.team.map(parts, |((images, labels), starts): Part| {
             let network = program.get().bind(weights.get())?;
+            let images = match adversary {
+                Some(adversary) => adversary.attacked(&network, &images, starts, &labels)?,
+                None => images,
+            };
             let evaluation = network.evaluate_batch(&images)?;
             let logits = evaluation.outputs.first().context("no logits came out")?;
             let loss = logits.f_cross_entropy_loss(
@@ -150,8 +163,17 @@ impl ClassifierLearner {
         let _draws = seed_torch(seed, update, Purpose::Augmentation);
         let images = augment(images, &self.config.data);
         let _draws = seed_torch(seed, update, Purpose::DataNoise);
-        let images = with_noise(images, self.config.learning.data_noise);
+        let images = with_noise(images, self.config.data_noise());
         Ok((images.to_device(self.device), labels.to_device(self.device)))
+    }
+
+    /// Where the adversary starts at an update, if there is one; else the images themselves.
+    fn starts(&self, images: &Tensor, update: u64) -> Result<Tensor> {
+        let _draws = seed_torch(self.seed, update, Purpose::AttackStart);
+        match self.adversary {
+            Some(adversary) => adversary.starts(images),
+            None => Ok(images.shallow_clone()),
+        }
     }
 
     /// Follows the gradient of the loss. The update is then done.
@@ -207,9 +229,48 @@ impl ClassifierLearner {
 
     /// Accuracy on the test images.
     pub fn test_accuracy(&self) -> Result<Accuracy> {
+        self.accuracy(self.test.len(), |_, images, _| Ok(images))
+    }
+
+    /// What the first test images meet, if those that are learned from are not as they are, and the accuracy on them then.
+    pub fn hard_test_accuracy(&self) -> Result<Option<(String, Accuracy)>> {
+        let n = self.test.len().min(N_HARD);
+        if let Some(adversary) = self.adversary {
+            let accuracy = self.accuracy(n, |classifier, images, labels| {
+                let starts = self.starts(&images, 0)?;
+                adversary.attacked(classifier, &images, starts, labels)
+            })?;
+            return Ok(Some((format!("attacked within {adversary}"), accuracy)));
+        }
+        let Some(noise) = self.config.noise else {
+            return Ok(None);
+        };
+        let accuracy = self.accuracy(n, |_, images, _| {
+            let _draws = seed_torch(self.seed, 0, Purpose::DataNoise);
+            Ok(with_noise(images, noise.sigma.in_signed_range()))
+        })?;
+        Ok(Some((format!("with noise of σ {}", noise.sigma), accuracy)))
+    }
+
+    /// Accuracy on the first n test images, each batch as `meet` makes it.
+    fn accuracy(
+        &self,
+        n: usize,
+        meet: impl Fn(&BoundNetwork<'_>, Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Accuracy> {
         let graph = self.config.network.graph()?;
         let program = Program::new(&graph, Kind::Float, self.device);
-        accuracy(&program.bind(&self.learned.best())?, &self.test)
+        let best = self.learned.best();
+        let classifier = program.bind(&best)?;
+        let mut right = Vec::with_capacity(n);
+        for first in (0..n).step_by(BATCH) {
+            let (images, labels) = self.test.range(first..n.min(first + BATCH))?;
+            let labels = labels.to_device(self.device);
+            let images = meet(&classifier, images.to_device(self.device), &labels)?;
+            let logits = tch::no_grad(|| classifier.output("logits", &images))?;
+            right.extend(is_right(&logits, &labels)?);
+        }
+        Ok(Accuracy::of(&right))
     }
 }
 
@@ -226,22 +287,6 @@ pub fn learn(classifier: &mut ClassifierLearner, training: &mut Training<'_>) ->
         training.checkpoint(classifier)?;
     }
     training.end(classifier)
-}
-
-/// Accuracy of a classifier on images.
-///
-/// # Errors
-/// The images do not fit the classifier, or pictures are damaged or lost.
-pub fn accuracy(classifier: &BoundNetwork<'_>, images: &Images) -> Result<Accuracy> {
-    let n = images.len();
-    let mut right = Vec::with_capacity(n);
-    for first in (0..n).step_by(BATCH) {
-        let (pixels, labels) = images.range(first..n.min(first + BATCH))?;
-        let logits =
-            tch::no_grad(|| classifier.output("logits", &pixels.to_device(classifier.device())))?;
-        right.extend(is_right(&logits, &labels.to_device(classifier.device()))?);
-    }
-    Ok(Accuracy::of(&right))
 }
 
 impl Described for ClassifierLearner {
@@ -267,9 +312,12 @@ impl Described for ClassifierLearner {
         self.learned.learning_rate(update)
     }
 
-    /// Accuracy on the test images.
+    /// Accuracy on test images like those that it learns from.
     fn merit(&self, _: &[(String, f64)]) -> Result<Option<f64>> {
-        Ok(Some(self.test_accuracy()?.accuracy))
+        Ok(Some(match self.hard_test_accuracy()? {
+            Some((_, accuracy)) => accuracy.accuracy,
+            None => self.test_accuracy()?.accuracy,
+        }))
     }
 
     fn header(&self) -> Result<Header> {

@@ -1,5 +1,6 @@
 //! What is learned: an energy, its generator, a classifier.
 
+pub mod adversary;
 pub mod borrowed;
 pub mod classifier;
 pub mod energy;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use predicates::str::contains;
+
 use crate::common::{
     TINY_FIT, as_killed_after, assert_same_checkpoint, checkpoint_files, metrics, refused, trainer,
 };
@@ -163,11 +165,10 @@ fn every_regime_resumes_to_the_same_bits() {
     }
 }
 
-/// Batch norms and their running statistics, and descent with momentum.
+/// Batch norms and their running statistics, and descent with momentum; on images as they are, on attacked and on noisy ones.
 #[test]
 fn a_residual_classifier_resumes_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let [whole, halves] = ["whole", "halves"].map(|name| folder.path().join(name));
     let network = "{name=\"wide_resnet\",image_size=8,channels=1,depth=10,widening=1,n_classes=10,norm_epsilon=1e-5,activation=\"relu\"}";
     let optimizer = "{name=\"sgd\",momentum=0.9,weight_decay=5e-4}";
     let preset = fs::read_to_string(
@@ -182,20 +183,42 @@ fn a_residual_classifier_resumes_to_the_same_bits() {
         format!("network = {network}\n{before}[learning]{after}"),
     )
     .unwrap();
-    trainer(&format!(
-        "classifier {} --threads 1 --set learning.updates=8 --set learning.batch=8 --set learning.optimizer={optimizer} \
-         --set output.checkpoint_every=3 --set output.keep=9 -o {}",
-        file.display(),
-        whole.display()
-    ))
-    .assert()
-    .success();
-    as_killed_after(&whole, 3, &halves);
-    trainer(&format!("resume {} --threads 1", halves.display()))
+    let attacked = "--set adversarial.norm=linf --set adversarial.epsilon=8/255 --set adversarial.steps=2 \
+         --set adversarial.step_size=4/255 --set adversarial.start=random";
+    let mut ends = Vec::new();
+    for (name, more, said) in [
+        ("plain", "", "test accuracy"),
+        (
+            "attacked",
+            attacked,
+            "attacked within ℓ∞ 0.031373 of [0, 1] (0.062745 of [-1, 1]) by 2 steps",
+        ),
+        (
+            "noisy",
+            "--set noise.sigma=0.25",
+            "with noise of σ 0.25 of [0, 1]",
+        ),
+    ] {
+        let [whole, halves] =
+            ["whole", "halves"].map(|part| folder.path().join(format!("{name}-{part}")));
+        trainer(&format!(
+            "classifier {} --threads 1 --set learning.updates=8 --set learning.batch=8 --set learning.optimizer={optimizer} \
+             --set output.checkpoint_every=3 --set output.keep=9 {more} -o {}",
+            file.display(),
+            whole.display()
+        ))
         .assert()
-        .success();
-    assert_same_checkpoint(&whole, &halves, 8);
-    assert_eq!(metrics(&whole), metrics(&halves));
+        .success()
+        .stdout(contains(said));
+        as_killed_after(&whole, 3, &halves);
+        trainer(&format!("resume {} --threads 1", halves.display()))
+            .assert()
+            .success();
+        assert_same_checkpoint(&whole, &halves, 8);
+        assert_eq!(metrics(&whole), metrics(&halves));
+        ends.push(metrics(&whole));
+    }
+    assert!(ends[0] != ends[1] && ends[0] != ends[2], "{ends:?}");
 }
 
 #[test]
@@ -276,7 +299,7 @@ fn a_life_cycle_learns_what_is_not_learned_yet() {
     life_cycle(&whole)
         .assert()
         .success()
-        .stdout(predicates::str::contains("report.html"));
+        .stdout(contains("report.html"));
     let page = fs::read_to_string(whole.join("report.html")).unwrap();
     assert!(page.contains("5 runs, 5 of them complete"));
     for stage in ["classifier", "shortrun", "midrun"] {
@@ -286,7 +309,7 @@ fn a_life_cycle_learns_what_is_not_learned_yet() {
     life_cycle(&broken)
         .assert()
         .success()
-        .stderr(predicates::str::contains("shortrun: learned already"));
+        .stderr(contains("shortrun: learned already"));
     for stage in ["midrun", "prior"] {
         let [one, other] = [&whole, &broken].map(|run| checkpoint_files(&run.join(stage), 6));
         // The configurations name the folders of their generators.

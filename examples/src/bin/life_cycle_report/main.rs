@@ -3,6 +3,7 @@
 //! An attacked image counts as defended only if the attack's own confirmation could not break it and the fresh purifications made here classify it rightly too.
 
 mod attacked;
+mod certificate;
 mod picture;
 mod score;
 
@@ -12,14 +13,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use ebm_common::PixelDistance;
 use ebm_common::files::write_atomically;
 use ebm_runtime::{
-    Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier, Seed,
+    Backend, Classifier, Defended, DefendedClassifier, Images, ModelFolder, Purifier,
+    PurifierBuilder, Seed, SmoothedClassifier, Smoothing,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use attacked::Attacked;
+use certificate::Certificates;
 use picture::Row;
 use score::Score;
 
@@ -43,6 +47,15 @@ struct Arguments {
     /// Independent purifications of each image
     #[arg(long, default_value_t = 32)]
     replicas: usize,
+    /// Also certify the first images by smoothing with noise of this deviation, of pixels in [0, 1]
+    #[arg(long, value_name = "SIGMA")]
+    certify: Option<PixelDistance>,
+    /// Images to certify
+    #[arg(long, default_value_t = 20)]
+    certified_images: usize,
+    /// Draws of noise for each of them
+    #[arg(long, default_value_t = 1000)]
+    draws: usize,
     /// Seed of the purifications, to repeat a report; by default one that no attack knows
     #[arg(long)]
     seed: Option<u64>,
@@ -97,6 +110,10 @@ fn report(arguments: &Arguments) -> Result<()> {
     );
     let milliseconds = seconds * 1e3 / (2 * steps) as f64;
     print_table(&scores, seconds, milliseconds);
+    let certificates = certificates(arguments, &attacked)?;
+    if let Some(certificates) = &certificates {
+        certificates.print();
+    }
 
     std::fs::create_dir_all(&arguments.output).with_context(|| {
         format!(
@@ -104,9 +121,13 @@ fn report(arguments: &Arguments) -> Result<()> {
             arguments.output.display()
         )
     })?;
+    let mut results = results(arguments, &defended, &scores, seconds, milliseconds);
+    if let Some(certificates) = certificates {
+        results["certificates"] = certificates.json();
+    }
     write(
         &arguments.output.join("results.json"),
-        &results(arguments, &defended, &scores, seconds, milliseconds),
+        format!("{results:#}\n").as_bytes(),
     )?;
     let purified = defended.purifier().purify(&attacked.attacked)?;
     let bare_on_attacked = bare(&attacked.attacked)?;
@@ -224,12 +245,7 @@ fn defended_classifier(
         let bar = bar.clone();
         move |progress: ebm_runtime::Progress| bar.set_position(progress.n_done)
     };
-    let mut builder = Purifier::builder(&models.step)
-        .backend(arguments.backend.clone())
-        .on_progress(on_progress);
-    if let Some(threads) = arguments.threads {
-        builder = builder.threads(threads);
-    }
+    let builder = purifier(arguments, &models).on_progress(on_progress);
     let seed = arguments
         .seed
         .map_or_else(Seed::fresh, |seed| Ok(seed.into()))?;
@@ -244,6 +260,32 @@ fn defended_classifier(
         classifier,
         arguments.replicas,
     )?)
+}
+
+fn purifier(arguments: &Arguments, models: &ModelFolder) -> PurifierBuilder {
+    let builder = Purifier::builder(&models.step).backend(arguments.backend.clone());
+    match arguments.threads {
+        Some(threads) => builder.threads(threads),
+        None => builder,
+    }
+}
+
+/// Of the clean images, if any are wanted: a certificate does not depend on which attacks were tried.
+fn certificates(arguments: &Arguments, attacked: &Attacked) -> Result<Option<Certificates>> {
+    let Some(sigma) = arguments.certify else {
+        return Ok(None);
+    };
+    let models = ModelFolder::open(&arguments.model)?;
+    let classifier =
+        Classifier::builder(models.require_classifier()?).backend(arguments.backend.clone());
+    let smoothing = Smoothing {
+        n: arguments.draws,
+        ..Smoothing::new(sigma)
+    };
+    let smoothed = SmoothedClassifier::new(classifier.build()?, smoothing)?
+        .behind(purifier(arguments, &models))?;
+    let n = arguments.certified_images;
+    Certificates::of(&smoothed, &attacked.clean, &attacked.labels, n).map(Some)
 }
 
 fn show(bar: &ProgressBar, what: &str, steps: u64) {
@@ -284,7 +326,7 @@ fn results(
     scores: &[Scored],
     seconds: f64,
     milliseconds: f64,
-) -> Vec<u8> {
+) -> serde_json::Value {
     let purifier = defended.purifier();
     let mut results = json!({
         "epsilon": { "of_0_to_1": arguments.epsilon, "of_minus_1_to_1": 2.0 * arguments.epsilon },
@@ -303,7 +345,7 @@ fn results(
         results[key] = json!(score.accuracy());
         results[format!("{key}_interval")] = json!(score.interval());
     }
-    format!("{results:#}\n").into_bytes()
+    results
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -10,12 +10,12 @@ use super::climb::{Apgd, Climber, Differences, Pgd, Scatter, Square, Still};
 use super::defence::Defence;
 use super::front::Front;
 use super::judge::{Judge, Verdict, WORST_OF};
-use super::kind::{Attack, Begin, Circumstances, Climb, View};
+use super::kind::{Attack, Circumstances, Climb, View};
 use super::oracle::{Backward, Oracle, Replay};
 use super::outcome::{Parameters, Row};
 use super::purification::{Noise, Purification, Stride};
 use super::pursuit::{Plan, Suspicion, pursue};
-use crate::config::Dynamics;
+use crate::config::{Begin, Dynamics};
 use crate::machine::randomness::{Purpose, derive, index, seeded};
 use crate::network::BoundNetwork;
 
@@ -29,8 +29,10 @@ pub struct Audit<'a> {
     pub defence: Defence<'a>,
     /// Of the energy, if there is one, with the output `hvp`.
     pub curvature: Option<&'a BoundNetwork<'a>>,
-    /// The same of an energy whose ReLUs are softened, if it has any.
-    pub softened: Option<&'a BoundNetwork<'a>>,
+    /// Whether the energy has ReLUs.
+    pub has_relus: bool,
+    /// The same of energies whose ReLUs have a bend of this width.
+    pub softened: &'a [(f32, BoundNetwork<'a>)],
     /// Bytes of one image.
     pub image_bytes: u64,
     /// What is asked for.
@@ -183,7 +185,7 @@ impl<'a> Audit<'a> {
         let per_question = match attack.view() {
             View::Bare => 0.0,
             View::Identity => 1.0,
-            View::Exact | View::Softened => 3.0,
+            View::Exact | View::Softened(_) => 3.0,
             View::Shorter => 3.0 / SURROGATE_SHARE as f64,
         };
         let copies = if attack.knows_the_seed() { 1 } else { replicas };
@@ -256,7 +258,7 @@ impl<'a> Audit<'a> {
         Circumstances {
             norm: self.parameters.ball.norm,
             has_front: self.defence.front.is_some(),
-            has_relus: self.softened.is_some(),
+            has_relus: self.has_relus,
         }
     }
 
@@ -305,7 +307,11 @@ impl<'a> Audit<'a> {
         match attack.view() {
             View::Identity | View::Bare => {}
             View::Exact => oracle.backward = exact(self.curvature, purification.dynamics)?,
-            View::Softened => oracle.backward = exact(self.softened, purification.dynamics)?,
+            View::Softened(bend) => {
+                let of_bend = self.softened.iter().find(|(own, _)| *own == bend);
+                let curvature = of_bend.map(|(_, curvature)| curvature);
+                oracle.backward = exact(curvature, purification.dynamics)?;
+            }
             View::Shorter => {
                 let dynamics = shorter(purification.dynamics);
                 oracle.defence = behind(Purification {
@@ -325,17 +331,33 @@ impl<'a> Audit<'a> {
         Ok(oracle)
     }
 
-    /// Which states fit the memory, of the images that move together.
+    /// Which states fit the memory.
     fn stride(&self, steps: usize) -> Result<Stride> {
+        Stride::that_fits(steps, self.state_bytes(), self.parameters.memory_bytes)
+    }
+
+    /// Bytes of the images that move together.
+    fn state_bytes(&self) -> u64 {
         let Parameters {
             n_images,
             replicas,
             batch,
-            memory_bytes,
             ..
         } = *self.parameters;
-        let together = batch.min(n_images * replicas) as u64;
-        Stride::that_fits(steps, together * self.image_bytes, memory_bytes)
+        batch.min(n_images * replicas) as u64 * self.image_bytes
+    }
+
+    /// What the states of chains take on the way back, if there are chains.
+    pub fn memory(&self) -> Option<String> {
+        let steps = self.defence.purification()?.dynamics.steps;
+        let megabytes = |stride: Stride| stride.bytes(steps, self.state_bytes()) as f64 / 1e6;
+        let root = Stride::root(steps);
+        Some(format!(
+            "for the way back the {steps} states of a batch take {:.1} MB, only {root} {:.1} MB; --memory allows {:.1} MB",
+            megabytes(Stride::ALL),
+            megabytes(root),
+            self.parameters.memory_bytes as f64 / 1e6
+        ))
     }
 
     fn climber(&self, climb: Climb, clean: &Tensor, number: u64) -> Result<Box<dyn Climber>> {
@@ -352,18 +374,14 @@ impl<'a> Audit<'a> {
         Ok(match climb {
             Climb::Still => Box::new(Still(clean)),
             Climb::Scatter => Box::new(Scatter { ball, clean, seed }),
-            Climb::Pgd(Begin::Clean) => {
-                Box::new(Pgd::new(ball, &clean, clean.shallow_clone(), length))
+            Climb::Pgd(begin) => {
+                let start = start(&ball, begin, &clean, seed)?;
+                Box::new(Pgd::new(ball, &clean, start, length))
             }
-            Climb::Pgd(Begin::Random) => {
-                Box::new(Pgd::new(ball, &clean, random(&ball, &clean, seed)?, length))
+            Climb::Apgd => {
+                let start = start(&ball, Begin::Random, &clean, seed)?;
+                Box::new(Apgd::new(ball, &clean, start, n_questions)?)
             }
-            Climb::Apgd => Box::new(Apgd::new(
-                ball,
-                &clean,
-                random(&ball, &clean, seed)?,
-                n_questions,
-            )?),
             Climb::Square => Box::new(Square::new(ball, &clean, n_questions, seed)?),
             Climb::Differences => {
                 let start = clean.shallow_clone();
@@ -373,9 +391,9 @@ impl<'a> Audit<'a> {
     }
 }
 
-fn random(ball: &Ball, clean: &Tensor, seed: u64) -> Result<Tensor> {
+fn start(ball: &Ball, begin: Begin, clean: &Tensor, seed: u64) -> Result<Tensor> {
     let _draws = seeded(seed);
-    ball.random(clean)
+    ball.start(begin, clean)
 }
 
 /// A chain of a fifth of the steps that moves for the same time: each ε²/2 is as much larger as there are fewer.

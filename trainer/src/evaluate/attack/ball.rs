@@ -6,26 +6,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::config::{Begin, Norm};
 use ebm_common::PixelDistance;
-
-/// How a change is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Norm {
-    /// ℓ∞: the largest change of a pixel.
-    Linf,
-    /// ℓ2: the root of the sum of squared changes of all pixels.
-    L2,
-}
-
-impl fmt::Display for Norm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Norm::Linf => "ℓ∞",
-            Norm::L2 => "ℓ2",
-        })
-    }
-}
 
 /// All images `[N, C, H, W]` within a distance of clean ones, with pixels in `[-1, 1]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +43,14 @@ impl Ball {
         match self.norm {
             Norm::Linf => Ok(gradient.f_sign()?),
             Norm::L2 => Ok(gradient.f_div(&length(gradient)?.f_clamp_min(1e-12)?)?),
+        }
+    }
+
+    /// Where an attack begins. The caller has seeded libtorch's generator.
+    pub fn start(&self, begin: Begin, clean: &Tensor) -> Result<Tensor> {
+        match begin {
+            Begin::Clean => Ok(clean.shallow_clone()),
+            Begin::Random => self.random(clean),
         }
     }
 

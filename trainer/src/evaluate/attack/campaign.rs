@@ -13,11 +13,13 @@ use super::curve::{Axis, Curve};
 use super::health::{Health, slope_by_differences};
 use super::images::{self, IMAGES, flags};
 use super::judge::Verdict;
-use super::kind::Attack;
+use super::kind::{Attack, View};
 use super::outcome::{BaselineResult, Line, Made, Report, Results, union};
 use super::sweep::go_on;
 use crate::evaluate::interval::Accuracy;
 
+/// The judge of the images that are written: no attack has one of this number.
+const LAST_JUDGE: u64 = u64::MAX;
 /// Images on which slopes are compared with differences.
 const N_PROBED: i64 = 16;
 
@@ -157,7 +159,7 @@ impl Campaign<'_> {
         Ok(Results {
             parameters: parameters.clone(),
             purification,
-            piecewise_linear: self.audit.softened.is_some(),
+            piecewise_linear: self.audit.has_relus,
             n_images: parameters.n_images,
             lines: Vec::new(),
             strongest: None,
@@ -193,6 +195,12 @@ impl Campaign<'_> {
             self.attacks.len(),
             on_clean.single.len()
         );
+        let goes_back = |attack: &Attack| !matches!(attack.view(), View::Bare | View::Identity);
+        if let Some(memory) = self.audit.memory()
+            && self.attacks.iter().any(goes_back)
+        {
+            note!("{memory}");
+        }
     }
 
     /// The images that an attack is made on: of those that are right when clean, the first ones, and the others that stand.
@@ -309,9 +317,15 @@ impl Campaign<'_> {
                 broken[image] |= is_broken;
             }
         }
+        let mut judge = self.audit.judge(LAST_JUDGE);
+        let purified = judge.defence.cleaned(&attacked, 1, judge.seed)?;
+        let (answers, margins) = judge.answers(&attacked, self.labels)?;
         let tensors = [
             ("clean", self.clean),
             ("attacked", &attacked),
+            ("purified", &purified),
+            ("answers", &answers),
+            ("margins", &margins),
             ("labels", self.labels),
             ("broken", &flags(&broken)),
             ("bare_attacked", &bare.images),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::defence::{Defence, voted};
+use super::loss::Loss;
 use super::oracle::Replay;
 use crate::evaluate::is_right;
 use crate::machine::randomness::{Purpose, derive};
@@ -65,6 +66,13 @@ impl Judge<'_> {
             confirmed[*place as usize] = !right;
         }
         Ok(confirmed)
+    }
+
+    /// What the vote answers, int64 `[n]`, and by how much a wrong class leads, `[n]`.
+    pub fn answers(&mut self, images: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+        let mean = voted(&self.logits(images, self.copies)?)?;
+        let margins = Loss::Margin.per_image(&mean, labels)?;
+        Ok((mean.f_argmax(1, false)?, margins))
     }
 
     /// All that is said of images at once, from the same purifications: as many as the largest vote takes, [`WORST_OF`] at least.

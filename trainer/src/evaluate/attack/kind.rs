@@ -5,9 +5,9 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::ball::Norm;
 use super::loss::Loss;
 use super::oracle::Metric;
+use crate::config::{Begin, Norm};
 
 /// An attack on a defended classifier, or a control beside it. In the order in which an audit makes them: the cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
@@ -35,8 +35,18 @@ pub enum Attack {
     ApgdCe,
     /// Auto-PGD on exact gradients with the difference of logits ratio.
     ApgdDlr,
-    /// Exact gradients where masks of ReLU are softened on the way back.
+    /// Exact gradients where masks of ReLU are softened on the way back, by a bend of width e = 0.01.
+    #[value(name = "softened-0.01")]
+    #[serde(rename = "softened-0.01")]
+    SoftenedSharply,
+    /// The same with e = 0.1.
+    #[value(name = "softened-0.1", alias = "softened")]
+    #[serde(rename = "softened-0.1", alias = "softened")]
     Softened,
+    /// The same with e = 0.3.
+    #[value(name = "softened-0.3")]
+    #[serde(rename = "softened-0.3")]
+    SoftenedWidely,
     /// Exact gradients by an attacker who knows the seed of a device that purifies once.
     KnownNoise,
 }
@@ -69,17 +79,8 @@ pub struct Circumstances {
     pub has_relus: bool,
 }
 
-/// Where a climb begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// At a random image of the ball.
-    Random,
-    /// At the clean image.
-    Clean,
-}
-
 /// Through what an attack looks at the defence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum View {
     /// It sees the bare classifier only.
     Bare,
@@ -89,8 +90,8 @@ pub enum View {
     Exact,
     /// A shorter chain, exactly.
     Shorter,
-    /// The purification, with the derivative of a softened energy.
-    Softened,
+    /// The purification, with the derivative of an energy whose ReLUs have a bend of this width.
+    Softened(f32),
 }
 
 impl Attack {
@@ -120,7 +121,9 @@ impl Attack {
             }
             Attack::ApgdCe => ("exact APGD, cross-entropy", Climb::Apgd, View::Exact),
             Attack::ApgdDlr => ("exact APGD, logits ratio", Climb::Apgd, View::Exact),
-            Attack::Softened => ("exact PGD+EOT, softened masks", pgd, View::Softened),
+            Attack::SoftenedSharply => ("softened masks, e = 0.01", pgd, View::Softened(0.01)),
+            Attack::Softened => ("softened masks, e = 0.1", pgd, View::Softened(0.1)),
+            Attack::SoftenedWidely => ("softened masks, e = 0.3", pgd, View::Softened(0.3)),
             Attack::KnownNoise => ("known noise, exact PGD", pgd, View::Exact),
         }
     }
@@ -138,6 +141,14 @@ impl Attack {
     /// Through what it looks.
     pub fn view(self) -> View {
         self.row().2
+    }
+
+    /// The width of the bend that ReLUs have on the way back, if it softens them.
+    pub fn bend(self) -> Option<f32> {
+        match self.view() {
+            View::Softened(bend) => Some(bend),
+            _ => None,
+        }
     }
 
     /// What it climbs.
@@ -165,14 +176,17 @@ impl Attack {
             has_relus,
         } = *circumstances;
         let looks_through = self.knows_the_seed()
-            || matches!(self.view(), View::Bare | View::Shorter | View::Softened)
+            || self.bend().is_some()
+            || matches!(self.view(), View::Bare | View::Shorter)
             || self == Attack::Bpda;
         if looks_through && !has_front {
             return Some("it is one of purifications, and none stands before the classifier");
         }
         match self {
             Attack::Square if norm == Norm::L2 => Some("it is one of ℓ∞"),
-            Attack::Softened if !has_relus => Some("it softens ReLUs, and this energy is smooth"),
+            _ if self.bend().is_some() && !has_relus => {
+                Some("it softens ReLUs, and this energy is smooth")
+            }
             _ => None,
         }
     }

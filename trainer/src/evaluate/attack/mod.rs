@@ -31,7 +31,7 @@ mod sweep;
 mod tests;
 
 pub use audit::{Attempt, Audit, Bare, Facing};
-pub use ball::{Ball, Norm};
+pub use ball::Ball;
 pub use baseline::Baseline;
 pub use campaign::Campaign;
 pub use curve::{Axis, Curve, Point};
@@ -39,7 +39,7 @@ pub use defence::Defence;
 pub use ebm_common::PixelDistance;
 pub use front::{Cleaner, Front};
 pub use health::{Health, slope_by_differences};
-pub use images::IMAGES;
+pub use images::{Broken, IMAGES, worst_broken};
 pub use judge::{Judge, Verdict, WORST_OF};
 pub use kind::{Attack, Circumstances};
 pub use loss::Loss;

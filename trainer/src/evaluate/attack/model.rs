@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use ebm_export::graph::op::{self, Op};
 use ebm_export::graph::tensor::Tensors;
-use ebm_export::graph::{Batch, Dim, Graph};
+use ebm_export::graph::{Batch, Dim, Graph, Value};
 
 use ebm_export::source::networks::Activation;
 use ebm_export::source::onnx::{Selection, read_file};
@@ -14,9 +14,6 @@ use ebm_export::transform::potential::Potential;
 use ebm_export::transform::potential::read_potential;
 
 use crate::run::saved::Saved;
-
-/// Width of the bend by which ReLUs are softened on the way back.
-const BEND: f32 = 0.1;
 
 /// A network that is attacked, or that is in the way of attacks.
 #[derive(Debug)]
@@ -85,27 +82,37 @@ impl AttackedModel {
         }
     }
 
-    /// The same network with softened ReLUs, if it has any: `(1 − a)·x + a·√(x² + e²) − a·e` has the slopes 1 and 1 − 2a.
+    /// Whether it is piecewise linear, at least in parts.
+    pub fn has_relus(&self) -> bool {
+        let mut values = self.graph.values();
+        values.any(|value| relu(&self.graph, value).is_some())
+    }
+
+    /// The same network with softened ReLUs: `(1 − a)·x + a·√(x² + e²) − a·e`, e being the bend, has the slopes 1 and 1 − 2a.
     ///
     /// # Errors
     /// The graph cannot be rebuilt.
-    pub fn softened(&self) -> Result<Option<Graph>> {
-        let mut has_relus = false;
-        let softened = self.graph.rebuild(|target, mapping, value| {
-            let (slope, x) = match self.graph.operator(value) {
-                Some((Op::Activation(op::Activation::Relu), &[x])) => (0.0, x),
-                Some((Op::Activation(op::Activation::LeakyRelu { slope }), &[x])) => (*slope, x),
-                _ => return Ok(None),
+    pub fn softened(&self, bend: f32) -> Result<Graph> {
+        Ok(self.graph.rebuild(|target, mapping, value| {
+            let Some((slope, x)) = relu(&self.graph, value) else {
+                return Ok(None);
             };
-            has_relus = true;
             let soft = Activation::SoftLeakyRelu {
                 a: (1.0 - slope) / 2.0,
-                e: BEND,
+                e: bend,
             };
             let name = &self.graph.node(value).name;
             soft.apply(target, name, mapping.get(x)).map(Some)
-        })?;
-        Ok(has_relus.then_some(softened))
+        })?)
+    }
+}
+
+/// The slope below zero of a ReLU, leaky or not, and its operand.
+fn relu(graph: &Graph, value: Value) -> Option<(f32, Value)> {
+    match graph.operator(value)? {
+        (Op::Activation(op::Activation::Relu), &[x]) => Some((0.0, x)),
+        (Op::Activation(op::Activation::LeakyRelu { slope }), &[x]) => Some((*slope, x)),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ebm_export::file::write_whole;
 use serde::{Deserialize, Serialize};
 
-use super::ball::{Ball, Norm};
+use super::ball::Ball;
 use super::curve::Curve;
 use super::health::Health;
 use super::judge::{Verdict, WORST_OF};
@@ -57,12 +57,7 @@ pub struct Parameters {
 impl Parameters {
     /// Says which value is out of its range.
     pub fn check(&self) -> Result<()> {
-        let epsilon = self.ball.epsilon.in_unit_range();
-        ensure!(epsilon > 0.0, "--epsilon {epsilon}: expected above 0");
-        ensure!(
-            epsilon <= 1.0 || self.ball.norm == Norm::L2,
-            "--epsilon {epsilon}: expected at most 1, since pixels are in [0, 1]"
-        );
+        self.ball.norm.check_bound("--epsilon", self.ball.epsilon)?;
         ensure!(
             self.pgd_step_size.in_unit_range() > 0.0,
             "--pgd-step-size 0: expected above 0"
@@ -308,7 +303,7 @@ impl Results {
 impl Results {
     /// What is to be said where exact gradients say nothing.
     pub const PIECEWISE_LINEAR: &str = "This energy is piecewise linear (ReLU): its second derivatives are zero almost everywhere, so that an exact gradient \
-        is that of BPDA and says nothing about the strength of the defence. Learn it with a smooth activation, or look at the softened attack.";
+        is that of BPDA and says nothing about the strength of the defence. Learn it with a smooth activation, or look at the attacks with softened masks.";
 
     /// The table: the bare classifier first, the baselines last.
     pub fn all_lines(&self) -> Vec<Line> {

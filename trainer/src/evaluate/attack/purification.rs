@@ -4,6 +4,8 @@
 //! becomes `v − c·H(x)·J·v` at x, with the Hessian `H = ∇²(T·U)` and the derivative J of the clipping. Only the states are needed for it:
 //! they are all kept if they fit the memory allowed, else every √K-th of them, and those between are computed again with the same noise.
 
+use std::fmt;
+
 use anyhow::{Result, bail};
 use tch::Tensor;
 
@@ -65,22 +67,41 @@ impl Stride {
     /// # Errors
     /// Even these are too many.
     pub fn that_fits(steps: usize, state_bytes: u64, most_bytes: u64) -> Result<Stride> {
-        let needed = |stride: usize| {
-            // The states between two kept ones are there while the way back leads through them.
-            let between = if stride > 1 { stride } else { 0 };
-            (steps.div_ceil(stride) + between) as u64 * state_bytes
-        };
-        let root = (steps as f64).sqrt().ceil() as usize;
-        for stride in [1, root.max(1)] {
-            if needed(stride) <= most_bytes {
-                return Ok(Stride(stride));
-            }
+        let fits = |stride: &Stride| stride.bytes(steps, state_bytes) <= most_bytes;
+        let root = Stride::root(steps);
+        if let Some(stride) = [Stride::ALL, root].into_iter().find(fits) {
+            return Ok(stride);
         }
         bail!(
-            "the states of {steps} steps need {:.1} MB even if only every {root}th is kept, and --memory allows {:.1} MB: raise it, or lower --batch",
-            needed(root) as f64 / 1e6,
+            "the states of {steps} steps need {:.1} MB even if only {root} is kept, and --memory allows {:.1} MB: raise it, or lower --batch",
+            root.bytes(steps, state_bytes) as f64 / 1e6,
             most_bytes as f64 / 1e6
         )
+    }
+
+    /// Every state.
+    pub const ALL: Stride = Stride(1);
+
+    /// Every √steps-th state.
+    pub fn root(steps: usize) -> Stride {
+        Stride(((steps as f64).sqrt().ceil() as usize).max(1))
+    }
+
+    /// What the states take, at most at a time.
+    pub fn bytes(self, steps: usize, state_bytes: u64) -> u64 {
+        // The states between two kept ones are there while the way back leads through them.
+        let between = if self == Stride::ALL { 0 } else { self.0 };
+        (steps.div_ceil(self.0) + between) as u64 * state_bytes
+    }
+}
+
+/// What share of all states it is.
+impl fmt::Display for Stride {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("every state"),
+            n => write!(f, "one state of {n}"),
+        }
     }
 }
 
@@ -256,6 +277,7 @@ fn shallow(parts: &[Tensor]) -> Vec<Tensor> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Instant;
 
     use ebm_export::source::networks::{Activation, Network, Sngan};
     use ebm_export::transform::pipeline::gradient_graph;
@@ -264,7 +286,8 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::config::Setting;
+    use crate::chains::descent::Descent;
+    use crate::config::{EnergyConfig, Layers, Precision, Setting};
     use crate::network::{Program, to_device};
 
     /// A smooth energy with everything that may stand beside it, in f64.
@@ -442,6 +465,67 @@ mod tests {
         for place in 0..5 {
             let alone = purification.purify(&images.narrow(0, place, 1), 4).unwrap();
             assert!(relative(&alone, &together.narrow(0, place, 1)) < 1e-9);
+        }
+    }
+
+    /// What a gradient costs, in runs of its chain; on a machine that does nothing else.
+    #[test]
+    #[ignore = "measures time"]
+    fn cost_of_the_way_back() {
+        const N_IMAGES: i64 = 64;
+        let layers = Layers::default().preset("mnist-midrun").unwrap();
+        let config: EnergyConfig = layers.resolve().unwrap();
+        let (dynamics, device) = (Dynamics::from(config.purification), Device::Cpu);
+        let (graph, potential) = (config.network.graph().unwrap(), Potential::default());
+        let descent = Descent::of_energy(&graph, &potential, Precision::F32, device).unwrap();
+        let curvature = Descent::curvature(&graph, &potential, Precision::F32, device).unwrap();
+        let weights = config.network.initial_weights(1).unwrap();
+        let weights = to_device(&weights, Kind::Float, device);
+        let [gradient, curvature] = [&descent, &curvature]
+            .map(|descent| descent.bind(&weights, dynamics.temperature).unwrap());
+        let (images, cotangent) = {
+            let _draws = seeded(1);
+            let like = || Tensor::randn([N_IMAGES, 1, 32, 32], (Kind::Float, device)) * 0.3;
+            (like(), like())
+        };
+        let team = Team::new(None).unwrap();
+        let purification = Purification {
+            team: &team,
+            gradient: &gradient,
+            dynamics,
+            noise: Noise::OfEachImage,
+            batch: N_IMAGES as usize,
+        };
+        let least = |mut work: Box<dyn FnMut() + '_>| {
+            let seconds = (0..3).map(|_| {
+                let start = Instant::now();
+                work();
+                start.elapsed().as_secs_f64()
+            });
+            seconds.fold(f64::INFINITY, f64::min)
+        };
+        let forward = least(Box::new(|| drop(purification.purify(&images, 1).unwrap())));
+        println!(
+            "{} steps of {N_IMAGES} images, {} threads: {forward:.3} s",
+            dynamics.steps,
+            team.n_threads()
+        );
+        for (stride, most) in [(Stride::ALL, 3.5), (Stride::root(dynamics.steps), 4.5)] {
+            let both = least(Box::new(|| {
+                let record = purification.record(&images, 1, stride).unwrap();
+                drop(
+                    purification
+                        .pull_back(&record, stride, &curvature, &cotangent)
+                        .unwrap(),
+                );
+            }));
+            let ratio = both / forward;
+            let megabytes =
+                stride.bytes(dynamics.steps, N_IMAGES as u64 * 32 * 32 * 4) as f64 / 1e6;
+            println!(
+                "{stride} kept, {megabytes:.1} MB: there and back {both:.3} s, {ratio:.2} times as long"
+            );
+            assert!(ratio <= most, "expected up to {most}");
         }
     }
 

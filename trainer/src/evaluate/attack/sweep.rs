@@ -4,11 +4,11 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::audit::{Attempt, Audit};
-use super::ball::Norm;
 use super::curve::{Axis, Curve, Point};
 use super::front::Front;
 use super::kind::Attack;
 use super::outcome::Parameters;
+use crate::config::Norm;
 use crate::evaluate::interval::Accuracy;
 use ebm_common::PixelDistance;
 

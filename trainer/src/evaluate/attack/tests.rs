@@ -9,7 +9,7 @@ use ebm_export::transform::gradient::{gradient, hessian_vector_product};
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::config::{Dynamics, Setting};
+use crate::config::{Dynamics, Norm, Setting};
 use crate::machine::parallel::Team;
 use crate::machine::randomness::seeded;
 use crate::network::{BoundNetwork, Program, Weights, to_device};
@@ -150,7 +150,8 @@ fn with_audit(parameters: &Parameters, look: impl FnOnce(&Audit<'_>)) {
             batch: parameters.batch,
         },
         curvature: Some(&curvature),
-        softened: None,
+        has_relus: false,
+        softened: &[],
         image_bytes: 8 * 4,
         parameters,
     });
@@ -328,7 +329,8 @@ fn coloured_images_have_the_slope_of_differences() {
             batch: parameters.batch,
         },
         curvature: None,
-        softened: None,
+        has_relus: false,
+        softened: &[],
         image_bytes: 3 * 8 * 8 * 4,
         parameters: &parameters,
     };

@@ -4,8 +4,6 @@ use maud::{Markup, html};
 
 use super::super::run::{Run, names};
 use super::words;
-use crate::config::Dynamics;
-use crate::evaluate::attack::{Attack, Results, WORST_OF};
 use crate::run::record::metrics::Line;
 use crate::run::record::quantity;
 
@@ -117,53 +115,6 @@ fn value(of: &serde_json::Value) -> String {
             pairs.collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
-    }
-}
-
-/// The results of an audit: a row for each attack, the strongest in bold.
-pub fn attack(attack: &Results) -> Markup {
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-    let strongest = attack.strongest.map(Attack::title);
-    html! {
-        p.note {
-            (attack.parameters)
-            @if let Some(Dynamics { steps, step_size, temperature, .. }) = attack.purification {
-                "; purified by " (steps) " steps of " (step_size) " at the temperature " (temperature)
-            }
-            "."
-        }
-        @if attack.piecewise_linear {
-            p.note { (Results::PIECEWISE_LINEAR) }
-        }
-        @if let Some(health) = &attack.health {
-            p.note { (health) }
-        }
-        div.wide {
-            table {
-                thead {
-                    tr {
-                        th { "" } th.number { "one purification" }
-                        @for votes in &attack.parameters.votes { th.number { "vote of " (votes) } }
-                        th.number { "worst of " (WORST_OF) } th.number { "images" } th { "95 % interval" } th.number { "at least (95 %)" }
-                    }
-                }
-                tbody {
-                    @for line in attack.all_lines() {
-                        tr {
-                            td { @if strongest == Some(line.title.as_str()) { b { (line.title) } } @else { (line.title) } }
-                            td.number { (percent(line.single.accuracy)) }
-                            @for votes in &attack.parameters.votes {
-                                td.number { (line.vote(*votes).map_or("–".to_string(), |vote| percent(vote.accuracy))) }
-                            }
-                            td.number { (percent(line.worst.accuracy)) }
-                            td.number { (line.last().n) }
-                            td { (percent(line.last().interval[0])) " to " (percent(line.last().interval[1])) }
-                            td.number { (percent(line.last().at_least)) }
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 

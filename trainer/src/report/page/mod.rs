@@ -1,5 +1,6 @@
 //! One page about runs, in a single file.
 
+mod audit;
 mod facts;
 mod words;
 
@@ -15,6 +16,7 @@ use super::run::Run;
 use crate::draw::panel::Panel;
 use crate::draw::plot;
 use crate::evaluate::frechet::Score;
+use crate::run::folder::ATTACK;
 use crate::run::record::WORK;
 use crate::run::record::metrics::curve;
 use crate::run::record::{diagnostics, quantity};
@@ -106,7 +108,12 @@ fn body(run: &Run) -> Result<Markup> {
         }
         @if let Some(attack) = &run.attack {
             h3 { "Attack" }
-            (facts::attack(attack))
+            (audit::table(attack))
+            @if !attack.curves.is_empty() {
+                (audit::legend(attack))
+                (plots(&audit::curves(attack))?)
+            }
+            (audit::worst(attack, &run.path.join(ATTACK))?)
         }
         h3 { "Checkpoints" }
         (facts::checkpoints(run))
@@ -213,12 +220,14 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
+    use tch::{Device, Kind, Tensor};
+
     use super::super::run::{runs, tests::write_run};
     use super::*;
-    use crate::config::{Dynamics, Setting};
+    use crate::config::{Dynamics, Norm, Setting};
     use crate::evaluate::attack;
     use crate::evaluate::interval::Accuracy;
-    use crate::run::folder::{ATTACK, ATTACK_RESULTS, DISTANCES};
+    use crate::run::folder::{ATTACK_RESULTS, DISTANCES};
 
     /// Tags that have no end.
     const VOID: [&str; 4] = ["!DOCTYPE", "meta", "img", "br"];
@@ -270,7 +279,7 @@ mod tests {
             parameters: attack::Parameters {
                 protocol: attack::Protocol::Quick,
                 ball: attack::Ball {
-                    norm: attack::Norm::Linf,
+                    norm: Norm::Linf,
                     epsilon: "0.125".parse().unwrap(),
                 },
                 n_images: 20,
@@ -297,7 +306,17 @@ mod tests {
             lines: vec![attack::Line::new("BPDA+EOT", 20, &all, &on_clean)],
             strongest: Some(attack::Attack::Bpda),
             baselines: Vec::new(),
-            curves: Vec::new(),
+            curves: vec![attack::Curve {
+                axis: attack::Axis::Copies,
+                attack: attack::Attack::Bpda,
+                points: [(4.0, 12), (8.0, 9)]
+                    .map(|(at, n_right)| attack::Point {
+                        at,
+                        accuracy: Accuracy::new(n_right, 20),
+                    })
+                    .to_vec(),
+                complete: true,
+            }],
             report: attack::Report {
                 clean,
                 attacked,
@@ -314,6 +333,7 @@ mod tests {
         fs::create_dir_all(run.join(ATTACK)).unwrap();
         let bytes = serde_json::to_vec(&results).unwrap();
         fs::write(run.join(ATTACK).join(ATTACK_RESULTS), bytes).unwrap();
+        write_attacked(&run.join(ATTACK).join(attack::IMAGES));
         let scores = [10, 1000].map(|step| Score {
             label: "FID-128".to_string(),
             value: 0.25 * step as f64,
@@ -328,6 +348,34 @@ mod tests {
             n_features: 10,
         });
         fs::write(run.join(DISTANCES), serde_json::to_vec(&scores).unwrap()).unwrap();
+    }
+
+    /// Of 20 images the last three were broken, each clearer than the one before. The first was wrong without an attack.
+    fn write_attacked(path: &Path) {
+        let images = |value: f64| Tensor::full([20, 1, 8, 8], value, (Kind::Float, Device::Cpu));
+        let of = |value: fn(i64) -> i64| {
+            let values: Vec<i64> = (0..20).map(value).collect();
+            Tensor::from_slice(&values)
+        };
+        let tensors = [
+            ("clean", images(-1.0)),
+            (
+                "attacked",
+                Tensor::cat(
+                    &[images(-1.0).narrow(0, 0, 1), images(-0.75).narrow(0, 1, 19)],
+                    0,
+                ),
+            ),
+            ("purified", images(-1.0)),
+            ("labels", of(|image| image % 10)),
+            ("answers", of(|image| (image + 1) % 10)),
+            ("margins", of(|image| image).to_kind(Kind::Float)),
+            (
+                "broken",
+                of(|image| i64::from(image > 16 || image == 0)).to_kind(Kind::Uint8),
+            ),
+        ];
+        Tensor::write_safetensors(&tensors, path).unwrap();
     }
 
     #[test]
@@ -350,10 +398,24 @@ mod tests {
             "unknown",
             "classifier 01234567 head, 10",
             "steps of the chains",
+            "purifications per gradient",
+            "at least",
+            "clearest wrong answers first",
         ] {
             assert!(after.contains(wanted), "{wanted}");
             assert!(!before.contains(wanted), "{wanted}");
         }
+        // Four pictures of each image that was broken, and of no other.
+        assert_eq!(after.matches("data:image/png;base64,").count(), 3 * 4);
+        let row = |number: i64, label: i64, answer: i64| {
+            let cells =
+                [number, label, answer].map(|cell| format!("<td class=\"number\">{cell}</td>"));
+            after
+                .find(&cells.join(" "))
+                .or_else(|| after.find(&cells.concat()))
+        };
+        let rows = [row(19, 9, 0), row(18, 8, 9), row(17, 7, 8)];
+        assert!(rows[0].is_some() && rows.is_sorted(), "{rows:?}");
         // What a redirection leaves behind a command that failed.
         fs::write(folder.path().join(DISTANCES), "").unwrap();
         let without = page("run", &runs(folder.path()).unwrap()).unwrap();

@@ -19,13 +19,18 @@ pub fn kind(run: &Run) -> String {
     words.extend(text(&["objective", "kind"]).map(|kind| format!("by matching: {kind}")));
     words.extend(text(&["chains", "start"]).map(|start| format!("chains {start}")));
     words.extend(text(&["generator", "mode"]).map(|mode| format!("generator {mode}")));
+    let sections = [
+        ("adversarial", "against an adversary"),
+        ("noise", "with noise"),
+        ("prior", "beside a prior"),
+        ("burn_in", "with burn-in"),
+    ];
+    let has = |section: &&(&str, &str)| run.setting(&[section.0]).is_some();
     words.extend(
-        run.setting(&["prior"])
-            .map(|_| "beside a prior".to_string()),
-    );
-    words.extend(
-        run.setting(&["burn_in"])
-            .map(|_| "with burn-in".to_string()),
+        sections
+            .iter()
+            .filter(has)
+            .map(|(_, word)| word.to_string()),
     );
     words.join(", ")
 }

@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use tch::Tensor;
 
 use super::Climber;
-use crate::evaluate::attack::ball::{Ball, Norm};
+use crate::config::Norm;
+use crate::evaluate::attack::ball::Ball;
 use crate::evaluate::attack::oracle::{Probe, Question};
 use crate::machine::randomness::{Purpose, derive, seeded, uniform};
 
