@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::output::{Existing, check_is_none_of, check_output, files_of};
 use crate::precision::PrecisionArguments;
-use crate::target::TargetChoice;
+use crate::target::RewriteArguments;
 use crate::triton::TritonArguments;
 use crate::{print, summary};
 use ebm_export::file::Staged;
@@ -17,7 +17,6 @@ use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
 use ebm_export::transform::langevin::Steps;
 use ebm_export::transform::potential::{Potential, Prior, read_potential};
-use ebm_export::transform::rewrite::Rewrite;
 use ebm_export::write::triton::{Content, RepositoryFile, Served, repository};
 use ebm_export::write::{ModelFile, Plan, file_names};
 
@@ -48,13 +47,8 @@ pub struct Arguments {
     /// Which weights: their moving average if the checkpoint has one, or as they were learned last
     #[arg(long, value_enum, default_value_t = WeightChoice::Average)]
     weights: WeightChoice,
-    /// Apply no rewrites
-    #[arg(long, conflicts_with = "rewrites")]
-    raw: bool,
-    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share, mask, winograd,
-    /// winograd_small (for several images a call)
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    rewrites: Option<Vec<Rewrite>>,
+    #[command(flatten)]
+    rewrites: RewriteArguments,
     /// Add the energy of this checkpoint, divided by its own temperature, to what the files descend; without it, the prior that the
     /// energy was learned beside, if it was
     #[arg(long, value_name = "CHECKPOINT")]
@@ -71,9 +65,6 @@ pub struct Arguments {
     /// Langevin steps that step.onnx takes in one run, for engines on which a run is slow to start; the noise is then `[K, N, C, H, W]`
     #[arg(long, value_name = "K", default_value_t = 1)]
     steps_per_run: usize,
-    /// What the files are to be fast on
-    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
-    target: TargetChoice,
     #[command(flatten)]
     precision: PrecisionArguments,
     /// What to write: the model's files, or a model repository of Triton Inference Server with a purifier that batches requests
@@ -189,14 +180,7 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
     steps.check().context("--steps-per-run")?;
     Ok(Plan {
         opset: arguments.precision.opset(arguments.opset)?,
-        rewrites: match &arguments.rewrites {
-            Some(rewrites) => rewrites.clone(),
-            None if arguments.raw => Vec::new(),
-            None => {
-                let target = arguments.target.target();
-                arguments.precision.rewrites(target, batch(arguments)?)
-            }
-        },
+        rewrites: arguments.rewrites.chosen(arguments.precision.precision),
         precision: arguments.precision.precision,
         clip: arguments.clip,
         ..Plan::default()

@@ -321,8 +321,8 @@ impl Graph {
         })
     }
 
-    /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Inputs, weights and
-    /// constants of which `given` names a value here are not added but stand for that value.
+    /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Nodes for which `given`
+    /// names a value here are not added but stand for that value.
     ///
     /// # Errors
     /// A name of an input or weight is taken; or a given value does not fit where it is used.
@@ -334,8 +334,7 @@ impl Graph {
     ) -> Result<BTreeMap<String, Value>, Error> {
         let mut mapping = Mapping(HashMap::with_capacity(other.nodes.len()));
         for (index, node) in other.nodes.iter().enumerate() {
-            let is_made = matches!(node.source, Source::Operator { .. });
-            let new = match given.get(&node.name).filter(|_| !is_made) {
+            let new = match given.get(&node.name) {
                 Some(&value) => value,
                 None => {
                     let name = format!("{prefix}{}", node.name);

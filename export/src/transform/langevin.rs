@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::graph::op::{Binary, Concat, KeepDims, Reduce, ReduceKind, Reshape, Slice, Unary};
 use crate::graph::{Dim, Graph, Shape, Value};
-use crate::transform::rewrite::{Rewrite, apply};
 
 /// How a graph steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,15 +117,6 @@ pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph, Error
     graph.rebuild(|_, _, _| Ok(None))
 }
 
-/// Langevin steps as they are written, of a gradient as it is written ([`written`](crate::transform::pipeline::written)): the steps themselves, which add up small
-/// drifts, stay in f32 whatever the network works in. All of them read the same weights, which a file holds once.
-///
-/// # Errors
-/// As [`steps_graph`].
-pub(crate) fn written_steps(gradient: &Graph, steps: &Steps) -> Result<Graph, Error> {
-    apply(&steps_graph(gradient, steps)?, &[Rewrite::Share])
-}
-
 /// A state with energy and gradient there.
 struct At {
     x: Value,
@@ -165,13 +155,12 @@ impl Dynamics {
     }
 }
 
-/// What every step has in common: weights, constants, and inputs other than x.
+/// What every step has in common: weights, inputs other than x, and what is made of these alone, such as weights in a low type.
 fn shared_values(gradient_graph: &Graph) -> Result<BTreeMap<String, Value>, Error> {
-    let x = gradient_graph.input_named("x")?;
-    let is_shared = |value: &Value| gradient_graph.operator(*value).is_none() && *value != x;
+    let changes = gradient_graph.depends_on(gradient_graph.input_named("x")?);
     Ok(gradient_graph
         .values()
-        .filter(is_shared)
+        .filter(|value| !changes[value.0])
         .map(|value| (gradient_graph.node(value).name.clone(), value))
         .collect())
 }

@@ -15,7 +15,7 @@ use crate::graph::tensor::Tensors;
 use crate::source::checkpoint::{Header, tensors_sha256};
 use crate::source::{Energy, Kind, Origin};
 use crate::transform::gradient::{gradient, hessian_vector_product_along};
-use crate::transform::langevin::{Steps, written_steps};
+use crate::transform::langevin::{Steps, steps_graph};
 use crate::transform::pipeline::{bind, written};
 use crate::transform::potential::{Potential, check_scale};
 use crate::transform::precision::{Comparison, Precision, lowered};
@@ -255,9 +255,9 @@ impl<'a> Way<'a> {
         let graph = match form {
             Form::Forward => self.forward()?,
             Form::Gradient | Form::HessianVectorProduct => self.named_derivative(form)?,
-            Form::Steps(count) => written_steps(self.slope()?, &self.plan.steps(*count))?,
+            Form::Steps(count) => steps_graph(self.slope()?, &self.plan.steps(*count))?,
             Form::Purifier(dynamics) => {
-                let steps = written_steps(self.slope()?, &self.plan.steps(dynamics.steps))?;
+                let steps = steps_graph(self.slope()?, &self.plan.steps(dynamics.steps))?;
                 // What ε and T alone make is computed once.
                 bind(&purifier_graph(&steps, dynamics)?, &Tensors::new())?
             }
