@@ -19,6 +19,8 @@ pub mod name;
 pub mod picture;
 pub mod pixel;
 pub mod pixel_distance;
+#[cfg(feature = "staged")]
+pub mod staged;
 pub mod target;
 #[cfg(feature = "pictures")]
 mod whole;

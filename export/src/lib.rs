@@ -2,7 +2,6 @@
 #![deny(missing_docs)]
 
 mod error;
-pub mod file;
 
 pub mod graph;
 

@@ -11,7 +11,7 @@ use crate::precision::PrecisionArguments;
 use crate::target::RewriteArguments;
 use crate::triton::TritonArguments;
 use crate::{print, summary};
-use ebm_export::file::Staged;
+use ebm_common::staged::Staged;
 use ebm_export::graph::Batch;
 use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};

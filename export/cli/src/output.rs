@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use ebm_export::file::check_writable;
+use ebm_common::staged::check_writable;
 
 /// The one file that a command writes.
 #[derive(Args)]

@@ -10,7 +10,7 @@ use clap_mangen::Man;
 
 use crate::output::{Existing, check_output};
 use crate::{Cli, print};
-use ebm_export::file::Staged;
+use ebm_common::staged::Staged;
 
 /// Print the completions of a shell.
 #[derive(Args)]

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::file::NewFolder;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::source::networks::Network;
 use crate::source::{Langevin, Purification};
+use ebm_common::staged::NewFolder;
 
 /// The format that this version writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -167,16 +167,19 @@ fn check_positive(name: &str, value: f64) -> Result<(), String> {
 pub fn write(folder: &Path, header: &Header, groups: &[(&str, &Tensors)]) -> Result<(), Error> {
     let mut header = header.clone();
     header.groups.clear();
-    let new = NewFolder::begin(folder)?;
-    for (group, tensors) in groups {
-        let bytes = to_safetensors(tensors);
-        header.groups.insert((*group).to_string(), sha256(&bytes));
-        new.write(&format!("{group}.safetensors"), &bytes)?;
-    }
-    let mut json = serde_json::to_vec_pretty(&header).expect("a header has string keys only");
-    json.push(b'\n');
-    new.write(HEADER_FILE, &json)?;
-    new.publish()
+    let mut write = || {
+        let new = NewFolder::begin(folder)?;
+        for (group, tensors) in groups {
+            let bytes = to_safetensors(tensors);
+            header.groups.insert((*group).to_string(), sha256(&bytes));
+            new.write(&format!("{group}.safetensors"), &bytes)?;
+        }
+        let mut json = serde_json::to_vec_pretty(&header).expect("a header has string keys only");
+        json.push(b'\n');
+        new.write(HEADER_FILE, &json)?;
+        new.publish()
+    };
+    write().map_err(Error::Io)
 }
 
 /// Reads the header of a checkpoint folder.
@@ -357,11 +360,8 @@ fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {
                 view.dtype()
             ));
         }
-        let data = view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
+        let elements = view.data().as_chunks().0.iter();
+        let data = elements.map(|&b| f32::from_le_bytes(b)).collect();
         tensors.insert(name.to_string(), Tensor::new(view.shape(), data));
     }
     Ok(tensors)

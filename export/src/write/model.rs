@@ -10,11 +10,11 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::file::Staged;
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use crate::source::onnx::{Documentation, HASH_KEY};
+use ebm_common::staged::Staged;
 
 /// Readers of protocol buffers count bytes with 31 bits.
 const MAX_BYTES: u64 = i32::MAX as u64;
@@ -117,9 +117,12 @@ impl Model {
     /// # Errors
     /// The system refused.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let mut staged = Staged::default();
-        staged.write(path.as_ref(), |file| self.write_to(file))?;
-        staged.publish()
+        let save = || {
+            let mut staged = Staged::default();
+            staged.write(path.as_ref(), |file| self.write_to(file))?;
+            staged.publish()
+        };
+        save().map_err(Error::Io)
     }
 
     /// The file as bytes.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::{Result, bail, ensure};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
 
 use super::data_source::{DataSource, data_source};
 use super::{load, n_threads};

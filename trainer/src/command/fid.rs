@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
 use ebm_export::source::Kind as NetworkKind;
 use ebm_export::source::checkpoint;
 use ebm_export::source::networks::Network;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
 
 use crate::cli::ReportArgs;
 use crate::machine::console;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
 
 use crate::cli::{Cli, ManArgs};
 use crate::machine::console;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_common::files::final_path;
-use ebm_export::file::{NewFolder, write_whole};
+use ebm_common::staged::{NewFolder, write_whole};
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::Kind;
 use ebm_export::source::checkpoint::{self, Header};
@@ -81,7 +81,7 @@ const LAST_BEST: &str = ".unfinished-last-best";
 const MERIT: &str = "merit";
 /// What it says if the user stopped the run at it.
 const INTERRUPTED: &str = "interrupted";
-/// How the temporary names of folders begin that `ebm_export::file` makes.
+/// How the temporary names of folders begin that `ebm_common::staged` makes.
 const UNFINISHED: &str = ".unfinished-";
 
 /// How the folders begin into which checkpoints are put that a run does not go on from.

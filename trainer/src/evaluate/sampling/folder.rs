@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
 use ebm_export::source::checkpoint::sha256;
 use serde::Serialize;
 use tch::{Kind, Tensor};
