@@ -4,7 +4,6 @@ use crate::error::Error;
 use crate::graph::Graph;
 use crate::graph::fold::{Folding, check_cost};
 use crate::graph::tensor::Tensors;
-use crate::graph::weights::checked_weight;
 use crate::transform::gradient::gradient;
 use crate::transform::precision::{Precision, lowered};
 use crate::transform::rewrite::{Rewrite, apply, apply_before_gradient};
@@ -34,9 +33,8 @@ pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
         if !folding.is_fixed(value) {
             return Ok(None);
         }
-        let node = graph.node(value);
-        let constant = folding.constant(value, || checked_weight(node, weights).cloned())?;
-        Ok(constant.map(|tensor| target.constant(&node.name, tensor)))
+        let constant = folding.constant(value, weights)?;
+        Ok(constant.map(|tensor| target.constant(&graph.node(value).name, tensor)))
     })
 }
 

@@ -6,7 +6,7 @@ use ndarray::ArrayD;
 
 use super::known::check_count;
 use crate::graph::op::Operator;
-use crate::graph::reference::{to_array, to_tensor};
+use crate::graph::reference::{computed, to_array, to_tensor};
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Shape, Source, Value};
 
@@ -74,23 +74,14 @@ impl Constants {
     ) -> Result<ArrayD<f64>, String> {
         let node = graph.node(value);
         check_count(&node.value_type.shape.concrete(1))?;
-        match &node.source {
-            Source::Constant(tensor) => Ok(to_array(tensor)),
-            Source::Operator { op, inputs } => {
-                let shapes: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
-                if op.multiplications(&shapes, graph.shape(value)) > MAX_MULTIPLICATIONS {
-                    return Err("too large to be computed while reading".to_string());
-                }
-                let operands: Vec<ArrayD<f64>> = inputs
-                    .iter()
-                    .map(|input| self.computed[input].clone())
-                    .collect();
-                Ok(op.evaluate(&operands))
+        if let Some((op, inputs)) = graph.operator(value) {
+            let shapes: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
+            if op.multiplications(&shapes, graph.shape(value)) > MAX_MULTIPLICATIONS {
+                return Err("too large to be computed while reading".to_string());
             }
-            Source::Weight | Source::Input => weights
-                .get(&node.name)
-                .map(to_array)
-                .ok_or_else(|| format!("{:?} has no value", node.name)),
         }
+        computed(node, |operand| self.computed[&operand].clone())
+            .or_else(|| weights.get(&node.name).map(to_array))
+            .ok_or_else(|| format!("{:?} has no value", node.name))
     }
 }
