@@ -163,6 +163,11 @@ impl Operator for Binary {
             let full = match (self, operand) {
                 (Binary::Add, _) | (Binary::Sub, 0) => g,
                 (Binary::Sub, _) => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
+                // Both factors of a square have the same derivative.
+                (Binary::Mul, 1) if left == right && step.wanted[0] => {
+                    gradients[1] = gradients[0];
+                    continue;
+                }
                 (Binary::Mul, 0) => graph.apply(&step.named("left"), Binary::Mul, &[g, right])?,
                 (Binary::Mul, _) => graph.apply(&step.named("right"), Binary::Mul, &[g, left])?,
                 (Binary::Div, 0) => {
