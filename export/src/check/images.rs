@@ -30,16 +30,14 @@ pub fn read(path: &Path) -> Result<ArrayD<f64>, Error> {
 
 fn images(view: &TensorView<'_>) -> Result<ArrayD<f64>, String> {
     let values: Vec<f64> = match view.dtype() {
-        Dtype::F32 => view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into())
-            .collect(),
-        Dtype::F64 => view
-            .data()
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes(std::array::from_fn(|index| b[index])))
-            .collect(),
+        Dtype::F32 => {
+            let elements = view.data().as_chunks().0.iter();
+            elements.map(|&b| f32::from_le_bytes(b).into()).collect()
+        }
+        Dtype::F64 => {
+            let elements = view.data().as_chunks().0.iter();
+            elements.map(|&b| f64::from_le_bytes(b)).collect()
+        }
         dtype => return Err(format!("expected F32 or F64, got {dtype:?}")),
     };
     if let Some(position) = values.iter().position(|value| !value.is_finite()) {

@@ -1,11 +1,13 @@
 //! Tensors of a model: floats of every width as f32, integers and booleans as they are.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use ebm_common::files::folder_of;
 
+use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 
 use super::known::{Kind, Known, Number};
@@ -102,63 +104,26 @@ fn from_bytes(
             bytes.len()
         ));
     }
-    let chunks = bytes.chunks_exact(width(kind));
     match kind {
-        DataType::Float => floats(
-            sizes,
-            chunks.map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])),
-        ),
-        DataType::Double => doubles(sizes, chunks.map(|c| f64::from_le_bytes(eight(c)))),
-        DataType::Float16 => floats(
-            sizes,
-            chunks.map(|c| half::f16::from_le_bytes([c[0], c[1]]).to_f32()),
-        ),
-        DataType::Bfloat16 => floats(
-            sizes,
-            chunks.map(|c| half::bf16::from_le_bytes([c[0], c[1]]).to_f32()),
-        ),
-        DataType::Int64 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(i64::from_le_bytes(eight(c)))),
-        ),
-        DataType::Uint64 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| unsigned(u64::from_le_bytes(eight(c)))),
-        ),
-        DataType::Int32 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(i32::from_le_bytes([c[0], c[1], c[2], c[3]]).into())),
-        ),
-        DataType::Uint32 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(u32::from_le_bytes([c[0], c[1], c[2], c[3]]).into())),
-        ),
-        DataType::Int16 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(i16::from_le_bytes([c[0], c[1]]).into())),
-        ),
-        DataType::Uint16 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(u16::from_le_bytes([c[0], c[1]]).into())),
-        ),
-        DataType::Int8 => integers(kind, sizes, chunks.map(|c| Ok((c[0] as i8).into()))),
-        DataType::Uint8 | DataType::Bool => integers(kind, sizes, chunks.map(|c| Ok(c[0].into()))),
+        DataType::Float => floats(sizes, each(bytes).map(f32::from_le_bytes)),
+        DataType::Double => doubles(sizes, each(bytes).map(f64::from_le_bytes)),
+        DataType::Float16 => floats(sizes, each(bytes).map(|b| f16::from_le_bytes(b).to_f32())),
+        DataType::Bfloat16 => floats(sizes, each(bytes).map(|b| bf16::from_le_bytes(b).to_f32())),
+        DataType::Int64 => integers(kind, sizes, each(bytes).map(i64::from_le_bytes)),
+        DataType::Uint64 => integers(kind, sizes, each(bytes).map(u64::from_le_bytes)),
+        DataType::Int32 => integers(kind, sizes, each(bytes).map(i32::from_le_bytes)),
+        DataType::Uint32 => integers(kind, sizes, each(bytes).map(u32::from_le_bytes)),
+        DataType::Int16 => integers(kind, sizes, each(bytes).map(i16::from_le_bytes)),
+        DataType::Uint16 => integers(kind, sizes, each(bytes).map(u16::from_le_bytes)),
+        DataType::Int8 => integers(kind, sizes, each(bytes).map(i8::from_le_bytes)),
+        DataType::Uint8 | DataType::Bool => integers(kind, sizes, bytes.iter().copied()),
         _ => Err(unread(kind)),
     }
 }
 
-fn eight(chunk: &[u8]) -> [u8; 8] {
-    std::array::from_fn(|index| chunk[index])
-}
-
-fn unsigned(number: u64) -> Result<i64, String> {
-    i64::try_from(number).map_err(|_| format!("its element {number} is too large"))
+/// The bytes of each element.
+fn each<const WIDTH: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; WIDTH]> {
+    bytes.as_chunks().0.iter().copied()
 }
 
 fn from_fields(
@@ -185,25 +150,13 @@ fn from_fields(
     match kind {
         DataType::Float => floats(sizes, proto.float_data.iter().copied()),
         DataType::Double => doubles(sizes, proto.double_data.iter().copied()),
-        DataType::Float16 => floats(
-            sizes,
-            half_words().map(|bits| half::f16::from_bits(bits).to_f32()),
-        ),
-        DataType::Bfloat16 => floats(
-            sizes,
-            half_words().map(|bits| half::bf16::from_bits(bits).to_f32()),
-        ),
-        DataType::Int64 => integers(
-            kind,
-            sizes,
-            proto.int64_data.iter().map(|&number| Ok(number)),
-        ),
-        DataType::Uint32 | DataType::Uint64 => integers(
-            kind,
-            sizes,
-            proto.uint64_data.iter().map(|&number| unsigned(number)),
-        ),
-        _ => integers(kind, sizes, words.iter().map(|&word| Ok(word.into()))),
+        DataType::Float16 => floats(sizes, half_words().map(|b| f16::from_bits(b).to_f32())),
+        DataType::Bfloat16 => floats(sizes, half_words().map(|b| bf16::from_bits(b).to_f32())),
+        DataType::Int64 => integers(kind, sizes, proto.int64_data.iter().copied()),
+        DataType::Uint32 | DataType::Uint64 => {
+            integers(kind, sizes, proto.uint64_data.iter().copied())
+        }
+        _ => integers(kind, sizes, words.iter().copied()),
     }
 }
 
@@ -222,20 +175,16 @@ fn doubles(sizes: &[usize], values: impl Iterator<Item = f64>) -> Result<Decoded
     floats(sizes, values.into_iter())
 }
 
-fn integers(
+fn integers<N: Copy + Display + TryInto<i64>>(
     kind: DataType,
     sizes: &[usize],
-    numbers: impl Iterator<Item = Result<i64, String>>,
+    numbers: impl Iterator<Item = N>,
 ) -> Result<Decoded, String> {
     let truth = kind == DataType::Bool;
-    let numbers = numbers.map(|number| {
-        number.map(|number| {
-            Number::Fixed(if truth {
-                i64::from(number != 0)
-            } else {
-                number
-            })
-        })
+    let numbers = numbers.map(|number| match number.try_into() {
+        Ok(number) if truth => Ok(Number::Fixed(i64::from(number != 0))),
+        Ok(number) => Ok(Number::Fixed(number)),
+        Err(_) => Err(format!("its element {number} is too large")),
     });
     let elements = ArrayD::from_shape_vec(IxDyn(sizes), numbers.collect::<Result<_, String>>()?)
         .map_err(|error| error.to_string())?;
