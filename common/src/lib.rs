@@ -15,6 +15,7 @@ pub mod idx;
 #[cfg(feature = "intervals")]
 pub mod interval;
 pub mod name;
+mod named;
 #[cfg(feature = "pictures")]
 pub mod picture;
 pub mod pixel;

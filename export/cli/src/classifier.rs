@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::model::ModelArguments;
 use crate::output::OutputFile;
-use crate::target::TargetChoice;
+use crate::target::TargetArgument;
 use crate::{print, summary};
 use ebm_export::transform::pixels::{Pixels, classifier};
 use ebm_export::write::onnx::Opset;
@@ -49,9 +49,8 @@ pub struct Arguments {
     /// Version of ONNX's operators, 13 to 22
     #[arg(long, default_value_t = Opset::DEFAULT.number())]
     opset: i64,
-    /// What the file is to be fast on
-    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
-    target: TargetChoice,
+    #[command(flatten)]
+    target: TargetArgument,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -63,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.output.check_is_none_of(&taken.files())?;
     let plan = Plan {
         opset,
-        rewrites: arguments.target.target().rewrites(),
+        rewrites: arguments.target.target.rewrites(),
         ..Plan::default()
     };
     let pixels = Pixels {

@@ -1,16 +1,24 @@
 //! What files are written for, and the rewrites that follow from it.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use ebm_export::transform::precision::Precision;
 use ebm_export::transform::rewrite::{Rewrite, Target};
 
+/// What files are to be fast on.
+#[derive(Args)]
+pub struct TargetArgument {
+    /// What the files are to be fast on: ONNX Runtime on a CPU or on an NVIDIA GPU, or tract
+    #[arg(long, default_value_t = Target::Cpu, value_parser = PossibleValuesParser::new(Target::ALL.map(Target::name)).try_map(|name| name.parse::<Target>()))]
+    pub target: Target,
+}
+
 /// Which rewrites are applied.
 #[derive(Args)]
 pub struct RewriteArguments {
-    /// What the files are to be fast on
-    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
-    target: TargetChoice,
+    #[command(flatten)]
+    target: TargetArgument,
     /// Apply no rewrites
     #[arg(long, conflicts_with = "rewrites")]
     raw: bool,
@@ -25,31 +33,9 @@ impl RewriteArguments {
         match (&self.rewrites, precision) {
             (Some(rewrites), _) => rewrites.clone(),
             (None, _) if self.raw => Vec::new(),
-            (None, Precision::F32) => self.target.target().rewrites(),
+            (None, Precision::F32) => self.target.target.rewrites(),
             // Low types have no room for the steep mask of `mask`.
             (None, _) => Rewrite::COMMON.to_vec(),
-        }
-    }
-}
-
-/// What `--target` takes.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum TargetChoice {
-    /// ONNX Runtime on a CPU
-    Cpu,
-    /// ONNX Runtime on an NVIDIA GPU
-    Cuda,
-    /// tract
-    Tract,
-}
-
-impl TargetChoice {
-    /// The target of that name.
-    pub fn target(self) -> Target {
-        match self {
-            TargetChoice::Cpu => Target::Cpu,
-            TargetChoice::Cuda => Target::Cuda,
-            TargetChoice::Tract => Target::Tract,
         }
     }
 }

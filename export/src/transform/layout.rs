@@ -1,7 +1,6 @@
 //! Images with the channels last, `[N, H, W, C]`, as Keras and JAX have them, taken as `[N, C, H, W]`.
 
-use std::fmt;
-use std::str::FromStr;
+use ebm_common::named;
 
 use crate::error::{Choice, Error};
 use crate::graph::op::{Arithmetic, Op, Operator, Transpose};
@@ -11,33 +10,14 @@ use crate::source::Energy;
 /// Extents of rows and columns from which on 1, 3 or 4 of a last axis are taken for channels.
 const SMALLEST_IMAGE: usize = 8;
 
-/// Where the channels of images stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImageLayout {
-    /// `[N, C, H, W]`.
-    Nchw,
-    /// `[N, H, W, C]`.
-    Nhwc,
-}
-
-impl FromStr for ImageLayout {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<ImageLayout, String> {
-        match name {
-            "nchw" => Ok(ImageLayout::Nchw),
-            "nhwc" => Ok(ImageLayout::Nhwc),
-            _ => Err(format!("expected nchw or nhwc, got {name:?}")),
-        }
-    }
-}
-
-impl fmt::Display for ImageLayout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ImageLayout::Nchw => "nchw",
-            ImageLayout::Nhwc => "nhwc",
-        })
+named! {
+    "image layout";
+    /// Where the channels of images stand.
+    pub enum ImageLayout {
+        /// `[N, C, H, W]`.
+        Nchw = "nchw",
+        /// `[N, H, W, C]`.
+        Nhwc = "nhwc",
     }
 }
 

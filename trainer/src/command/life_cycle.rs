@@ -20,7 +20,7 @@ use crate::run::folder::{Existing, RunFolder};
 use crate::run::lock::FolderLock;
 use crate::run::resumption::Resumed;
 use crate::run::saved::Saved;
-use crate::run::stage::{STAGES, Stage};
+use crate::run::stage::Stage;
 use crate::run::stop::{End, StopSignal};
 
 impl Stage {
@@ -61,7 +61,7 @@ impl Stage {
             let (stage, set) = set
                 .split_once('.')
                 .with_context(|| format!("--set {set}: expected STAGE.SECTION.KEY=VALUE"))?;
-            if !STAGES.iter().any(|known| known.name() == stage) {
+            if !Stage::ALL.iter().any(|known| known.name() == stage) {
                 bail!(
                     "--set {stage}.{set}: expected one of the stages classifier, shortrun, midrun, prior, longrun, got {stage:?}"
                 );
@@ -144,13 +144,17 @@ fn families() -> Vec<String> {
         Some(format!("{family}{size}"))
     });
     shortruns
-        .filter(|family| STAGES.iter().all(|stage| stage.preset(family).is_some()))
+        .filter(|family| {
+            Stage::ALL
+                .iter()
+                .all(|stage| stage.preset(family).is_some())
+        })
         .collect()
 }
 
 /// `trainer life-cycle`.
 pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
-    let stages = STAGES
+    let stages = Stage::ALL
         .into_iter()
         .map(|stage| {
             let layers = stage.layers(args)?;

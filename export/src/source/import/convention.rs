@@ -5,8 +5,8 @@
 //! iteration each time they are used, and so does the import.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
+
+use ebm_common::named;
 
 use super::map::{NameMap, Target, Through};
 use super::source::Source;
@@ -15,15 +15,17 @@ use super::{full_name, root_of};
 use crate::error::{Choice, Error};
 use crate::source::networks::{Biggan, BigganGenerator, Network, Sngan, SnganGenerator};
 
-/// Whose names a file has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Convention {
-    /// torch-mimicry: `block2.c1.weight`, `l5.weight`. Energies of the SNGAN family (its discriminators) and their generators.
-    Mimicry,
-    /// BigGAN-PyTorch, its BigGANdeep.py: `blocks.0.1.conv1.weight`. BigGAN energies without classes, and generators.
-    BigganPytorch,
-    /// pytorch-pretrained-BigGAN: `generator.layers.0.conv_0.weight_orig`. Generators with classes.
-    PretrainedBiggan,
+named! {
+    "names";
+    /// Whose names a file has.
+    pub enum Convention {
+        /// torch-mimicry: `block2.c1.weight`, `l5.weight`. Energies of the SNGAN family (its discriminators) and their generators.
+        Mimicry = "mimicry",
+        /// BigGAN-PyTorch, its BigGANdeep.py: `blocks.0.1.conv1.weight`. BigGAN energies without classes, and generators.
+        BigganPytorch = "biggan-pytorch",
+        /// pytorch-pretrained-BigGAN: `generator.layers.0.conv_0.weight_orig`. Generators with classes.
+        PretrainedBiggan = "pytorch-pretrained-biggan",
+    }
 }
 
 /// What the names do not tell.
@@ -69,22 +71,6 @@ impl Default for Reading {
 const ROOTS: [&str; 4] = ["model_state_dict", "state_dict", "module", ""];
 
 impl Convention {
-    /// All of them.
-    pub const ALL: [Convention; 3] = [
-        Convention::Mimicry,
-        Convention::BigganPytorch,
-        Convention::PretrainedBiggan,
-    ];
-
-    /// Its name in commands.
-    pub fn name(self) -> &'static str {
-        match self {
-            Convention::Mimicry => "mimicry",
-            Convention::BigganPytorch => "biggan-pytorch",
-            Convention::PretrainedBiggan => "pytorch-pretrained-biggan",
-        }
-    }
-
     /// The convention of the published weights of a network, if there are any.
     pub fn of(network: &Network) -> Option<Convention> {
         match network {
@@ -134,26 +120,6 @@ impl Convention {
             }
         }
         Ok(names.map)
-    }
-}
-
-impl fmt::Display for Convention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Convention {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Convention, String> {
-        Convention::ALL
-            .into_iter()
-            .find(|convention| convention.name() == name)
-            .ok_or_else(|| {
-                let names = Convention::ALL.map(Convention::name).join(", ");
-                format!("unknown names {name:?}; there are {names}")
-            })
     }
 }
 

@@ -17,9 +17,8 @@
 mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
+use ebm_common::named;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -29,40 +28,25 @@ use crate::graph::{DType, Graph, Mapping, Source, Value};
 
 pub use error::{Comparison, random_images};
 
-/// The types that a graph works in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// f32 throughout.
-    #[default]
-    F32,
-    /// f16, but for sums, inputs and outputs.
-    F16,
-    /// bf16, but for sums, inputs and outputs.
-    Bf16,
-    /// f16 in products alone.
-    Mixed,
+named! {
+    "precision";
+    /// The types that a graph works in.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Precision {
+        /// f32 throughout.
+        #[default]
+        F32 = "f32",
+        /// f16, but for sums, inputs and outputs.
+        F16 = "f16",
+        /// bf16, but for sums, inputs and outputs.
+        Bf16 = "bf16",
+        /// f16 in products alone.
+        Mixed = "mixed",
+    }
 }
 
 impl Precision {
-    /// All of them.
-    pub const ALL: [Precision; 4] = [
-        Precision::F32,
-        Precision::F16,
-        Precision::Bf16,
-        Precision::Mixed,
-    ];
-
-    /// Its name in commands and contracts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Bf16 => "bf16",
-            Precision::Mixed => "mixed",
-        }
-    }
-
     /// The low type, where there is one.
     pub fn low_type(self) -> Option<DType> {
         match self {
@@ -70,25 +54,6 @@ impl Precision {
             Precision::F16 | Precision::Mixed => Some(DType::F16),
             Precision::Bf16 => Some(DType::BF16),
         }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Precision {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Precision, String> {
-        let mut all = Precision::ALL.into_iter();
-        all.find(|precision| precision.name() == name)
-            .ok_or_else(|| {
-                let names = Precision::ALL.map(Precision::name).join(", ");
-                format!("unknown precision {name:?}; there are {names}")
-            })
     }
 }
 

@@ -6,37 +6,29 @@ mod mask;
 mod pool_conv;
 mod simplify;
 
-use std::fmt;
-use std::str::FromStr;
+use ebm_common::named;
 
 use crate::error::Error;
 use crate::graph::Graph;
 
-/// A rewrite by name. Each module states what it does and why that is exact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// A mean-pooled convolution becomes a strided convolution of a box-filtered input.
-    PoolConv,
-    /// A stride-1 transposed convolution becomes a convolution with flipped weights.
-    FlipConv,
-    /// A factor and an offset per channel behind a convolution move into its weights and bias.
-    FoldAffine,
-    /// Operators that do nothing go, and neighbours that are one operator become it.
-    Simplify,
-    /// The mask of a ReLU's derivative becomes one operator on the ReLU's result.
-    Mask,
+named! {
+    "rewrite";
+    /// A rewrite by name, in the order in which they are applied. Each module states what it does and why that is exact.
+    pub enum Rewrite {
+        /// Operators that do nothing go, and neighbours that are one operator become it.
+        Simplify = "simplify",
+        /// A factor and an offset per channel behind a convolution move into its weights and bias.
+        FoldAffine = "fold_affine",
+        /// A mean-pooled convolution becomes a strided convolution of a box-filtered input.
+        PoolConv = "pool_conv",
+        /// A stride-1 transposed convolution becomes a convolution with flipped weights.
+        FlipConv = "flip_conv",
+        /// The mask of a ReLU's derivative becomes one operator on the ReLU's result.
+        Mask = "mask",
+    }
 }
 
 impl Rewrite {
-    /// All of them, in the order in which they are applied.
-    pub const ALL: [Rewrite; 5] = [
-        Rewrite::Simplify,
-        Rewrite::FoldAffine,
-        Rewrite::PoolConv,
-        Rewrite::FlipConv,
-        Rewrite::Mask,
-    ];
-
     /// Those that pay on every engine, in order: fewer or smaller operators of the same kinds.
     pub const COMMON: [Rewrite; 4] = [
         Rewrite::Simplify,
@@ -44,17 +36,6 @@ impl Rewrite {
         Rewrite::PoolConv,
         Rewrite::FlipConv,
     ];
-
-    /// Its name in commands and contracts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rewrite::PoolConv => "pool_conv",
-            Rewrite::FlipConv => "flip_conv",
-            Rewrite::FoldAffine => "fold_affine",
-            Rewrite::Simplify => "simplify",
-            Rewrite::Mask => "mask",
-        }
-    }
 
     fn rewritten(self, graph: &Graph) -> Result<Graph, Error> {
         match self {
@@ -72,35 +53,17 @@ impl Rewrite {
     }
 }
 
-impl fmt::Display for Rewrite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named! {
+    "target";
+    /// What a file is written for: which forms are fast differs.
+    pub enum Target {
+        /// ONNX Runtime on a CPU.
+        Cpu = "cpu",
+        /// ONNX Runtime on an NVIDIA GPU.
+        Cuda = "cuda",
+        /// tract.
+        Tract = "tract",
     }
-}
-
-impl FromStr for Rewrite {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Rewrite, String> {
-        Rewrite::ALL
-            .into_iter()
-            .find(|rewrite| rewrite.name() == name)
-            .ok_or_else(|| {
-                let names = Rewrite::ALL.map(Rewrite::name).join(", ");
-                format!("unknown rewrite {name:?}; there are {names}")
-            })
-    }
-}
-
-/// What a file is written for: which forms are fast differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// ONNX Runtime on a CPU.
-    Cpu,
-    /// ONNX Runtime on an NVIDIA GPU.
-    Cuda,
-    /// tract.
-    Tract,
 }
 
 impl Target {
