@@ -6,12 +6,13 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::output::{Existing, check_is_none_of, check_output, files_of};
+use crate::output::{check_is_none_of, check_output, files_of};
 use crate::precision::PrecisionArguments;
 use crate::target::RewriteArguments;
 use crate::triton::TritonArguments;
 use crate::{print, summary};
 use ebm_common::staged::Staged;
+use ebm_common::target::Existing;
 use ebm_export::graph::Batch;
 use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};

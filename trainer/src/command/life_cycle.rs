@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use ebm_common::target::Existing;
 use ebm_export::source::checkpoint;
 
 use super::classifier::begin_classifier;
@@ -16,7 +17,7 @@ use crate::cli::LifeCycleArgs;
 use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
 use crate::machine::console;
 use crate::machine::expect_one_process;
-use crate::run::folder::{Existing, RunFolder};
+use crate::run::folder::RunFolder;
 use crate::run::lock::FolderLock;
 use crate::run::resumption::Resumed;
 use crate::run::saved::Saved;
@@ -111,7 +112,7 @@ impl Stage {
         let run = NewRun {
             data: args.data.clone(),
             folder,
-            existing: Existing::Replace,
+            existing: Existing::Replaced,
             machine: args.machine,
         };
         match self {
