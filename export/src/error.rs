@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ebm_common::files::FileError;
 
+/// What a function of this crate gives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// The error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -13,7 +13,7 @@ pub mod write;
 
 pub mod check;
 
-pub use error::{Choice, Error};
+pub use error::{Choice, Error, Result};
 pub use graph::Graph;
 pub use graph::tensor::{Tensor, Tensors};
 pub use write::gradient;

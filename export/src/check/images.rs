@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Name of the tensor in a file of images.
 pub const IMAGES: &str = "x";
@@ -16,7 +16,7 @@ pub const IMAGES: &str = "x";
 ///
 /// # Errors
 /// The file cannot be read, is not safetensors, has no such tensor, or one of another type, or of values that are not finite.
-pub fn read(path: &Path) -> Result<ArrayD<f64>, Error> {
+pub fn read(path: &Path) -> Result<ArrayD<f64>> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let problem = |problem: String| Error::Onnx(format!("{}: {problem}", path.display()));
     let file = SafeTensors::deserialize(&bytes)

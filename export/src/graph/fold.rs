@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::Operator;
 use crate::graph::reference::{computed, to_array, to_tensor};
 use crate::graph::tensor::{Tensor, Tensors};
@@ -34,7 +34,7 @@ struct Cost {
 ///
 /// # Errors
 /// The node with which it is too much.
-pub(crate) fn check_cost(graph: &Graph) -> Result<(), Error> {
+pub(crate) fn check_cost(graph: &Graph) -> Result<()> {
     let is_dynamic = graph.is_dynamic();
     let size = |value: Value| graph.shape(value).elements_per_image();
     let is_stored = |value: &Value| graph.operator(*value).is_none() && !is_dynamic[value.0];
@@ -118,11 +118,7 @@ impl<'a> Folding<'a> {
     ///
     /// # Errors
     /// A weight is missing, has another shape, or holds a value that is not finite.
-    pub(crate) fn constant(
-        &mut self,
-        value: Value,
-        weights: &Tensors,
-    ) -> Result<Option<Tensor>, Error> {
+    pub(crate) fn constant(&mut self, value: Value, weights: &Tensors) -> Result<Option<Tensor>> {
         let node = self.graph.node(value);
         let tensor = match computed(node, |operand| to_array(&self.take(operand))) {
             Some(array) => to_tensor(&array),

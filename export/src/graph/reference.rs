@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::Operator;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Node, Shape, Source, Value};
@@ -52,7 +52,7 @@ pub enum Rounding {
 pub fn evaluate(
     graph: &Graph,
     values: &BTreeMap<String, ArrayD<f64>>,
-) -> Result<BTreeMap<String, ArrayD<f64>>, Error> {
+) -> Result<BTreeMap<String, ArrayD<f64>>> {
     evaluate_rounded(graph, values, Rounding::Low)
 }
 
@@ -64,7 +64,7 @@ pub fn evaluate_rounded(
     graph: &Graph,
     values: &BTreeMap<String, ArrayD<f64>>,
     rounding: Rounding,
-) -> Result<BTreeMap<String, ArrayD<f64>>, Error> {
+) -> Result<BTreeMap<String, ArrayD<f64>>> {
     let mut evaluation = Evaluation {
         graph,
         uses: graph.use_counts(),
@@ -157,7 +157,7 @@ fn given<'a>(
     graph: &Graph,
     value: Value,
     values: &'a BTreeMap<String, ArrayD<f64>>,
-) -> Result<&'a ArrayD<f64>, Error> {
+) -> Result<&'a ArrayD<f64>> {
     let node = graph.node(value);
     let problem = |problem: String| Error::Weight {
         name: node.name.clone(),

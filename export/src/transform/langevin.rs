@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::{Binary, Concat, KeepDims, Reduce, ReduceKind, Reshape, Slice, Unary};
 use crate::graph::{Dim, Graph, Shape, Value};
 
@@ -28,7 +28,7 @@ impl Steps {
     ///
     /// # Errors
     /// There are no steps or more than [`Steps::MOST`], or the limit is not positive and finite.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<()> {
         if !(1..=Steps::MOST).contains(&self.count) {
             return Err(Error::Onnx(format!(
                 "expected from 1 to {} steps, got {}",
@@ -54,7 +54,7 @@ impl Steps {
 ///
 /// # Errors
 /// The graph lacks one of those inputs or outputs, or has an input `noise` or `step_size` already.
-pub fn step_graph(gradient_graph: &Graph) -> Result<Graph, Error> {
+pub fn step_graph(gradient_graph: &Graph) -> Result<Graph> {
     steps_graph(gradient_graph, &Steps::ONE)
 }
 
@@ -63,7 +63,7 @@ pub fn step_graph(gradient_graph: &Graph) -> Result<Graph, Error> {
 ///
 /// # Errors
 /// As [`step_graph`] and [`Steps::check`].
-pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph, Error> {
+pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph> {
     steps.check()?;
     let mut graph = gradient_graph.clone();
     let x = graph.input_named("x")?;
@@ -133,7 +133,7 @@ struct Dynamics {
 
 impl Dynamics {
     /// The state behind a step.
-    fn step(&self, graph: &mut Graph, at: &At, noise: Value, norm: Value) -> Result<Value, Error> {
+    fn step(&self, graph: &mut Graph, at: &At, noise: Value, norm: Value) -> Result<Value> {
         let mut drift = graph.apply("step.drift", Binary::Mul, &[at.gradient, self.rate])?;
         if let Some(clip) = self.clip {
             let scale = self.scale(graph, norm, clip, at.x)?;
@@ -145,7 +145,7 @@ impl Dynamics {
     }
 
     /// `clip / max(norm of the drift, clip)`, for each image as `[N, 1, 1, 1]`: 1 where the drift is short enough.
-    fn scale(&self, graph: &mut Graph, norm: Value, clip: f32, x: Value) -> Result<Value, Error> {
+    fn scale(&self, graph: &mut Graph, norm: Value, clip: f32, x: Value) -> Result<Value> {
         let clip = graph.scalar("step.clip", clip);
         let length = graph.apply("step.length", Binary::Mul, &[norm, self.rate])?;
         let length = graph.apply("step.length", Binary::Max, &[length, clip])?;
@@ -156,7 +156,7 @@ impl Dynamics {
 }
 
 /// What every step has in common: weights, inputs other than x, and what is made of these alone, such as weights in a low type.
-fn shared_values(gradient_graph: &Graph) -> Result<BTreeMap<String, Value>, Error> {
+fn shared_values(gradient_graph: &Graph) -> Result<BTreeMap<String, Value>> {
     let changes = gradient_graph.depends_on(gradient_graph.input_named("x")?);
     Ok(gradient_graph
         .values()
@@ -172,7 +172,7 @@ fn evaluated(
     shared: &BTreeMap<String, Value>,
     x: Value,
     index: usize,
-) -> Result<At, Error> {
+) -> Result<At> {
     let mut given = shared.clone();
     given.insert("x".to_string(), x);
     let outputs = graph.append(gradient_graph, &format!("step{}.", index + 1), &given)?;
@@ -189,7 +189,7 @@ fn noise_of_step(
     x: Value,
     index: usize,
     count: usize,
-) -> Result<Value, Error> {
+) -> Result<Value> {
     if count == 1 {
         return Ok(noise);
     }
@@ -199,7 +199,7 @@ fn noise_of_step(
 }
 
 /// The L2 norm `[N]` of each image.
-fn norm_per_image(graph: &mut Graph, gradient: Value) -> Result<Value, Error> {
+fn norm_per_image(graph: &mut Graph, gradient: Value) -> Result<Value> {
     let square = graph.apply("step.square", Binary::Mul, &[gradient, gradient])?;
     let sum = Reduce {
         kind: ReduceKind::Sum,
@@ -214,7 +214,7 @@ fn norm_per_image(graph: &mut Graph, gradient: Value) -> Result<Value, Error> {
 }
 
 /// `[N]` of the only step, or `[k, N]` of k steps.
-fn per_step(graph: &mut Graph, name: &str, values: &[Value]) -> Result<Value, Error> {
+fn per_step(graph: &mut Graph, name: &str, values: &[Value]) -> Result<Value> {
     if let [only] = values {
         return Ok(*only);
     }
@@ -225,7 +225,7 @@ fn per_step(graph: &mut Graph, name: &str, values: &[Value]) -> Result<Value, Er
             let shape = shape.clone();
             graph.apply(name, Reshape { shape }, &[value])
         })
-        .collect::<Result<Vec<Value>, Error>>()?;
+        .collect::<Result<Vec<Value>>>()?;
     graph.apply(name, Concat { axis: 0 }, &rows)
 }
 

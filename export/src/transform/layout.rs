@@ -2,7 +2,7 @@
 
 use ebm_common::named;
 
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::op::{Arithmetic, Op, Operator, Transpose};
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::source::Energy;
@@ -26,7 +26,7 @@ impl ImageLayout {
     ///
     /// # Errors
     /// The model does not tell, and its images look as if their channels were last.
-    pub fn of(model: &Energy) -> Result<ImageLayout, Error> {
+    pub fn of(model: &Energy) -> Result<ImageLayout> {
         let input = model.graph.input_named(&model.input)?;
         let shape = model.graph.shape(input);
         let ask = |reason: &str| {
@@ -57,7 +57,7 @@ impl ImageLayout {
 ///
 /// # Errors
 /// The input is not of four axes with the images along the first one.
-pub fn with_channels_first(model: &Energy) -> Result<Energy, Error> {
+pub fn with_channels_first(model: &Energy) -> Result<Energy> {
     let input = model.graph.input_named(&model.input)?;
     let shape = model.graph.shape(input);
     let &[images, rows, columns, channels] = shape.0.as_slice() else {

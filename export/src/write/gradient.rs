@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::source::onnx::{Selection, read_file};
 use crate::transform::layout::{ImageLayout, with_channels_first};
 use crate::write::model::Model;
@@ -13,7 +13,7 @@ use crate::write::{Form, Plan};
 ///
 /// # Errors
 /// The model cannot be read, its output is not one number per image, or an operator has no derivative.
-pub fn gradient(model: impl AsRef<Path>) -> Result<Model, Error> {
+pub fn gradient(model: impl AsRef<Path>) -> Result<Model> {
     let energy = read_file(model.as_ref(), &Selection::default())?;
     let energy = match ImageLayout::of(&energy)? {
         ImageLayout::Nchw => energy,

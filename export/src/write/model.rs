@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
@@ -39,7 +39,7 @@ pub(super) struct Initializer {
 impl Model {
     /// # Errors
     /// The file would be too large for its readers.
-    pub(super) fn new(frame: ModelProto, initializers: Vec<Initializer>) -> Result<Model, Error> {
+    pub(super) fn new(frame: ModelProto, initializers: Vec<Initializer>) -> Result<Model> {
         let model = Model {
             frame,
             initializers,
@@ -59,7 +59,7 @@ impl Model {
     ///
     /// # Errors
     /// The file would be too large for its readers.
-    pub fn documented(mut self, documentation: &Documentation) -> Result<Model, Error> {
+    pub fn documented(mut self, documentation: &Documentation) -> Result<Model> {
         let some = |text: &String| (!text.is_empty()).then(|| text.clone());
         let graph = self.frame.graph.get_or_insert_default();
         if let Some(name) = some(&documentation.name) {
@@ -116,7 +116,7 @@ impl Model {
     ///
     /// # Errors
     /// The system refused.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let save = || {
             let mut staged = Staged::default();
             staged.write(path.as_ref(), |file| self.write_to(file))?;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::tensor::Tensors;
 use crate::source::checkpoint::{Header, tensors_sha256};
@@ -81,7 +81,7 @@ impl Plan {
     ///
     /// # Errors
     /// The numbers of steps make no sense, or two names are one.
-    pub fn check(&self, form: &Form) -> Result<(), Error> {
+    pub fn check(&self, form: &Form) -> Result<()> {
         match form.n_steps() {
             Some(count) => self.steps(count).check(),
             None => self.names.check(form),
@@ -93,7 +93,7 @@ impl Plan {
     /// # Errors
     /// The output of the energy is not one number per image; a name is one of the model's own; a node has no derivative; the potential
     /// does not suit it; steps are asked of a model with several inputs; or the file would be larger than ONNX files can be.
-    pub fn model(&self, energy: &Energy, form: &Form) -> Result<Model, Error> {
+    pub fn model(&self, energy: &Energy, form: &Form) -> Result<Model> {
         Way::new(self, energy)?.model(form)
     }
 
@@ -102,7 +102,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::model`]; or several steps are asked of what is not an energy.
-    pub fn files(&self, energy: &Energy, steps_per_run: usize) -> Result<Vec<ModelFile>, Error> {
+    pub fn files(&self, energy: &Energy, steps_per_run: usize) -> Result<Vec<ModelFile>> {
         let forms = match (energy.kind, steps_per_run) {
             (Kind::Energy, count) => vec![Form::Forward, Form::Gradient, Form::Steps(count)],
             (_, 1) => vec![Form::Forward],
@@ -129,7 +129,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::model`]; or an ONNX model has several inputs, of which nobody knows what is usual.
-    pub fn comparison(&self, energy: &Energy) -> Result<Comparison, Error> {
+    pub fn comparison(&self, energy: &Energy) -> Result<Comparison> {
         if energy.model().is_some() && energy.inputs().len() > 1 {
             return Err(Error::Onnx(
                 "errors are measured for models with one input; this one has several".to_string(),
@@ -163,7 +163,7 @@ impl Plan {
     }
 
     /// What the files of an energy descend.
-    fn potential_of(&self, energy: &Energy) -> Result<Potential, Error> {
+    fn potential_of(&self, energy: &Energy) -> Result<Potential> {
         let given = self.potential.as_ref();
         match (energy.kind, &energy.origin) {
             (Kind::Energy, Origin::Network(header)) => {
@@ -196,7 +196,7 @@ impl Plan {
     }
 }
 
-fn learned_without_prior(header: &Header) -> Result<Potential, Error> {
+fn learned_without_prior(header: &Header) -> Result<Potential> {
     if header.prior.is_some() {
         let problem = "the energy was learned beside a prior; say what is descended".to_string();
         return Err(Error::Potential { problem });
@@ -238,7 +238,7 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn new(plan: &'a Plan, energy: &'a Energy) -> Result<Way<'a>, Error> {
+    fn new(plan: &'a Plan, energy: &'a Energy) -> Result<Way<'a>> {
         let potential = plan.potential_of(energy)?;
         Ok(Way {
             contract: contract(plan, energy, &potential),
@@ -250,7 +250,7 @@ impl<'a> Way<'a> {
         })
     }
 
-    fn model(&self, form: &Form) -> Result<Model, Error> {
+    fn model(&self, form: &Form) -> Result<Model> {
         self.plan.check(form)?;
         let graph = match form {
             Form::Forward => self.forward()?,
@@ -277,7 +277,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    fn forward(&self) -> Result<Graph, Error> {
+    fn forward(&self) -> Result<Graph> {
         let rewrites = &self.plan.rewrites;
         let graph = match self.energy.kind {
             Kind::Energy => {
@@ -290,7 +290,7 @@ impl<'a> Way<'a> {
     }
 
     /// Energy and gradient of an input `x`.
-    fn slope(&self) -> Result<&Graph, Error> {
+    fn slope(&self) -> Result<&Graph> {
         if let Some(slope) = self.slope.get() {
             return Ok(slope);
         }
@@ -305,7 +305,7 @@ impl<'a> Way<'a> {
         Ok(self.slope.get_or_init(|| slope))
     }
 
-    fn named_derivative(&self, form: &Form) -> Result<Graph, Error> {
+    fn named_derivative(&self, form: &Form) -> Result<Graph> {
         let names = &self.plan.names;
         names.check_against(form, self.energy)?;
         let is_slope = *form == Form::Gradient && *names == Names::default();
@@ -316,7 +316,7 @@ impl<'a> Way<'a> {
     }
 
     /// A derivative by the input, which is called `input` in it.
-    fn derivative(&self, form: &Form, input: &str, names: &Names) -> Result<Graph, Error> {
+    fn derivative(&self, form: &Form, input: &str, names: &Names) -> Result<Graph> {
         let rewrites = &self.plan.rewrites;
         let energy = self.energy.energy_graph()?;
         let energy = energy.with_input_named(&self.energy.input, input)?;

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Zip};
 
 use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, power, singular};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{DType, Graph, Shape, Source, Value, ValueType};
 
 members! {
@@ -147,11 +147,7 @@ impl Operator for Binary {
         }
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let [left, right] = [step.inputs[0], step.inputs[1]];
         let mut gradients = vec![None, None];
         for operand in (0..2).filter(|&operand| step.wanted[operand]) {
@@ -212,12 +208,7 @@ impl Operator for Binary {
 
 impl Binary {
     /// 1 where `Min` or `Max` is that operand, else 0.
-    fn chosen(
-        self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        operand: usize,
-    ) -> Result<Value, Error> {
+    fn chosen(self, graph: &mut Graph, step: &BackwardStep<'_>, operand: usize) -> Result<Value> {
         let [left, right] = [step.inputs[0], step.inputs[1]];
         let operands = match self {
             Binary::Min => [right, left],
@@ -268,11 +259,7 @@ impl Operator for Unary {
         })
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (x, y, g) = (step.inputs[0], step.output, step.cotangent);
         let gradient = match self {
             Unary::Neg => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
@@ -368,7 +355,7 @@ fn difference_of_squares(
     graph: &mut Graph,
     step: &BackwardStep<'_>,
     order: Order,
-) -> Result<Value, Error> {
+) -> Result<Value> {
     let x = step.inputs[0];
     let one = graph.scalar(&step.named("one"), 1.0);
     let operands = match order {
@@ -409,11 +396,7 @@ impl Operator for Compare {
     }
 
     /// Constant almost everywhere.
-    fn gradient(
-        &self,
-        _graph: &mut Graph,
-        _step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, _graph: &mut Graph, _step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         Ok(vec![None, None])
     }
 }
@@ -446,11 +429,7 @@ impl Operator for Cast {
     }
 
     /// Back in the operand's type; booleans and integers have no derivative.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let to = graph.value_type(step.inputs[0]).dtype;
         if !to.is_float() {
             return Ok(vec![None]);

@@ -66,7 +66,7 @@ pub use shape::{Expand, Reshape, Reverse, Transpose};
 pub use slice::Slice;
 pub use softmax::Softmax;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
 
 /// What every operator can do.
@@ -88,11 +88,7 @@ pub trait Operator {
     ///
     /// # Errors
     /// There is no rule for an operand that is wanted.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error>;
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>>;
 
     /// How it works, for the choice of the type that it works in.
     fn arithmetic(&self) -> Arithmetic {
@@ -146,7 +142,7 @@ impl BackwardStep<'_> {
     }
 
     /// The cotangent with every extent as in the result, or as in that of a batch of one where it is the same for all images.
-    pub fn full_cotangent(&self, graph: &mut Graph) -> Result<Value, Error> {
+    pub fn full_cotangent(&self, graph: &mut Graph) -> Result<Value> {
         let result = graph.shape(self.output);
         let current = graph.shape(self.cotangent);
         let missing = result.rank() - current.rank();
@@ -168,7 +164,7 @@ impl BackwardStep<'_> {
         graph: &mut Graph,
         cotangent: Value,
         operand: Value,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let target = graph.shape(operand).clone();
         let current = graph.shape(cotangent).clone();
         let missing = current.rank() - target.rank();
@@ -327,11 +323,7 @@ impl Operator for Op {
         self.inner().evaluate(inputs)
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         self.inner().gradient(graph, step)
     }
 

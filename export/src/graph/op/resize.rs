@@ -6,7 +6,7 @@ use super::{
     AveragePool, BackwardStep, Binary, OnnxAttribute, OnnxInput, OnnxOperator, Operator, floats,
     image_extents, image_type,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Graph, Value, ValueType};
 
 /// Each pixel repeated `scales` times: `[N, C, H, W] → [N, C, s·H, t·W]`; ONNX's `Resize`, nearest, asymmetric, floor.
@@ -70,11 +70,7 @@ impl Operator for Upsample {
     }
 
     /// The sum over the pixels that came from one, which is their mean times their number.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let pool = AveragePool {
             kernel: self.scales,

@@ -5,7 +5,7 @@ use ndarray::{ArrayD, Axis, Slice};
 use super::{
     BackwardStep, OnnxAttribute, OnnxInput, OnnxOperator, Operator, as_i64, check_axes, floats,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// The same elements under another shape, the elements of each image at the same places. An operand that does not carry the
@@ -106,11 +106,7 @@ impl Operator for Reshape {
             .expect("checked by infer")
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let shape = graph.shape(step.inputs[0]).clone();
         Ok(vec![Some(graph.apply(
@@ -149,11 +145,7 @@ impl Operator for Transpose {
         inputs[0].clone().permuted_axes(self.axes.clone())
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let mut inverse = vec![0; self.axes.len()];
         self.axes
@@ -211,11 +203,7 @@ impl Operator for Expand {
             .to_owned()
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         Ok(vec![Some(step.unbroadcast(
             graph,
@@ -255,11 +243,7 @@ impl Operator for Reverse {
         result
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         Ok(vec![Some(graph.apply(
             &step.named("reverse"),

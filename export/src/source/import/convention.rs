@@ -12,7 +12,7 @@ use super::map::{NameMap, Target, Through};
 use super::source::Source;
 use super::step::{SpectralNorm, Step};
 use super::{full_name, root_of};
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::source::networks::{Biggan, BigganGenerator, Network, Sngan, SnganGenerator};
 
 named! {
@@ -92,7 +92,7 @@ impl Convention {
         source: &Source,
         network: &Network,
         reading: &Reading,
-    ) -> Result<NameMap, Error> {
+    ) -> Result<NameMap> {
         let mut names = Names::new(source)?;
         match (self, network) {
             (Convention::Mimicry, Network::Sngan(network)) => {
@@ -150,7 +150,7 @@ const SPECTRAL_NORMS: [(&str, &str, Option<&str>, &str); 4] = [
 ];
 
 impl<'a> Names<'a> {
-    fn new(source: &'a Source) -> Result<Names<'a>, Error> {
+    fn new(source: &'a Source) -> Result<Names<'a>> {
         let root = root_of(source, &ROOTS)?;
         let below = full_name(root, "");
         let names = source.names().filter_map(|name| name.strip_prefix(&below));
@@ -341,11 +341,7 @@ impl<'a> Names<'a> {
         );
     }
 
-    fn pretrained_generator(
-        &mut self,
-        network: &BigganGenerator,
-        truncation: f64,
-    ) -> Result<(), Error> {
+    fn pretrained_generator(&mut self, network: &BigganGenerator, truncation: f64) -> Result<()> {
         self.weight(
             "embeddings",
             "embedding.weight".to_string(),
@@ -422,7 +418,7 @@ impl<'a> Names<'a> {
         to: &str,
         channels: usize,
         truncation: f64,
-    ) -> Result<(), Error> {
+    ) -> Result<()> {
         for (from, own) in [("running_means", "mean"), ("running_vars", "variance")] {
             let from = format!("{layer}.{from}");
             let shape = self.source.shape(&full_name(self.root, &from));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::check::Checker;
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Binary, Concat};
 use crate::graph::{Graph, Shape, Value};
 
@@ -122,7 +122,7 @@ impl Biggan {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         self.check()?;
         let mut layers = Layers(Graph::new());
         let image = Shape::batched(&[self.channels, self.image_size, self.image_size]);
@@ -146,7 +146,7 @@ impl Biggan {
         Ok(layers.0)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         CHECK.extents(&[
             ("image_size", self.image_size),
             ("channels", self.channels),
@@ -184,7 +184,7 @@ impl Biggan {
         x: Value,
         width: usize,
         pools: bool,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let inner = layers.extent(x, 1) / REDUCTION;
         let mut branch = x;
         for (index, kernel) in [(0, 1), (1, 3), (2, 3)] {
@@ -209,7 +209,7 @@ impl Biggan {
         layers.0.apply(name, Binary::Add, &[branch, shortcut])
     }
 
-    fn active(&self, layers: &mut Layers, name: &str, x: Value) -> Result<Value, Error> {
+    fn active(&self, layers: &mut Layers, name: &str, x: Value) -> Result<Value> {
         self.activation.apply(&mut layers.0, name, x)
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::check::{check_description, check_head};
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::Reshape;
 use crate::graph::{Graph, Shape};
 
@@ -32,7 +32,7 @@ impl ConvClassifier {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         check_description(
             "conv_classifier",
             [self.image_size, self.channels],

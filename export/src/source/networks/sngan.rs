@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::check::check_description;
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::Binary;
 use crate::graph::{Graph, Shape, Value};
 
@@ -124,7 +124,7 @@ impl Sngan {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         check_description(
             "sngan",
             [self.image_size, self.channels],
@@ -146,7 +146,7 @@ impl Sngan {
         Ok(layers.0)
     }
 
-    fn stem(&self, layers: &mut Layers, x: Value) -> Result<Value, Error> {
+    fn stem(&self, layers: &mut Layers, x: Value) -> Result<Value> {
         let width = self.widths[0];
         let branch = layers.conv("stem.conv1", x, width, 3)?;
         let branch = self.activation.apply(&mut layers.0, "stem.act", branch)?;
@@ -160,7 +160,7 @@ impl Sngan {
         layers.0.apply("stem", Binary::Add, &[branch, shortcut])
     }
 
-    fn block(&self, layers: &mut Layers, x: Value, index: usize) -> Result<Value, Error> {
+    fn block(&self, layers: &mut Layers, x: Value, index: usize) -> Result<Value> {
         let name = format!("block{index}");
         let (width, pools) = (self.widths[index], self.pools[index]);
         let hidden = match self.hidden {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::check::Checker;
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::Binary;
 use crate::graph::{Graph, Shape, Value};
 
@@ -56,7 +56,7 @@ impl WideResnet {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         self.check()?;
         let mut layers = Layers(Graph::new());
         let image = Shape::batched(&[self.channels, self.image_size, self.image_size]);
@@ -73,7 +73,7 @@ impl WideResnet {
         Ok(layers.0)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         CHECK.extents(&[
             ("image_size", self.image_size),
             ("channels", self.channels),
@@ -106,7 +106,7 @@ impl WideResnet {
         mut x: Value,
         group: usize,
         stride: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let width = self.widening * (BASE_WIDTH << (group - 1));
         for block in 1..=(self.depth - 4) / 6 {
             let stride = if block == 1 { stride } else { 1 };
@@ -128,7 +128,7 @@ impl WideResnet {
         x: Value,
         width: usize,
         stride: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let branch = self.active(layers, &format!("{name}.norm1"), x)?;
         let branch = layers.conv(&format!("{name}.conv1"), branch, width, 3)?;
         let branch = self.active(layers, &format!("{name}.norm2"), branch)?;
@@ -141,7 +141,7 @@ impl WideResnet {
     }
 
     /// Batch norm and activation.
-    fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value, Error> {
+    fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value> {
         let normal = layers.norm(norm, x, self.norm_epsilon)?;
         self.activation
             .apply(&mut layers.0, &format!("{norm}.act"), normal)

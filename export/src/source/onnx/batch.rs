@@ -1,6 +1,7 @@
 //! Operands that are the same for all images, beside operands that have the batch.
 
 use super::node::{Node, Outputs};
+use super::result::Result;
 use crate::graph::batch::zero_per_image;
 use crate::graph::op::{Binary, Expand, Reshape};
 use crate::graph::tensor::Tensor;
@@ -19,12 +20,7 @@ impl Node<'_, '_> {
 
     /// A value under another shape. One that is the same for all images is that of one image, and becomes that of each if the shape has the
     /// batch.
-    pub fn seen_per_image(
-        &mut self,
-        suffix: &str,
-        x: Value,
-        shape: Shape,
-    ) -> Result<Value, String> {
+    pub fn seen_per_image(&mut self, suffix: &str, x: Value, shape: Shape) -> Result<Value> {
         let Some(axis) = shape
             .batch_axis()
             .filter(|_| self.shape(x).batch_axis().is_none())
@@ -47,7 +43,7 @@ impl Node<'_, '_> {
     }
 
     /// Floats stretched to a shape, which may have the batch where they have not.
-    pub fn stretch(&mut self, value: Value, shape: &Shape) -> Result<Value, String> {
+    pub fn stretch(&mut self, value: Value, shape: &Shape) -> Result<Value> {
         let current = self.shape(value);
         let Some(axis) = shape
             .batch_axis()
@@ -107,7 +103,7 @@ impl Node<'_, '_> {
     }
 
     /// Zeros `[1, N, 1]` through which no gradient flows.
-    fn zero_per_image(&mut self) -> Result<Value, String> {
+    fn zero_per_image(&mut self) -> Result<Value> {
         let reader = &mut *self.reader;
         if let Some(zeros) = reader.zeros {
             return Ok(zeros);
@@ -121,7 +117,7 @@ impl Node<'_, '_> {
 
     /// Operands that broadcast. Exporters put a batch that the file fixes into constants too, as equal rows: one of these
     /// is left where another operand has the batch.
-    pub fn broadcasting(&mut self, values: &[Value]) -> Result<Vec<Value>, String> {
+    pub fn broadcasting(&mut self, values: &[Value]) -> Result<Vec<Value>> {
         let Some((from_end, dim)) = self.batch_among(values) else {
             return Ok(values.to_vec());
         };
@@ -136,7 +132,7 @@ impl Node<'_, '_> {
     }
 
     /// Operands of equal extents but along `axis`: those that are the same for all images are given the batch of the others.
-    pub fn alike_but(&mut self, values: &[Value], axis: usize) -> Result<Vec<Value>, String> {
+    pub fn alike_but(&mut self, values: &[Value], axis: usize) -> Result<Vec<Value>> {
         let Some((from_end, dim)) = self.batch_among(values) else {
             return Ok(values.to_vec());
         };
@@ -169,7 +165,7 @@ impl Node<'_, '_> {
     }
 
     /// One row of a fixed value that has as many as the file's batch, if all of them are equal.
-    fn one_row(&mut self, value: Value, axis: usize, dim: Dim) -> Result<Value, String> {
+    fn one_row(&mut self, value: Value, axis: usize, dim: Dim) -> Result<Value> {
         let shape = self.shape(value);
         let rows = self.fixed_batch().map(|batch| dim.concrete(batch));
         if shape.batch_axis().is_some() || rows == Some(1) || shape.size(axis) != rows {

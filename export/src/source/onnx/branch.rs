@@ -8,7 +8,7 @@ use super::known::Number;
 use super::node::{Node, Operand, Outputs, Rule};
 use super::reader::{Reader, Values};
 use super::tensor::Decoded;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::DType;
 use crate::source::onnx::proto::{GraphProto, NodeProto};
 
@@ -66,11 +66,7 @@ pub(super) fn captured(node: &NodeProto) -> BTreeSet<&str> {
 
 impl Reader {
     /// The outputs of a graph that uses names of another one.
-    pub(super) fn branch(
-        &mut self,
-        graph: &GraphProto,
-        outer: &Values,
-    ) -> Result<Vec<Operand>, Error> {
+    pub(super) fn branch(&mut self, graph: &GraphProto, outer: &Values) -> Result<Vec<Operand>> {
         let mut values = Values::new();
         let used = graph.node.iter().flat_map(|node| {
             let inputs = node.input.iter().map(String::as_str);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::ArrayD;
 
 use super::known::check_count;
+use super::result::Result;
 use crate::graph::op::Operator;
 use crate::graph::reference::{computed, to_array, to_tensor};
 use crate::graph::tensor::{Tensor, Tensors};
@@ -27,7 +28,7 @@ impl Constants {
         graph: &Graph,
         weights: &Tensors,
         value: Value,
-    ) -> Result<Option<Tensor>, String> {
+    ) -> Result<Option<Tensor>> {
         if self.is_dynamic(graph, value) {
             return Ok(None);
         }
@@ -66,12 +67,7 @@ impl Constants {
         missing
     }
 
-    fn compute(
-        &self,
-        graph: &Graph,
-        weights: &Tensors,
-        value: Value,
-    ) -> Result<ArrayD<f64>, String> {
+    fn compute(&self, graph: &Graph, weights: &Tensors, value: Value) -> Result<ArrayD<f64>> {
         let node = graph.node(value);
         check_count(&node.value_type.shape.concrete(1))?;
         if let Some((op, inputs)) = graph.operator(value) {

@@ -6,6 +6,7 @@ use super::known::{Known, Number, check_count, check_one_batch};
 use super::node::{Node, Operand, Outputs, Rule, axis_of};
 use super::own_image::{ONLY_INDICES, OfImages};
 use super::pick::{beside, picked_places, place_of};
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Cast, MatMul, ReduceKind, Where};
 use crate::graph::{Dim, Shape, Value};
@@ -236,7 +237,7 @@ pub(super) fn same_along(
     indices: &Known,
     axis: usize,
     extent: usize,
-) -> Result<Option<Vec<usize>>, String> {
+) -> Result<Option<Vec<usize>>> {
     let places = picked_places(indices, extent)?;
     let places = ArrayD::from_shape_vec(indices.elements.shape(), places)
         .map_err(|error| error.to_string())?;

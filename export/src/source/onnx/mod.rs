@@ -42,6 +42,7 @@ mod reader;
 mod reduction;
 mod reshape;
 mod resize;
+mod result;
 mod scatter;
 mod shape;
 mod shrink;

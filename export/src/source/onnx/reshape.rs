@@ -2,6 +2,7 @@
 
 use super::known::Number;
 use super::node::size_of;
+use super::result::Result;
 use crate::graph::{Dim, Shape};
 
 /// What an extent of 0 in a target means.
@@ -28,14 +29,14 @@ pub(super) fn target(
     numbers: &[Number],
     zero: Zero,
     fixed_batch: Option<usize>,
-) -> Result<Shape, String> {
+) -> Result<Shape> {
     let shown: Vec<String> = numbers.iter().map(Number::to_string).collect();
     let shown = format!("cannot reshape {current} to [{}]", shown.join(", "));
     let extents = numbers
         .iter()
         .enumerate()
         .map(|(axis, &number)| extent(current, axis, number, zero))
-        .collect::<Result<Vec<Extent>, String>>()
+        .collect::<Result<Vec<Extent>>>()
         .map_err(|problem| format!("{shown}: {problem}"))?;
     let around = match current.around_batch() {
         Some(Dim::Batch { outer, inner }) => Some((outer, inner)),
@@ -48,7 +49,7 @@ pub(super) fn target(
     shape.map_err(|problem| format!("{shown}: {problem}"))
 }
 
-fn extent(current: &Shape, axis: usize, number: Number, zero: Zero) -> Result<Extent, String> {
+fn extent(current: &Shape, axis: usize, number: Number, zero: Zero) -> Result<Extent> {
     match number {
         Number::Fixed(-1) => Ok(Extent::Rest),
         Number::Fixed(0) if zero == Zero::Keeps => match current.0.get(axis) {
@@ -65,7 +66,7 @@ fn extent(current: &Shape, axis: usize, number: Number, zero: Zero) -> Result<Ex
 const DIFFERS: &str = "the number of elements differs";
 const MIXES: &str = "this mixes the images of a batch";
 
-fn without_batch(current: &Shape, extents: &[Extent]) -> Result<Shape, String> {
+fn without_batch(current: &Shape, extents: &[Extent]) -> Result<Shape> {
     if extents
         .iter()
         .any(|extent| matches!(extent, Extent::Images(_)))
@@ -79,7 +80,7 @@ fn without_batch(current: &Shape, extents: &[Extent]) -> Result<Shape, String> {
 }
 
 /// The extents as numbers, for one image, where the rest is what `count` elements leave.
-fn resolved(extents: &[Extent], count: usize) -> Result<Vec<usize>, String> {
+fn resolved(extents: &[Extent], count: usize) -> Result<Vec<usize>> {
     let given = extents
         .iter()
         .try_fold(1_usize, |product, extent| match extent {
@@ -108,7 +109,7 @@ fn with_batch(
     around: (usize, usize),
     extents: &[Extent],
     fixed_batch: Option<usize>,
-) -> Result<Shape, String> {
+) -> Result<Shape> {
     let images: Vec<usize> = (0..extents.len())
         .filter(|&axis| matches!(extents[axis], Extent::Images(_)))
         .collect();
@@ -139,7 +140,7 @@ fn with_batch(
 }
 
 /// The shape with the batch on the axis of fewest elements per image on which it can stand, the first of several.
-fn found(around: (usize, usize), sizes: &[usize], batch: usize) -> Result<Shape, String> {
+fn found(around: (usize, usize), sizes: &[usize], batch: usize) -> Result<Shape> {
     let factor = |shape: &Shape| {
         shape
             .0

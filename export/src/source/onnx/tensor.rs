@@ -11,6 +11,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 
 use super::known::{Kind, Known, Number};
+use super::result::Result;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::TensorProto;
 use crate::source::onnx::proto::tensor_proto::{DataLocation, DataType};
@@ -27,7 +28,7 @@ impl Decoded {
     /// Reads a tensor; `folder` is that of the model's file, where it is a file.
     ///
     /// The elements are taken out of `proto`, so that they are not in memory twice.
-    pub fn take(proto: &mut TensorProto, folder: Option<&Path>) -> Result<Decoded, String> {
+    pub fn take(proto: &mut TensorProto, folder: Option<&Path>) -> Result<Decoded> {
         let sizes = sizes(proto)?;
         let kind = DataType::try_from(proto.data_type.unwrap_or(0)).map_err(|_| {
             format!(
@@ -50,7 +51,7 @@ impl Decoded {
     }
 }
 
-fn sizes(proto: &TensorProto) -> Result<Vec<usize>, String> {
+fn sizes(proto: &TensorProto) -> Result<Vec<usize>> {
     proto
         .dims
         .iter()
@@ -60,7 +61,7 @@ fn sizes(proto: &TensorProto) -> Result<Vec<usize>, String> {
         .collect()
 }
 
-fn count(sizes: &[usize]) -> Result<usize, String> {
+fn count(sizes: &[usize]) -> Result<usize> {
     sizes
         .iter()
         .try_fold(1_usize, |count, &size| count.checked_mul(size))
@@ -78,7 +79,7 @@ fn width(kind: DataType) -> usize {
     }
 }
 
-fn stored_bytes(kind: DataType, count: usize) -> Result<usize, String> {
+fn stored_bytes(kind: DataType, count: usize) -> Result<usize> {
     match width(kind) {
         0 => Err(unread(kind)),
         width => count
@@ -91,12 +92,7 @@ fn unread(kind: DataType) -> String {
     format!("elements of type {} are not supported", kind.as_str_name())
 }
 
-fn from_bytes(
-    kind: DataType,
-    sizes: &[usize],
-    count: usize,
-    bytes: &[u8],
-) -> Result<Decoded, String> {
+fn from_bytes(kind: DataType, sizes: &[usize], count: usize, bytes: &[u8]) -> Result<Decoded> {
     let wanted = stored_bytes(kind, count)?;
     if bytes.len() != wanted {
         return Err(format!(
@@ -131,7 +127,7 @@ fn from_fields(
     sizes: &[usize],
     count: usize,
     proto: &TensorProto,
-) -> Result<Decoded, String> {
+) -> Result<Decoded> {
     let words = &proto.int32_data;
     let half_words = || words.iter().map(|&word| word as u16);
     let found = match kind {
@@ -161,17 +157,17 @@ fn from_fields(
 }
 
 /// As f32. What is not finite is looked at where it is used.
-fn floats(sizes: &[usize], values: impl Iterator<Item = f32>) -> Result<Decoded, String> {
+fn floats(sizes: &[usize], values: impl Iterator<Item = f32>) -> Result<Decoded> {
     Ok(Decoded::Floats(Tensor::new(sizes, values.collect())))
 }
 
 /// f64 as f32, if they are not too large for it.
-fn doubles(sizes: &[usize], values: impl Iterator<Item = f64>) -> Result<Decoded, String> {
+fn doubles(sizes: &[usize], values: impl Iterator<Item = f64>) -> Result<Decoded> {
     let narrow = |value: f64| match value.is_finite() && value.abs() > f32::MAX.into() {
         true => Err(format!("its element {value:e} is beyond f32")),
         false => Ok(value as f32),
     };
-    let values = values.map(narrow).collect::<Result<Vec<f32>, String>>()?;
+    let values = values.map(narrow).collect::<Result<Vec<f32>>>()?;
     floats(sizes, values.into_iter())
 }
 
@@ -179,14 +175,14 @@ fn integers<N: Copy + Display + TryInto<i64>>(
     kind: DataType,
     sizes: &[usize],
     numbers: impl Iterator<Item = N>,
-) -> Result<Decoded, String> {
+) -> Result<Decoded> {
     let truth = kind == DataType::Bool;
     let numbers = numbers.map(|number| match number.try_into() {
         Ok(number) if truth => Ok(Number::Fixed(i64::from(number != 0))),
         Ok(number) => Ok(Number::Fixed(number)),
         Err(_) => Err(format!("its element {number} is too large")),
     });
-    let elements = ArrayD::from_shape_vec(IxDyn(sizes), numbers.collect::<Result<_, String>>()?)
+    let elements = ArrayD::from_shape_vec(IxDyn(sizes), numbers.collect::<Result<_>>()?)
         .map_err(|error| error.to_string())?;
     let kind = if truth { Kind::Truth } else { Kind::Integer };
     Ok(Decoded::Known(Known {
@@ -203,7 +199,7 @@ pub(super) fn entry<'a>(proto: &'a TensorProto, key: &str) -> Option<&'a str> {
 }
 
 /// The bytes of a tensor that stands in a file of its own beside the model.
-fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>, String> {
+fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>> {
     let entry = |key: &str| entry(proto, key);
     let number = |key: &str| match entry(key) {
         Some(text) => text
@@ -247,7 +243,7 @@ fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result
 
 /// The file of that name in the model's folder or below it: neither a name nor a linked folder leads elsewhere. The file itself may be a link, as
 /// those of download caches are.
-pub(super) fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
+pub(super) fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf> {
     let folder =
         folder.ok_or("it stands in another file, but the model does not come from a file")?;
     let outside =

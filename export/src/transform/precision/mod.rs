@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebm_common::named;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::{Activation, Arithmetic, Binary, Cast, Compare, Op, Operator};
 use crate::graph::tensor::Tensor;
 use crate::graph::{DType, Graph, Mapping, Source, Value};
@@ -61,7 +61,7 @@ impl Precision {
 ///
 /// # Errors
 /// The graph has values of low types already.
-pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph, Error> {
+pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph> {
     let Some(low) = precision.low_type() else {
         return Ok(graph.clone());
     };
@@ -98,14 +98,14 @@ pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph, Error> {
 }
 
 /// `[x > 0]` in that type.
-fn compared(target: &mut Graph, name: &str, x: Value, dtype: DType) -> Result<Value, Error> {
+fn compared(target: &mut Graph, name: &str, x: Value, dtype: DType) -> Result<Value> {
     let zero = Tensor::new(&[], vec![0.0]);
     let zero = target.constant_of_type(&format!("{name}.zero"), zero, dtype);
     let positive = target.apply(&format!("{name}.positive"), Compare::Greater, &[x, zero])?;
     target.apply(name, Cast { to: dtype }, &[positive])
 }
 
-fn check_is_single(graph: &Graph) -> Result<(), Error> {
+fn check_is_single(graph: &Graph) -> Result<()> {
     let mut values = graph.values();
     match values.find(|&value| graph.value_type(value).dtype.is_low()) {
         Some(value) => Err(Error::Operator {
@@ -207,7 +207,7 @@ impl Conversions {
         mapping: &Mapping,
         inputs: &[Value],
         dtype: DType,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<Vec<Value>> {
         let mut converted = Vec::with_capacity(inputs.len());
         for &input in inputs {
             converted.push(self.of(target, mapping.get(input), dtype)?);
@@ -216,7 +216,7 @@ impl Conversions {
     }
 
     /// A number in that type; booleans as they are.
-    fn of(&mut self, target: &mut Graph, value: Value, dtype: DType) -> Result<Value, Error> {
+    fn of(&mut self, target: &mut Graph, value: Value, dtype: DType) -> Result<Value> {
         let node = target.node(value);
         if node.value_type.dtype == dtype || !node.value_type.dtype.is_float() {
             return Ok(value);

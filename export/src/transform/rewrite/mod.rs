@@ -8,7 +8,7 @@ mod simplify;
 
 use ebm_common::named;
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::Graph;
 
 named! {
@@ -37,7 +37,7 @@ impl Rewrite {
         Rewrite::FlipConv,
     ];
 
-    fn rewritten(self, graph: &Graph) -> Result<Graph, Error> {
+    fn rewritten(self, graph: &Graph) -> Result<Graph> {
         match self {
             Rewrite::PoolConv => pool_conv::rewritten(graph),
             Rewrite::FlipConv => flip_conv::rewritten(graph),
@@ -80,7 +80,7 @@ impl Target {
 ///
 /// # Errors
 /// A rewrite built a node whose operands do not fit, which its tests exclude.
-pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
     rewrites
         .iter()
         .try_fold(graph.clone(), |graph, rewrite| rewrite.rewritten(&graph))
@@ -90,7 +90,7 @@ pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
 ///
 /// # Errors
 /// As [`apply`].
-pub fn apply_before_gradient(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+pub fn apply_before_gradient(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
     let first: Vec<Rewrite> = rewrites
         .iter()
         .copied()

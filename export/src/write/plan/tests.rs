@@ -13,7 +13,7 @@ use crate::source::onnx::{Selection, read};
 use crate::source::{ImageShape, Langevin, Purification};
 use crate::write::OwnEnergy;
 
-fn files_of(header: &Header, weights: &Tensors, plan: &Plan) -> Result<Vec<ModelFile>, Error> {
+fn files_of(header: &Header, weights: &Tensors, plan: &Plan) -> Result<Vec<ModelFile>> {
     plan.files(&Energy::of_network(header, weights)?, 1)
 }
 

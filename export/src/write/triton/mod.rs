@@ -9,7 +9,7 @@ pub use config::{Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConf
 
 use std::io::{self, Write};
 
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::Batch;
 use crate::source::checkpoint::Header;
 use crate::source::{Energy, ImageShape, Kind, Purification};
@@ -54,7 +54,7 @@ impl Served {
     ///
     /// # Errors
     /// The checkpoint holds no energy; the batch is fixed; or ε, T, the number of steps or the largest batch make no sense.
-    pub fn check(&self, header: &Header, batch: Batch, plan: &Plan) -> Result<(), Error> {
+    pub fn check(&self, header: &Header, batch: Batch, plan: &Plan) -> Result<()> {
         let kind = header.network.kind();
         if kind != Kind::Energy {
             return Err(Error::choice(
@@ -119,11 +119,7 @@ impl Content {
 ///
 /// # Errors
 /// It is not the energy of a checkpoint; the potential does not suit it; ε, T, or the number of steps make no sense; or the batch is fixed.
-pub fn repository(
-    energy: &Energy,
-    plan: &Plan,
-    served: &Served,
-) -> Result<Vec<RepositoryFile>, Error> {
+pub fn repository(energy: &Energy, plan: &Plan, served: &Served) -> Result<Vec<RepositoryFile>> {
     let Some(header) = energy.header() else {
         let problem = "expected the checkpoint of an energy, got an ONNX model";
         return Err(Error::Onnx(problem.to_string()));
