@@ -12,7 +12,7 @@ use crate::target::RewriteArguments;
 use crate::{print, summary};
 use ebm_export::transform::reduction::Reduction;
 use ebm_export::write::onnx::Opset;
-use ebm_export::write::{Form, Names, OwnEnergy, Plan};
+use ebm_export::write::{Export, Form, Names, OwnEnergy};
 
 /// Write the gradient of any energy model as plain ONNX.
 #[derive(Args)]
@@ -97,8 +97,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let opset = arguments.precision.opset(arguments.opset)?;
     arguments.model.batch()?;
     arguments.precision.check()?;
-    let (form, plan) = (form(arguments), plan(arguments, opset));
-    plan.check(&form)?;
+    let (form, export) = (form(arguments), export(arguments, opset));
+    export.check(&form)?;
     let images = arguments.precision.images.as_deref();
     let inputs: Vec<&Path> = images
         .into_iter()
@@ -112,11 +112,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         taken.energy = reduction.applied(&taken.energy)?;
     }
     let energy = &taken.energy;
-    let model = plan
+    let model = export
         .model(energy, &form)
         .with_context(|| format!("cannot differentiate {shown}"))?;
     let measured = match arguments.precision.measures() {
-        true => arguments.precision.measured(&plan.comparison(energy)?)?,
+        true => arguments.precision.measured(&export.comparison(energy)?)?,
         false => String::new(),
     };
     let file = &arguments.output.file;
@@ -140,12 +140,12 @@ fn form(arguments: &Arguments) -> Form {
     }
 }
 
-fn plan(arguments: &Arguments, opset: Opset) -> Plan {
+fn export(arguments: &Arguments, opset: Opset) -> Export {
     let own_energy = match arguments.keep_energy {
         true => OwnEnergy::Kept,
         false => OwnEnergy::Renamed,
     };
-    Plan {
+    Export {
         opset,
         rewrites: arguments.rewrites.chosen(arguments.precision.precision),
         precision: arguments.precision.precision,
@@ -154,7 +154,7 @@ fn plan(arguments: &Arguments, opset: Opset) -> Plan {
             own_energy,
             ..Names::from(&arguments.names)
         },
-        ..Plan::default()
+        ..Export::default()
     }
 }
 

@@ -167,7 +167,7 @@ mod tests {
     use crate::source::onnx::testing::Attribute::Int;
     use crate::source::onnx::testing::{self};
     use crate::source::onnx::{Selection, read};
-    use crate::write::{Form, Plan};
+    use crate::write::{Export, Form};
 
     /// The sums of both channels of `pictures [N, 2, 1, 2]`, as `scores [N, 2, 1, 1]`, or `[N, 2]` without the axes.
     fn sums(keepdims: i64) -> testing::Model {
@@ -185,7 +185,7 @@ mod tests {
 
     fn file(model: &testing::Model, pixels: &Pixels) -> Result<Vec<u8>, String> {
         let file = classifier(&model.read(), pixels)
-            .and_then(|classifier| Plan::default().model(&classifier, &Form::Forward));
+            .and_then(|classifier| Export::default().model(&classifier, &Form::Forward));
         file.map(|file| file.to_bytes())
             .map_err(|error| error.to_string())
     }

@@ -35,7 +35,7 @@ pub struct Settings {
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct Verification {
     /// What the file is.
     pub kind: &'static str,
     /// Number of images.
@@ -77,7 +77,7 @@ pub fn verify(
     truth: Option<&Truth>,
     images: Option<&ArrayD<f64>>,
     settings: &Settings,
-) -> Result<Report> {
+) -> Result<Verification> {
     let is_forward = matches!(claims.outputs, Outputs::Forward { .. });
     if truth.is_some_and(|truth| truth.derivatives.is_none()) && !is_forward {
         return Err(Error::Onnx(
@@ -100,7 +100,7 @@ pub fn verify(
             ),
         ));
     }
-    Ok(Report {
+    Ok(Verification {
         kind: claims.outputs.kind(),
         images: points.len(),
         seed: settings.seed,
