@@ -46,6 +46,8 @@ fn einsum(node: &mut Node<'_, '_>) -> Outputs {
     let first = open.next().ok_or("expected at least one operand")?;
     let mut rest: Vec<Term> = open.collect();
     let mut whole = first;
+    // From left to right, as written: `ij,jk,kl->il` is (ij · jk) · kl. An axis is summed over as soon as no later operand and
+    // no axis of the result has its letter, which keeps what is between small.
     while !rest.is_empty() {
         let next = rest.remove(0);
         let kept: BTreeSet<Label> = rest
@@ -168,7 +170,8 @@ fn labels_of(term: &str, ellipsis: &[Label]) -> Result<Vec<Label>> {
     Ok(labels)
 }
 
-/// Drops axes of extent 1 from operands where others have more along them.
+/// Drops axes of extent 1 from operands where others have more along them: a product broadcasts along an axis that is not there, but a sum
+/// over one of extent 1 would be short of the others' elements.
 fn without_stretched(node: &mut Node<'_, '_>, mut terms: Vec<Term>) -> Result<Vec<Term>> {
     let mut extents: BTreeMap<Label, Dim> = BTreeMap::new();
     for term in &terms {
@@ -229,6 +232,10 @@ fn order_of(labels: &[Label], wanted: &[Label]) -> Result<Vec<usize>> {
 }
 
 /// Two operands as one, summed over the axes that nothing else has.
+///
+/// Why three cases: what only one operand has is summed over before they meet, since that costs additions alone. What is left is a product
+/// of matrices if both have rows of their own and something to sum over (`nic,nck->nik`), for engines are fastest at these. Else it is a product
+/// element by element (`nc,nc->n`, `i,j->ij`), which needs no reshaping.
 fn product(
     node: &mut Node<'_, '_>,
     left: Term,
@@ -315,6 +322,9 @@ fn elementwise(node: &mut Node<'_, '_>, left: &Term, right: &Term, axes: &Axes) 
 }
 
 /// `[shared.., left, summed] · [shared.., summed, right]`.
+///
+/// `MatMul` multiplies the last two axes and broadcasts those before. So for `nhic,nhjc->nhij` the letters n and h stay before, and each of the groups i, j
+/// and c becomes one axis, however many letters it has; behind the product the groups come apart again.
 fn matrix_product(node: &mut Node<'_, '_>, left: &Term, right: &Term, axes: &Axes) -> Result<Term> {
     let shape = node.shape(left.value);
     for label in &axes.summed {

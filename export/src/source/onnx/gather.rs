@@ -1,4 +1,6 @@
 //! Elements at indices along an axis. Nothing takes from another image: along the batch an index must be the number of its own image.
+//!
+//! ONNX operators: `Gather`, `GatherElements`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use ndarray::{ArrayD, Axis};
 

@@ -1,4 +1,9 @@
 //! The target of a `Reshape`, with the batch where the elements of each image stay at their places.
+//!
+//! Elements keep their order, and each image has to keep its elements. So `[N, 6]` may become `[N, 2, 3]`, and `[2, N, 3]` may become `[2, 3N]`. But
+//! `[N, 6]` may not become `[3, 2N]`, whose first row would hold elements of several images.
+//!
+//! ONNX operators: `Reshape`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::Number;
 use super::node::size_of;
