@@ -326,17 +326,24 @@ fn nonsense_is_refused_in_one_sentence() {
         &described(9, "[4]", r#""relu""#),
         "image_size must be a positive multiple of 2 for 1 pools, got 9",
     );
-    init(&described(1 << 33, "[4]", r#""relu""#), "of at most 65536");
+    init(
+        &described(1 << 33, "[4]", r#""relu""#),
+        "image_size must be from 1 to 65536",
+    );
     init(
         &described(8, "[0]", r#""relu""#),
-        "channels and widths must be positive",
+        "each width must be from 1 to 65536, got 0",
     );
     init(
         &described(8, "[4]", r#"{"softplus":{"beta":1e-39}}"#),
         "neither tiny nor huge",
     );
     for (option, value, reason) in [
-        ("--width", "18446744073709551615", "of at most 65536"),
+        (
+            "--width",
+            "18446744073709551615",
+            "each width must be from 1 to 65536",
+        ),
         (
             "--step-size",
             "-0.1",
@@ -412,7 +419,11 @@ fn a_header_that_contradicts_itself_is_refused() {
             "expected format_version 1, got \"1\"",
         ),
         ("/network/name", "\"unknown\"", "unknown variant `unknown`"),
-        ("/network/image_size", "8589934592", "of at most 65536"),
+        (
+            "/network/image_size",
+            "8589934592",
+            "must be from 1 to 65536",
+        ),
         (
             "/network/widths",
             "\"wide\"",

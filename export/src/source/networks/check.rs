@@ -57,6 +57,30 @@ impl Checker {
             .try_for_each(|&width| self.extents(&[("each width", width)]))
     }
 
+    /// Square images of which some blocks halve rows and columns, which leaves none out.
+    pub fn halving(
+        self,
+        [image_size, channels]: [usize; 2],
+        widths: &[usize],
+        pools: &[bool],
+    ) -> Result<()> {
+        self.extents(&[("image_size", image_size), ("channels", channels)])?;
+        self.blocks(widths, ("pools", pools))?;
+        let halvings = pools.iter().filter(|&&pools| pools).count() as u32;
+        let tile = 2usize.checked_pow(halvings).unwrap_or(usize::MAX);
+        self.ensure(image_size.is_multiple_of(tile), || {
+            format!("image_size must be a positive multiple of {tile} for {halvings} pools, got {image_size}")
+        })
+    }
+
+    /// Classes that are distinguished.
+    pub fn classes(self, n_classes: usize) -> Result<()> {
+        self.extents(&[("n_classes", n_classes)])?;
+        self.ensure(n_classes >= 2, || {
+            format!("n_classes must be at least 2, got {n_classes}")
+        })
+    }
+
     /// A width that is split into a number of parts.
     pub fn multiple(self, name: &str, width: usize, of: usize) -> Result<()> {
         self.ensure(width > 0 && width.is_multiple_of(of), || {
@@ -96,72 +120,4 @@ impl Checker {
             format!("{n_parameters} parameters and layers of up to {largest} values are too large: at most {MAX_VALUES} of each")
         })
     }
-}
-
-/// Checks what all networks that halve square images have in common.
-pub(super) fn check_description(
-    network: &'static str,
-    image: [usize; 2],
-    widths: &[usize],
-    pools: &[bool],
-) -> Result<()> {
-    let [image_size, channels] = image;
-    let problem = |problem: String| Err(Error::Network { network, problem });
-    if widths.is_empty() || widths.len() != pools.len() {
-        let counts = (widths.len(), pools.len());
-        return problem(format!(
-            "expected as many pools as widths and at least one, got {} widths and {} pools",
-            counts.0, counts.1
-        ));
-    }
-    if channels == 0 || widths.contains(&0) {
-        return problem(format!(
-            "channels and widths must be positive, got {channels} and {widths:?}"
-        ));
-    }
-    let largest = widths
-        .iter()
-        .copied()
-        .max()
-        .unwrap_or(0)
-        .max(image_size)
-        .max(channels);
-    let convolutions = widths.iter().fold(0, |sum: usize, &width| {
-        sum.saturating_add(18usize.saturating_mul(width.saturating_mul(width)))
-    });
-    if largest > MAX_EXTENT || widths.len() > MAX_BLOCKS {
-        return problem(format!(
-            "expected at most {MAX_BLOCKS} widths, and sizes, channels and widths of at most {MAX_EXTENT}, got {} widths and {largest}",
-            widths.len()
-        ));
-    }
-    if channels * image_size * image_size > MAX_VALUES || convolutions > MAX_VALUES {
-        return problem(format!(
-            "{channels}×{image_size}×{image_size} images and widths {widths:?} are too large: at most {MAX_VALUES} values each for an image and all weights"
-        ));
-    }
-    let halvings = pools.iter().filter(|&&pools| pools).count() as u32;
-    let tile = 2usize.checked_pow(halvings).unwrap_or(usize::MAX);
-    if image_size == 0 || image_size % tile != 0 {
-        return problem(format!(
-            "image_size must be a positive multiple of {tile} for {halvings} pools, got {image_size}"
-        ));
-    }
-    Ok(())
-}
-
-/// Checks the affine layer of a classifier.
-pub(super) fn check_head(n_features: usize, n_classes: usize) -> Result<()> {
-    let network = "conv_classifier";
-    if n_classes < 2 {
-        let problem = format!("n_classes must be at least 2, got {n_classes}");
-        return Err(Error::Network { network, problem });
-    }
-    if n_features.saturating_mul(n_classes) > MAX_VALUES {
-        let problem = format!(
-            "{n_features} features times {n_classes} classes are too large: at most {MAX_VALUES} weights"
-        );
-        return Err(Error::Network { network, problem });
-    }
-    Ok(())
 }

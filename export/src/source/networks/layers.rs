@@ -9,6 +9,18 @@ use crate::graph::{Dim, Graph, Shape, Value};
 pub(super) struct Layers(pub Graph);
 
 impl Layers {
+    /// A network that begins with images `x [N, C, S, S]`.
+    pub fn on_images(channels: usize, size: usize) -> Result<(Layers, Value)> {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[channels, size, size]))?;
+        Ok((Layers(graph), x))
+    }
+
+    /// The activation.
+    pub fn active(&mut self, name: &str, x: Value, activation: Activation) -> Result<Value> {
+        activation.apply(&mut self.0, name, x)
+    }
+
     /// `kernel × kernel` convolution to `outputs` channels with a bias, stride 1, same size. Weights `NAME.weight`, `NAME.bias`.
     pub fn conv(&mut self, name: &str, x: Value, outputs: usize, kernel: usize) -> Result<Value> {
         self.strided_conv(name, x, outputs, kernel, 1)

@@ -108,8 +108,7 @@ impl SnganGenerator {
     /// Batch norm and activation.
     fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value> {
         let normal = layers.norm(norm, x, self.norm_epsilon)?;
-        self.activation
-            .apply(&mut layers.0, &format!("{norm}.act"), normal)
+        layers.active(&format!("{norm}.act"), normal, self.activation)
     }
 }
 

@@ -12,7 +12,7 @@ use super::check::Checker;
 use super::layers::Layers;
 use crate::error::Result;
 use crate::graph::op::Binary;
-use crate::graph::{Graph, Shape, Value};
+use crate::graph::{Graph, Value};
 
 /// A residual classifier of square images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,9 +58,7 @@ impl WideResnet {
     /// The description makes no sense.
     pub fn graph(&self) -> Result<Graph> {
         self.check()?;
-        let mut layers = Layers(Graph::new());
-        let image = Shape::batched(&[self.channels, self.image_size, self.image_size]);
-        let x = layers.0.input("x", image)?;
+        let (mut layers, x) = Layers::on_images(self.channels, self.image_size)?;
         let mut features = layers.conv("conv1", x, BASE_WIDTH, 3)?;
         for (group, stride) in [(1, 1), (2, 2), (3, 2)] {
             features = self.group(&mut layers, features, group, stride)?;
@@ -81,12 +79,9 @@ impl WideResnet {
                 "64 · widening",
                 self.widening.saturating_mul(4 * BASE_WIDTH),
             ),
-            ("n_classes", self.n_classes),
         ])?;
         CHECK.multiple("image_size", self.image_size, 4)?;
-        CHECK.ensure(self.n_classes >= 2, || {
-            format!("n_classes must be at least 2, got {}", self.n_classes)
-        })?;
+        CHECK.classes(self.n_classes)?;
         CHECK.ensure(
             (10..=1000).contains(&self.depth) && self.depth % 6 == 4,
             || {
@@ -143,14 +138,14 @@ impl WideResnet {
     /// Batch norm and activation.
     fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value> {
         let normal = layers.norm(norm, x, self.norm_epsilon)?;
-        self.activation
-            .apply(&mut layers.0, &format!("{norm}.act"), normal)
+        layers.active(&format!("{norm}.act"), normal, self.activation)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Shape;
     use crate::source::networks::testing::{check_slope, n_parameters, refusals};
 
     fn tiny() -> WideResnet {
