@@ -1,11 +1,11 @@
 //! A network with its weights: what every way to a file begins with.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ebm_common::contract::{ImageShape, Kind};
 
 use super::checkpoint::{Header, read_best_weights, read_header, resolve};
-use super::onnx::Documentation;
 use crate::error::{Error, Result};
 use crate::graph::op::Reshape;
 use crate::graph::tensor::Tensors;
@@ -60,6 +60,19 @@ pub struct OnnxModel {
     pub files: Vec<PathBuf>,
     /// How its output became an energy, if it was made one.
     pub reduction: Option<String>,
+}
+
+/// What a file says for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Documentation {
+    /// Name of its graph.
+    pub name: String,
+    /// What it is.
+    pub text: String,
+    /// What its inputs are, by name.
+    pub inputs: BTreeMap<String, String>,
+    /// Further entries, by key.
+    pub entries: Vec<(String, String)>,
 }
 
 impl Energy {

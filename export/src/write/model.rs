@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
+use crate::source::Documentation;
+use crate::source::onnx::HASH_KEY;
 use crate::source::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
-use crate::source::onnx::{Documentation, HASH_KEY};
 use ebm_common::staged::Staged;
 
 /// Readers of protocol buffers count bytes with 31 bits.

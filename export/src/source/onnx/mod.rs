@@ -60,7 +60,7 @@ use std::path::Path;
 
 use ebm_common::files::folder_of;
 
-pub use documentation::{Documentation, HASH_KEY};
+pub use documentation::HASH_KEY;
 pub(crate) use einsum::multiplications as einsum_multiplications;
 pub(crate) use function::inlined;
 pub(crate) use model::node_name;

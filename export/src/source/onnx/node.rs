@@ -3,11 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::Reader;
 use super::integers::as_integers;
 use super::known::{Kind, Known, Number};
 use super::own_image::{ONLY_INDICES, OfImages};
-use super::reader::Values;
+use super::reader::{Reader, Values};
 use super::result::Result;
 use super::tensor::Decoded;
 use crate::error::Error;
