@@ -241,7 +241,6 @@ fn multiplications(node: &NodeProto, shapes: &Shapes) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::graph::Batch;
-    use crate::graph::op::Operator;
     use crate::graph::tensor::Tensor;
     use crate::graph::{Dim, Graph, Shape};
     use crate::source::Kind;

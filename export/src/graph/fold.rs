@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::graph::op::Operator;
 use crate::graph::reference::{computed, to_array, to_tensor};
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::weights::checked_weight;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, IxDyn};
 
 use crate::error::{Error, Result};
-use crate::graph::op::Operator;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Node, Shape, Source, Value};
 

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::graph::batch::zero_per_image;
 use crate::graph::op::{
-    Activation, BackwardStep, Binary, Expand, KeepDims, Op, Operator, Reduce, ReduceKind, Reshape,
-    Unary,
+    Activation, BackwardStep, Binary, Expand, KeepDims, Op, Reduce, ReduceKind, Reshape, Unary,
 };
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};

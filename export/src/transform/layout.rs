@@ -3,7 +3,7 @@
 use ebm_common::named;
 
 use crate::error::{Choice, Error, Result};
-use crate::graph::op::{Arithmetic, Op, Operator, Transpose};
+use crate::graph::op::{Arithmetic, Op, Transpose};
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::source::Energy;
 

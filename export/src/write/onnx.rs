@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebm_common::contract::CONTRACT_KEY;
 
 use crate::error::{Error, Result};
-use crate::graph::op::{OnnxAttribute, OnnxInput, Op, Operator};
+use crate::graph::op::{OnnxAttribute, OnnxInput, Op};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Batch, DType, Dim, Graph, Integer, Shape, Source, Value, ValueType};
 use crate::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};

@@ -33,30 +33,22 @@ pub enum Activation {
 const STEEPEST: f32 = 3e38;
 
 impl Operator for Activation {
-    fn name(&self) -> &'static str {
-        match self {
-            Activation::Relu => "Relu",
-            Activation::LeakyRelu { .. } => "LeakyRelu",
-            Activation::Sigmoid => "Sigmoid",
-            Activation::Tanh => "Tanh",
-            Activation::Softplus => "Softplus",
-            Activation::Positive => "HardSigmoid",
-        }
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         floats::<1>(inputs).map(|[x]| ValueType::f32(x.clone()))
     }
 
     fn to_onnx(&self) -> OnnxOperator {
         match self {
+            Activation::Relu => OnnxOperator::plain("Relu"),
+            Activation::Sigmoid => OnnxOperator::plain("Sigmoid"),
+            Activation::Tanh => OnnxOperator::plain("Tanh"),
+            Activation::Softplus => OnnxOperator::plain("Softplus"),
             Activation::LeakyRelu { slope } => {
                 OnnxOperator::plain("LeakyRelu").with("alpha", OnnxAttribute::Float(*slope))
             }
             Activation::Positive => OnnxOperator::plain("HardSigmoid")
                 .with("alpha", OnnxAttribute::Float(STEEPEST))
                 .with("beta", OnnxAttribute::Float(0.0)),
-            _ => OnnxOperator::plain(self.name()),
         }
     }
 

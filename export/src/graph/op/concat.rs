@@ -26,10 +26,6 @@ impl Concat {
 }
 
 impl Operator for Concat {
-    fn name(&self) -> &'static str {
-        "Concat"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let shapes = all_floats(inputs)?;
         let Some(first) = shapes.first() else {

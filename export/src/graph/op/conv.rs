@@ -178,10 +178,6 @@ impl Operands {
 }
 
 impl Operator for Conv {
-    fn name(&self) -> &'static str {
-        "Conv"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let channels_of = |weight: &[usize]| (weight[1] * self.groups, weight[0]);
         Operands::check(inputs, self.groups, channels_of)?.result(
@@ -268,10 +264,6 @@ impl Operator for Conv {
 }
 
 impl Operator for ConvTranspose {
-    fn name(&self) -> &'static str {
-        "ConvTranspose"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let channels_of = |weight: &[usize]| (weight[0], weight[1] * self.groups);
         let operands = Operands::check(inputs, self.groups, channels_of)?;

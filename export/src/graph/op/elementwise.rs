@@ -123,16 +123,12 @@ fn elementwise(inputs: &[ArrayD<f64>], function: impl Fn(f64, f64) -> f64) -> Ar
 }
 
 impl Operator for Binary {
-    fn name(&self) -> &'static str {
-        self.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         broadcast(inputs).map(ValueType::f32)
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.onnx_name())
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
@@ -224,16 +220,12 @@ impl Binary {
 }
 
 impl Operator for Unary {
-    fn name(&self) -> &'static str {
-        self.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         floats::<1>(inputs).map(|[x]| ValueType::f32(x.clone()))
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.onnx_name())
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
@@ -372,10 +364,6 @@ fn is_constant(graph: &Graph, value: Value) -> bool {
 }
 
 impl Operator for Compare {
-    fn name(&self) -> &'static str {
-        self.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         broadcast(inputs).map(|shape| ValueType {
             dtype: DType::Bool,
@@ -384,7 +372,7 @@ impl Operator for Compare {
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.onnx_name())
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
@@ -402,10 +390,6 @@ impl Operator for Compare {
 }
 
 impl Operator for Cast {
-    fn name(&self) -> &'static str {
-        "Cast"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         match inputs {
             [ValueType { shape, .. }] if self.to.is_float() => Ok(ValueType {

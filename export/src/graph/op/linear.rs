@@ -11,10 +11,6 @@ use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 pub struct MatMul;
 
 impl Operator for MatMul {
-    fn name(&self) -> &'static str {
-        "MatMul"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [left, right] = floats::<2>(inputs)?;
         let misfit = || format!("expected [.., M, K] and [.., K, P], got {left} and {right}");

@@ -57,10 +57,6 @@ impl MaxPool {
 }
 
 impl Operator for MaxPool {
-    fn name(&self) -> &'static str {
-        "MaxPool"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         self.windows().infer(inputs)
     }

@@ -35,10 +35,6 @@ impl Pad {
 }
 
 impl Operator for Pad {
-    fn name(&self) -> &'static str {
-        "Pad"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         if self.pads.len() != x.rank() {

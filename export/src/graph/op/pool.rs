@@ -120,10 +120,6 @@ impl Windows {
 }
 
 impl Operator for AveragePool {
-    fn name(&self) -> &'static str {
-        "AveragePool"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         self.windows().infer(inputs)
     }

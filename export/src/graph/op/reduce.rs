@@ -68,10 +68,6 @@ impl Reduce {
 }
 
 impl Operator for Reduce {
-    fn name(&self) -> &'static str {
-        self.kind.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("reduce", &self.axes, x)?;
@@ -91,7 +87,7 @@ impl Operator for Reduce {
 
     /// The axes are written as an input; the writer turns them into an attribute where the opset wants that.
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.kind.onnx_name())
             .with(
                 "keepdims",
                 OnnxAttribute::Int(i64::from(self.keep_dims == KeepDims::Yes)),

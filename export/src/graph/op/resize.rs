@@ -17,10 +17,6 @@ pub struct Upsample {
 }
 
 impl Operator for Upsample {
-    fn name(&self) -> &'static str {
-        "Resize"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let [channels, height, width] = image_extents(x)?;

@@ -12,10 +12,6 @@ use crate::graph::{DType, Graph, Value, ValueType};
 pub struct Where;
 
 impl Operator for Where {
-    fn name(&self) -> &'static str {
-        "Where"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [condition, _, _] = inputs else {
             return Err(format!("expected 3 operands, got {}", inputs.len()));

@@ -69,10 +69,6 @@ impl Reshape {
 }
 
 impl Operator for Reshape {
-    fn name(&self) -> &'static str {
-        "Reshape"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         self.resolve(x)
@@ -118,10 +114,6 @@ impl Operator for Reshape {
 }
 
 impl Operator for Transpose {
-    fn name(&self) -> &'static str {
-        "Transpose"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let mut sorted = self.axes.clone();
@@ -176,10 +168,6 @@ impl Expand {
 }
 
 impl Operator for Expand {
-    fn name(&self) -> &'static str {
-        "Expand"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let shape = self.resolve(x);
@@ -214,10 +202,6 @@ impl Operator for Expand {
 }
 
 impl Operator for Reverse {
-    fn name(&self) -> &'static str {
-        "Slice"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("reverse", &self.axes, x)?;

@@ -41,10 +41,6 @@ impl Slice {
 }
 
 impl Operator for Slice {
-    fn name(&self) -> &'static str {
-        "Slice"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("slice", &[self.axis], x)?;

@@ -17,10 +17,6 @@ pub struct Softmax {
 }
 
 impl Operator for Softmax {
-    fn name(&self) -> &'static str {
-        "Softmax"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("take shares along", &[self.axis], x)?;

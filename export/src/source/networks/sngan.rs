@@ -190,7 +190,6 @@ mod tests {
 
     use super::*;
     use crate::graph::Shape;
-    use crate::graph::op::Operator;
     use crate::graph::op::testing::DERIVATIVE_TOLERANCE;
     use crate::graph::reference::{bindings, evaluate};
     use crate::source::networks::Network;

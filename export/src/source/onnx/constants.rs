@@ -6,7 +6,6 @@ use ndarray::ArrayD;
 
 use super::known::check_count;
 use super::result::Result;
-use crate::graph::op::Operator;
 use crate::graph::reference::{computed, to_array, to_tensor};
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Shape, Source, Value};

@@ -1,7 +1,7 @@
 //! Constants that are not finite: what a choice leaves out and masks are legal, damaged weights are not.
 
 use crate::error::{Error, Result};
-use crate::graph::op::{Arithmetic, Binary, Compare, Op, Operator};
+use crate::graph::op::{Arithmetic, Binary, Compare, Op};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, Source, Value};
 

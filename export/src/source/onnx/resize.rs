@@ -476,7 +476,7 @@ fn repeated_on(node: &mut Node<'_, '_>, x: Value, axis: usize, factor: usize) ->
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::op::{Op, Operator};
+    use crate::graph::op::Op;
     use crate::source::onnx::testing::Attribute::{Float, Floats, Int, Ints, Text};
     use crate::source::onnx::testing::{Attribute, Model, array};
 

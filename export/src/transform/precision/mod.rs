@@ -22,7 +22,7 @@ use ebm_common::named;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::graph::op::{Activation, Arithmetic, Binary, Cast, Compare, Op, Operator};
+use crate::graph::op::{Activation, Arithmetic, Binary, Cast, Compare, Op};
 use crate::graph::tensor::Tensor;
 use crate::graph::{DType, Graph, Mapping, Source, Value};
 

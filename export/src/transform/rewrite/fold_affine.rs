@@ -198,7 +198,6 @@ mod tests {
 
     /// Of what depends on the input nothing but the convolution is left.
     fn flowing(graph: &Graph) -> Vec<&'static str> {
-        use crate::graph::op::Operator;
         let dynamic = graph.is_dynamic();
         let values = graph.values().filter(|value| dynamic[value.0]);
         values

@@ -108,7 +108,7 @@ pub(crate) mod testing {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::graph::op::{Op, Operator};
+    use crate::graph::op::Op;
     use crate::graph::reference::evaluate;
 
     /// Bound on the relative L2 difference of raw and rewritten in f64.
