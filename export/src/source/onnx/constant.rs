@@ -4,7 +4,8 @@
 //! specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Kind, Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::size_of;
 use super::own_image::ONLY_INDICES;
 use super::result::Result;
 use super::shape::shape_of_operand;

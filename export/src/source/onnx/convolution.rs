@@ -2,7 +2,8 @@
 //!
 //! ONNX operators: `Conv`, `ConvTranspose`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, sizes_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::sizes_of;
 use super::result::Result;
 use super::window::{Layout, Padding, Windows, extents, groups};
 use crate::graph::Value;

@@ -1,7 +1,7 @@
 //! What a file states of shapes, which leaves some extents open.
 
 use super::model::Model;
-use super::node;
+use super::numbers::size_of;
 use crate::error::{Choice, Error, Result};
 use crate::graph::{DType, Dim, Integer, Shape};
 use crate::source::onnx::proto::tensor_proto::DataType;
@@ -101,7 +101,7 @@ pub(super) fn declared_extents(input: &ValueInfoProto) -> Result<Option<Vec<Opti
         return Ok(None);
     };
     for size in extents.iter().flatten() {
-        node::size_of(*size as i64).map_err(|problem| input_error(input, &problem))?;
+        size_of(*size as i64).map_err(|problem| input_error(input, &problem))?;
     }
     Ok(Some(extents))
 }

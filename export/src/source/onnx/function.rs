@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::node_name;
+use super::names::node_name;
 use crate::error::{Error, Result};
 use crate::source::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 

@@ -5,7 +5,8 @@
 use ndarray::{ArrayD, Axis};
 
 use super::known::{Known, Number, check_count, check_one_batch};
-use super::node::{Node, Operand, Outputs, Rule, axis_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::axis_of;
 use super::own_image::{ONLY_INDICES, OfImages};
 use super::pick::{beside, picked_places, place_of};
 use super::result::Result;

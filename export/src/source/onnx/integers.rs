@@ -4,8 +4,8 @@ use super::known::Known;
 use super::node::{Node, Operand};
 use super::own_image::{ONLY_INDICES, counts_images};
 use super::result::Result;
+use crate::graph::Value;
 use crate::graph::op::{Binary, Unary};
-use crate::graph::{DType, Value};
 
 /// Operators that make integers if all their operands are integers.
 const OF_ALL: &[&str] = &[
@@ -139,15 +139,6 @@ impl Node<'_, '_> {
         let sign = self.apply("sign", Unary::Sign, &[x])?;
         self.apply("truncated", Binary::Mul, &[sign, whole])
     }
-}
-
-/// What a rule makes of integers that it saw as floats is integers.
-pub(super) fn as_integers(node: &Node<'_, '_>, outputs: Vec<Operand>) -> Vec<Operand> {
-    let of_output = |output| match output {
-        Operand::Value(value) if node.dtype(value) != DType::Bool => Operand::Integers(value),
-        output => output,
-    };
-    outputs.into_iter().map(of_output).collect()
 }
 
 /// Refuses integers that f32 does not hold.

@@ -5,7 +5,8 @@
 use ndarray::Axis;
 
 use super::known::{Known, Number};
-use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of, sizes_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axis_of, size_of, sizes_of};
 use super::own_image::ONLY_INDICES;
 use super::result::Result;
 use super::shape::shape_of_operand;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::RULES;
-use super::branch::captured;
 use super::function::inlined;
+use super::names::{captured, node_name};
+use super::rule;
 use super::tensor;
 use crate::error::{Choice, Error, Result};
 use crate::source::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
@@ -271,23 +271,6 @@ fn listed(names: &[String]) -> String {
     match names.len() {
         0..=10 => shown,
         count => format!("{shown} and {} more", count - 10),
-    }
-}
-
-/// The rule of an operator of the default domain.
-pub(super) fn rule(op_type: &str) -> Option<super::node::Rule> {
-    RULES
-        .iter()
-        .flat_map(|family| family.iter())
-        .find(|(name, _)| *name == op_type)
-        .map(|(_, rule)| *rule)
-}
-
-/// What a node is called: its name, or that of its first output.
-pub(crate) fn node_name(node: &NodeProto) -> String {
-    match (node.name(), node.output.first()) {
-        ("", Some(output)) => output.clone(),
-        (name, _) => name.to_string(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::integers::as_integers;
 use super::known::{Kind, Known, Number};
 use super::own_image::{ONLY_INDICES, OfImages};
 use super::reader::{Reader, Values};
@@ -331,40 +330,6 @@ impl<'a> Node<'a, '_> {
     }
 }
 
-/// An axis that may count from the end.
-pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize> {
-    let counted = match axis {
-        0.. => usize::try_from(axis).ok(),
-        _ => usize::try_from(axis.unsigned_abs())
-            .ok()
-            .and_then(|back| rank.checked_sub(back)),
-    };
-    counted
-        .filter(|&axis| axis < rank)
-        .ok_or_else(|| format!("there is no axis {axis} of {rank}"))
-}
-
-/// Axes that may count from the end.
-pub(super) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<usize>> {
-    axes.iter().map(|&axis| axis_of(axis, rank)).collect()
-}
-
-/// An extent, a stride or another small count.
-pub(super) fn size_of(number: i64) -> Result<usize> {
-    match number {
-        0..=0x7fff_ffff => Ok(number as usize),
-        _ => Err(format!(
-            "expected a number from 0 to {}, got {number}",
-            0x7fff_ffff
-        )),
-    }
-}
-
-/// Extents, strides or other small counts.
-pub(super) fn sizes_of(numbers: &[i64]) -> Result<Vec<usize>> {
-    numbers.iter().map(|&number| size_of(number)).collect()
-}
-
 /// The graph.
 impl Node<'_, '_> {
     /// Shape of a value.
@@ -460,6 +425,15 @@ impl Node<'_, '_> {
                 _ => false,
             }
     }
+}
+
+/// What a rule makes of integers that it saw as floats is integers.
+fn as_integers(node: &Node<'_, '_>, outputs: Vec<Operand>) -> Vec<Operand> {
+    let of_output = |output| match output {
+        Operand::Value(value) if node.dtype(value) != DType::Bool => Operand::Integers(value),
+        output => output,
+    };
+    outputs.into_iter().map(of_output).collect()
 }
 
 /// Refuses values that no image has. An extent of 0 excuses no others.

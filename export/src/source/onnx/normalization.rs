@@ -3,7 +3,8 @@
 //! ONNX operators: `BatchNormalization`, `GroupNormalization`, `InstanceNormalization`, `LayerNormalization`,
 //! `LpNormalization`, `RMSNormalization`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, axis_of, size_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::{axis_of, size_of};
 use super::reduction::root_of_sum;
 use super::result::Result;
 use crate::graph::op::{Binary, Cast, Compare, ReduceKind, Unary};

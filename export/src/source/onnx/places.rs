@@ -6,7 +6,8 @@
 use ndarray::IxDyn;
 
 use super::known::{Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axis_of, size_of};
 use super::own_image::ONLY_INDICES;
 use super::result::Result;
 use super::shape::shape_of_operand;

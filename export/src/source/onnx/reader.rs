@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::branch::captured;
 use super::constants::Constants;
 use super::declared::{check_is_float, declared_extents, input_error, input_extents, input_type};
 use super::finite::check_finite;
-use super::model::{Model, node_name, rule};
+use super::model::Model;
+use super::names::{captured, node_name};
 use super::node::{Node, Operand, check_size};
+use super::rule;
 use super::tensor::Decoded;
 use crate::error::{Error, Result};
 use crate::graph::Batch;

@@ -6,7 +6,8 @@
 use ndarray::Axis;
 
 use super::known::{Kind, Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, axes_of, axis_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axes_of, axis_of};
 use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Binary, Cast, Compare, KeepDims, Reduce, ReduceKind, Slice, Unary};

@@ -6,7 +6,7 @@
 //! ONNX operators: `Reshape`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::Number;
-use super::node::size_of;
+use super::numbers::size_of;
 use super::result::Result;
 use crate::graph::{Dim, Shape};
 

@@ -3,7 +3,8 @@
 //! ONNX operators: `Resize`, `Upsample`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Number, check_count};
-use super::node::{Node, Outputs, Rule, axes_of, size_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::{axes_of, size_of};
 use super::result::Result;
 use crate::graph::op::{Slice, Upsample};
 use crate::graph::tensor::Tensor;

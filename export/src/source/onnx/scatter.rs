@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use super::gather::same_along;
 use super::known::check_count;
-use super::node::{Node, Operand, Outputs, Rule, axis_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::axis_of;
 use super::pick::{MAX_PARTS, runs};
 use super::result::Result;
 use super::shape::shape_of_operand;

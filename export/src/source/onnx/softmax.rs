@@ -2,7 +2,8 @@
 //!
 //! ONNX operators: `LogSoftmax`, `Softmax`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, axis_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::axis_of;
 use super::result::Result;
 use crate::graph::op::{Binary, ReduceKind, Softmax, Unary};
 use crate::graph::{Shape, Value};

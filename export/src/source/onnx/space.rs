@@ -2,7 +2,8 @@
 //!
 //! ONNX operators: `DepthToSpace`, `SpaceToDepth`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, size_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::size_of;
 use super::result::Result;
 use crate::graph::op::{Reshape, Transpose};
 use crate::graph::{Dim, Shape};

@@ -3,7 +3,8 @@
 //! ONNX operators: `Expand`, `Tile`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::Number;
-use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::size_of;
 use super::own_image::ONLY_INDICES;
 use super::result::Result;
 use super::shape::shape_of_operand;

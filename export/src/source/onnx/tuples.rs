@@ -5,7 +5,8 @@
 use ndarray::{Axis, IxDyn};
 
 use super::known::{IMAGE, Known};
-use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::size_of;
 use super::own_image::{ONLY_INDICES, OfImages};
 use super::pick::{beside, picked_index};
 use super::result::Result;

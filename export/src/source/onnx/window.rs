@@ -1,7 +1,8 @@
 //! Windows that slide over images `[N, C, H, W]`, as attributes state them; also over rows `[N, C, L]`, which are taken for images of
 //! one row, and along the depth of volumes `[N, C, D, H, W]`.
 
-use super::node::{Node, Outputs, size_of, sizes_of};
+use super::node::{Node, Outputs};
+use super::numbers::{size_of, sizes_of};
 use super::result::Result;
 use crate::graph::op::{Op, Reshape};
 use crate::graph::{Dim, Shape, Value};
