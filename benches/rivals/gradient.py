@@ -4,7 +4,7 @@ All forms compute the gradient of the same function: the network of a checkpoint
 Correctness comes first: each form is compared with the gradient in f64 by PyTorch's autograd, and one that is off ends the program
 before anything is timed. Then the forms take turns, round by round, so that a disturbance of the machine meets all of them.
 
-    gradient.py --name NAME --checkpoint DIR --onnx FILE --raw-onnx FILE --plain-onnx FILE --batch 1 --threads 1 --rounds 40 --output rows.json
+    gradient.py --name NAME --checkpoint DIR --onnx FILE --raw-onnx FILE --without mask=FILE --batch 1 --threads 1 --rounds 40 --output rows.json
 
 Wanted: numpy, onnxruntime, safetensors, torch.
 """
@@ -37,14 +37,6 @@ N_WARM_UPS = 3
 SEED = 0
 
 PYTORCH_EAGER = "pytorch eager"
-FORMS = {
-    PYTORCH_EAGER: "autograd of the network as described, NCHW",
-    "pytorch channels-last, same algebra": "autograd of the network with its pooled convolutions rewritten by hand, NHWC",
-    "onnxruntime, raw": "exported with --raw",
-    "onnxruntime, no winograd": "exported with the rewrites that can be written by hand in plain operators",
-    "onnxruntime": "exported with the default rewrites",
-    "onnxruntime, fixed batch": "exported for this batch alone, where it is not 1",
-}
 
 
 def arguments():
@@ -52,7 +44,7 @@ def arguments():
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True, help="folder that `ebm-export init` wrote")
     parser.add_argument("--onnx", type=pathlib.Path, required=True, help="gradient.onnx with the default rewrites")
     parser.add_argument("--raw-onnx", type=pathlib.Path, required=True, help="gradient.onnx without rewrites")
-    parser.add_argument("--plain-onnx", type=pathlib.Path, required=True, help="gradient.onnx without winograd")
+    parser.add_argument("--without", type=named_file, action="append", default=[], help="NAME=FILE: gradient.onnx without that rewrite")
     parser.add_argument("--fixed-onnx", type=pathlib.Path, help="gradient.onnx for the batch alone")
     parser.add_argument("--name", required=True, help="name of the network in the rows")
     parser.add_argument("--batch", type=int, required=True)
@@ -60,6 +52,11 @@ def arguments():
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file for the rows")
     return parser.parse_args()
+
+
+def named_file(text):
+    name, path = text.split("=", 1)
+    return name, pathlib.Path(path)
 
 
 def onnxruntime_gradient(path, n_threads):
@@ -133,16 +130,18 @@ def main():
     exact = pytorch_gradient(description, exact_weights, "as described", torch.contiguous_format)
     wanted = numpy.concatenate([exact(image[None]) for image in images[:N_COMPARED]])
 
-    forms = [
-        pytorch_gradient(description, weights, "as described", torch.contiguous_format),
-        pytorch_gradient(description, weights, "rewritten", torch.channels_last),
-        onnxruntime_gradient(options.raw_onnx, options.threads),
-        onnxruntime_gradient(options.plain_onnx, options.threads),
-        onnxruntime_gradient(options.onnx, options.threads),
-    ]
+    forms = {
+        # Autograd of the network as described, NCHW.
+        PYTORCH_EAGER: pytorch_gradient(description, weights, "as described", torch.contiguous_format),
+        # Autograd of the network with its pooled convolutions rewritten by hand, NHWC.
+        "pytorch channels-last, same algebra": pytorch_gradient(description, weights, "rewritten", torch.channels_last),
+        "onnxruntime, raw": onnxruntime_gradient(options.raw_onnx, options.threads),
+    }
+    for name, path in options.without:
+        forms[f"onnxruntime, without {name}"] = onnxruntime_gradient(path, options.threads)
+    forms["onnxruntime"] = onnxruntime_gradient(options.onnx, options.threads)
     if options.fixed_onnx:
-        forms.append(onnxruntime_gradient(options.fixed_onnx, options.threads))
-    forms = dict(zip(FORMS, forms))
+        forms["onnxruntime, fixed batch"] = onnxruntime_gradient(options.fixed_onnx, options.threads)
     compared = images[: options.batch] if options.fixed_onnx else images[:N_COMPARED]
     errors = checked_errors(forms, compared, wanted[: len(compared)])
     samples = timed(forms, images[: options.batch], options.rounds)

@@ -15,10 +15,13 @@ pub mod idx;
 #[cfg(feature = "intervals")]
 pub mod interval;
 pub mod name;
+mod named;
 #[cfg(feature = "pictures")]
 pub mod picture;
 pub mod pixel;
 pub mod pixel_distance;
+#[cfg(feature = "staged")]
+pub mod staged;
 pub mod target;
 #[cfg(feature = "pictures")]
 mod whole;

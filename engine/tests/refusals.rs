@@ -27,11 +27,11 @@ fn step_file(precision: Precision) -> Vec<u8> {
     ));
     let weights = network.initial_weights(3).unwrap();
     let energy = Energy::of_network(&Header::new(network), &weights).unwrap();
-    let plan = write::Plan {
+    let plan = write::Export {
         rewrites: Target::Tract.rewrites(),
         opset: Opset::new(22).unwrap(),
         precision,
-        ..write::Plan::default()
+        ..write::Export::default()
     };
     let files = plan.files(&energy, 1).unwrap();
     let file = files.into_iter().find(|file| file.name == "step.onnx");

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use ebm_common::files::FileError;
+
+/// What a function of this crate gives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// The error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -119,15 +124,8 @@ pub enum Error {
     #[error("{0}")]
     Onnx(String),
     /// The operating system refused.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(FileError),
 }
 
 /// What a caller chooses.
@@ -183,10 +181,6 @@ impl Error {
         action: &'static str,
         path: &'a Path,
     ) -> impl FnOnce(std::io::Error) -> Error + use<'a> {
-        move |source| Error::Io {
-            action,
-            path: path.to_path_buf(),
-            source,
-        }
+        move |source| Error::Io(FileError::on(action, path)(source))
     }
 }

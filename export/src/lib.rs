@@ -2,7 +2,6 @@
 #![deny(missing_docs)]
 
 mod error;
-pub mod file;
 
 pub mod graph;
 
@@ -14,7 +13,7 @@ pub mod write;
 
 pub mod check;
 
-pub use error::{Choice, Error};
+pub use error::{Choice, Error, Result};
 pub use graph::Graph;
 pub use graph::tensor::{Tensor, Tensors};
 pub use write::gradient;

@@ -5,7 +5,7 @@
 use ebm_export::Error;
 use ebm_export::source::onnx::{Selection, read};
 use ebm_export::transform::rewrite::Rewrite;
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 
 /// What is made of a model that can be read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,10 +51,10 @@ impl Derivative {
 /// The model cannot be read, or has no such derivative.
 pub fn go(bytes: &[u8], derivative: Derivative) -> Result<Vec<u8>, Error> {
     let model = read(bytes, &Selection::default())?;
-    let plan = Plan {
+    let export = Export {
         rewrites: derivative.rewrites(),
         clip: (derivative == Derivative::Steps).then_some(1.0),
-        ..Plan::default()
+        ..Export::default()
     };
-    Ok(plan.model(&model, &derivative.form())?.to_bytes())
+    Ok(export.model(&model, &derivative.form())?.to_bytes())
 }

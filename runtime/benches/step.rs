@@ -17,7 +17,7 @@ use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Network, Sngan};
 use ebm_export::transform::rewrite::Target;
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 use ebm_runtime::noise::{fill_normal, fill_uniform};
 use ebm_runtime::{Backend, Images, Model, Purifier};
 
@@ -45,13 +45,13 @@ fn model(network: &Network, backend: &Backend) -> Model {
         "tract" => Target::Tract,
         _ => Target::Cpu,
     };
-    let plan = Plan {
+    let export = Export {
         rewrites: target.rewrites(),
-        ..Plan::default()
+        ..Export::default()
     };
     let weights = network.initial_weights(0).unwrap();
     let energy = Energy::of_network(&Header::new(network.clone()), &weights).unwrap();
-    let step = plan.model(&energy, &Form::Steps(1)).unwrap();
+    let step = export.model(&energy, &Form::Steps(1)).unwrap();
     Model::from_bytes(step.to_bytes(), "step.onnx").unwrap()
 }
 

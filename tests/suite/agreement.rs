@@ -6,7 +6,7 @@ use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::Network;
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::rewrite::Rewrite;
-use ebm_export::write::Plan;
+use ebm_export::write::Export;
 use ebm_export::write::onnx::Opset;
 use ebm_runtime::{Backend, Input, Model, Output, Session, noise};
 use ebm_trainer::chains::langevin;
@@ -39,8 +39,8 @@ pub fn backends() -> Vec<Backend> {
 }
 
 /// The exported files of a network with the weights of the tests, by name.
-pub fn models(network: &Network, plan: &Plan) -> Vec<(&'static str, Model)> {
-    models_of(&energy(network), plan)
+pub fn models(network: &Network, export: &Export) -> Vec<(&'static str, Model)> {
+    models_of(&energy(network), export)
 }
 
 /// A network with the weights of the tests.
@@ -48,8 +48,8 @@ fn energy(network: &Network) -> Energy {
     Energy::of_network(&Header::new(network.clone()), &weights(network, 1)).unwrap()
 }
 
-fn models_of(energy: &Energy, plan: &Plan) -> Vec<(&'static str, Model)> {
-    let files = plan.files(energy, 1).unwrap();
+fn models_of(energy: &Energy, export: &Export) -> Vec<(&'static str, Model)> {
+    let files = export.files(energy, 1).unwrap();
     files
         .into_iter()
         .map(|file| {
@@ -124,9 +124,9 @@ fn energies_and_gradients_agree_on_every_backend() {
         for (form, rewrites) in [("raw", Vec::new()), ("rewritten", Rewrite::ALL.to_vec())] {
             let models = models(
                 &network,
-                &Plan {
+                &Export {
                     rewrites,
-                    ..Plan::default()
+                    ..Export::default()
                 },
             );
             for backend in backends() {
@@ -155,15 +155,15 @@ fn every_opset_and_a_fixed_batch_compute_the_same() {
     let x = images(&network, BATCH, 2);
     for backend in backends() {
         let evaluated = |opset, batch| {
-            let plan = Plan {
+            let export = Export {
                 opset,
-                ..Plan::default()
+                ..Export::default()
             };
             let energy = Energy {
                 batch,
                 ..energy(&network)
             };
-            let mut session = session(&backend, &models_of(&energy, &plan), "gradient.onnx");
+            let mut session = session(&backend, &models_of(&energy, &export), "gradient.onnx");
             energy_and_gradient(session.as_mut(), &x).1
         };
         let wanted = evaluated(Opset::DEFAULT, Batch::Symbolic);
@@ -276,7 +276,7 @@ fn twenty_langevin_steps_agree_on_every_backend() {
         let wanted = trainer_chains(&network, &x);
         let moved = differences(&as_f64(x.data()), &wanted, BATCH);
         assert!(moved[0] > 0.01, "{name}: the chains do not move");
-        let models = models(&network, &Plan::default());
+        let models = models(&network, &Export::default());
         for backend in backends() {
             let mut session = session(&backend, &models, "step.onnx");
             let got = exported_chains(session.as_mut(), &x);

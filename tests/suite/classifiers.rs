@@ -10,7 +10,7 @@ use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, ConvClassifier, Network};
 use ebm_export::source::onnx::{Selection, read};
 use ebm_export::transform::pixels::{Pixels, classifier};
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 use ebm_runtime::noise::fill_uniform;
 use ebm_runtime::{Classifier, Images, Model};
 
@@ -24,7 +24,7 @@ const N_IMAGES: usize = 2;
 fn check(model: &[u8], pixels: &Pixels, taken: impl Fn(usize, f64) -> f64) {
     let model = read(model, &Selection::default()).unwrap();
     let defended = classifier(&model, pixels).unwrap();
-    let file = Plan::default().model(&defended, &Form::Forward).unwrap();
+    let file = Export::default().model(&defended, &Form::Forward).unwrap();
     let written = Model::from_bytes(file.to_bytes(), "classifier.onnx").unwrap();
 
     let shape = written.contract().image;
@@ -69,7 +69,7 @@ fn pixels_are_turned_into_those_that_a_model_was_trained_on() {
     });
     let header = Header::new(network.clone());
     let energy = Energy::of_network(&header, &weights(&network, 1)).unwrap();
-    let model = Plan::default().model(&energy, &Form::Forward).unwrap();
+    let model = Export::default().model(&energy, &Form::Forward).unwrap();
     let model = model.to_bytes();
     check(&model, &Pixels::default(), |_, value| value);
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);

@@ -13,7 +13,7 @@ use ebm_export::source::networks::{
 use ebm_export::transform::langevin::{Steps, steps_graph};
 use ebm_export::transform::pipeline::gradient_graph;
 use ebm_export::transform::potential::{Potential, Prior};
-use ebm_export::write::{ModelFile, Plan};
+use ebm_export::write::{Export, ModelFile};
 use ebm_runtime::noise::fill_uniform;
 use ebm_runtime::{Images, Input, Model, Output, Purifier, Request};
 use rand::{RngExt, SeedableRng};
@@ -121,7 +121,7 @@ fn generators_and_classifiers_agree_on_every_backend() {
         let graph = network.graph().unwrap();
         let weights = weights(&network, 1);
         let energy = Energy::of_network(&Header::new(network), &weights).unwrap();
-        let [file] = Plan::default()
+        let [file] = Export::default()
             .files(&energy, 1)
             .unwrap()
             .try_into()
@@ -159,12 +159,12 @@ fn steps_of_joint_potentials_agree_on_every_backend() {
         inputs.insert(name.to_string(), Tensor::scalar(value));
     }
     let all_weights = potential.weights(&own);
-    let plan = Plan {
+    let export = Export {
         potential: Some(potential),
         clip: Some(f64::from(clip)),
-        ..Plan::default()
+        ..Export::default()
     };
-    let files = plan
+    let files = export
         .files(&Energy::of_network(&Header::new(network), &own).unwrap(), 1)
         .unwrap();
     let step = files.into_iter().find(|file| file.name == "step.onnx");
@@ -180,7 +180,7 @@ fn several_steps_of_one_run_are_those_of_several_runs() {
     let own = weights(&network, 1);
     let energy = Energy::of_network(&Header::new(network), &own).unwrap();
     let step = |steps_per_run| {
-        let files = Plan::default().files(&energy, steps_per_run).unwrap();
+        let files = Export::default().files(&energy, steps_per_run).unwrap();
         let file = files.into_iter().find(|file| file.name == "step.onnx");
         Model::from_bytes(file.unwrap().model.to_bytes(), "step.onnx").unwrap()
     };
@@ -219,7 +219,7 @@ fn several_steps_of_one_run_are_those_of_several_runs() {
 fn exported_files_are_opened_as_they_are_and_refused_when_changed() {
     let (_, network) = free_form(Activation::Silu);
     let own = weights(&network, 1);
-    let files = Plan::default()
+    let files = Export::default()
         .files(&Energy::of_network(&Header::new(network), &own).unwrap(), 1)
         .unwrap();
     for file in files {

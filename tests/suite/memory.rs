@@ -10,7 +10,7 @@ use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, Network, Sngan};
 use ebm_export::transform::rewrite::Target;
-use ebm_export::write::Plan;
+use ebm_export::write::Export;
 
 use crate::networks::weights;
 use crate::programs::path_of;
@@ -56,13 +56,13 @@ fn export(folder: &Path, width: usize) -> u64 {
         &[false, false],
         Activation::Relu,
     ));
-    let plan = Plan {
+    let export = Export {
         rewrites: Target::Tract.rewrites(),
-        ..Plan::default()
+        ..Export::default()
     };
     let header = Header::new(network.clone());
     let energy = Energy::of_network(&header, &weights(&network, 1)).unwrap();
-    let files = plan.files(&energy, 1).unwrap();
+    let files = export.files(&energy, 1).unwrap();
     let step = files.iter().find(|file| file.name == "step.onnx").unwrap();
     let folder = folder.join(width.to_string());
     fs::create_dir(&folder).unwrap();

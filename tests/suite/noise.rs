@@ -1,7 +1,7 @@
 //! What becomes of an image does not depend on the batch, the order and the threads that it is purified with.
 
 use ebm_export::source::networks::{Activation, Network, Sngan};
-use ebm_export::write::Plan;
+use ebm_export::write::Export;
 use ebm_runtime::{Backend, ImageShape, Images, Purifier, Request};
 
 use crate::agreement::{backends, models};
@@ -26,7 +26,7 @@ fn purified(
         &[true, false],
         Activation::Relu,
     ));
-    let models = models(&network, &Plan::default());
+    let models = models(&network, &Export::default());
     let (_, step) = models
         .iter()
         .find(|(name, _)| *name == "step.onnx")

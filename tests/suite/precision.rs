@@ -8,7 +8,7 @@ use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::{Activation, Network, Sngan};
 use ebm_export::transform::precision::{Precision, random_images};
 use ebm_export::transform::rewrite::Rewrite;
-use ebm_export::write::Plan;
+use ebm_export::write::Export;
 use ebm_export::write::onnx::Opset;
 
 use crate::agreement::{backends, energy_and_gradient, models, session};
@@ -29,11 +29,11 @@ fn gradients_in_low_types_are_near_those_in_f32() {
     ));
     let images = random_images(N_IMAGES, &[3, 16, 16], 5);
     for precision in [Precision::F16, Precision::Mixed] {
-        let single = Plan {
+        let single = Export {
             rewrites: Rewrite::COMMON.to_vec(),
-            ..Plan::default()
+            ..Export::default()
         };
-        let low = Plan {
+        let low = Export {
             precision,
             ..single.clone()
         };
@@ -72,12 +72,12 @@ fn gradients_in_low_types_are_near_those_in_f32() {
 #[test]
 fn cpu_engines_refuse_bfloat16_with_a_reason() {
     let (_, network) = energies().pop().unwrap();
-    let plan = Plan {
+    let export = Export {
         precision: Precision::Bf16,
         opset: Opset::new(22).unwrap(),
-        ..Plan::default()
+        ..Export::default()
     };
-    let models = models(&network, &plan);
+    let models = models(&network, &export);
     for backend in backends() {
         for (name, model) in &models {
             let reason = match backend.prepare(model, 1) {

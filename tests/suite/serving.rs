@@ -5,7 +5,7 @@ use ebm_export::source::Purification;
 use ebm_export::source::checkpoint::Header;
 use ebm_export::source::networks::Activation;
 use ebm_export::transform::potential::{Potential, Prior};
-use ebm_export::write::Plan;
+use ebm_export::write::Export;
 use ebm_export::write::triton::{Batching, Content, Served, repository};
 use ebm_runtime::{Input, Model, Output, Session, noise};
 
@@ -140,20 +140,20 @@ fn assert_near(wanted: &[f32], got: &[f32], what: &str) {
 }
 
 /// Prior, Gaussian term and a clip that shortens some drifts.
-fn joint() -> Plan {
+fn joint() -> Export {
     let (_, prior) = free_form(Activation::Gelu);
     let prior = Prior {
         weights: weights(&prior, 2),
         network: prior,
         temperature: 0.5,
     };
-    Plan {
+    Export {
         potential: Some(Potential {
             prior: Some(prior),
             tau: Some(0.5),
         }),
         clip: Some(0.05),
-        ..Plan::default()
+        ..Export::default()
     }
 }
 
@@ -163,9 +163,9 @@ fn a_purifier_is_its_steps_on_every_backend() {
     let own = weights(&network, 1);
     let x = images(&network, BATCH, 3);
     let energy = Energy::of_network(&Header::new(network), &own).unwrap();
-    for (form, n_steps, plan) in [
-        ("plain", N_STEPS, Plan::default()),
-        ("one step", 1, Plan::default()),
+    for (form, n_steps, export) in [
+        ("plain", N_STEPS, Export::default()),
+        ("one step", 1, Export::default()),
         ("joint", N_STEPS, joint()),
     ] {
         let served = Served {
@@ -180,13 +180,13 @@ fn a_purifier_is_its_steps_on_every_backend() {
             },
             classifier: None,
         };
-        let files = repository(&energy, &plan, &served).unwrap();
+        let files = repository(&energy, &export, &served).unwrap();
         let purifier = files.into_iter().find_map(|file| match file.content {
             Content::Model(model) => Some(model.to_bytes()),
             Content::Bytes(_) => None,
         });
         let purifier = Model::from_bytes(purifier.unwrap(), "model.onnx").unwrap();
-        let files = plan.files(&energy, 1).unwrap();
+        let files = export.files(&energy, 1).unwrap();
         let step = files.into_iter().find(|file| file.name == "step.onnx");
         let step = Model::from_bytes(step.unwrap().model.to_bytes(), "step.onnx").unwrap();
         for backend in backends() {

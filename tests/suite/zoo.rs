@@ -12,7 +12,7 @@ use ebm_export::source::onnx::proto::ModelProto;
 use ebm_export::source::onnx::{Selection, read, read_file};
 use ebm_export::transform::rewrite::Target;
 use ebm_export::write::onnx::Opset;
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 use ebm_runtime::{Backend, CONTRACT_KEY, Images, Input, Model, Output, Purifier, Verification};
 use ndarray::ArrayD;
 use prost::Message;
@@ -85,15 +85,15 @@ fn difference(got: &ArrayD<f64>, wanted: &ArrayD<f64>) -> f64 {
 }
 
 /// The file with energy, gradient and Hessian-vector product.
-fn derived(model: &Energy, plan: &Plan) -> Vec<u8> {
-    let file = plan.model(model, &Form::HessianVectorProduct);
+fn derived(model: &Energy, export: &Export) -> Vec<u8> {
+    let file = export.model(model, &Form::HessianVectorProduct);
     file.unwrap().to_bytes()
 }
 
-fn plan(target: Option<Target>) -> Plan {
-    Plan {
+fn export(target: Option<Target>) -> Export {
+    Export {
         rewrites: target.map(Target::rewrites).unwrap_or_default(),
-        ..Plan::default()
+        ..Export::default()
     }
 }
 
@@ -247,7 +247,7 @@ fn faults_of(path: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for part in batches(&model, &golden) {
         let (inputs, wanted) = (inputs(&model, &part), wanted(&part));
-        let raw = derived(&model, &plan(None));
+        let raw = derived(&model, &export(None));
         let got = by_reference(&raw, &model.input, &inputs);
         found.extend(
             faults(&got, &wanted, REFERENCE_TOLERANCE)
@@ -255,7 +255,7 @@ fn faults_of(path: &Path) -> Vec<String> {
                 .map(|fault| format!("reference: {fault}")),
         );
         for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
-            let fast = derived(&model, &plan(Some(target)));
+            let fast = derived(&model, &export(Some(target)));
             let outputs: Vec<(&str, &[usize])> = OUTPUTS
                 .into_iter()
                 .zip(&wanted)
@@ -343,7 +343,7 @@ fn faults_of_operator(path: &Path, golden: &SafeTensors<'_>) -> Vec<String> {
     let model = read_file(path, &Selection::default()).unwrap();
     let waves = (1..=x.len()).map(|place| (place as f64).sin());
     let direction = ArrayD::from_shape_vec(x.raw_dim(), waves.collect()).unwrap();
-    let raw = derived(&model, &plan(None));
+    let raw = derived(&model, &export(None));
     let at = |shift: f64| {
         let x = &x + &(&direction * shift);
         let inputs = Arrays::from([("x".to_string(), x), ("v".to_string(), direction.clone())]);
@@ -369,7 +369,7 @@ fn faults_of_operator(path: &Path, golden: &SafeTensors<'_>) -> Vec<String> {
         }
     }
     for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
-        let fast = derived(&model, &plan(Some(target)));
+        let fast = derived(&model, &export(Some(target)));
         let shapes = OUTPUTS.into_iter().zip(&reference);
         let outputs: Vec<(&str, &[usize])> =
             shapes.map(|(name, array)| (name, array.shape())).collect();
@@ -412,7 +412,7 @@ fn bad_files_are_refused_with_what_is_wrong() {
             panic!("expected three columns, got {row:?}");
         };
         let result = read_file(&folder.join(name), &Selection::default())
-            .and_then(|model| Plan::default().model(&model, &Form::Gradient));
+            .and_then(|model| Export::default().model(&model, &Form::Gradient));
         let Err(error) = result else {
             all.push(format!("{name}: not refused; {reason}"));
             continue;
@@ -461,7 +461,7 @@ fn steps_are_those_of_a_chain() {
 }
 
 fn steps_file(model: &Energy, count: usize) -> Vec<u8> {
-    let file = plan(Some(Target::Cpu)).model(model, &Form::Steps(count));
+    let file = export(Some(Target::Cpu)).model(model, &Form::Steps(count));
     file.unwrap().to_bytes()
 }
 

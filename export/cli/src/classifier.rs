@@ -5,11 +5,11 @@ use clap::Args;
 
 use crate::model::ModelArguments;
 use crate::output::OutputFile;
-use crate::target::TargetChoice;
+use crate::target::TargetArgument;
 use crate::{print, summary};
 use ebm_export::transform::pixels::{Pixels, classifier};
 use ebm_export::write::onnx::Opset;
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 
 /// Make any ONNX classifier one that the runtime defends.
 #[derive(Args)]
@@ -49,9 +49,8 @@ pub struct Arguments {
     /// Version of ONNX's operators, 13 to 22
     #[arg(long, default_value_t = Opset::DEFAULT.number())]
     opset: i64,
-    /// What the file is to be fast on
-    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
-    target: TargetChoice,
+    #[command(flatten)]
+    target: TargetArgument,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -61,10 +60,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let shown = arguments.model.model.display();
     let taken = arguments.model.read()?;
     arguments.output.check_is_none_of(&taken.files())?;
-    let plan = Plan {
+    let export = Export {
         opset,
-        rewrites: arguments.target.target().rewrites(),
-        ..Plan::default()
+        rewrites: arguments.target.target.rewrites(),
+        ..Export::default()
     };
     let pixels = Pixels {
         range: arguments.range,
@@ -72,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         std: arguments.std.clone(),
     };
     let model = classifier(&taken.energy, &pixels)
-        .and_then(|classifier| plan.model(&classifier, &Form::Forward))
+        .and_then(|classifier| export.model(&classifier, &Form::Forward))
         .with_context(|| format!("cannot take {shown} as a classifier"))?;
     let file = &arguments.output.file;
     model.save(file)?;

@@ -8,12 +8,11 @@ use clap::Args;
 use crate::model::{ModelArguments, name};
 use crate::output::OutputFile;
 use crate::precision::PrecisionArguments;
-use crate::target::TargetChoice;
+use crate::target::RewriteArguments;
 use crate::{print, summary};
 use ebm_export::transform::reduction::Reduction;
-use ebm_export::transform::rewrite::Rewrite;
 use ebm_export::write::onnx::Opset;
-use ebm_export::write::{Form, Names, OwnEnergy, Plan};
+use ebm_export::write::{Export, Form, Names, OwnEnergy};
 
 /// Write the gradient of any energy model as plain ONNX.
 #[derive(Args)]
@@ -70,15 +69,8 @@ pub struct Arguments {
     /// Version of ONNX's operators, 13 to 22; 17 unless given, 22 for bf16
     #[arg(long)]
     opset: Option<i64>,
-    /// What the file is to be fast on
-    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
-    target: TargetChoice,
-    /// Apply no rewrites
-    #[arg(long, conflicts_with = "rewrites")]
-    raw: bool,
-    /// Apply only these rewrites, in this order
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    rewrites: Option<Vec<Rewrite>>,
+    #[command(flatten)]
+    rewrites: RewriteArguments,
     #[command(flatten)]
     precision: PrecisionArguments,
     #[command(flatten)]
@@ -105,8 +97,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let opset = arguments.precision.opset(arguments.opset)?;
     arguments.model.batch()?;
     arguments.precision.check()?;
-    let (form, mut plan) = (form(arguments), plan(arguments, opset));
-    plan.check(&form)?;
+    let (form, export) = (form(arguments), export(arguments, opset));
+    export.check(&form)?;
     let images = arguments.precision.images.as_deref();
     let inputs: Vec<&Path> = images
         .into_iter()
@@ -120,19 +112,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         taken.energy = reduction.applied(&taken.energy)?;
     }
     let energy = &taken.energy;
-    plan.rewrites = match &arguments.rewrites {
-        Some(rewrites) => rewrites.clone(),
-        None if arguments.raw => Vec::new(),
-        None => {
-            let target = arguments.target.target();
-            arguments.precision.rewrites(target, energy.batch)
-        }
-    };
-    let model = plan
+    let model = export
         .model(energy, &form)
         .with_context(|| format!("cannot differentiate {shown}"))?;
     let measured = match arguments.precision.measures() {
-        true => arguments.precision.measured(&plan.comparison(energy)?)?,
+        true => arguments.precision.measured(&export.comparison(energy)?)?,
         false => String::new(),
     };
     let file = &arguments.output.file;
@@ -156,21 +140,21 @@ fn form(arguments: &Arguments) -> Form {
     }
 }
 
-/// All but the rewrites, for which the batch of the model has to be known.
-fn plan(arguments: &Arguments, opset: Opset) -> Plan {
+fn export(arguments: &Arguments, opset: Opset) -> Export {
     let own_energy = match arguments.keep_energy {
         true => OwnEnergy::Kept,
         false => OwnEnergy::Renamed,
     };
-    Plan {
+    Export {
         opset,
+        rewrites: arguments.rewrites.chosen(arguments.precision.precision),
         precision: arguments.precision.precision,
         clip: arguments.clip.map(f64::from),
         names: Names {
             own_energy,
             ..Names::from(&arguments.names)
         },
-        ..Plan::default()
+        ..Export::default()
     }
 }
 

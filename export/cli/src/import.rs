@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::network::{Dynamics, Parameters};
 use crate::print;
-use ebm_export::file::check_writable;
+use ebm_common::staged::check_writable;
 use ebm_export::source::checkpoint::{self, WEIGHTS};
 use ebm_export::source::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
 use ebm_export::source::networks::Network;

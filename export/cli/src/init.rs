@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::network::{Dynamics, Parameters};
 use crate::print;
-use ebm_export::file::check_writable;
+use ebm_common::staged::check_writable;
 use ebm_export::source::checkpoint::{self, WEIGHTS};
 
 /// Write a checkpoint of a network with random weights (Glorot uniform, zero biases), for benchmarks and tests.

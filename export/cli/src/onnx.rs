@@ -6,20 +6,20 @@ use std::str::FromStr;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::output::{Existing, check_is_none_of, check_output, files_of};
+use crate::output::{check_is_none_of, check_output, files_of};
 use crate::precision::PrecisionArguments;
-use crate::target::TargetChoice;
+use crate::target::RewriteArguments;
 use crate::triton::TritonArguments;
 use crate::{print, summary};
-use ebm_export::file::Staged;
+use ebm_common::staged::Staged;
+use ebm_common::target::Existing;
 use ebm_export::graph::Batch;
 use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::{self, EMA, GENERATOR, GENERATOR_EMA, Header, WEIGHTS};
 use ebm_export::transform::langevin::Steps;
 use ebm_export::transform::potential::{Potential, Prior, read_potential};
-use ebm_export::transform::rewrite::Rewrite;
 use ebm_export::write::triton::{Content, RepositoryFile, Served, repository};
-use ebm_export::write::{ModelFile, Plan, file_names};
+use ebm_export::write::{Export, ModelFile, file_names};
 
 /// Write a checkpoint as ONNX: energy, gradient and Langevin step, with the generator that made the starts of its chains, if one did; or the
 /// classifier or generator that it is.
@@ -48,13 +48,8 @@ pub struct Arguments {
     /// Which weights: their moving average if the checkpoint has one, or as they were learned last
     #[arg(long, value_enum, default_value_t = WeightChoice::Average)]
     weights: WeightChoice,
-    /// Apply no rewrites
-    #[arg(long, conflicts_with = "rewrites")]
-    raw: bool,
-    /// Apply only these rewrites, in this order: simplify, fold_affine, pool_conv, flip_conv, share, mask, winograd,
-    /// winograd_small (for several images a call)
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    rewrites: Option<Vec<Rewrite>>,
+    #[command(flatten)]
+    rewrites: RewriteArguments,
     /// Add the energy of this checkpoint, divided by its own temperature, to what the files descend; without it, the prior that the
     /// energy was learned beside, if it was
     #[arg(long, value_name = "CHECKPOINT")]
@@ -71,9 +66,6 @@ pub struct Arguments {
     /// Langevin steps that step.onnx takes in one run, for engines on which a run is slow to start; the noise is then `[K, N, C, H, W]`
     #[arg(long, value_name = "K", default_value_t = 1)]
     steps_per_run: usize,
-    /// What the files are to be fast on
-    #[arg(long, value_enum, default_value_t = TargetChoice::Cpu)]
-    target: TargetChoice,
     #[command(flatten)]
     precision: PrecisionArguments,
     /// What to write: the model's files, or a model repository of Triton Inference Server with a purifier that batches requests
@@ -121,11 +113,11 @@ impl FromStr for Tau {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let (mut plan, batch) = (plan(arguments)?, batch(arguments)?);
+    let (mut export, batch) = (export(arguments)?, batch(arguments)?);
     arguments.precision.check()?;
     let folder = checkpoint::resolve(&arguments.checkpoint)?;
     let header = checkpoint::read_header(&folder)?;
-    plan.potential = Some(potential(arguments, &folder, &header)?);
+    export.potential = Some(potential(arguments, &folder, &header)?);
     let served = match arguments.layout {
         Layout::Files => {
             arguments.triton.refuse()?;
@@ -136,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 arguments.steps_per_run == 1,
                 "--steps-per-run is for step.onnx; give --steps for --layout triton"
             );
-            Some(arguments.triton.served(&header, batch, &plan)?)
+            Some(arguments.triton.served(&header, batch, &export)?)
         }
     };
     check_outputs(arguments, &folder, &names(&header, served.as_ref()))?;
@@ -150,12 +142,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ..Energy::of_network(&header, &weights).context(shown.clone())?
     };
     let files = match &served {
-        None => model_files(arguments, &folder, &energy, &plan),
-        Some(served) => repository(&energy, &plan, served),
+        None => model_files(arguments, &folder, &energy, &export),
+        Some(served) => repository(&energy, &export, served),
     };
     let files = files.context(shown)?;
     let measured = match arguments.precision.measures() {
-        true => arguments.precision.measured(&plan.comparison(&energy)?)?,
+        true => arguments.precision.measured(&export.comparison(&energy)?)?,
         false => String::new(),
     };
     write(&arguments.output, &files)?;
@@ -181,25 +173,18 @@ fn batch(arguments: &Arguments) -> Result<Batch> {
 }
 
 /// All but what the checkpoint says.
-fn plan(arguments: &Arguments) -> Result<Plan> {
+fn export(arguments: &Arguments) -> Result<Export> {
     let steps = Steps {
         count: arguments.steps_per_run,
         clip: None,
     };
     steps.check().context("--steps-per-run")?;
-    Ok(Plan {
+    Ok(Export {
         opset: arguments.precision.opset(arguments.opset)?,
-        rewrites: match &arguments.rewrites {
-            Some(rewrites) => rewrites.clone(),
-            None if arguments.raw => Vec::new(),
-            None => {
-                let target = arguments.target.target();
-                arguments.precision.rewrites(target, batch(arguments)?)
-            }
-        },
+        rewrites: arguments.rewrites.chosen(arguments.precision.precision),
         precision: arguments.precision.precision,
         clip: arguments.clip,
-        ..Plan::default()
+        ..Export::default()
     })
 }
 
@@ -208,9 +193,9 @@ fn model_files(
     arguments: &Arguments,
     folder: &Path,
     energy: &Energy,
-    plan: &Plan,
+    export: &Export,
 ) -> Result<Vec<RepositoryFile>, ebm_export::Error> {
-    let mut files = plan.files(energy, arguments.steps_per_run)?;
+    let mut files = export.files(energy, arguments.steps_per_run)?;
     let header = energy.header();
     if let Some((header, network)) =
         header.and_then(|header| Some((header, header.generator.as_ref()?)))
@@ -225,12 +210,12 @@ fn model_files(
             batch: energy.batch,
             ..Energy::of_network(&Header::new(network.clone()), &weights)?
         };
-        let plan = Plan {
+        let export = Export {
             potential: None,
             clip: None,
-            ..plan.clone()
+            ..export.clone()
         };
-        files.extend(plan.files(&generator, 1)?);
+        files.extend(export.files(&generator, 1)?);
     }
     Ok(in_a_folder(files))
 }

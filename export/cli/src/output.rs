@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use ebm_export::file::check_writable;
+use ebm_common::staged::check_writable;
+use ebm_common::target::Existing;
 
 /// The one file that a command writes.
 #[derive(Args)]
@@ -32,23 +33,6 @@ impl OutputFile {
     }
 }
 
-/// What becomes of a file that is there already.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Existing {
-    Stays,
-    IsReplaced,
-}
-
-impl Existing {
-    /// By `--force`.
-    pub fn of(force: bool) -> Existing {
-        match force {
-            true => Existing::IsReplaced,
-            false => Existing::Stays,
-        }
-    }
-}
-
 /// Refuses what stands in the way of a file, and folders that take none.
 pub fn check_output(file: &Path, existing: Existing) -> Result<()> {
     let shown = file.display();
@@ -61,7 +45,7 @@ pub fn check_output(file: &Path, existing: Existing) -> Result<()> {
         "-o: expected the name of a file, got {file:?}"
     );
     ensure!(
-        existing == Existing::IsReplaced || !file.exists(),
+        existing == Existing::Replaced || !file.exists(),
         "{shown} exists already; give another name with -o, or --force to replace it"
     );
     check_writable(file).with_context(|| format!("{shown} cannot be written"))

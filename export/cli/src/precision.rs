@@ -7,13 +7,9 @@ use clap::Args;
 use ndarray::{ArrayD, Axis, Slice};
 
 use ebm_export::check::images;
-use ebm_export::graph::Batch;
 use ebm_export::transform::precision::{Comparison, Precision, random_images};
-use ebm_export::transform::rewrite::{Rewrite, Target};
 use ebm_export::write::onnx::Opset;
 
-/// Images of a run from which on they share the larger weights of `winograd_small`.
-const SEVERAL_IMAGES: usize = 4;
 /// Random images that are tried.
 const N_RANDOM: usize = 4;
 /// Given images that are tried, the first ones.
@@ -43,18 +39,6 @@ impl PrecisionArguments {
             Some(number) => Opset::new(number).context("--opset"),
             None if self.precision == Precision::Bf16 => Ok(Opset::OLDEST_WITH_BF16),
             None => Ok(Opset::DEFAULT),
-        }
-    }
-
-    /// The rewrites that pay on a target in these types and for that batch. Low types have no room for the steep mask of `mask`, and `winograd` would
-    /// take more of their few digits. The weights of `winograd_small` are four times as many, which several images of a run have to share.
-    pub fn rewrites(&self, target: Target, batch: Batch) -> Vec<Rewrite> {
-        match (self.precision, target, batch) {
-            (Precision::F32, Target::Cpu, Batch::Fixed(SEVERAL_IMAGES..)) => {
-                [target.rewrites(), vec![Rewrite::WinogradSmall]].concat()
-            }
-            (Precision::F32, ..) => target.rewrites(),
-            _ => Rewrite::COMMON.to_vec(),
         }
     }
 

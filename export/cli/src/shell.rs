@@ -8,9 +8,10 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::output::{Existing, check_output};
+use crate::output::check_output;
 use crate::{Cli, print};
-use ebm_export::file::Staged;
+use ebm_common::staged::Staged;
+use ebm_common::target::Existing;
 
 /// Print the completions of a shell.
 #[derive(Args)]

@@ -10,7 +10,7 @@ use ebm_export::source::checkpoint::Header;
 use ebm_export::source::{Energy, ImageShape, Kind, Purification};
 use ebm_export::write::onnx::Opset;
 use ebm_export::write::triton::{Batching, Served, ServedClassifier};
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 
 /// Most steps of one call unless more are asked for: each is another copy of the network's operators.
 const USUAL_MOST_STEPS: usize = 100;
@@ -57,16 +57,16 @@ impl TritonArguments {
     }
 
     /// What is served, by what was asked for and what the checkpoint recommends; checked.
-    pub fn served(&self, header: &Header, batch: Batch, plan: &Plan) -> Result<Served> {
+    pub fn served(&self, header: &Header, batch: Batch, export: &Export) -> Result<Served> {
         let served = Served {
             dynamics: self.dynamics(header)?,
             batching: Batching {
                 max_batch: self.max_batch.unwrap_or(MAX_BATCH),
                 max_delay_microseconds: MAX_DELAY_MICROSECONDS,
             },
-            classifier: self.classifier(header.network.image(), plan.opset)?,
+            classifier: self.classifier(header.network.image(), export.opset)?,
         };
-        served.check(header, batch, plan)?;
+        served.check(header, batch, export)?;
         Ok(served)
     }
 
@@ -123,9 +123,9 @@ fn exported(path: &Path, opset: Opset) -> Result<Vec<u8>> {
         "expected the checkpoint of a classifier, got kind `{}`",
         classifier.kind
     );
-    let plan = Plan {
+    let export = Export {
         opset,
-        ..Plan::default()
+        ..Export::default()
     };
-    Ok(plan.model(&classifier, &Form::Forward)?.to_bytes())
+    Ok(export.model(&classifier, &Form::Forward)?.to_bytes())
 }

@@ -9,7 +9,7 @@ use crate::gradient::NameArguments;
 use crate::model::name;
 use crate::print;
 use ebm_export::check::images;
-use ebm_export::check::verify::{Check, Claims, Naming, Report, Settings, Truth, verify};
+use ebm_export::check::verify::{Check, Claims, Naming, Settings, Truth, Verification, verify};
 use ebm_export::source::onnx::Selection;
 use ebm_export::write::Names;
 
@@ -140,7 +140,7 @@ fn truth_of(path: &Path, arguments: &Arguments, claims: &Claims) -> Result<Truth
         .with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn table(file: &Path, report: &Report) -> String {
+fn table(file: &Path, report: &Verification) -> String {
     let mut text = format!(
         "{}: {}, {} images, seed {}, errors up to {:.1e} pass\n{:<26} {:<36} {:>9} {:>9} {:>9}\n",
         file.display(),

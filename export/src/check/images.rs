@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Name of the tensor in a file of images.
 pub const IMAGES: &str = "x";
@@ -16,7 +16,7 @@ pub const IMAGES: &str = "x";
 ///
 /// # Errors
 /// The file cannot be read, is not safetensors, has no such tensor, or one of another type, or of values that are not finite.
-pub fn read(path: &Path) -> Result<ArrayD<f64>, Error> {
+pub fn read(path: &Path) -> Result<ArrayD<f64>> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let problem = |problem: String| Error::Onnx(format!("{}: {problem}", path.display()));
     let file = SafeTensors::deserialize(&bytes)
@@ -30,16 +30,14 @@ pub fn read(path: &Path) -> Result<ArrayD<f64>, Error> {
 
 fn images(view: &TensorView<'_>) -> Result<ArrayD<f64>, String> {
     let values: Vec<f64> = match view.dtype() {
-        Dtype::F32 => view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into())
-            .collect(),
-        Dtype::F64 => view
-            .data()
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes(std::array::from_fn(|index| b[index])))
-            .collect(),
+        Dtype::F32 => {
+            let elements = view.data().as_chunks().0.iter();
+            elements.map(|&b| f32::from_le_bytes(b).into()).collect()
+        }
+        Dtype::F64 => {
+            let elements = view.data().as_chunks().0.iter();
+            elements.map(|&b| f64::from_le_bytes(b)).collect()
+        }
         dtype => return Err(format!("expected F32 or F64, got {dtype:?}")),
     };
     if let Some(position) = values.iter().position(|value| !value.is_finite()) {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::check::memory::{Memory, memory};
 use crate::check::shapes::{Shapes, elements, extents, is_initializer, product, sum};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::{DType, Shape};
 use crate::source::onnx;
 use crate::source::onnx::proto::tensor_shape_proto::dimension;
@@ -76,7 +76,7 @@ const FLOATS: [i32; 4] = [1, 10, 11, 16];
 ///
 /// # Errors
 /// The file cannot be read or is not ONNX.
-pub fn inspect(path: &Path) -> Result<Inspection, Error> {
+pub fn inspect(path: &Path) -> Result<Inspection> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     inspect_in(&bytes, Some(folder_of(path)))
         .map_err(|problem| Error::Onnx(format!("{}: {problem}", path.display())))
@@ -241,7 +241,6 @@ fn multiplications(node: &NodeProto, shapes: &Shapes) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::graph::Batch;
-    use crate::graph::op::Operator;
     use crate::graph::tensor::Tensor;
     use crate::graph::{Dim, Graph, Shape};
     use crate::source::Kind;

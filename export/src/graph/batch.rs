@@ -1,6 +1,6 @@
 //! The batch N: open or fixed, and made of the images themselves.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::{Cast, Compare, Reshape, Slice};
 use crate::graph::{Dim, Graph, Shape, Value};
 
@@ -18,7 +18,7 @@ impl Batch {
     ///
     /// # Errors
     /// It is 0 or above 2^20, which nobody means.
-    pub fn fixed(size: usize) -> Result<Batch, Error> {
+    pub fn fixed(size: usize) -> Result<Batch> {
         match size {
             1..=0x10_0000 => Ok(Batch::Fixed(size)),
             _ => Err(Error::Onnx(format!(
@@ -39,7 +39,7 @@ impl Batch {
 
 /// Zeros `[1, N, 1]`, whatever the images hold: no number is above infinity. One element per image is looked at, and no gradient
 /// flows through a comparison, so that what is added to them becomes a value of each image and is otherwise as it was.
-pub(crate) fn zero_per_image(graph: &mut Graph, name: &str, source: Value) -> Result<Value, Error> {
+pub(crate) fn zero_per_image(graph: &mut Graph, name: &str, source: Value) -> Result<Value> {
     let named = |suffix: &str| format!("{name}.{suffix}");
     let (outer, inner) = match graph.shape(source).around_batch() {
         Some(Dim::Batch { outer, inner }) => (outer, inner),

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use self::batch::Batch;
 pub use self::value_type::{DType, Dim, Integer, Shape, ValueType};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::{Op, Operator};
 use crate::graph::tensor::Tensor;
 
@@ -71,7 +71,7 @@ impl Graph {
     ///
     /// # Errors
     /// The name is taken.
-    pub fn input(&mut self, name: &str, shape: Shape) -> Result<Value, Error> {
+    pub fn input(&mut self, name: &str, shape: Shape) -> Result<Value> {
         self.input_of_type(name, ValueType::f32(shape))
     }
 
@@ -79,7 +79,7 @@ impl Graph {
     ///
     /// # Errors
     /// The name is taken.
-    pub fn input_of_type(&mut self, name: &str, value_type: ValueType) -> Result<Value, Error> {
+    pub fn input_of_type(&mut self, name: &str, value_type: ValueType) -> Result<Value> {
         self.add_named(name, Source::Input, value_type)
     }
 
@@ -87,7 +87,7 @@ impl Graph {
     ///
     /// # Errors
     /// The name is taken.
-    pub fn weight(&mut self, name: &str, sizes: &[usize]) -> Result<Value, Error> {
+    pub fn weight(&mut self, name: &str, sizes: &[usize]) -> Result<Value> {
         self.add_named(name, Source::Weight, ValueType::f32(Shape::fixed(sizes)))
     }
 
@@ -116,12 +116,7 @@ impl Graph {
     ///
     /// # Errors
     /// The operands do not fit the operator: the error names the node, what it expects and what it got.
-    pub fn apply(
-        &mut self,
-        name: &str,
-        op: impl Into<Op>,
-        inputs: &[Value],
-    ) -> Result<Value, Error> {
+    pub fn apply(&mut self, name: &str, op: impl Into<Op>, inputs: &[Value]) -> Result<Value> {
         let op = op.into();
         let types: Vec<&ValueType> = inputs.iter().map(|&input| self.value_type(input)).collect();
         let value_type = inferred(&op, &types)
@@ -158,7 +153,7 @@ impl Graph {
     ///
     /// # Errors
     /// There is none; the error lists those that exist.
-    pub fn output(&self, name: &str) -> Result<Value, Error> {
+    pub fn output(&self, name: &str) -> Result<Value> {
         self.outputs
             .iter()
             .find(|(existing, _)| existing == name)
@@ -177,7 +172,7 @@ impl Graph {
     ///
     /// # Errors
     /// There is none; the error lists those that exist.
-    pub fn input_named(&self, name: &str) -> Result<Value, Error> {
+    pub fn input_named(&self, name: &str) -> Result<Value> {
         self.inputs()
             .find(|&input| self.node(input).name == name)
             .ok_or_else(|| {
@@ -275,8 +270,8 @@ impl Graph {
     /// What `replace` returns, and operands that do not fit.
     pub fn rebuild(
         &self,
-        mut replace: impl FnMut(&mut Graph, &Mapping, Value) -> Result<Option<Value>, Error>,
-    ) -> Result<Graph, Error> {
+        mut replace: impl FnMut(&mut Graph, &Mapping, Value) -> Result<Option<Value>>,
+    ) -> Result<Graph> {
         let mut rebuilt = Graph::new();
         let mut mapping = Mapping(HashMap::with_capacity(self.nodes.len()));
         for value in self.values() {
@@ -297,7 +292,7 @@ impl Graph {
     ///
     /// # Errors
     /// There is no such input or output.
-    pub fn part(&self, output: &str, input: &str) -> Result<Graph, Error> {
+    pub fn part(&self, output: &str, input: &str) -> Result<Graph> {
         let kept = vec![self.input_named(input)?];
         let value = self.output(output)?;
         let mut part = self.clone();
@@ -309,7 +304,7 @@ impl Graph {
     ///
     /// # Errors
     /// Another input has that name.
-    pub fn with_input_named(&self, name: &str, wanted: &str) -> Result<Graph, Error> {
+    pub fn with_input_named(&self, name: &str, wanted: &str) -> Result<Graph> {
         self.rebuild(|target, _, value| {
             let node = self.node(value);
             match node.source {
@@ -321,8 +316,8 @@ impl Graph {
         })
     }
 
-    /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Inputs, weights and
-    /// constants of which `given` names a value here are not added but stand for that value.
+    /// Adds all nodes of another graph, `prefix` before their names, and gives the values that stand for its outputs. Nodes for which `given`
+    /// names a value here are not added but stand for that value.
     ///
     /// # Errors
     /// A name of an input or weight is taken; or a given value does not fit where it is used.
@@ -331,11 +326,10 @@ impl Graph {
         other: &Graph,
         prefix: &str,
         given: &BTreeMap<String, Value>,
-    ) -> Result<BTreeMap<String, Value>, Error> {
+    ) -> Result<BTreeMap<String, Value>> {
         let mut mapping = Mapping(HashMap::with_capacity(other.nodes.len()));
         for (index, node) in other.nodes.iter().enumerate() {
-            let is_made = matches!(node.source, Source::Operator { .. });
-            let new = match given.get(&node.name).filter(|_| !is_made) {
+            let new = match given.get(&node.name) {
                 Some(&value) => value,
                 None => {
                     let name = format!("{prefix}{}", node.name);
@@ -356,7 +350,7 @@ impl Graph {
     }
 
     /// Adds a node of another graph, its operands replaced by what stands for them here.
-    pub(crate) fn copy(&mut self, node: &Node, mapping: &Mapping) -> Result<Value, Error> {
+    pub(crate) fn copy(&mut self, node: &Node, mapping: &Mapping) -> Result<Value> {
         match &node.source {
             Source::Operator { op, inputs } => {
                 let inputs: Vec<Value> = inputs.iter().map(|&input| mapping.get(input)).collect();
@@ -410,12 +404,7 @@ impl Graph {
         kept
     }
 
-    fn add_named(
-        &mut self,
-        name: &str,
-        source: Source,
-        value_type: ValueType,
-    ) -> Result<Value, Error> {
+    fn add_named(&mut self, name: &str, source: Source, value_type: ValueType) -> Result<Value> {
         if self.names.contains(name) {
             return Err(Error::DuplicateName {
                 name: name.to_string(),

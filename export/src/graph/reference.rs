@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::error::Error;
-use crate::graph::op::Operator;
+use crate::error::{Error, Result};
 use crate::graph::tensor::{Tensor, Tensors};
-use crate::graph::{DType, Graph, Shape, Source, Value};
+use crate::graph::{Graph, Node, Shape, Source, Value};
 
 /// A tensor in f64.
 pub fn to_array(tensor: &Tensor) -> ArrayD<f64> {
@@ -45,15 +44,6 @@ pub enum Rounding {
     All,
 }
 
-impl Rounding {
-    fn applies_to(self, dtype: DType) -> bool {
-        match self {
-            Rounding::Low => dtype.is_low(),
-            Rounding::All => dtype.is_float(),
-        }
-    }
-}
-
 /// All outputs of the graph in f64, given its inputs and weights by name. Results of low types are rounded to them.
 ///
 /// # Errors
@@ -61,7 +51,7 @@ impl Rounding {
 pub fn evaluate(
     graph: &Graph,
     values: &BTreeMap<String, ArrayD<f64>>,
-) -> Result<BTreeMap<String, ArrayD<f64>>, Error> {
+) -> Result<BTreeMap<String, ArrayD<f64>>> {
     evaluate_rounded(graph, values, Rounding::Low)
 }
 
@@ -73,7 +63,7 @@ pub fn evaluate_rounded(
     graph: &Graph,
     values: &BTreeMap<String, ArrayD<f64>>,
     rounding: Rounding,
-) -> Result<BTreeMap<String, ArrayD<f64>>, Error> {
+) -> Result<BTreeMap<String, ArrayD<f64>>> {
     let mut evaluation = Evaluation {
         graph,
         uses: graph.use_counts(),
@@ -84,25 +74,48 @@ pub fn evaluate_rounded(
         if evaluation.uses[value.0] == 0 {
             continue;
         }
-        let mut result = match &node.source {
-            Source::Constant(_) => continue,
-            Source::Input | Source::Weight => given(graph, value, values)?.clone(),
-            Source::Operator { op, inputs } => {
-                let operands: Vec<ArrayD<f64>> =
-                    inputs.iter().map(|&input| evaluation.take(input)).collect();
-                op.evaluate(&operands)
-            }
-        };
-        let dtype = node.value_type.dtype;
-        if rounding.applies_to(dtype) {
-            result.mapv_inplace(|number| dtype.rounded(number));
+        if let Source::Constant(_) = node.source {
+            continue;
         }
+        let result = match computed(node, |input| evaluation.take(input)) {
+            Some(result) => result,
+            None => held(node, given(graph, value, values)?.clone()),
+        };
+        let result = match rounding {
+            Rounding::Low => result,
+            Rounding::All => result.mapv_into(|number| node.value_type.dtype.rounded(number)),
+        };
         evaluation.results.insert(value, result);
     }
     let outputs = graph.outputs().iter();
     Ok(outputs
         .map(|(name, value)| (name.clone(), evaluation.take(*value)))
         .collect())
+}
+
+/// What a constant holds, or what an operator makes of its operands; `None` of an input or a weight.
+pub(crate) fn computed(
+    node: &Node,
+    operand: impl FnMut(Value) -> ArrayD<f64>,
+) -> Option<ArrayD<f64>> {
+    let array = match &node.source {
+        Source::Input | Source::Weight => return None,
+        Source::Constant(tensor) => to_array(tensor),
+        Source::Operator { op, inputs } => {
+            let operands: Vec<_> = inputs.iter().copied().map(operand).collect();
+            op.evaluate(&operands)
+        }
+    };
+    Some(held(node, array))
+}
+
+/// The numbers as a low type holds them; those of other types stay as they are.
+fn held(node: &Node, array: ArrayD<f64>) -> ArrayD<f64> {
+    let dtype = node.value_type.dtype;
+    match dtype.is_low() {
+        true => array.mapv_into(|number| dtype.rounded(number)),
+        false => array,
+    }
 }
 
 /// The size of the batch that an array has, if it is of that shape.
@@ -128,7 +141,7 @@ impl Evaluation<'_> {
     fn take(&mut self, value: Value) -> ArrayD<f64> {
         let node = self.graph.node(value);
         if let Source::Constant(tensor) = &node.source {
-            return constant(tensor, node.value_type.dtype);
+            return held(node, to_array(tensor));
         }
         self.uses[value.0] -= 1;
         let result = match self.uses[value.0] {
@@ -139,16 +152,11 @@ impl Evaluation<'_> {
     }
 }
 
-/// The elements of a constant of that type.
-fn constant(tensor: &Tensor, dtype: DType) -> ArrayD<f64> {
-    to_array(tensor).mapv_into(|value| dtype.rounded(value))
-}
-
 fn given<'a>(
     graph: &Graph,
     value: Value,
     values: &'a BTreeMap<String, ArrayD<f64>>,
-) -> Result<&'a ArrayD<f64>, Error> {
+) -> Result<&'a ArrayD<f64>> {
     let node = graph.node(value);
     let problem = |problem: String| Error::Weight {
         name: node.name.clone(),
@@ -173,8 +181,8 @@ mod tests {
     use ndarray::array;
 
     use super::*;
-    use crate::graph::Shape;
     use crate::graph::op::{Binary, Cast};
+    use crate::graph::{DType, Shape};
 
     /// `y = third · cast(x)` and `z = cast(y)` to f32, in a low type; `third` is a constant of it.
     fn graph(dtype: DType) -> Graph {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Node, Shape};
 
@@ -10,7 +10,7 @@ use crate::graph::{Graph, Node, Shape};
 ///
 /// # Errors
 /// The first weight that is not so, with what was expected and what came.
-pub fn check_weights(graph: &Graph, weights: &Tensors) -> Result<(), Error> {
+pub fn check_weights(graph: &Graph, weights: &Tensors) -> Result<()> {
     let mut known = BTreeSet::new();
     for value in graph.weights() {
         checked_weight(graph.node(value), weights)?;
@@ -27,7 +27,7 @@ pub fn check_weights(graph: &Graph, weights: &Tensors) -> Result<(), Error> {
     }
 }
 
-pub(crate) fn checked_weight<'a>(node: &Node, weights: &'a Tensors) -> Result<&'a Tensor, Error> {
+pub(crate) fn checked_weight<'a>(node: &Node, weights: &'a Tensors) -> Result<&'a Tensor> {
     let problem = |problem: String| Error::Weight {
         name: node.name.clone(),
         problem,

@@ -12,11 +12,11 @@ use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
-use crate::file::NewFolder;
+use crate::error::{Error, Result};
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::source::networks::Network;
 use crate::source::{Langevin, Purification};
+use ebm_common::staged::NewFolder;
 
 /// The format that this version writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -164,26 +164,29 @@ fn check_positive(name: &str, value: f64) -> Result<(), String> {
 ///
 /// # Errors
 /// The folder exists already, or the system refused.
-pub fn write(folder: &Path, header: &Header, groups: &[(&str, &Tensors)]) -> Result<(), Error> {
+pub fn write(folder: &Path, header: &Header, groups: &[(&str, &Tensors)]) -> Result<()> {
     let mut header = header.clone();
     header.groups.clear();
-    let new = NewFolder::begin(folder)?;
-    for (group, tensors) in groups {
-        let bytes = to_safetensors(tensors);
-        header.groups.insert((*group).to_string(), sha256(&bytes));
-        new.write(&format!("{group}.safetensors"), &bytes)?;
-    }
-    let mut json = serde_json::to_vec_pretty(&header).expect("a header has string keys only");
-    json.push(b'\n');
-    new.write(HEADER_FILE, &json)?;
-    new.publish()
+    let mut write = || {
+        let new = NewFolder::begin(folder)?;
+        for (group, tensors) in groups {
+            let bytes = to_safetensors(tensors);
+            header.groups.insert((*group).to_string(), sha256(&bytes));
+            new.write(&format!("{group}.safetensors"), &bytes)?;
+        }
+        let mut json = serde_json::to_vec_pretty(&header).expect("a header has string keys only");
+        json.push(b'\n');
+        new.write(HEADER_FILE, &json)?;
+        new.publish()
+    };
+    write().map_err(Error::Io)
 }
 
 /// Reads the header of a checkpoint folder.
 ///
 /// # Errors
 /// There is none, it is not a header of this format, or another version's.
-pub fn read_header(folder: &Path) -> Result<Header, Error> {
+pub fn read_header(folder: &Path) -> Result<Header> {
     let path = folder.join(HEADER_FILE);
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     let value: serde_json::Value = serde_json::from_slice(&bytes)
@@ -213,7 +216,7 @@ pub fn read_header(folder: &Path) -> Result<Header, Error> {
 ///
 /// # Errors
 /// The checkpoint has no such group, or its file is missing, damaged or not f32.
-pub fn read_group(folder: &Path, header: &Header, group: &str) -> Result<Tensors, Error> {
+pub fn read_group(folder: &Path, header: &Header, group: &str) -> Result<Tensors> {
     let path = file_of(folder, group);
     let bytes = read_checked(folder, header, group)?;
     from_safetensors(&bytes).map_err(|problem| Error::checkpoint(&path, problem))
@@ -223,7 +226,7 @@ pub fn read_group(folder: &Path, header: &Header, group: &str) -> Result<Tensors
 ///
 /// # Errors
 /// One is missing, damaged or not readable.
-pub fn verify(folder: &Path) -> Result<Header, Error> {
+pub fn verify(folder: &Path) -> Result<Header> {
     let header = read_header(folder)?;
     for group in header.groups.keys() {
         read_checked(folder, &header, group)?;
@@ -236,7 +239,7 @@ fn file_of(folder: &Path, group: &str) -> PathBuf {
 }
 
 /// The bytes of a group, which have the hash that the header says.
-fn read_checked(folder: &Path, header: &Header, group: &str) -> Result<Vec<u8>, Error> {
+fn read_checked(folder: &Path, header: &Header, group: &str) -> Result<Vec<u8>> {
     let path = file_of(folder, group);
     let wanted = header.groups.get(group).ok_or_else(|| {
         let groups: Vec<&String> = header.groups.keys().collect();
@@ -262,7 +265,7 @@ fn read_checked(folder: &Path, header: &Header, group: &str) -> Result<Vec<u8>, 
 ///
 /// # Errors
 /// As [`read_group`].
-pub fn read_best_weights(folder: &Path, header: &Header) -> Result<Tensors, Error> {
+pub fn read_best_weights(folder: &Path, header: &Header) -> Result<Tensors> {
     let group = if header.groups.contains_key(EMA) {
         EMA
     } else {
@@ -275,7 +278,7 @@ pub fn read_best_weights(folder: &Path, header: &Header) -> Result<Tensors, Erro
 ///
 /// # Errors
 /// The path is neither.
-pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
+pub fn resolve(path: &Path) -> Result<PathBuf> {
     if path.join(HEADER_FILE).is_file() {
         return Ok(path.to_path_buf());
     }
@@ -357,11 +360,8 @@ fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {
                 view.dtype()
             ));
         }
-        let data = view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
+        let elements = view.data().as_chunks().0.iter();
+        let data = elements.map(|&b| f32::from_le_bytes(b)).collect();
         tensors.insert(name.to_string(), Tensor::new(view.shape(), data));
     }
     Ok(tensors)

@@ -1,12 +1,12 @@
 //! A network with its weights: what every way to a file begins with.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ebm_common::contract::{ImageShape, Kind};
 
 use super::checkpoint::{Header, read_best_weights, read_header, resolve};
-use super::onnx::Documentation;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::Reshape;
 use crate::graph::tensor::Tensors;
 use crate::graph::weights::check_weights;
@@ -62,12 +62,25 @@ pub struct OnnxModel {
     pub reduction: Option<String>,
 }
 
+/// What a file says for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Documentation {
+    /// Name of its graph.
+    pub name: String,
+    /// What it is.
+    pub text: String,
+    /// What its inputs are, by name.
+    pub inputs: BTreeMap<String, String>,
+    /// Further entries, by key.
+    pub entries: Vec<(String, String)>,
+}
+
 impl Energy {
     /// A network of this crate, with what its checkpoint says of it; [`Header::new`] is that of one that nobody has learned.
     ///
     /// # Errors
     /// The weights are not those of the network, or not finite.
-    pub fn of_network(header: &Header, weights: &Tensors) -> Result<Energy, Error> {
+    pub fn of_network(header: &Header, weights: &Tensors) -> Result<Energy> {
         let graph = header.network.graph()?;
         check_weights(&graph, weights)?;
         let kind = header.network.kind();
@@ -91,7 +104,7 @@ impl Energy {
     ///
     /// # Errors
     /// It is not a checkpoint, or a damaged one.
-    pub fn of_checkpoint(path: &Path) -> Result<Energy, Error> {
+    pub fn of_checkpoint(path: &Path) -> Result<Energy> {
         let folder = resolve(path)?;
         let header = read_header(&folder)?;
         Energy::of_network(&header, &read_best_weights(&folder, &header)?)
@@ -156,7 +169,7 @@ impl Energy {
     ///
     /// # Errors
     /// The output is not one number per image.
-    pub fn energy_graph(&self) -> Result<Graph, Error> {
+    pub fn energy_graph(&self) -> Result<Graph> {
         let mut graph = self.graph.clone();
         let output = graph.output(&self.output)?;
         let source = graph.input_named(&self.input)?;
@@ -189,12 +202,7 @@ pub(crate) fn flows(graph: &Graph, source: Value) -> Vec<bool> {
 }
 
 /// `[N]` of `[N]`, `[N, 1]`, `[N, 1, 1, 1]` and the like; `[1]` of the single number of the only image.
-fn one_axis(
-    graph: &mut Graph,
-    output: Value,
-    images: Option<&Dim>,
-    name: &str,
-) -> Result<Value, Error> {
+fn one_axis(graph: &mut Graph, output: Value, images: Option<&Dim>, name: &str) -> Result<Value> {
     let shape = graph.shape(output);
     if shape.rank() == 1 && shape.0.first() == images {
         return Ok(output);

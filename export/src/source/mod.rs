@@ -10,4 +10,4 @@ pub mod onnx;
 pub use dynamics::{Langevin, Purification};
 pub use ebm_common::contract::{ImageShape, Kind};
 pub(crate) use energy::flows;
-pub use energy::{Energy, OnnxModel, Origin};
+pub use energy::{Documentation, Energy, OnnxModel, Origin};

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::batch::zero_per_image;
 use crate::graph::op::{
-    Activation, BackwardStep, Binary, Expand, KeepDims, Op, Operator, Reduce, ReduceKind, Reshape,
-    Unary,
+    Activation, BackwardStep, Binary, Expand, KeepDims, Op, Reduce, ReduceKind, Reshape, Unary,
 };
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
@@ -19,7 +18,7 @@ use crate::graph::{Dim, Graph, Shape, Source, Value};
 ///
 /// # Errors
 /// There is no such output or input; the output is not `[N]`, or `[1]` of an input without the batch; or a node has no gradient rule.
-pub fn gradient(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error> {
+pub fn gradient(graph: &Graph, output: &str, input: &str) -> Result<Graph> {
     let mut graph = graph.clone();
     let target = graph.output(output)?;
     let source = graph.input_named(input)?;
@@ -33,7 +32,7 @@ pub fn gradient(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error
 ///
 /// # Errors
 /// As [`gradient`]; or `v` is the name of an input or weight already.
-pub fn hessian_vector_product(graph: &Graph, output: &str, input: &str) -> Result<Graph, Error> {
+pub fn hessian_vector_product(graph: &Graph, output: &str, input: &str) -> Result<Graph> {
     hessian_vector_product_along(graph, output, input, "v")
 }
 
@@ -46,7 +45,7 @@ pub fn hessian_vector_product_along(
     output: &str,
     input: &str,
     v: &str,
-) -> Result<Graph, Error> {
+) -> Result<Graph> {
     let mut graph = gradient(graph, output, input)?;
     let [source, slope] = [graph.input_named(input)?, graph.output("gradient")?];
     let shape = graph.shape(source).clone();
@@ -67,7 +66,7 @@ pub fn hessian_vector_product_along(
 }
 
 /// Adds the backward pass from `target` to `source`; what it names after `output` is for errors.
-fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Result<Value, Error> {
+fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Result<Value> {
     if !is_scalar_per_image(graph, target, source) {
         let shape = graph.shape(target).to_string();
         return Err(Error::NotScalarPerImage {
@@ -154,7 +153,7 @@ fn is_scalar_per_image(graph: &Graph, value: Value, source: Value) -> bool {
 
 /// The derivative of an image's scalar with respect to itself, 1. It stays `[1]`, and with it whatever of the backward pass is
 /// the same for all images, unless a value has images and something else along one axis, to which nothing of extent 1 broadcasts.
-fn seed(graph: &mut Graph, dependent: &[bool], source: Value) -> Result<Value, Error> {
+fn seed(graph: &mut Graph, dependent: &[bool], source: Value) -> Result<Value> {
     let one = graph.constant("grad.seed", Tensor::filled(&[1], 1.0));
     let shares_axis = |value: Value| {
         let dims = &graph.shape(value).0;
@@ -168,12 +167,7 @@ fn seed(graph: &mut Graph, dependent: &[bool], source: Value) -> Result<Value, E
 }
 
 /// A value that is the same for all images, in a shape that carries the batch of `source`.
-fn over_batch(
-    graph: &mut Graph,
-    value: Value,
-    shape: &Shape,
-    source: Value,
-) -> Result<Value, Error> {
+fn over_batch(graph: &mut Graph, value: Value, shape: &Shape, source: Value) -> Result<Value> {
     let Some(Dim::Batch { outer, inner }) = shape.around_batch() else {
         return Ok(value);
     };
@@ -190,7 +184,7 @@ fn over_batch(
 }
 
 /// The gradient in the full shape of the input, also where it is constant over the batch or over pixels.
-fn like_source(graph: &mut Graph, gradient: Value, source: Value) -> Result<Value, Error> {
+fn like_source(graph: &mut Graph, gradient: Value, source: Value) -> Result<Value> {
     let shape = graph.shape(source).clone();
     if *graph.shape(gradient) == shape {
         return Ok(gradient);

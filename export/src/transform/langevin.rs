@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::{Binary, Concat, KeepDims, Reduce, ReduceKind, Reshape, Slice, Unary};
 use crate::graph::{Dim, Graph, Shape, Value};
-use crate::transform::rewrite::{Rewrite, apply};
 
 /// How a graph steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +28,7 @@ impl Steps {
     ///
     /// # Errors
     /// There are no steps or more than [`Steps::MOST`], or the limit is not positive and finite.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<()> {
         if !(1..=Steps::MOST).contains(&self.count) {
             return Err(Error::Onnx(format!(
                 "expected from 1 to {} steps, got {}",
@@ -55,7 +54,7 @@ impl Steps {
 ///
 /// # Errors
 /// The graph lacks one of those inputs or outputs, or has an input `noise` or `step_size` already.
-pub fn step_graph(gradient_graph: &Graph) -> Result<Graph, Error> {
+pub fn step_graph(gradient_graph: &Graph) -> Result<Graph> {
     steps_graph(gradient_graph, &Steps::ONE)
 }
 
@@ -64,7 +63,7 @@ pub fn step_graph(gradient_graph: &Graph) -> Result<Graph, Error> {
 ///
 /// # Errors
 /// As [`step_graph`] and [`Steps::check`].
-pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph, Error> {
+pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph> {
     steps.check()?;
     let mut graph = gradient_graph.clone();
     let x = graph.input_named("x")?;
@@ -118,15 +117,6 @@ pub fn steps_graph(gradient_graph: &Graph, steps: &Steps) -> Result<Graph, Error
     graph.rebuild(|_, _, _| Ok(None))
 }
 
-/// Langevin steps as they are written, of a gradient as it is written ([`written`](crate::transform::pipeline::written)): the steps themselves, which add up small
-/// drifts, stay in f32 whatever the network works in. All of them read the same weights, which a file holds once.
-///
-/// # Errors
-/// As [`steps_graph`].
-pub(crate) fn written_steps(gradient: &Graph, steps: &Steps) -> Result<Graph, Error> {
-    apply(&steps_graph(gradient, steps)?, &[Rewrite::Share])
-}
-
 /// A state with energy and gradient there.
 struct At {
     x: Value,
@@ -143,7 +133,7 @@ struct Dynamics {
 
 impl Dynamics {
     /// The state behind a step.
-    fn step(&self, graph: &mut Graph, at: &At, noise: Value, norm: Value) -> Result<Value, Error> {
+    fn step(&self, graph: &mut Graph, at: &At, noise: Value, norm: Value) -> Result<Value> {
         let mut drift = graph.apply("step.drift", Binary::Mul, &[at.gradient, self.rate])?;
         if let Some(clip) = self.clip {
             let scale = self.scale(graph, norm, clip, at.x)?;
@@ -155,7 +145,7 @@ impl Dynamics {
     }
 
     /// `clip / max(norm of the drift, clip)`, for each image as `[N, 1, 1, 1]`: 1 where the drift is short enough.
-    fn scale(&self, graph: &mut Graph, norm: Value, clip: f32, x: Value) -> Result<Value, Error> {
+    fn scale(&self, graph: &mut Graph, norm: Value, clip: f32, x: Value) -> Result<Value> {
         let clip = graph.scalar("step.clip", clip);
         let length = graph.apply("step.length", Binary::Mul, &[norm, self.rate])?;
         let length = graph.apply("step.length", Binary::Max, &[length, clip])?;
@@ -165,13 +155,12 @@ impl Dynamics {
     }
 }
 
-/// What every step has in common: weights, constants, and inputs other than x.
-fn shared_values(gradient_graph: &Graph) -> Result<BTreeMap<String, Value>, Error> {
-    let x = gradient_graph.input_named("x")?;
-    let is_shared = |value: &Value| gradient_graph.operator(*value).is_none() && *value != x;
+/// What every step has in common: weights, inputs other than x, and what is made of these alone, such as weights in a low type.
+fn shared_values(gradient_graph: &Graph) -> Result<BTreeMap<String, Value>> {
+    let changes = gradient_graph.depends_on(gradient_graph.input_named("x")?);
     Ok(gradient_graph
         .values()
-        .filter(is_shared)
+        .filter(|value| !changes[value.0])
         .map(|value| (gradient_graph.node(value).name.clone(), value))
         .collect())
 }
@@ -183,7 +172,7 @@ fn evaluated(
     shared: &BTreeMap<String, Value>,
     x: Value,
     index: usize,
-) -> Result<At, Error> {
+) -> Result<At> {
     let mut given = shared.clone();
     given.insert("x".to_string(), x);
     let outputs = graph.append(gradient_graph, &format!("step{}.", index + 1), &given)?;
@@ -200,7 +189,7 @@ fn noise_of_step(
     x: Value,
     index: usize,
     count: usize,
-) -> Result<Value, Error> {
+) -> Result<Value> {
     if count == 1 {
         return Ok(noise);
     }
@@ -210,7 +199,7 @@ fn noise_of_step(
 }
 
 /// The L2 norm `[N]` of each image.
-fn norm_per_image(graph: &mut Graph, gradient: Value) -> Result<Value, Error> {
+fn norm_per_image(graph: &mut Graph, gradient: Value) -> Result<Value> {
     let square = graph.apply("step.square", Binary::Mul, &[gradient, gradient])?;
     let sum = Reduce {
         kind: ReduceKind::Sum,
@@ -225,7 +214,7 @@ fn norm_per_image(graph: &mut Graph, gradient: Value) -> Result<Value, Error> {
 }
 
 /// `[N]` of the only step, or `[k, N]` of k steps.
-fn per_step(graph: &mut Graph, name: &str, values: &[Value]) -> Result<Value, Error> {
+fn per_step(graph: &mut Graph, name: &str, values: &[Value]) -> Result<Value> {
     if let [only] = values {
         return Ok(*only);
     }
@@ -236,7 +225,7 @@ fn per_step(graph: &mut Graph, name: &str, values: &[Value]) -> Result<Value, Er
             let shape = shape.clone();
             graph.apply(name, Reshape { shape }, &[value])
         })
-        .collect::<Result<Vec<Value>, Error>>()?;
+        .collect::<Result<Vec<Value>>>()?;
     graph.apply(name, Concat { axis: 0 }, &rows)
 }
 

@@ -1,43 +1,23 @@
 //! Images with the channels last, `[N, H, W, C]`, as Keras and JAX have them, taken as `[N, C, H, W]`.
 
-use std::fmt;
-use std::str::FromStr;
+use ebm_common::named;
 
-use crate::error::{Choice, Error};
-use crate::graph::op::{Arithmetic, Op, Operator, Transpose};
+use crate::error::{Choice, Error, Result};
+use crate::graph::op::{Arithmetic, Op, Transpose};
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::source::Energy;
 
 /// Extents of rows and columns from which on 1, 3 or 4 of a last axis are taken for channels.
 const SMALLEST_IMAGE: usize = 8;
 
-/// Where the channels of images stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImageLayout {
-    /// `[N, C, H, W]`.
-    Nchw,
-    /// `[N, H, W, C]`.
-    Nhwc,
-}
-
-impl FromStr for ImageLayout {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<ImageLayout, String> {
-        match name {
-            "nchw" => Ok(ImageLayout::Nchw),
-            "nhwc" => Ok(ImageLayout::Nhwc),
-            _ => Err(format!("expected nchw or nhwc, got {name:?}")),
-        }
-    }
-}
-
-impl fmt::Display for ImageLayout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ImageLayout::Nchw => "nchw",
-            ImageLayout::Nhwc => "nhwc",
-        })
+named! {
+    "image layout";
+    /// Where the channels of images stand.
+    pub enum ImageLayout {
+        /// `[N, C, H, W]`.
+        Nchw = "nchw",
+        /// `[N, H, W, C]`.
+        Nhwc = "nhwc",
     }
 }
 
@@ -46,7 +26,7 @@ impl ImageLayout {
     ///
     /// # Errors
     /// The model does not tell, and its images look as if their channels were last.
-    pub fn of(model: &Energy) -> Result<ImageLayout, Error> {
+    pub fn of(model: &Energy) -> Result<ImageLayout> {
         let input = model.graph.input_named(&model.input)?;
         let shape = model.graph.shape(input);
         let ask = |reason: &str| {
@@ -77,7 +57,7 @@ impl ImageLayout {
 ///
 /// # Errors
 /// The input is not of four axes with the images along the first one.
-pub fn with_channels_first(model: &Energy) -> Result<Energy, Error> {
+pub fn with_channels_first(model: &Energy) -> Result<Energy> {
     let input = model.graph.input_named(&model.input)?;
     let shape = model.graph.shape(input);
     let &[images, rows, columns, channels] = shape.0.as_slice() else {

@@ -1,10 +1,9 @@
 //! From a network and its weights to the graphs that are written: each stage a pure function of the one before.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::graph::fold::{Folding, check_cost};
 use crate::graph::tensor::Tensors;
-use crate::graph::weights::checked_weight;
 use crate::transform::gradient::gradient;
 use crate::transform::precision::{Precision, lowered};
 use crate::transform::rewrite::{Rewrite, apply, apply_before_gradient};
@@ -16,7 +15,7 @@ use crate::transform::rewrite::{Rewrite, apply, apply_before_gradient};
 ///
 /// # Errors
 /// As [`gradient`].
-pub fn gradient_graph(energy_graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+pub fn gradient_graph(energy_graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
     let network = apply_before_gradient(energy_graph, rewrites)?;
     apply(&gradient(&network, "energy", "x")?, rewrites)
 }
@@ -27,16 +26,15 @@ pub fn gradient_graph(energy_graph: &Graph, rewrites: &[Rewrite]) -> Result<Grap
 ///
 /// # Errors
 /// A weight is missing, has another shape, or holds a value that is not finite; or what depends on the weights alone is out of proportion to them.
-pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
+pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph> {
     check_cost(graph)?;
     let mut folding = Folding::new(graph);
     graph.rebuild(|target, _, value| {
         if !folding.is_fixed(value) {
             return Ok(None);
         }
-        let node = graph.node(value);
-        let constant = folding.constant(value, || checked_weight(node, weights).cloned())?;
-        Ok(constant.map(|tensor| target.constant(&node.name, tensor)))
+        let constant = folding.constant(value, weights)?;
+        Ok(constant.map(|tensor| target.constant(&graph.node(value).name, tensor)))
     })
 }
 
@@ -44,11 +42,7 @@ pub fn bind(graph: &Graph, weights: &Tensors) -> Result<Graph, Error> {
 ///
 /// # Errors
 /// As [`bind`].
-pub(crate) fn written(
-    graph: &Graph,
-    weights: &Tensors,
-    precision: Precision,
-) -> Result<Graph, Error> {
+pub(crate) fn written(graph: &Graph, weights: &Tensors, precision: Precision) -> Result<Graph> {
     lowered(&bind(graph, weights)?, precision)
 }
 

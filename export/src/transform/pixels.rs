@@ -1,6 +1,6 @@
 //! Any classifier as the runtime takes it: `x [N, C, H, W]` with values in `[-1, 1]` to `logits [N, classes]`.
 
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::op::{Binary, Reshape};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
@@ -33,7 +33,7 @@ impl Pixels {
     ///
     /// # Errors
     /// There are neither one nor as many means or deviations as channels, or the numbers make no finite ones that differ.
-    pub fn affine(&self, channels: usize) -> Result<Vec<(f64, f64)>, Error> {
+    pub fn affine(&self, channels: usize) -> Result<Vec<(f64, f64)>> {
         let [low, high] = self.range;
         let of_channel =
             |name: &str, values: &[f64], unless_given: f64, channel: usize| match values {
@@ -66,7 +66,7 @@ impl Pixels {
 /// # Errors
 /// The model has several inputs, its input is not images `[N, C, H, W]`, its output not numbers `[N, classes]` that depend on the input; or pixels make no
 /// sense for its channels.
-pub fn classifier(model: &Energy, pixels: &Pixels) -> Result<Energy, Error> {
+pub fn classifier(model: &Energy, pixels: &Pixels) -> Result<Energy> {
     let graph = &model.graph;
     let inputs = model.inputs();
     if inputs.len() > 1 {
@@ -99,7 +99,7 @@ pub fn classifier(model: &Energy, pixels: &Pixels) -> Result<Energy, Error> {
 }
 
 /// The input `x`, and of it what the model expects.
-fn images(graph: &mut Graph, shape: &Shape, pixels: &Pixels) -> Result<Value, Error> {
+fn images(graph: &mut Graph, shape: &Shape, pixels: &Pixels) -> Result<Value> {
     let [_, Dim::Size(channels), Dim::Size(_), Dim::Size(_)] = shape.0[..] else {
         return Err(Error::choice(
             Choice::Shape,
@@ -127,7 +127,7 @@ fn images(graph: &mut Graph, shape: &Shape, pixels: &Pixels) -> Result<Value, Er
 }
 
 /// `[N, classes]` of `[N, classes]`, `[N, classes, 1, 1]` and the like.
-fn two_axes(graph: &mut Graph, model: &Energy) -> Result<Value, Error> {
+fn two_axes(graph: &mut Graph, model: &Energy) -> Result<Value> {
     let output = graph.output(&model.output)?;
     let input = graph.input_named("x")?;
     let images = graph.shape(input).0[0];
@@ -167,7 +167,7 @@ mod tests {
     use crate::source::onnx::testing::Attribute::Int;
     use crate::source::onnx::testing::{self};
     use crate::source::onnx::{Selection, read};
-    use crate::write::{Form, Plan};
+    use crate::write::{Export, Form};
 
     /// The sums of both channels of `pictures [N, 2, 1, 2]`, as `scores [N, 2, 1, 1]`, or `[N, 2]` without the axes.
     fn sums(keepdims: i64) -> testing::Model {
@@ -185,7 +185,7 @@ mod tests {
 
     fn file(model: &testing::Model, pixels: &Pixels) -> Result<Vec<u8>, String> {
         let file = classifier(&model.read(), pixels)
-            .and_then(|classifier| Plan::default().model(&classifier, &Form::Forward));
+            .and_then(|classifier| Export::default().model(&classifier, &Form::Forward));
         file.map(|file| file.to_bytes())
             .map_err(|error| error.to_string())
     }

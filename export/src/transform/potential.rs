@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
 use crate::graph::tensor::Tensors;
 use crate::graph::weights::check_weights;
@@ -46,7 +46,7 @@ pub struct Prior {
 ///
 /// # Errors
 /// As [`read_group`].
-pub fn read_potential(folder: &Path, header: &Header) -> Result<Potential, Error> {
+pub fn read_potential(folder: &Path, header: &Header) -> Result<Potential> {
     let read = |prior: &PriorHeader| {
         Ok(Prior {
             network: prior.network.clone(),
@@ -70,7 +70,7 @@ impl Potential {
     ///
     /// # Errors
     /// The prior is not an energy of such images or its weights are not its own; T_prior, 1/T_prior, τ, or 1/τ² is not positive and finite in f32.
-    pub fn check(&self, image: ImageShape) -> Result<(), Error> {
+    pub fn check(&self, image: ImageShape) -> Result<()> {
         if let Some(prior) = &self.prior {
             prior.check(image)?;
         }
@@ -85,7 +85,7 @@ impl Potential {
     ///
     /// # Errors
     /// The graph lacks that input or output, has further outputs, or names that begin with [`PRIOR_PREFIX`]; the prior's description makes no sense.
-    pub fn energy_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+    pub fn energy_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
         check_outputs(graph, &["energy"])?;
         self.joined(graph, |network| apply(&network.graph()?, rewrites))
     }
@@ -94,7 +94,7 @@ impl Potential {
     ///
     /// # Errors
     /// As [`Potential::energy_graph`].
-    pub fn gradient_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+    pub fn gradient_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
         check_outputs(graph, &["energy", "gradient"])?;
         self.joined(graph, |network| gradient_graph(&network.graph()?, rewrites))
     }
@@ -104,7 +104,7 @@ impl Potential {
     ///
     /// # Errors
     /// As [`Potential::energy_graph`]; or an operator has no second derivative.
-    pub fn hvp_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+    pub fn hvp_graph(&self, graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
         let own = apply_before_gradient(graph, rewrites)?;
         let joint = self.energy_graph(&own, rewrites)?;
         let mut product = hessian_vector_product(&joint, "energy", "x")?;
@@ -129,8 +129,8 @@ impl Potential {
     fn joined(
         &self,
         graph: &Graph,
-        prior_graph: impl Fn(&Network) -> Result<Graph, Error>,
-    ) -> Result<Graph, Error> {
+        prior_graph: impl Fn(&Network) -> Result<Graph>,
+    ) -> Result<Graph> {
         if self.is_plain() {
             return Ok(graph.clone());
         }
@@ -170,7 +170,7 @@ impl Potential {
 }
 
 /// Refuses a graph with other outputs: the terms of a potential are known for these alone.
-fn check_outputs(graph: &Graph, wanted: &[&str]) -> Result<(), Error> {
+fn check_outputs(graph: &Graph, wanted: &[&str]) -> Result<()> {
     let outputs: Vec<&str> = graph
         .outputs()
         .iter()
@@ -186,7 +186,7 @@ fn check_outputs(graph: &Graph, wanted: &[&str]) -> Result<(), Error> {
 }
 
 /// `‖x‖²/(2τ²)` per image and its gradient `x/τ²`.
-fn gaussian(graph: &mut Graph, x: Value, tau: f64) -> Result<[(&'static str, Value); 2], Error> {
+fn gaussian(graph: &mut Graph, x: Value, tau: f64) -> Result<[(&'static str, Value); 2]> {
     let precision = 1.0 / (tau * tau);
     let square = graph.apply("gaussian.square", Binary::Mul, &[x, x])?;
     let sum = Reduce {
@@ -203,7 +203,7 @@ fn gaussian(graph: &mut Graph, x: Value, tau: f64) -> Result<[(&'static str, Val
 }
 
 impl Prior {
-    fn check(&self, image: ImageShape) -> Result<(), Error> {
+    fn check(&self, image: ImageShape) -> Result<()> {
         let problem = |problem: String| Error::Potential { problem };
         if self.network.kind() != Kind::Energy {
             let kind = self.network.kind();
@@ -227,7 +227,7 @@ impl Prior {
 }
 
 /// Positive and finite in f32, as its inverse must be.
-pub(crate) fn check_scale(name: &str, value: f64, inverse: f64) -> Result<(), Error> {
+pub(crate) fn check_scale(name: &str, value: f64, inverse: f64) -> Result<()> {
     let valid = |value: f64| value as f32 > 0.0 && (value as f32).is_finite();
     if valid(value) && valid(inverse) {
         return Ok(());

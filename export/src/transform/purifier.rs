@@ -1,6 +1,6 @@
 //! Langevin steps in the form that a server can batch.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Reshape, Transpose};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Graph, Shape, Source, Value};
@@ -12,7 +12,7 @@ use crate::source::Purification;
 ///
 /// # Errors
 /// The graph is not one of that number of steps.
-pub fn purifier_graph(steps_graph: &Graph, dynamics: &Purification) -> Result<Graph, Error> {
+pub fn purifier_graph(steps_graph: &Graph, dynamics: &Purification) -> Result<Graph> {
     let count = dynamics.steps;
     let mut graph = steps_graph.rebuild(|target, _, value| {
         let node = steps_graph.node(value);
@@ -46,7 +46,7 @@ fn constant(graph: &mut Graph, name: &str, value: f64) -> Value {
 }
 
 /// The input `noise [N, k, …]` as the graph of steps wants it: `[N, …]` of one step, `[k, N, …]` of several.
-fn noise(graph: &mut Graph, of_steps: &Shape, count: usize) -> Result<Value, Error> {
+fn noise(graph: &mut Graph, of_steps: &Shape, count: usize) -> Result<Value> {
     let pixels: Vec<Dim> = of_steps.0[of_steps.batch_axis().unwrap_or(0) + 1..].to_vec();
     let mut shape = Shape(vec![Dim::BATCH, Dim::Size(count)]);
     shape.0.extend(pixels);

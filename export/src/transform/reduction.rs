@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind, Reshape, Slice, Unary};
 use crate::graph::{Dim, Graph, Shape, Value};
 use crate::source::{Energy, Origin};
@@ -50,7 +50,7 @@ impl Reduction {
     ///
     /// # Errors
     /// The output has nothing for each image, is not logits `[N, classes]` where these are reduced, or has no such class.
-    pub fn applied(self, model: &Energy) -> Result<Energy, Error> {
+    pub fn applied(self, model: &Energy) -> Result<Energy> {
         let mut graph = model.graph.clone();
         let output = graph.output(&model.output)?;
         let shape = graph.shape(output).clone();
@@ -94,7 +94,7 @@ impl Reduction {
     }
 
     /// `[N, 1]` of `[N, count]`.
-    fn energy(self, graph: &mut Graph, numbers: Value) -> Result<Value, Error> {
+    fn energy(self, graph: &mut Graph, numbers: Value) -> Result<Value> {
         let along = |kind| Reduce {
             kind,
             axes: vec![1],

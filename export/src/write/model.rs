@@ -9,12 +9,13 @@ use half::{bf16, f16};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
-use crate::file::Staged;
+use crate::error::{Error, Result};
 use crate::graph::DType;
 use crate::graph::tensor::Tensor;
+use crate::source::Documentation;
+use crate::source::onnx::HASH_KEY;
 use crate::source::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
-use crate::source::onnx::{Documentation, HASH_KEY};
+use ebm_common::staged::Staged;
 
 /// Readers of protocol buffers count bytes with 31 bits.
 const MAX_BYTES: u64 = i32::MAX as u64;
@@ -39,7 +40,7 @@ pub(super) struct Initializer {
 impl Model {
     /// # Errors
     /// The file would be too large for its readers.
-    pub(super) fn new(frame: ModelProto, initializers: Vec<Initializer>) -> Result<Model, Error> {
+    pub(super) fn new(frame: ModelProto, initializers: Vec<Initializer>) -> Result<Model> {
         let model = Model {
             frame,
             initializers,
@@ -59,7 +60,7 @@ impl Model {
     ///
     /// # Errors
     /// The file would be too large for its readers.
-    pub fn documented(mut self, documentation: &Documentation) -> Result<Model, Error> {
+    pub fn documented(mut self, documentation: &Documentation) -> Result<Model> {
         let some = |text: &String| (!text.is_empty()).then(|| text.clone());
         let graph = self.frame.graph.get_or_insert_default();
         if let Some(name) = some(&documentation.name) {
@@ -116,10 +117,13 @@ impl Model {
     ///
     /// # Errors
     /// The system refused.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let mut staged = Staged::default();
-        staged.write(path.as_ref(), |file| self.write_to(file))?;
-        staged.publish()
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let save = || {
+            let mut staged = Staged::default();
+            staged.write(path.as_ref(), |file| self.write_to(file))?;
+            staged.publish()
+        };
+        save().map_err(Error::Io)
     }
 
     /// The file as bytes.

@@ -1,6 +1,6 @@
 //! How the outputs of derivatives are called.
 
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::Graph;
 use crate::source::Energy;
 use crate::write::form::Form;
@@ -45,7 +45,7 @@ impl Default for Names {
 
 impl Names {
     /// Checks that no name is empty and no two are the same.
-    pub(super) fn check(&self, form: &Form) -> Result<(), Error> {
+    pub(super) fn check(&self, form: &Form) -> Result<()> {
         let used = self.used(form);
         for (index, &(what, name)) in used.iter().enumerate() {
             if let Some((other, _)) = used[..index].iter().find(|(_, other)| *other == name) {
@@ -60,7 +60,7 @@ impl Names {
     }
 
     /// Refuses names that the model uses itself: it is not said which of both a runtime would take.
-    pub(super) fn check_against(&self, form: &Form, energy: &Energy) -> Result<(), Error> {
+    pub(super) fn check_against(&self, form: &Form, energy: &Energy) -> Result<()> {
         for (what, name) in self.used(form) {
             if let Some(kind) = own_kind(energy, name) {
                 return Err(renamed(
@@ -92,7 +92,7 @@ impl Names {
     }
 
     /// A graph with the outputs `energy`, `gradient` and perhaps `hvp`, under these names; `own` is the model's name of the energy.
-    pub(super) fn put_on(&self, graph: &Graph, own: &str) -> Result<Graph, Error> {
+    pub(super) fn put_on(&self, graph: &Graph, own: &str) -> Result<Graph> {
         let mut named = graph.clone();
         for (name, _) in graph.outputs() {
             named.remove_output(name);

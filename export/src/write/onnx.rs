@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ebm_common::contract::CONTRACT_KEY;
 
-use crate::error::Error;
-use crate::graph::op::{OnnxAttribute, OnnxInput, Op, Operator};
+use crate::error::{Error, Result};
+use crate::graph::op::{OnnxAttribute, OnnxInput, Op};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Batch, DType, Dim, Graph, Integer, Shape, Source, Value, ValueType};
 use crate::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};
@@ -35,7 +35,7 @@ impl Opset {
     ///
     /// # Errors
     /// It is not between [`Opset::OLDEST`] and [`Opset::NEWEST`].
-    pub fn new(number: i64) -> Result<Opset, Error> {
+    pub fn new(number: i64) -> Result<Opset> {
         if (Opset::OLDEST.0..=Opset::NEWEST.0).contains(&number) {
             return Ok(Opset(number));
         }
@@ -75,7 +75,7 @@ pub fn model_bytes(
     contract: &Contract,
     opset: Opset,
     batch: Batch,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Vec<u8>> {
     model(graph, contract, opset, batch).map(|model| model.to_bytes())
 }
 
@@ -84,12 +84,7 @@ pub fn model_bytes(
 /// # Errors
 /// The graph holds weights that are not bound, an output has the name of another input, the opset has no operators of a type, or
 /// the file would be larger than ONNX files can be.
-pub fn model(
-    graph: &Graph,
-    contract: &Contract,
-    opset: Opset,
-    batch: Batch,
-) -> Result<Model, Error> {
+pub fn model(graph: &Graph, contract: &Contract, opset: Opset, batch: Batch) -> Result<Model> {
     let contract_json = serde_json::to_string(contract).expect("a contract has string keys only");
     let contract = StringStringEntryProto {
         key: Some(CONTRACT_KEY.to_string()),
@@ -102,7 +97,7 @@ pub fn model(
 ///
 /// # Errors
 /// As [`model`].
-pub fn bare_model(graph: &Graph, opset: Opset) -> Result<Model, Error> {
+pub fn bare_model(graph: &Graph, opset: Opset) -> Result<Model> {
     with_metadata(graph, Vec::new(), opset, Batch::Symbolic)
 }
 
@@ -111,7 +106,7 @@ fn with_metadata(
     metadata_props: Vec<StringStringEntryProto>,
     opset: Opset,
     batch: Batch,
-) -> Result<Model, Error> {
+) -> Result<Model> {
     check_types(graph, opset)?;
     let (graph, initializers) = Writer::new(graph, opset, batch).graph()?;
     let frame = ModelProto {
@@ -130,7 +125,7 @@ fn with_metadata(
 }
 
 /// bf16 came to ONNX operator by operator, f16 with the first opset.
-fn check_types(graph: &Graph, opset: Opset) -> Result<(), Error> {
+fn check_types(graph: &Graph, opset: Opset) -> Result<()> {
     let is_bf16 = |value| graph.value_type(value).dtype == DType::BF16;
     let (oldest, got) = (Opset::OLDEST_WITH_BF16.0, opset.0);
     match got < oldest && graph.values().any(is_bf16) {
@@ -168,7 +163,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn graph(mut self) -> Result<(GraphProto, Vec<Initializer>), Error> {
+    fn graph(mut self) -> Result<(GraphProto, Vec<Initializer>)> {
         self.written.name = Some("graph".to_string());
         let aliases = self.name_outputs()?;
         for value in self.graph.values() {
@@ -192,7 +187,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Values take the names of the outputs that they are; those that cannot (inputs, or a second name) are left to `Identity`.
-    fn name_outputs(&mut self) -> Result<Vec<(String, Value)>, Error> {
+    fn name_outputs(&mut self) -> Result<Vec<(String, Value)>> {
         let mut named = BTreeSet::new();
         let mut aliases = Vec::new();
         for (name, value) in self.graph.outputs() {
@@ -207,7 +202,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Gives another value that bears the name of an output another name.
-    fn make_room(&mut self, output: &str, value: Value) -> Result<(), Error> {
+    fn make_room(&mut self, output: &str, value: Value) -> Result<()> {
         let bearer = self
             .names
             .iter()
@@ -224,7 +219,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn write(&mut self, value: Value) -> Result<(), Error> {
+    fn write(&mut self, value: Value) -> Result<()> {
         let node = self.graph.node(value);
         match &node.source {
             Source::Input => {

@@ -1,4 +1,7 @@
 //! The bank in which chains live on between updates.
+//!
+//! A chain of K steps is too short to mix. One that goes on from where it ended last time has made K steps for each update in which it was drawn,
+//! and follows an energy that changes slowly. Restarts keep the bank from holding on to states that the energy no longer favours.
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -27,6 +30,7 @@ impl Pool {
     ) -> Result<Drawn> {
         let stored = self.draw(derive(seed, update, Purpose::Chains), n)?;
         let _draws = seed_torch(seed, update, Purpose::Chains);
+        // On the CPU whatever the device is, so that a run restarts the same chains on each of them.
         let device = stored.places.device();
         let chance = Tensor::f_rand([n as i64], (Kind::Float, Device::Cpu))?;
         let mut restarted = chance.f_lt(restart.chance)?.to_device(device);
@@ -37,6 +41,7 @@ impl Pool {
         if !wanted.contains(&true) {
             return Ok(stored);
         }
+        // As many rows as were drawn, of which only those that are wanted are made: masks need rows at the same places.
         let fresh = origin.draw_where(&wanted, device)?;
         Ok(Drawn {
             chains: stored.chains.replaced_where(&restarted, &fresh)?,

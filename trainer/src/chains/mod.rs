@@ -1,4 +1,7 @@
 //! Chains between their steps.
+//!
+//! All that belongs to a chain is a row of some tensor: its state, the latent that its start was made from, its class, its age. Whoever draws,
+//! replaces or stores chains does the same to each tensor, so that a chain never loses its latent: a generator learns from the pairs of both.
 
 pub mod bank;
 pub mod burn_in;
@@ -95,6 +98,7 @@ impl Chains {
     /// These chains, but those of `other` where `mask`, bool `[n]`, is set.
     pub fn replaced_where(&self, mask: &Tensor, other: &Chains) -> Result<Chains> {
         self.map(|name, rows| {
+            // [n] as [n, 1, 1, 1], which broadcasts to images and to latents alike.
             let mut shape = vec![1; rows.dim()];
             shape[0] = -1;
             Ok(other

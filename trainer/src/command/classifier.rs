@@ -26,12 +26,11 @@ pub(super) fn begin_classifier(layers: &Layers, run: &NewRun, stop: &StopSignal)
     let config: ClassifierConfig = layers.resolve()?;
     let machine = run.machine.alone()?;
     run.expect_free(&machine)?;
-    let n_threads = machine.team.n_threads();
     let dataset = load(
         &config.data,
         run.data.as_deref(),
         &config.network,
-        n_threads,
+        &machine.team,
     )?;
     let state = run.state(Some(dataset.fingerprint()));
     let mut learner = ClassifierLearner::new(config.clone(), dataset, machine)?;
@@ -50,12 +49,11 @@ pub(super) fn go_on_with_classifier(
     let saved = &resumption.saved;
     let config: ClassifierConfig = saved_config(saved)?;
     let directory = saved.data_directory(old.data.as_deref());
-    let n_threads = machine.team.n_threads();
     let dataset = load(
         &config.data,
         directory.as_deref(),
         &config.network,
-        n_threads,
+        &machine.team,
     )?;
     let state = old.state(saved, Some(dataset.fingerprint()), machine.team.ranks())?;
     let mut learner = ClassifierLearner::new(config, dataset, machine)?;

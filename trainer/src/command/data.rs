@@ -3,15 +3,17 @@
 use std::fmt::Write;
 
 use anyhow::{Result, bail, ensure};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
+use ebm_common::target::Existing;
 
 use super::data_source::{DataSource, data_source};
-use super::{load, n_threads};
+use super::n_threads;
 use crate::cli::DataCheckArgs;
 use crate::data::inspection::{Inspection, Part};
+use crate::data::load;
 use crate::draw::sheet::{Block, sheet};
 use crate::machine::console;
-use crate::run::folder::Existing;
+use crate::run::folder::expect_free;
 use crate::run::record::Progress;
 use crate::run::stop::End;
 
@@ -21,7 +23,7 @@ const LISTED: usize = 10;
 /// `trainer data check`.
 pub fn check(args: &DataCheckArgs) -> Result<End> {
     if let Some(sheet) = &args.output {
-        Existing::from_force(args.force).expect_free(sheet)?;
+        expect_free(sheet, Existing::of(args.force))?;
     }
     let DataSource {
         data,
@@ -52,7 +54,7 @@ pub fn check(args: &DataCheckArgs) -> Result<End> {
         check_damage(part, data.max_damaged)?;
     }
     if let Some(network) = network {
-        load(&data, directory.as_deref(), &network, n_threads)?;
+        load(&data, directory.as_deref(), network.image(), n_threads)?;
         note!("the data fit {}", args.what);
     }
     Ok(End::Complete)

@@ -5,17 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
+use ebm_common::target::Existing;
 use ebm_export::source::Kind as NetworkKind;
 use ebm_export::source::checkpoint;
 use ebm_export::source::networks::Network;
 use ebm_export::transform::pixels::Pixels;
 use tch::Kind;
 
-use super::{configured_data, load, n_threads, saved_config, saved_fit};
+use super::{configured_data, n_threads, saved_config, saved_fit};
 use crate::cli::FidArgs;
 use crate::config::{ClassifierConfig, DataConfig, Layers, PRESETS, Source};
-use crate::data::{Fingerprint, Images, pictures_of_one_size};
+use crate::data::{Fingerprint, Images, load, pictures_of_one_size};
 use crate::draw::plot;
 use crate::evaluate::frechet::{
     Cache, Features, Gaussian, ImageSet, Meaning, Preparation, Score, SnapshotChoice, fitted,
@@ -28,15 +29,15 @@ use crate::machine::Machine;
 use crate::machine::console;
 use crate::network::from_host;
 use crate::report::distances;
-use crate::run::folder::Existing;
 use crate::run::folder::SAMPLED;
+use crate::run::folder::expect_free;
 use crate::run::saved::Saved;
 use crate::run::stop::End;
 
 /// `trainer fid`.
 pub fn fid(args: &FidArgs) -> Result<End> {
     if let Some(file) = &args.plot {
-        Existing::from_force(args.force).expect_free(file)?;
+        expect_free(file, Existing::of(args.force))?;
     }
     let mut samples = Vec::new();
     for (path, name) in args.samples.iter().zip(names(&args.samples)) {
@@ -365,7 +366,7 @@ fn training_images(
         "it was learned from the images of a generator: give a data set, or a sample of the run that learned the generator"
     );
     let n_threads = n_threads(args.machine.threads);
-    Ok(load(data, directory, network, n_threads)?.train)
+    Ok(load(data, directory, network.image(), n_threads)?.train)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use ebm_common::target::Existing;
 use ebm_export::source::checkpoint;
 
 use super::classifier::begin_classifier;
@@ -16,11 +17,11 @@ use crate::cli::LifeCycleArgs;
 use crate::config::{ClassifierConfig, EnergyConfig, Layers, PRESETS};
 use crate::machine::console;
 use crate::machine::expect_one_process;
-use crate::run::folder::{Existing, RunFolder};
+use crate::run::folder::RunFolder;
 use crate::run::lock::FolderLock;
 use crate::run::resumption::Resumed;
 use crate::run::saved::Saved;
-use crate::run::stage::{STAGES, Stage};
+use crate::run::stage::Stage;
 use crate::run::stop::{End, StopSignal};
 
 impl Stage {
@@ -61,7 +62,7 @@ impl Stage {
             let (stage, set) = set
                 .split_once('.')
                 .with_context(|| format!("--set {set}: expected STAGE.SECTION.KEY=VALUE"))?;
-            if !STAGES.iter().any(|known| known.name() == stage) {
+            if !Stage::ALL.iter().any(|known| known.name() == stage) {
                 bail!(
                     "--set {stage}.{set}: expected one of the stages classifier, shortrun, midrun, prior, longrun, got {stage:?}"
                 );
@@ -111,7 +112,7 @@ impl Stage {
         let run = NewRun {
             data: args.data.clone(),
             folder,
-            existing: Existing::Replace,
+            existing: Existing::Replaced,
             machine: args.machine,
         };
         match self {
@@ -144,13 +145,17 @@ fn families() -> Vec<String> {
         Some(format!("{family}{size}"))
     });
     shortruns
-        .filter(|family| STAGES.iter().all(|stage| stage.preset(family).is_some()))
+        .filter(|family| {
+            Stage::ALL
+                .iter()
+                .all(|stage| stage.preset(family).is_some())
+        })
         .collect()
 }
 
 /// `trainer life-cycle`.
 pub fn life_cycle(args: &LifeCycleArgs) -> Result<End> {
-    let stages = STAGES
+    let stages = Stage::ALL
         .into_iter()
         .map(|stage| {
             let layers = stage.layers(args)?;

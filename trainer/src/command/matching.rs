@@ -24,12 +24,11 @@ pub(super) fn begin_matching(
 ) -> Result<End> {
     let machine = run.machine.among_ranks()?;
     run.expect_free(&machine)?;
-    let n_threads = machine.team.n_threads();
     let dataset = load(
         &config.data,
         run.data.as_deref(),
         &config.network,
-        n_threads,
+        &machine.team,
     )?;
     let state = run.state(Some(dataset.fingerprint()));
     let first = config.from.as_ref().map(|from| first(&config, from));
@@ -53,12 +52,11 @@ pub(super) fn go_on_with_matching(
 ) -> Result<End> {
     let saved = &resumption.saved;
     let directory = saved.data_directory(old.data.as_deref());
-    let n_threads = machine.team.n_threads();
     let dataset = load(
         &config.data,
         directory.as_deref(),
         &config.network,
-        n_threads,
+        &machine.team,
     )?;
     let state = old.state(saved, Some(dataset.fingerprint()), machine.team.ranks())?;
     let mut learner = MatchingLearner::new(config, dataset, None, machine)?;

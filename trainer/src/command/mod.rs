@@ -37,6 +37,7 @@ pub use shell::{completions, man};
 
 use crate::config::{ClassifierConfig, Configuration, DataConfig, Fit, Layers, Task, checked};
 use crate::data::Dataset;
+use crate::machine::parallel::Team;
 use crate::run::saved::Saved;
 
 /// The configuration of the run that wrote a checkpoint.
@@ -73,12 +74,12 @@ fn n_threads(given: Option<u16>) -> usize {
     }
 }
 
-/// The configured data, checked against the images of the network. Pictures are decoded on `n_threads` threads.
+/// The configured data, checked against the images of the network. Pictures are decoded on the threads of the team.
 fn load(
     config: &DataConfig,
     directory: Option<&Path>,
     network: &Network,
-    n_threads: usize,
+    team: &Team,
 ) -> Result<Dataset> {
-    crate::data::load(config, directory, network.image(), n_threads)
+    crate::data::load(config, directory, network.image(), team.n_threads())
 }

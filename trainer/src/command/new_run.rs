@@ -9,10 +9,11 @@ use crate::cli::{LearnArgs, MachineArgs};
 use crate::config::{Configuration, Layers};
 use crate::data::Fingerprint;
 use crate::machine::{Machine, console, device_name};
-use crate::run::folder::{Existing, RunFolder};
+use crate::run::folder::RunFolder;
 use crate::run::learning::Terms;
 use crate::run::state::State;
 use crate::run::stop::End;
+use ebm_common::target::Existing;
 
 /// Where a new run is made, of what data, and on which machine.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl From<&LearnArgs> for NewRun {
         NewRun {
             data: args.data.clone(),
             folder: args.output.clone().unwrap_or_else(default),
-            existing: Existing::from_force(args.force),
+            existing: Existing::of(args.force),
             machine: args.machine,
         }
     }

@@ -3,19 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
+use ebm_common::target::Existing;
 
 use crate::cli::ReportArgs;
 use crate::machine::console;
 use crate::report::page::page;
 use crate::report::run::{folder_name, runs};
-use crate::run::folder::{Existing, REPORT};
+use crate::run::folder::{REPORT, expect_free};
 use crate::run::stop::End;
 
 /// `trainer report`.
 pub fn report(args: &ReportArgs) -> Result<End> {
     if let Some(file) = &args.output {
-        Existing::from_force(args.force).expect_free(file)?;
+        expect_free(file, Existing::of(args.force))?;
     }
     let page = write_page(&args.run, args.output.as_deref())?;
     console::print(&page.display().to_string())?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use ebm_common::target::Existing;
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::graph::weights::check_weights;
 use ebm_export::source::Kind as NetworkKind;
@@ -27,7 +28,7 @@ use crate::learn::origin::Data;
 use crate::machine::Machine;
 use crate::machine::console;
 use crate::network::to_device;
-use crate::run::folder::{Existing, SAMPLED};
+use crate::run::folder::SAMPLED;
 use crate::run::saved::Saved;
 use crate::run::stop::{End, StopSignal};
 
@@ -112,7 +113,7 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
     let chains = SampledChains::begin(origin.as_ref(), args.n, args.seed, descending)?;
     let output = args.output.clone();
     let output = output.unwrap_or_else(|| args.run.join(SAMPLED));
-    let folder = SampleFolder::open(&output, &request, Existing::from_force(args.force))?;
+    let folder = SampleFolder::open(&output, &request, Existing::of(args.force))?;
     let end = sampling::run(chains, &plan, &folder, &StopSignal::listen()?)?;
     report(end, &folder)?;
     Ok(end)

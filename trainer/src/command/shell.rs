@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
+use ebm_common::target::Existing;
 
 use crate::cli::{Cli, ManArgs};
 use crate::machine::console;
-use crate::run::folder::Existing;
+use crate::run::folder::expect_free;
 use crate::run::stop::End;
 
 /// `trainer completions`.
@@ -39,9 +40,9 @@ pub fn man(args: &ManArgs) -> Result<End> {
     };
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let existing = Existing::from_force(args.force);
+    let existing = Existing::of(args.force);
     for (name, _) in &pages {
-        existing.expect_free(&folder.join(name))?;
+        expect_free(&folder.join(name), existing)?;
     }
     for (name, text) in &pages {
         write_whole(&folder.join(name), text)?;

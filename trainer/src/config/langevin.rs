@@ -1,7 +1,6 @@
 //! How chains move, down which potential, in what numbers.
 
-use std::fmt;
-
+use ebm_common::named;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
@@ -27,17 +26,20 @@ pub struct LangevinConfig {
     pub precision: Precision,
 }
 
-/// In what numbers the gradient that chains descend is computed. States, noise and steps are f32, and so is what weights learn from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 24 bits of mantissa.
-    #[default]
-    F32,
-    /// f32, of which an NVIDIA GPU multiplies the first 11 bits of mantissa; elsewhere the same as f32.
-    Tf32,
-    /// 8 bits of mantissa and the exponents of f32.
-    Bf16,
+named! {
+    "precision";
+    /// In what numbers the gradient that chains descend is computed. States, noise and steps are f32, and so is what weights learn from.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Precision {
+        /// 24 bits of mantissa.
+        #[default]
+        F32 = "f32",
+        /// f32, of which an NVIDIA GPU multiplies the first 11 bits of mantissa; elsewhere the same as f32.
+        Tf32 = "tf32",
+        /// 8 bits of mantissa and the exponents of f32.
+        Bf16 = "bf16",
+    }
 }
 
 impl Precision {
@@ -55,17 +57,6 @@ impl Precision {
             Precision::F32 | Precision::Bf16 => Products::Exact,
             Precision::Tf32 => Products::Tf32,
         }
-    }
-}
-
-impl fmt::Display for Precision {
-    /// As in a configuration.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Precision::F32 => "f32",
-            Precision::Tf32 => "tf32",
-            Precision::Bf16 => "bf16",
-        })
     }
 }
 

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use ebm_common::named;
 use ebm_export::source::networks::Network;
 use serde::{Deserialize, Serialize};
 
@@ -163,43 +164,30 @@ impl Fit {
     }
 }
 
-/// A kind of data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// The handwritten digits that are bundled with the trainer, 1×8×8.
-    #[value(skip)]
-    Digits,
-    /// MNIST, Fashion-MNIST and others in the IDX format.
-    Idx,
-    /// CIFAR-10 in its binary version, 3×32×32.
-    Cifar10,
-    /// CIFAR-100 in its binary version, 3×32×32.
-    Cifar100,
-    /// PNG, JPEG and WebP pictures in a folder, or in one folder per class.
-    Images,
-    /// The same in tar files, as WebDataset has them.
-    Tar,
-    /// The same in a column of Parquet files.
-    Parquet,
-    /// What a fixed generator makes; of energies only.
-    #[value(skip)]
-    Generator,
-}
-
-impl Source {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Source::Digits => "digits",
-            Source::Idx => "idx",
-            Source::Cifar10 => "cifar10",
-            Source::Cifar100 => "cifar100",
-            Source::Images => "images",
-            Source::Tar => "tar",
-            Source::Parquet => "parquet",
-            Source::Generator => "generator",
-        }
+named! {
+    "kind of data";
+    /// A kind of data set.
+    #[derive(Serialize, Deserialize, ValueEnum)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Source {
+        /// The handwritten digits that are bundled with the trainer, 1×8×8.
+        #[value(skip)]
+        Digits = "digits",
+        /// MNIST, Fashion-MNIST and others in the IDX format.
+        Idx = "idx",
+        /// CIFAR-10 in its binary version, 3×32×32.
+        Cifar10 = "cifar10",
+        /// CIFAR-100 in its binary version, 3×32×32.
+        Cifar100 = "cifar100",
+        /// PNG, JPEG and WebP pictures in a folder, or in one folder per class.
+        Images = "images",
+        /// The same in tar files, as WebDataset has them.
+        Tar = "tar",
+        /// The same in a column of Parquet files.
+        Parquet = "parquet",
+        /// What a fixed generator makes; of energies only.
+        #[value(skip)]
+        Generator = "generator",
     }
 }
 

@@ -19,7 +19,7 @@ use crate::run::record::diagnostics::N_UPDATES;
 use crate::run::record::metrics::{self, Line, curve};
 use crate::run::record::sessions::{self, Session};
 use crate::run::record::updates::Recent;
-use crate::run::stage::STAGES;
+use crate::run::stage::Stage;
 
 /// A run, as its folder shows it.
 #[derive(Debug)]
@@ -118,8 +118,8 @@ pub fn runs(path: &Path) -> Result<Vec<Run>> {
     }
     folders.sort_by_key(|folder| {
         let name = folder_name(folder.path());
-        let stage = STAGES.iter().position(|stage| stage.name() == name);
-        (stage.unwrap_or(STAGES.len()), name)
+        let stage = Stage::ALL.iter().position(|stage| stage.name() == name);
+        (stage.unwrap_or(Stage::ALL.len()), name)
     });
     folders.iter().map(Run::read).collect()
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_common::files::final_path;
-use ebm_export::file::{NewFolder, write_whole};
+use ebm_common::staged::{NewFolder, write_whole};
+use ebm_common::target::Existing;
 use ebm_export::graph::tensor::Tensors;
 use ebm_export::source::Kind;
 use ebm_export::source::checkpoint::{self, Header};
@@ -16,34 +17,14 @@ use crate::run::lock::FolderLock;
 use crate::run::record::{metrics, sessions, tensorboard, updates};
 use crate::run::saved::Saved;
 
-/// What to do with what is there already: a run, or a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It is kept and the new one refused.
-    Keep,
-    /// It is replaced.
-    Replace,
-}
-
-impl Existing {
-    /// From the option `--force`.
-    pub fn from_force(force: bool) -> Existing {
-        if force {
-            Existing::Replace
-        } else {
-            Existing::Keep
-        }
-    }
-
-    /// Checks that a file can be written.
-    pub fn expect_free(self, file: &Path) -> Result<()> {
-        ensure!(
-            self == Existing::Replace || !file.exists(),
-            "{} is there already: choose another place, or replace it with --force",
-            file.display()
-        );
-        Ok(())
-    }
+/// Returns Ok if a file can be written.
+pub fn expect_free(file: &Path, existing: Existing) -> Result<()> {
+    ensure!(
+        existing == Existing::Replaced || !file.exists(),
+        "{} is there already: choose another place, or replace it with --force",
+        file.display()
+    );
+    Ok(())
 }
 
 const CONFIG: &str = "config.toml";
@@ -81,7 +62,7 @@ const LAST_BEST: &str = ".unfinished-last-best";
 const MERIT: &str = "merit";
 /// What it says if the user stopped the run at it.
 const INTERRUPTED: &str = "interrupted";
-/// How the temporary names of folders begin that `ebm_export::file` makes.
+/// How the temporary names of folders begin that `ebm_common::staged` makes.
 const UNFINISHED: &str = ".unfinished-";
 
 /// How the folders begin into which checkpoints are put that a run does not go on from.
@@ -115,7 +96,7 @@ impl RunFolder {
     /// Checks that a new run can begin in the folder.
     fn check_free(&self, existing: Existing) -> Result<()> {
         let path = self.path.display();
-        if self.holds_a_run() && existing == Existing::Keep {
+        if self.holds_a_run() && existing == Existing::Kept {
             bail!(
                 "{path} holds a run already: continue it with `trainer resume {path}`, choose another folder with -o, or replace it with --force"
             );
@@ -529,7 +510,7 @@ mod tests {
 
     fn run() -> (tempfile::TempDir, RunFolder) {
         let parent = tempfile::tempdir().unwrap();
-        let folder = RunFolder::create(&parent.path().join("run"), Existing::Keep).unwrap();
+        let folder = RunFolder::create(&parent.path().join("run"), Existing::Kept).unwrap();
         (parent, folder)
     }
 
@@ -568,19 +549,19 @@ mod tests {
         fs::write(folder.path().join(DISTANCES), "[]").unwrap();
         fs::create_dir(folder.next_aside()).unwrap();
         let path = folder.path().to_path_buf();
-        let error = RunFolder::create(&path, Existing::Replace)
+        let error = RunFolder::create(&path, Existing::Replaced)
             .unwrap_err()
             .to_string();
         assert!(error.contains("another process"), "{error}");
         drop(folder);
         let sampling = FolderLock::take(&path.join(SAMPLED)).unwrap();
-        let error = RunFolder::create(&path, Existing::Replace)
+        let error = RunFolder::create(&path, Existing::Replaced)
             .unwrap_err()
             .to_string();
         assert!(error.contains(SAMPLED), "{error}");
         assert!(path.join(CHECKPOINTS).join("00000001").exists());
         drop(sampling);
-        let folder = RunFolder::create(&path, Existing::Replace).unwrap();
+        let folder = RunFolder::create(&path, Existing::Replaced).unwrap();
         let left = fs::read_dir(folder.path()).unwrap().flatten();
         let mut left: Vec<_> = left.map(|entry| entry.file_name()).collect();
         left.sort();

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use ebm_common::files::FileError;
 use ebm_export::Error;
 use ebm_export::source::checkpoint;
 
@@ -229,7 +230,7 @@ fn update_of_best(folder: &RunFolder) -> Option<u64> {
 /// What is wrong with a checkpoint that is damaged.
 fn damage(error: Error) -> Result<String> {
     let is_damage = match &error {
-        Error::Io { source, .. } => matches!(
+        Error::Io(FileError { source, .. }) => matches!(
             source.kind(),
             ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::NotADirectory
         ),

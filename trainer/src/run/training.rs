@@ -15,7 +15,7 @@ use crate::run::record::diagnostics;
 use crate::run::record::metrics;
 use crate::run::record::sessions::Session;
 use crate::run::record::updates::Recent;
-use crate::run::record::{Measured, Record};
+use crate::run::record::{Measured, RunRecord};
 use crate::run::state::State;
 use crate::run::stop::{End, StopSignal};
 
@@ -28,7 +28,7 @@ pub struct Training<'a> {
     state: State,
     stop: StopSignal,
     /// What the first process shows and writes of each update.
-    record: Option<Record>,
+    record: Option<RunRecord>,
     began: Instant,
     /// The update that is on its way, counted from 1.
     update: u64,
@@ -236,13 +236,13 @@ impl<'a> Training<'a> {
     fn open_record(&mut self, learning: &dyn Described) -> Result<()> {
         if let (Some(folder), true) = (self.folder, self.is_first()) {
             let updates = (learning.update_number(), self.terms.n_updates);
-            self.record = Some(Record::open(folder.path(), updates, self.began)?);
+            self.record = Some(RunRecord::open(folder.path(), updates, self.began)?);
         }
         Ok(())
     }
 
     fn close_record(&mut self) -> Result<()> {
-        self.record.take().map_or(Ok(()), Record::finish)
+        self.record.take().map_or(Ok(()), RunRecord::finish)
     }
 
     /// Goes back to the last good checkpoint, with other draws, lower rates, and new chains in place of lost ones.
@@ -324,7 +324,11 @@ impl<'a> Training<'a> {
     }
 }
 
-fn write_pictures(learning: &dyn Described, folder: &RunFolder, record: &mut Record) -> Result<()> {
+fn write_pictures(
+    learning: &dyn Described,
+    folder: &RunFolder,
+    record: &mut RunRecord,
+) -> Result<()> {
     let (update, blocks) = (learning.update_number(), learning.samples()?);
     if !blocks.is_empty() {
         folder.write_sheet(update, &sheet(&blocks)?)?;

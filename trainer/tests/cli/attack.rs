@@ -7,7 +7,7 @@ use ebm_export::graph::tensor::{Tensor, Tensors};
 use ebm_export::source::Energy;
 use ebm_export::source::checkpoint::{self, Header};
 use ebm_export::source::networks::Activation;
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 use predicates::str::contains;
 use safetensors::SafeTensors;
 
@@ -311,7 +311,7 @@ fn results_without_a_scale_are_refused() {
 /// The network of a run as an ONNX file.
 fn as_onnx(runs: &Runs, run: &str) -> std::path::PathBuf {
     let network = Energy::of_checkpoint(&runs.path(run)).unwrap();
-    let file = Plan::default().model(&network, &Form::Forward).unwrap();
+    let file = Export::default().model(&network, &Form::Forward).unwrap();
     let path = runs.path(&format!("{run}.onnx"));
     fs::write(&path, file.to_bytes()).unwrap();
     path

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ebm_export::source::Energy;
-use ebm_export::write::{Form, Plan};
+use ebm_export::write::{Export, Form};
 use ebm_trainer::evaluate::npz::Npz;
 use predicates::str::contains;
 
@@ -377,7 +377,9 @@ fn a_network_in_onnx_gives_the_distance_of_the_run_that_it_was_exported_from() {
     fit(&runs.at("midrun"), "--set chains.bank=90");
     classifier(&runs.at("classifier"));
     let classifier = Energy::of_checkpoint(&runs.at("classifier")).unwrap();
-    let file = Plan::default().model(&classifier, &Form::Forward).unwrap();
+    let file = Export::default()
+        .model(&classifier, &Form::Forward)
+        .unwrap();
     fs::write(runs.at("net.onnx"), file.to_bytes()).unwrap();
     // The bank of a run against the data of a preset.
     let distance = |more: &str| {

@@ -16,8 +16,8 @@ const WORK: &str = "target/bench-gradient";
 /// The program that times one case.
 const RIVAL: &str = "benches/rivals/gradient.py";
 
-/// The rewrites that keep the kinds of operators, which people write by hand: what winograd has to beat.
-const BY_HAND: &str = "simplify,fold_affine,pool_conv,flip_conv,share,mask";
+/// The rewrites of `ebm-export onnx`, in order. Each is left out once: it stays there only if it pays.
+const REWRITES: [&str; 5] = ["simplify", "fold_affine", "pool_conv", "flip_conv", "mask"];
 
 /// One network at one batch and number of threads.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ fn rounds(effort: Effort) -> usize {
     }
 }
 
-/// The build, four exports per network and one per batch, and one measurement per case.
+/// The build, the exports of each network and one per batch, and one measurement per case.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step> {
     let export = |name, line: String| programs::run(surroundings, name, "ebm-export", &line);
     let mut steps = vec![programs::build()];
@@ -98,11 +98,18 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step>
                     "export without rewrites",
                     format!("onnx {folder}/checkpoint -o {folder}/raw --raw"),
                 ),
-                export(
-                    "export without winograd",
-                    format!("onnx {folder}/checkpoint -o {folder}/plain --rewrites {BY_HAND}"),
-                ),
             ]);
+            steps.extend(REWRITES.map(|left_out| {
+                let others: Vec<&str> = REWRITES
+                    .into_iter()
+                    .filter(|name| *name != left_out)
+                    .collect();
+                let others = others.join(",");
+                let line = format!(
+                    "onnx {folder}/checkpoint -o {folder}/without-{left_out} --rewrites {others}"
+                );
+                export("export without a rewrite", line)
+            }));
         }
         let Case { batch, threads, .. } = case;
         let fixed = format!("{folder}/batch-{batch}");
@@ -116,9 +123,12 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step>
             1 => String::new(),
             _ => format!("--fixed-onnx {fixed}/gradient.onnx "),
         };
+        let without = REWRITES
+            .map(|name| format!("--without {name}={folder}/without-{name}/gradient.onnx "))
+            .concat();
         let line = format!(
             "{RIVAL} --name {network} --checkpoint {folder}/checkpoint --onnx {folder}/rewritten/gradient.onnx \
-             --raw-onnx {folder}/raw/gradient.onnx --plain-onnx {folder}/plain/gradient.onnx {fixed}--batch {batch} --threads {threads} --rounds {} --output {WORK}/{}",
+             --raw-onnx {folder}/raw/gradient.onnx {without}{fixed}--batch {batch} --threads {threads} --rounds {} --output {WORK}/{}",
             rounds(effort),
             rows_file(case)
         );
@@ -147,6 +157,14 @@ mod tests {
         assert_eq!(count("--raw"), 4 + CASES.len());
         assert_eq!(count("--batch 8"), 1 + 2);
         assert_eq!(count("--fixed-onnx"), 2);
+        assert_eq!(
+            count("--rewrites simplify,fold_affine,pool_conv,flip_conv"),
+            4
+        );
+        assert_eq!(
+            count("--without mask=target/bench-gradient/sngan32/without-mask/gradient.onnx"),
+            4
+        );
         let mut files: Vec<String> = CASES.iter().map(rows_file).collect();
         files.sort();
         files.dedup();

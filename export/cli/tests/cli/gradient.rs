@@ -256,7 +256,7 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         (&["--images", "absent"], "--images"),
         (
             &["--image-layout", "hwc"],
-            "expected nchw or nhwc, got \"hwc\"",
+            "unknown image layout \"hwc\"; there are nchw, nhwc",
         ),
         (
             &["--image-layout", "nhwc"],

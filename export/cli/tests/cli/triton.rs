@@ -338,7 +338,7 @@ fn a_classifier_may_be_a_file() {
     assert_eq!(given, served);
 }
 
-/// Also what rewrites make of the weights, such as those of `winograd`.
+/// Also what rewrites make of the weights, such as those of `flip_conv`.
 #[test]
 fn all_steps_read_the_same_weights() {
     let workplace = workplace();

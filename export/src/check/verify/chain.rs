@@ -4,7 +4,7 @@ use ndarray::{Array1, ArrayD, Axis};
 
 use super::difference::norm;
 use super::function::{Function, Point};
-use crate::error::Error;
+use crate::error::Result;
 
 /// How steps go: `x − (ε²/(2T))·∇E(x) + ε·noise`, the drift no longer than the limit.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ impl Dynamics {
         gradient: &Function,
         point: &Point,
         count: usize,
-    ) -> Result<Chain, Error> {
+    ) -> Result<Chain> {
         let (start, mut point) = (point, point.clone());
         let (mut energies, mut norms) = (Vec::new(), Vec::new());
         for step in 0..count {

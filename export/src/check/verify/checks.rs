@@ -10,7 +10,7 @@ use super::difference::{Agreement, along, both_sides, norm, relative, root_mean_
 use super::function::{Function, Point};
 use super::points::spread;
 use super::truth::Truth;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Directions along which the differences of an energy are taken.
 const N_DIRECTIONS: usize = 4;
@@ -73,7 +73,7 @@ impl<'a> Checks<'a> {
     }
 
     /// All comparisons that the file's kind allows.
-    pub fn outcomes(mut self) -> Result<Vec<Outcome>, Error> {
+    pub fn outcomes(mut self) -> Result<Vec<Outcome>> {
         match &self.claims.outputs {
             Outputs::Forward { name, value } => {
                 let value = value.at(self.point)?;
@@ -102,7 +102,7 @@ impl<'a> Checks<'a> {
         &mut self,
         energy: Option<&Function>,
         gradient: &ArrayD<f64>,
-    ) -> Result<Vec<Outcome>, Error> {
+    ) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
         if let Some(energy) = energy {
             let value = energy.at(self.point)?;
@@ -127,7 +127,7 @@ impl<'a> Checks<'a> {
         gradient: &Function,
         slope: &ArrayD<f64>,
         product: &Function,
-    ) -> Result<Vec<Outcome>, Error> {
+    ) -> Result<Vec<Outcome>> {
         let product = product.at(self.point)?;
         let least = FLATNESS * norm(slope);
         let agreement = self.agreement(norm(&product).max(least));
@@ -143,7 +143,7 @@ impl<'a> Checks<'a> {
     }
 
     /// One step: what it went down is a gradient, and compared as such.
-    fn of_step(&mut self, steps: &StepOutputs) -> Result<Vec<Outcome>, Error> {
+    fn of_step(&mut self, steps: &StepOutputs) -> Result<Vec<Outcome>> {
         let dynamics = Dynamics::of(self.point, steps.clip);
         let next = steps.next.at(self.point)?;
         let claimed = steps.norms.at(self.point)?;
@@ -164,7 +164,7 @@ impl<'a> Checks<'a> {
     }
 
     /// Several steps: the same as single ones down the gradient of the energy before the first.
-    fn of_steps(&mut self, steps: &StepOutputs) -> Result<Vec<Outcome>, Error> {
+    fn of_steps(&mut self, steps: &StepOutputs) -> Result<Vec<Outcome>> {
         let gradient = steps.energy.derivative()?;
         let slope = gradient.at(self.point)?;
         let energy = steps.energy.at(self.point)?;
@@ -197,8 +197,8 @@ impl<'a> Checks<'a> {
         against: &'static str,
         point: &Point,
         input: &str,
-        chain: impl Fn(&Point) -> Result<Chain, Error>,
-    ) -> Result<Vec<Outcome>, Error> {
+        chain: impl Fn(&Point) -> Result<Chain>,
+    ) -> Result<Vec<Outcome>> {
         let wanted = chain(point)?;
         let parts: [(&str, Part, f64); 3] = [
             ("x_next", |chain| &chain.drift, 0.0),
@@ -216,11 +216,7 @@ impl<'a> Checks<'a> {
     }
 
     /// Energies or logits against those of the truth. Energies are relative to the gradient where that is larger, for they may be near zero.
-    fn against_value(
-        &mut self,
-        output: &str,
-        value: &ArrayD<f64>,
-    ) -> Result<Option<Outcome>, Error> {
+    fn against_value(&mut self, output: &str, value: &ArrayD<f64>) -> Result<Option<Outcome>> {
         let Some(truth) = self.truth else {
             return Ok(None);
         };
@@ -248,7 +244,7 @@ impl<'a> Checks<'a> {
         point: Point,
         value: &ArrayD<f64>,
         gradient: &ArrayD<f64>,
-    ) -> Result<Option<f64>, Error> {
+    ) -> Result<Option<f64>> {
         let agreement = self.agreement(norm(gradient));
         let (mut slopes, mut errors) = (Vec::new(), Vec::new());
         for _ in 0..N_DIRECTIONS {
@@ -273,7 +269,7 @@ impl<'a> Checks<'a> {
         truth: &Function,
         value: &ArrayD<f64>,
         least: f64,
-    ) -> Result<Option<f64>, Error> {
+    ) -> Result<Option<f64>> {
         let wanted = truth.at(&self.true_point)?;
         let error = relative(value, &wanted, least);
         let point = self.true_point.clone();
@@ -287,8 +283,8 @@ impl<'a> Checks<'a> {
         point: &Point,
         input: &str,
         least: f64,
-        wanted: impl Fn(&Point) -> Result<ArrayD<f64>, Error>,
-    ) -> Result<Option<f64>, Error> {
+        wanted: impl Fn(&Point) -> Result<ArrayD<f64>>,
+    ) -> Result<Option<f64>> {
         if error <= self.max_error {
             return Ok(Some(error));
         }

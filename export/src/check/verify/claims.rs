@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::function::Function;
 use crate::check::inspect::{Inspection, inspect};
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::op::{Op, Reshape, Slice};
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape, Value};
@@ -92,7 +92,7 @@ impl Claims {
     ///
     /// # Errors
     /// As [`read_file`]; or it is a purifier for a server.
-    pub fn read(path: &Path, naming: &Naming) -> Result<Claims, Error> {
+    pub fn read(path: &Path, naming: &Naming) -> Result<Claims> {
         let inspection = inspect(path)?;
         if contract(&inspection).is_some_and(|contract| contract.kind == Kind::Purifier) {
             return Err(Error::Onnx(format!(
@@ -156,7 +156,7 @@ impl Outputs {
     }
 
     /// Refuses values whose shapes are not those of what they claim to be.
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         match self {
             Outputs::Forward { .. } => Ok(()),
             Outputs::Gradient { energy, gradient } => {
@@ -197,7 +197,7 @@ const OF_STEPS: [&str; 3] = ["noise", "step_size", "temperature"];
 
 impl StepOutputs {
     /// Refuses steps that lack an input, and noise of another shape than that of its number of steps.
-    fn check_noise(&self) -> Result<(), Error> {
+    fn check_noise(&self) -> Result<()> {
         let graph = self.next.graph();
         for name in OF_STEPS {
             if graph.input_named(name).is_err() {
@@ -254,7 +254,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Refuses a product without the input that it multiplies with.
-    fn check_inputs(&self) -> Result<(), Error> {
+    fn check_inputs(&self) -> Result<()> {
         let Names { hvp, v, .. } = &self.naming.derivatives;
         match self.has("x_next") || !self.has(hvp) || self.inputs.contains(&v.as_str()) {
             true => Ok(()),
@@ -272,7 +272,7 @@ impl<'a> Reader<'a> {
         self.outputs.contains(&output)
     }
 
-    fn read(&self, outputs: &[&str]) -> Result<Energy, Error> {
+    fn read(&self, outputs: &[&str]) -> Result<Energy> {
         let selection = Selection {
             outputs,
             input: self.input.as_deref(),
@@ -282,7 +282,7 @@ impl<'a> Reader<'a> {
         read_file(self.path, &selection)
     }
 
-    fn derivatives(&self, names: &Names) -> Result<Outputs, Error> {
+    fn derivatives(&self, names: &Names) -> Result<Outputs> {
         let Names {
             energy,
             gradient,
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn steps(&self, contract: Option<Contract>) -> Result<Outputs, Error> {
+    fn steps(&self, contract: Option<Contract>) -> Result<Outputs> {
         let model = self.read(&["x_next", "energy", "gradient_norm"])?;
         let energies = model.graph.output("energy")?;
         let count = match model.graph.shape(energies).rank() {
@@ -334,13 +334,13 @@ fn contract(inspection: &Inspection) -> Option<Contract> {
     serde_json::from_value(contract).ok()
 }
 
-fn function(model: &Energy, output: &str) -> Result<Function, Error> {
+fn function(model: &Energy, output: &str) -> Result<Function> {
     let weights = Arc::new(bindings(&model.weights));
     Function::new(&model.graph, &weights, &model.input, output)
 }
 
 /// The graph with the energy `[N]` before the first step alone, of `[N]` or `[k, N]`.
-fn first_energy(graph: &Graph, energies: Value) -> Result<Graph, Error> {
+fn first_energy(graph: &Graph, energies: Value) -> Result<Graph> {
     let mut graph = graph.clone();
     if graph.shape(energies).rank() == 1 {
         return Ok(graph);

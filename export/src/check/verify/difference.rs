@@ -6,7 +6,7 @@
 use ndarray::ArrayD;
 
 use super::function::{Function, Point};
-use crate::error::Error;
+use crate::error::Result;
 
 /// Lengths of the steps, in units of the direction, in the order in which they are tried.
 const STEPS: [f64; 5] = [1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
@@ -33,7 +33,7 @@ pub fn along(
     centre: &ArrayD<f64>,
     direction: &ArrayD<f64>,
     agreement: Agreement,
-) -> Result<Option<ArrayD<f64>>, Error> {
+) -> Result<Option<ArrayD<f64>>> {
     for step in STEPS {
         let ahead = (function.moved(point, &(direction * step))? - centre) / step;
         let behind = (centre - function.moved(point, &(direction * -step))?) / step;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::reference::evaluate;
 use crate::graph::{Graph, Shape};
 use crate::transform::gradient::gradient;
@@ -30,12 +30,7 @@ impl Function {
     ///
     /// # Errors
     /// The graph has no such input or output.
-    pub fn new(
-        graph: &Graph,
-        weights: &Weights,
-        input: &str,
-        output: &str,
-    ) -> Result<Function, Error> {
+    pub fn new(graph: &Graph, weights: &Weights, input: &str, output: &str) -> Result<Function> {
         Ok(Function {
             graph: graph.part(output, input)?,
             weights: Arc::clone(weights),
@@ -48,7 +43,7 @@ impl Function {
     ///
     /// # Errors
     /// It is not one number per image, or a node has no derivative.
-    pub fn derivative(&self) -> Result<Function, Error> {
+    pub fn derivative(&self) -> Result<Function> {
         let graph = gradient(&self.graph, &self.output, &self.input)?;
         Function::new(&graph, &self.weights, &self.input, "gradient")
     }
@@ -67,7 +62,7 @@ impl Function {
     ///
     /// # Errors
     /// It has another shape.
-    pub fn check_is_like_input(&self) -> Result<(), Error> {
+    pub fn check_is_like_input(&self) -> Result<()> {
         let shape = self.shape()?;
         let wanted = self.graph.shape(self.graph.input_named(&self.input)?);
         match shape.concrete(1) == wanted.concrete(1) {
@@ -83,7 +78,7 @@ impl Function {
     ///
     /// # Errors
     /// It has another number.
-    pub fn check_count(&self, count: usize) -> Result<(), Error> {
+    pub fn check_count(&self, count: usize) -> Result<()> {
         let shape = self.shape()?;
         match shape.elements_per_image() == count {
             true => Ok(()),
@@ -94,7 +89,7 @@ impl Function {
         }
     }
 
-    fn shape(&self) -> Result<&Shape, Error> {
+    fn shape(&self) -> Result<&Shape> {
         Ok(self.graph.shape(self.graph.output(&self.output)?))
     }
 
@@ -102,7 +97,7 @@ impl Function {
     ///
     /// # Errors
     /// The point lacks an input or has one of another shape; or the value is not finite.
-    pub fn at(&self, point: &Point) -> Result<ArrayD<f64>, Error> {
+    pub fn at(&self, point: &Point) -> Result<ArrayD<f64>> {
         let mut values = (*self.weights).clone();
         values.extend(point.clone());
         let mut outputs = evaluate(&self.graph, &values)?;
@@ -123,7 +118,7 @@ impl Function {
     ///
     /// # Errors
     /// As [`Function::at`].
-    pub fn moved(&self, point: &Point, shift: &ArrayD<f64>) -> Result<ArrayD<f64>, Error> {
+    pub fn moved(&self, point: &Point, shift: &ArrayD<f64>) -> Result<ArrayD<f64>> {
         let mut point = point.clone();
         if let Some(x) = point.get_mut(&self.input) {
             *x += shift;

@@ -20,7 +20,7 @@ pub use truth::{Derivatives, Truth};
 use checks::{Checks, Outcome};
 use points::points;
 
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 
 /// How a file is verified.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct Settings {
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct Verification {
     /// What the file is.
     pub kind: &'static str,
     /// Number of images.
@@ -77,7 +77,7 @@ pub fn verify(
     truth: Option<&Truth>,
     images: Option<&ArrayD<f64>>,
     settings: &Settings,
-) -> Result<Report, Error> {
+) -> Result<Verification> {
     let is_forward = matches!(claims.outputs, Outputs::Forward { .. });
     if truth.is_some_and(|truth| truth.derivatives.is_none()) && !is_forward {
         return Err(Error::Onnx(
@@ -100,7 +100,7 @@ pub fn verify(
             ),
         ));
     }
-    Ok(Report {
+    Ok(Verification {
         kind: claims.outputs.kind(),
         images: points.len(),
         seed: settings.seed,
@@ -113,11 +113,11 @@ pub fn verify(
 /// The outcomes of each point, computed on all cores.
 fn in_parallel(
     points: &[Point],
-    outcomes: impl Fn(usize, &Point) -> Result<Vec<Outcome>, Error> + Sync,
-) -> Result<Vec<Vec<Outcome>>, Error> {
+    outcomes: impl Fn(usize, &Point) -> Result<Vec<Outcome>> + Sync,
+) -> Result<Vec<Vec<Outcome>>> {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let n_threads = n_threads.min(points.len()).max(1);
-    let of_thread = |first: usize| -> Result<Vec<(usize, Vec<Outcome>)>, Error> {
+    let of_thread = |first: usize| -> Result<Vec<(usize, Vec<Outcome>)>> {
         let own = points.iter().enumerate().skip(first).step_by(n_threads);
         own.map(|(index, point)| Ok((index, outcomes(index, point)?)))
             .collect()

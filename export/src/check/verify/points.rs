@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::claims::{Claims, Outputs};
 use super::function::{Function, Point};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// ε and T where the file does not recommend any.
 const DYNAMICS: [f64; 2] = [0.1, 1.0];
@@ -23,7 +23,7 @@ pub fn points(
     images: Option<&ArrayD<f64>>,
     count: usize,
     seed: u64,
-) -> Result<Vec<Point>, Error> {
+) -> Result<Vec<Point>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let count = match images {
         Some(images) => count.min(images.shape().first().copied().unwrap_or(0)),

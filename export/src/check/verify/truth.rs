@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::claims::Claims;
 use super::function::{Function, Point, Weights};
 use crate::check::inspect::inspect;
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::Batch;
 use crate::graph::reference::bindings;
 use crate::graph::{Graph, Shape};
@@ -51,7 +51,7 @@ impl Truth {
         selection: &Selection<'_>,
         claims: &Claims,
         prior: Option<&Path>,
-    ) -> Result<Truth, Error> {
+    ) -> Result<Truth> {
         if path.is_dir() {
             return Truth::of_checkpoint(path, claims, prior);
         }
@@ -79,7 +79,7 @@ impl Truth {
         }
     }
 
-    fn of_checkpoint(path: &Path, claims: &Claims, prior: Option<&Path>) -> Result<Truth, Error> {
+    fn of_checkpoint(path: &Path, claims: &Claims, prior: Option<&Path>) -> Result<Truth> {
         let network = Energy::of_checkpoint(path)?;
         let weights = Arc::new(bindings(&network.weights));
         let Some(header) = network.header().filter(|_| network.kind == Kind::Energy) else {
@@ -95,7 +95,7 @@ impl Truth {
         Truth::of_energy(&potential.energy_graph(&network.graph, &[])?, &weights, "x")
     }
 
-    fn of_energy(graph: &Graph, weights: &Weights, input: &str) -> Result<Truth, Error> {
+    fn of_energy(graph: &Graph, weights: &Weights, input: &str) -> Result<Truth> {
         let slope = gradient(graph, "energy", input)?;
         let product = hessian_vector_product_along(graph, "energy", input, V)?;
         Ok(Truth {
@@ -120,7 +120,7 @@ impl Truth {
 }
 
 /// The model with images as the file takes them, which may have the channels elsewhere.
-fn like(model: Energy, wanted: &Shape) -> Result<Energy, Error> {
+fn like(model: Energy, wanted: &Shape) -> Result<Energy> {
     let own = model.graph.input_named(&model.input)?;
     let own = model.graph.shape(own).concrete(1);
     let wanted = wanted.concrete(1);
@@ -148,7 +148,7 @@ fn like(model: Energy, wanted: &Shape) -> Result<Energy, Error> {
 }
 
 /// The model with its output made the energy that the file says, if it is none.
-fn reduced(model: Energy, claims: &Claims) -> Result<Energy, Error> {
+fn reduced(model: Energy, claims: &Claims) -> Result<Energy> {
     let origin = claims.contract.as_ref().map(|contract| &contract.network);
     let Some(Described::Model(origin)) = origin else {
         return Ok(model);
@@ -169,7 +169,7 @@ fn potential(
     header: &Header,
     claims: &Claims,
     prior: Option<&Path>,
-) -> Result<Potential, Error> {
+) -> Result<Potential> {
     let Some(contract) = &claims.contract else {
         return read_potential(folder, header);
     };
@@ -194,7 +194,7 @@ fn potential(
     Ok(Potential { prior, tau })
 }
 
-fn prior_of(path: &Path, term: &PriorTerm) -> Result<Prior, Error> {
+fn prior_of(path: &Path, term: &PriorTerm) -> Result<Prior> {
     let folder = resolve(path)?;
     let header = read_header(&folder)?;
     Ok(Prior {

@@ -5,7 +5,7 @@ use ndarray::ArrayD;
 use super::{
     BackwardStep, Binary, Cast, Compare, OnnxAttribute, OnnxOperator, Operator, Unary, floats,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Graph, Value, ValueType};
 
 /// An activation of one operand, element by element.
@@ -33,30 +33,22 @@ pub enum Activation {
 const STEEPEST: f32 = 3e38;
 
 impl Operator for Activation {
-    fn name(&self) -> &'static str {
-        match self {
-            Activation::Relu => "Relu",
-            Activation::LeakyRelu { .. } => "LeakyRelu",
-            Activation::Sigmoid => "Sigmoid",
-            Activation::Tanh => "Tanh",
-            Activation::Softplus => "Softplus",
-            Activation::Positive => "HardSigmoid",
-        }
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         floats::<1>(inputs).map(|[x]| ValueType::f32(x.clone()))
     }
 
     fn to_onnx(&self) -> OnnxOperator {
         match self {
+            Activation::Relu => OnnxOperator::plain("Relu"),
+            Activation::Sigmoid => OnnxOperator::plain("Sigmoid"),
+            Activation::Tanh => OnnxOperator::plain("Tanh"),
+            Activation::Softplus => OnnxOperator::plain("Softplus"),
             Activation::LeakyRelu { slope } => {
                 OnnxOperator::plain("LeakyRelu").with("alpha", OnnxAttribute::Float(*slope))
             }
             Activation::Positive => OnnxOperator::plain("HardSigmoid")
                 .with("alpha", OnnxAttribute::Float(STEEPEST))
                 .with("beta", OnnxAttribute::Float(0.0)),
-            _ => OnnxOperator::plain(self.name()),
         }
     }
 
@@ -79,11 +71,7 @@ impl Operator for Activation {
 
     /// Piecewise-linear ones multiply by a mask, which is cheaper than `Where` on every backend measured;
     /// smooth ones reuse the value of the forward pass.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (x, y, g) = (step.inputs[0], step.output, step.cotangent);
         let derivative = match self {
             Activation::Relu => positive_mask(graph, step, x)?,
@@ -122,7 +110,7 @@ impl Operator for Activation {
 }
 
 /// 1 where `x > 0`, else 0.
-fn positive_mask(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value, Error> {
+fn positive_mask(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value> {
     let zero = graph.scalar(&step.named("zero"), 0.0);
     let positive = graph.apply(&step.named("positive"), Compare::Greater, &[x, zero])?;
     graph.apply(&step.named("mask"), Cast::F32, &[positive])
@@ -130,13 +118,13 @@ fn positive_mask(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result
 
 impl Activation {
     /// `x · sigmoid(x)`.
-    pub(crate) fn silu(graph: &mut Graph, name: &str, x: Value) -> Result<Value, Error> {
+    pub(crate) fn silu(graph: &mut Graph, name: &str, x: Value) -> Result<Value> {
         let gate = graph.apply(&format!("{name}.gate"), Activation::Sigmoid, &[x])?;
         graph.apply(name, Binary::Mul, &[x, gate])
     }
 
     /// `x/2 · (1 + erf(x/√2))`.
-    pub(crate) fn gelu(graph: &mut Graph, name: &str, x: Value) -> Result<Value, Error> {
+    pub(crate) fn gelu(graph: &mut Graph, name: &str, x: Value) -> Result<Value> {
         let root = graph.scalar(&format!("{name}.root"), std::f32::consts::FRAC_1_SQRT_2);
         let [one, half] = [1.0, 0.5].map(|value| graph.scalar(&format!("{name}.constant"), value));
         let scaled = graph.apply(&format!("{name}.scaled"), Binary::Mul, &[x, root])?;
@@ -147,12 +135,7 @@ impl Activation {
     }
 
     /// `log(1 + e^(βx)) / β`.
-    pub(crate) fn softplus(
-        graph: &mut Graph,
-        name: &str,
-        x: Value,
-        beta: f32,
-    ) -> Result<Value, Error> {
+    pub(crate) fn softplus(graph: &mut Graph, name: &str, x: Value, beta: f32) -> Result<Value> {
         let [sharpness, inverse] =
             [beta, 1.0 / beta].map(|value| graph.scalar(&format!("{name}.constant"), value));
         let scaled = graph.apply(&format!("{name}.scaled"), Binary::Mul, &[x, sharpness])?;
@@ -167,7 +150,7 @@ impl Activation {
         x: Value,
         a: f32,
         e: f32,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let mut constant = |value| graph.scalar(&format!("{name}.constant"), value);
         let [linear, bend, square_width, offset] = [
             constant(1.0 - a),

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, concatenate};
 
 use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, Slice, all_floats};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Value, ValueType};
 
 /// Operands behind one another along an axis: `[.., A, ..]`, `[.., B, ..]`, … `→ [.., A + B + …, ..]`. All other extents agree.
@@ -26,10 +26,6 @@ impl Concat {
 }
 
 impl Operator for Concat {
-    fn name(&self) -> &'static str {
-        "Concat"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let shapes = all_floats(inputs)?;
         let Some(first) = shapes.first() else {
@@ -68,11 +64,7 @@ impl Operator for Concat {
     }
 
     /// Each operand gets its part.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         if self.is_constant_along(graph, step) {
             return Ok(vec![Some(step.cotangent); step.inputs.len()]);
         }

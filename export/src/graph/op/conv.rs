@@ -5,7 +5,7 @@ use ndarray::{ArrayD, Ix4};
 use super::conv_weight::{by_bias, by_weight};
 use super::windows::Windows;
 use super::{Arithmetic, BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// `Conv`: x `[N, C, H, W]`, weight `[O, C/groups, kh, kw]`, optional bias `[O]` → `[N, O, H', W']` with
@@ -178,10 +178,6 @@ impl Operands {
 }
 
 impl Operator for Conv {
-    fn name(&self) -> &'static str {
-        "Conv"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let channels_of = |weight: &[usize]| (weight[1] * self.groups, weight[0]);
         Operands::check(inputs, self.groups, channels_of)?.result(
@@ -216,11 +212,7 @@ impl Operator for Conv {
         add_bias(windows.convolved(x, weight, self.groups), inputs.get(2))
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let mut gradients = vec![None; step.inputs.len()];
         if step.wanted[1] {
@@ -272,10 +264,6 @@ impl Operator for Conv {
 }
 
 impl Operator for ConvTranspose {
-    fn name(&self) -> &'static str {
-        "ConvTranspose"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let channels_of = |weight: &[usize]| (weight[0], weight[1] * self.groups);
         let operands = Operands::check(inputs, self.groups, channels_of)?;
@@ -318,11 +306,7 @@ impl Operator for ConvTranspose {
         add_bias(images, inputs.get(2))
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let conv = Conv {
             strides: self.strides,

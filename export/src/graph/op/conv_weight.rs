@@ -2,7 +2,7 @@
 //! input is one image.
 
 use super::{BackwardStep, Conv, KeepDims, Reduce, ReduceKind, Reshape, Slice, Transpose};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Graph, Shape, Value};
 
 /// By the weight `[O, C/groups, kh, kw]` of a convolution of `image [N, C, H, W]`, given the slope by its result `[N, O, H', W']`.
@@ -14,7 +14,7 @@ pub(super) fn by_weight(
     step: &BackwardStep<'_>,
     conv: &Conv,
     [image, slope]: [Value; 2],
-) -> Result<Value, Error> {
+) -> Result<Value> {
     let sizes = |graph: &Graph, value| graph.shape(value).concrete(1);
     let groups = conv.groups;
     // [N, groups·c, H, W] to [c, groups·N, H, W].
@@ -51,11 +51,7 @@ pub(super) fn by_weight(
 }
 
 /// By the bias `[O]`.
-pub(super) fn by_bias(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-    slope: Value,
-) -> Result<Value, Error> {
+pub(super) fn by_bias(graph: &mut Graph, step: &BackwardStep<'_>, slope: Value) -> Result<Value> {
     let sum = Reduce {
         kind: ReduceKind::Sum,
         axes: vec![0, 2, 3],
@@ -75,7 +71,7 @@ fn moved(
     apart: &[usize],
     axes: [usize; 5],
     joined: &[usize],
-) -> Result<Value, Error> {
+) -> Result<Value> {
     let name = step.named("weight");
     let shape = Shape::fixed(apart);
     let apart = graph.apply(&name, Reshape { shape }, &[value])?;

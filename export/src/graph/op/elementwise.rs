@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Zip};
 
 use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats, power, singular};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{DType, Graph, Shape, Source, Value, ValueType};
 
 members! {
@@ -123,16 +123,12 @@ fn elementwise(inputs: &[ArrayD<f64>], function: impl Fn(f64, f64) -> f64) -> Ar
 }
 
 impl Operator for Binary {
-    fn name(&self) -> &'static str {
-        self.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         broadcast(inputs).map(ValueType::f32)
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.onnx_name())
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
@@ -147,11 +143,7 @@ impl Operator for Binary {
         }
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let [left, right] = [step.inputs[0], step.inputs[1]];
         let mut gradients = vec![None, None];
         for operand in (0..2).filter(|&operand| step.wanted[operand]) {
@@ -163,6 +155,11 @@ impl Operator for Binary {
             let full = match (self, operand) {
                 (Binary::Add, _) | (Binary::Sub, 0) => g,
                 (Binary::Sub, _) => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
+                // Both factors of a square have the same derivative.
+                (Binary::Mul, 1) if left == right && step.wanted[0] => {
+                    gradients[1] = gradients[0];
+                    continue;
+                }
                 (Binary::Mul, 0) => graph.apply(&step.named("left"), Binary::Mul, &[g, right])?,
                 (Binary::Mul, _) => graph.apply(&step.named("right"), Binary::Mul, &[g, left])?,
                 (Binary::Div, 0) => {
@@ -207,12 +204,7 @@ impl Operator for Binary {
 
 impl Binary {
     /// 1 where `Min` or `Max` is that operand, else 0.
-    fn chosen(
-        self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        operand: usize,
-    ) -> Result<Value, Error> {
+    fn chosen(self, graph: &mut Graph, step: &BackwardStep<'_>, operand: usize) -> Result<Value> {
         let [left, right] = [step.inputs[0], step.inputs[1]];
         let operands = match self {
             Binary::Min => [right, left],
@@ -228,16 +220,12 @@ impl Binary {
 }
 
 impl Operator for Unary {
-    fn name(&self) -> &'static str {
-        self.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         floats::<1>(inputs).map(|[x]| ValueType::f32(x.clone()))
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.onnx_name())
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
@@ -263,11 +251,7 @@ impl Operator for Unary {
         })
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (x, y, g) = (step.inputs[0], step.output, step.cotangent);
         let gradient = match self {
             Unary::Neg => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
@@ -363,7 +347,7 @@ fn difference_of_squares(
     graph: &mut Graph,
     step: &BackwardStep<'_>,
     order: Order,
-) -> Result<Value, Error> {
+) -> Result<Value> {
     let x = step.inputs[0];
     let one = graph.scalar(&step.named("one"), 1.0);
     let operands = match order {
@@ -380,10 +364,6 @@ fn is_constant(graph: &Graph, value: Value) -> bool {
 }
 
 impl Operator for Compare {
-    fn name(&self) -> &'static str {
-        self.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         broadcast(inputs).map(|shape| ValueType {
             dtype: DType::Bool,
@@ -392,7 +372,7 @@ impl Operator for Compare {
     }
 
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.onnx_name())
     }
 
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
@@ -404,20 +384,12 @@ impl Operator for Compare {
     }
 
     /// Constant almost everywhere.
-    fn gradient(
-        &self,
-        _graph: &mut Graph,
-        _step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, _graph: &mut Graph, _step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         Ok(vec![None, None])
     }
 }
 
 impl Operator for Cast {
-    fn name(&self) -> &'static str {
-        "Cast"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         match inputs {
             [ValueType { shape, .. }] if self.to.is_float() => Ok(ValueType {
@@ -441,11 +413,7 @@ impl Operator for Cast {
     }
 
     /// Back in the operand's type; booleans and integers have no derivative.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let to = graph.value_type(step.inputs[0]).dtype;
         if !to.is_float() {
             return Ok(vec![None]);

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Dimension, Ix2, IxDyn, indices};
 
 use super::{Arithmetic, BackwardStep, Expand, OnnxOperator, Operator, Transpose, floats};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// `MatMul`: `[.., M, K] · [.., K, P] → [.., M, P]`, the leading axes broadcast. The batch may stand on any axis but K.
@@ -11,10 +11,6 @@ use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 pub struct MatMul;
 
 impl Operator for MatMul {
-    fn name(&self) -> &'static str {
-        "MatMul"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [left, right] = floats::<2>(inputs)?;
         let misfit = || format!("expected [.., M, K] and [.., K, P], got {left} and {right}");
@@ -64,11 +60,7 @@ impl Operator for MatMul {
         result
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let one_matrix = graph.shape(step.inputs[1]).rank() == 2;
         let cotangent = match one_matrix && !step.wanted[1] {
             true => cotangent_of_rows(graph, step)?,
@@ -99,7 +91,7 @@ impl Operator for MatMul {
 
 /// The cotangent, whole only along the columns, which are summed over: times one fixed matrix, rows of the same cotangent stay
 /// the same.
-fn cotangent_of_rows(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value, Error> {
+fn cotangent_of_rows(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
     let result = graph.shape(step.output);
     let current = graph.shape(step.cotangent);
     let missing = result.rank() - current.rank();
@@ -127,7 +119,7 @@ fn matrix_at<'a>(matrices: &ArrayViewD<'a, f64>, place: &IxDyn) -> ArrayView2<'a
 }
 
 /// The matrices with rows as columns.
-fn transposed(graph: &mut Graph, step: &BackwardStep<'_>, matrices: Value) -> Result<Value, Error> {
+fn transposed(graph: &mut Graph, step: &BackwardStep<'_>, matrices: Value) -> Result<Value> {
     let rank = graph.shape(matrices).rank();
     let mut axes: Vec<usize> = (0..rank).collect();
     axes.swap(rank - 2, rank - 1);

@@ -7,7 +7,7 @@ use super::{
     BackwardStep, Binary, Cast, Compare, Concat, OnnxAttribute, OnnxOperator, Operator, Pad,
     Reshape, Slice,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Value, ValueType};
 
 /// `MaxPool`: the maximum over windows of `kernel` pixels, padding below all of them:
@@ -57,10 +57,6 @@ impl MaxPool {
 }
 
 impl Operator for MaxPool {
-    fn name(&self) -> &'static str {
-        "MaxPool"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         self.windows().infer(inputs)
     }
@@ -80,11 +76,7 @@ impl Operator for MaxPool {
 
     /// A maximum over a window is one over its rows of those over their columns, and so the first pixel that holds it is the
     /// first in the first row that does: the cotangent goes to rows first, then to pixels.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (x, y) = (step.inputs[0], step.output);
         if self.kernel.iter().any(|&taps| taps > MAX_TAPS) {
             return Err(step.unsupported(
@@ -142,7 +134,7 @@ impl Line {
         step: &BackwardStep<'_>,
         [pixels, maxima]: [Value; 2],
         cotangent: Value,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         if self.is_identity() {
             return Ok(cotangent);
         }
@@ -164,7 +156,7 @@ impl Line {
         step: &BackwardStep<'_>,
         [pixels, maxima]: [Value; 2],
         cotangent: Value,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<Vec<Value>> {
         let n_windows = self.extent(graph, maxima);
         let dtype = graph.value_type(cotangent).dtype;
         let padded = self.padded(graph, step, pixels)?;
@@ -190,12 +182,7 @@ impl Line {
     }
 
     /// The pixels among padding that holds no maximum.
-    fn padded(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        pixels: Value,
-    ) -> Result<Value, Error> {
+    fn padded(&self, graph: &mut Graph, step: &BackwardStep<'_>, pixels: Value) -> Result<Value> {
         if self.pads == [0, 0] {
             return Ok(pixels);
         }
@@ -213,7 +200,7 @@ impl Line {
         graph: &mut Graph,
         step: &BackwardStep<'_>,
         shares: Vec<Value>,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<Vec<Value>> {
         let last = (self.taps - 1) / self.stride;
         let mut lanes: Vec<Value> = Vec::new();
         for (tap, share) in shares.into_iter().enumerate() {
@@ -242,7 +229,7 @@ impl Line {
         graph: &mut Graph,
         step: &BackwardStep<'_>,
         lanes: Vec<Value>,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         if self.stride == 1 {
             return Ok(lanes[0]);
         }
@@ -275,7 +262,7 @@ impl Line {
         step: &BackwardStep<'_>,
         joined: Value,
         extent: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let [before, _] = self.pads;
         let covered = self.extent(graph, joined);
         let end = covered.min(before + extent);

@@ -49,6 +49,8 @@ mod softmax;
 pub(crate) mod testing;
 mod windows;
 
+use std::ops::Deref;
+
 use ndarray::ArrayD;
 
 pub use activation::Activation;
@@ -66,13 +68,15 @@ pub use shape::{Expand, Reshape, Reverse, Transpose};
 pub use slice::Slice;
 pub use softmax::Softmax;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
 
 /// What every operator can do.
 pub trait Operator {
-    /// Name for people: the ONNX operator type, where there is one of the same meaning.
-    fn name(&self) -> &'static str;
+    /// Name for people: the type of the ONNX node.
+    fn name(&self) -> &'static str {
+        self.to_onnx().op_type
+    }
 
     /// Type of the result for operands of those types; `Err` says what was expected and what came.
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String>;
@@ -88,11 +92,7 @@ pub trait Operator {
     ///
     /// # Errors
     /// There is no rule for an operand that is wanted.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error>;
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>>;
 
     /// How it works, for the choice of the type that it works in.
     fn arithmetic(&self) -> Arithmetic {
@@ -146,7 +146,7 @@ impl BackwardStep<'_> {
     }
 
     /// The cotangent with every extent as in the result, or as in that of a batch of one where it is the same for all images.
-    pub fn full_cotangent(&self, graph: &mut Graph) -> Result<Value, Error> {
+    pub fn full_cotangent(&self, graph: &mut Graph) -> Result<Value> {
         let result = graph.shape(self.output);
         let current = graph.shape(self.cotangent);
         let missing = result.rank() - current.rank();
@@ -168,7 +168,7 @@ impl BackwardStep<'_> {
         graph: &mut Graph,
         cotangent: Value,
         operand: Value,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let target = graph.shape(operand).clone();
         let current = graph.shape(cotangent).clone();
         let missing = current.rank() - target.rank();
@@ -276,8 +276,10 @@ macro_rules! operators {
             }
         })+
 
-        impl Op {
-            fn inner(&self) -> &dyn Operator {
+        impl Deref for Op {
+            type Target = dyn Operator;
+
+            fn deref(&self) -> &(dyn Operator + 'static) {
                 match self {
                     $(Op::$name(op) => op,)+
                 }
@@ -309,40 +311,6 @@ operators!(
     Upsample,
     Where,
 );
-
-impl Operator for Op {
-    fn name(&self) -> &'static str {
-        self.inner().name()
-    }
-
-    fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
-        self.inner().infer(inputs)
-    }
-
-    fn to_onnx(&self) -> OnnxOperator {
-        self.inner().to_onnx()
-    }
-
-    fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64> {
-        self.inner().evaluate(inputs)
-    }
-
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
-        self.inner().gradient(graph, step)
-    }
-
-    fn arithmetic(&self) -> Arithmetic {
-        self.inner().arithmetic()
-    }
-
-    fn multiplications(&self, inputs: &[&Shape], output: &Shape) -> usize {
-        self.inner().multiplications(inputs, output)
-    }
-}
 
 /// The operands as a fixed number of f32 values.
 pub(crate) fn floats<'a, const COUNT: usize>(

@@ -6,7 +6,7 @@ use super::{
     BackwardStep, OnnxAttribute, OnnxInput, OnnxOperator, Operator, Slice, as_i64, check_axes,
     floats,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// A margin of one value around the operand: `[.., A, ..] → [.., before + A + after, ..]` for each axis.
@@ -35,10 +35,6 @@ impl Pad {
 }
 
 impl Operator for Pad {
-    fn name(&self) -> &'static str {
-        "Pad"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         if self.pads.len() != x.rank() {
@@ -90,11 +86,7 @@ impl Operator for Pad {
     }
 
     /// What lies within the margin.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let mut gradient = step.full_cotangent(graph)?;
         for axis in self.axes() {
             let [before, _] = self.pads[axis];

@@ -6,7 +6,7 @@ use super::{
     BackwardStep, Binary, ConvTranspose, OnnxAttribute, OnnxOperator, Operator, Upsample, floats,
     image_extents, image_type,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, Value, ValueType};
 
@@ -120,10 +120,6 @@ impl Windows {
 }
 
 impl Operator for AveragePool {
-    fn name(&self) -> &'static str {
-        "AveragePool"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         self.windows().infer(inputs)
     }
@@ -144,11 +140,7 @@ impl Operator for AveragePool {
 
     /// Three forms, the plainest that is exact: overlapping windows of stride 1 are their own kind of transpose; windows that
     /// tile the image spread their cotangent evenly; anything else is a depthwise transposed convolution.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let image = image_extents(graph.shape(step.inputs[0]))
             .map_err(|p| step.unsupported(self.name(), &p))?;

@@ -1,11 +1,11 @@
 //! The derivatives of [`Binary::Pow`], `y = xᵖ`.
 
 use super::{BackwardStep, Binary, Compare, Unary, Where, singular};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Graph, Source, Value};
 
 /// `∂y/∂x = p · x^(p−1)`.
-pub(super) fn slope_of_base(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value, Error> {
+pub(super) fn slope_of_base(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
     let [x, p] = [step.inputs[0], step.inputs[1]];
     if let Some(exponent) = known_exponent(graph, p) {
         return slope_of_known_power(graph, step, exponent);
@@ -35,10 +35,7 @@ pub(super) fn slope_of_base(graph: &mut Graph, step: &BackwardStep<'_>) -> Resul
 }
 
 /// `∂y/∂p = y · ln x`, and 0 where x is not above 0.
-pub(super) fn slope_of_exponent(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-) -> Result<Value, Error> {
+pub(super) fn slope_of_exponent(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
     let x = step.inputs[0];
     let [zero, one] = [0.0, 1.0].map(|value| graph.scalar(&step.named("constant"), value));
     let above = graph.apply(&step.named("above"), Compare::Greater, &[x, zero])?;
@@ -64,7 +61,7 @@ fn slope_of_known_power(
     graph: &mut Graph,
     step: &BackwardStep<'_>,
     exponent: f32,
-) -> Result<Value, Error> {
+) -> Result<Value> {
     let x = step.inputs[0];
     let factor = graph.scalar(&step.named("factor"), exponent);
     if exponent == 0.0 || exponent == 1.0 {
@@ -80,11 +77,7 @@ fn slope_of_known_power(
 }
 
 /// x, or where the power has no slope what gives the lowered power 0: infinity to a negative exponent, or 0 to a positive one.
-fn base_of_known_power(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-    exponent: f32,
-) -> Result<Value, Error> {
+fn base_of_known_power(graph: &mut Graph, step: &BackwardStep<'_>, exponent: f32) -> Result<Value> {
     let x = step.inputs[0];
     match (exponent.fract() == 0.0, exponent < 1.0) {
         (true, true) => singular::not_zero(graph, step, x),

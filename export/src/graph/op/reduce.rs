@@ -6,7 +6,7 @@ use super::{
     Arithmetic, BackwardStep, Binary, Cast, Compare, OnnxAttribute, OnnxInput, OnnxOperator,
     Operator, Reshape, as_i64, check_axes, floats,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 members! {
@@ -68,10 +68,6 @@ impl Reduce {
 }
 
 impl Operator for Reduce {
-    fn name(&self) -> &'static str {
-        self.kind.onnx_name()
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("reduce", &self.axes, x)?;
@@ -91,7 +87,7 @@ impl Operator for Reduce {
 
     /// The axes are written as an input; the writer turns them into an attribute where the opset wants that.
     fn to_onnx(&self) -> OnnxOperator {
-        OnnxOperator::plain(self.name())
+        OnnxOperator::plain(self.kind.onnx_name())
             .with(
                 "keepdims",
                 OnnxAttribute::Int(i64::from(self.keep_dims == KeepDims::Yes)),
@@ -122,11 +118,7 @@ impl Operator for Reduce {
 
     /// The cotangent goes unstretched: it is constant along the reduced axes. That of a mean is divided by the count, which f32 holds
     /// where it does not hold one over it.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let operand = graph.shape(step.inputs[0]).clone();
         let cotangent = step.full_cotangent(graph)?;
         let mut gradient = self.unreduced(graph, step, cotangent)?;
@@ -157,12 +149,7 @@ fn greater(a: &f64, b: &f64) -> f64 {
 
 impl Reduce {
     /// A value of the result's shape with the reduced axes in it.
-    fn unreduced(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        value: Value,
-    ) -> Result<Value, Error> {
+    fn unreduced(&self, graph: &mut Graph, step: &BackwardStep<'_>, value: Value) -> Result<Value> {
         if self.keep_dims == KeepDims::Yes {
             return Ok(value);
         }
@@ -171,11 +158,7 @@ impl Reduce {
     }
 
     /// Per element: 0 where a greater one is reduced with it, else 1 over the number of those that are as great.
-    fn share_of_greatest(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Value, Error> {
+    fn share_of_greatest(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
         let greatest = self.unreduced(graph, step, step.output)?;
         let operands = [step.inputs[0], greatest];
         let is_greatest = graph.apply(&step.named("is_greatest"), Compare::Equal, &operands)?;

@@ -6,7 +6,7 @@ use super::{
     AveragePool, BackwardStep, Binary, OnnxAttribute, OnnxInput, OnnxOperator, Operator, floats,
     image_extents, image_type,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Graph, Value, ValueType};
 
 /// Each pixel repeated `scales` times: `[N, C, H, W] → [N, C, s·H, t·W]`; ONNX's `Resize`, nearest, asymmetric, floor.
@@ -17,10 +17,6 @@ pub struct Upsample {
 }
 
 impl Operator for Upsample {
-    fn name(&self) -> &'static str {
-        "Resize"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let [channels, height, width] = image_extents(x)?;
@@ -70,11 +66,7 @@ impl Operator for Upsample {
     }
 
     /// The sum over the pixels that came from one, which is their mean times their number.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let pool = AveragePool {
             kernel: self.scales,

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, Zip};
 
 use super::elementwise::common_shape;
 use super::{BackwardStep, OnnxOperator, Operator, floats};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{DType, Graph, Value, ValueType};
 
 /// `a` where the condition holds, else `b`. Operands are the condition, of booleans, and a and b; all three broadcast.
@@ -12,10 +12,6 @@ use crate::graph::{DType, Graph, Value, ValueType};
 pub struct Where;
 
 impl Operator for Where {
-    fn name(&self) -> &'static str {
-        "Where"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [condition, _, _] = inputs else {
             return Err(format!("expected 3 operands, got {}", inputs.len()));
@@ -53,11 +49,7 @@ impl Operator for Where {
 
     /// The cotangent where the operand was chosen, else 0. A product with a mask would make no number of an infinite cotangent
     /// where the operand was not chosen.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let condition = step.inputs[0];
         let mut gradients = vec![None; 3];
         for operand in (1..3).filter(|&operand| step.wanted[operand]) {

@@ -5,7 +5,7 @@ use ndarray::{ArrayD, Axis, Slice};
 use super::{
     BackwardStep, OnnxAttribute, OnnxInput, OnnxOperator, Operator, as_i64, check_axes, floats,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Shape, Value, ValueType};
 
 /// The same elements under another shape, the elements of each image at the same places. An operand that does not carry the
@@ -69,10 +69,6 @@ impl Reshape {
 }
 
 impl Operator for Reshape {
-    fn name(&self) -> &'static str {
-        "Reshape"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         self.resolve(x)
@@ -106,11 +102,7 @@ impl Operator for Reshape {
             .expect("checked by infer")
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let shape = graph.shape(step.inputs[0]).clone();
         Ok(vec![Some(graph.apply(
@@ -122,10 +114,6 @@ impl Operator for Reshape {
 }
 
 impl Operator for Transpose {
-    fn name(&self) -> &'static str {
-        "Transpose"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let mut sorted = self.axes.clone();
@@ -149,11 +137,7 @@ impl Operator for Transpose {
         inputs[0].clone().permuted_axes(self.axes.clone())
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let mut inverse = vec![0; self.axes.len()];
         self.axes
@@ -184,10 +168,6 @@ impl Expand {
 }
 
 impl Operator for Expand {
-    fn name(&self) -> &'static str {
-        "Expand"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         let shape = self.resolve(x);
@@ -211,11 +191,7 @@ impl Operator for Expand {
             .to_owned()
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         Ok(vec![Some(step.unbroadcast(
             graph,
@@ -226,10 +202,6 @@ impl Operator for Expand {
 }
 
 impl Operator for Reverse {
-    fn name(&self) -> &'static str {
-        "Slice"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("reverse", &self.axes, x)?;
@@ -255,11 +227,7 @@ impl Operator for Reverse {
         result
     }
 
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         Ok(vec![Some(graph.apply(
             &step.named("reverse"),

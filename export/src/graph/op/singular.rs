@@ -3,18 +3,14 @@
 //! value cannot be 0.
 
 use super::{Activation, BackwardStep, Binary, Compare, Op, ReduceKind, Unary, Where};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Graph, Source, Value};
 
 /// Operators that are looked through for the sign of a value.
 const DEPTH: usize = 12;
 
 /// x where it is above 0, else infinity.
-pub(super) fn above_zero(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-    x: Value,
-) -> Result<Value, Error> {
+pub(super) fn above_zero(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value> {
     if sign(graph, x, DEPTH) == Sign::Positive {
         return Ok(x);
     }
@@ -25,11 +21,7 @@ pub(super) fn above_zero(
 }
 
 /// x where it is not 0, else infinity.
-pub(super) fn not_zero(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-    x: Value,
-) -> Result<Value, Error> {
+pub(super) fn not_zero(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value> {
     if is_never_zero(graph, x) {
         return Ok(x);
     }
@@ -158,11 +150,11 @@ mod tests {
     /// Builds an operator of x; the numbers are points at which its slope is infinite, or it is not a number.
     type Case = (
         &'static str,
-        fn(&mut Graph, Value) -> Result<Value, Error>,
+        fn(&mut Graph, Value) -> Result<Value>,
         &'static [f64],
     );
 
-    fn power(graph: &mut Graph, x: Value, exponent: f32) -> Result<Value, Error> {
+    fn power(graph: &mut Graph, x: Value, exponent: f32) -> Result<Value> {
         let exponent = graph.scalar("exponent", exponent);
         graph.apply("y", Binary::Pow, &[x, exponent])
     }

@@ -7,7 +7,7 @@ use ndarray::{ArrayD, Axis};
 use super::{
     BackwardStep, OnnxInput, OnnxOperator, Operator, Pad, Reshape, as_i64, check_axes, floats,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Dim, Graph, Value, ValueType};
 
 /// Every `step`-th element along an axis, from `start` on and before `end`: `[.., A, ..] → [.., ⌈(end − start) / step⌉, ..]`.
@@ -41,10 +41,6 @@ impl Slice {
 }
 
 impl Operator for Slice {
-    fn name(&self) -> &'static str {
-        "Slice"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("slice", &[self.axis], x)?;
@@ -75,11 +71,7 @@ impl Operator for Slice {
     }
 
     /// Zeros around the elements and, where the step is above 1, between them.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let cotangent = step.full_cotangent(graph)?;
         let extent = graph.shape(step.inputs[0]).0[self.axis].concrete(1);
         let gradient = if self.step == 1 || self.count() == 1 {
@@ -101,7 +93,7 @@ impl Slice {
         step: &BackwardStep<'_>,
         elements: Value,
         extent: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let groups = extent.div_ceil(self.step);
         let [group, place] = [self.start / self.step, self.start % self.step];
         let mut shape = graph.shape(elements).clone();

@@ -6,7 +6,7 @@ use super::{
     Arithmetic, BackwardStep, Binary, KeepDims, OnnxAttribute, OnnxOperator, Operator, Reduce,
     ReduceKind, check_axes, floats,
 };
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::{Graph, Value, ValueType};
 
 /// `e^x / Σ e^x`, the sum taken along one axis other than the batch. The shape stays.
@@ -17,10 +17,6 @@ pub struct Softmax {
 }
 
 impl Operator for Softmax {
-    fn name(&self) -> &'static str {
-        "Softmax"
-    }
-
     fn infer(&self, inputs: &[&ValueType]) -> Result<ValueType, String> {
         let [x] = floats::<1>(inputs)?;
         check_axes("take shares along", &[self.axis], x)?;
@@ -43,11 +39,7 @@ impl Operator for Softmax {
     }
 
     /// `y · (g − Σ g·y)`, the sum along the axis.
-    fn gradient(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (y, g) = (step.output, step.cotangent);
         let sum = Reduce {
             kind: ReduceKind::Sum,

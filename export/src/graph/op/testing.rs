@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Binary, Compare, KeepDims, Op, Operator, Reduce, ReduceKind, Reshape};
+use super::{Binary, Compare, KeepDims, Op, Reduce, ReduceKind, Reshape};
 use crate::graph::reference::{evaluate as evaluate_graph, to_tensor};
 use crate::graph::{DType, Graph, Shape, Value, ValueType};
 use crate::transform::gradient::{gradient, hessian_vector_product};

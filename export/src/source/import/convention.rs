@@ -5,25 +5,27 @@
 //! iteration each time they are used, and so does the import.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
+
+use ebm_common::named;
 
 use super::map::{NameMap, Target, Through};
 use super::source::Source;
 use super::step::{SpectralNorm, Step};
 use super::{full_name, root_of};
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::source::networks::{Biggan, BigganGenerator, Network, Sngan, SnganGenerator};
 
-/// Whose names a file has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Convention {
-    /// torch-mimicry: `block2.c1.weight`, `l5.weight`. Energies of the SNGAN family (its discriminators) and their generators.
-    Mimicry,
-    /// BigGAN-PyTorch, its BigGANdeep.py: `blocks.0.1.conv1.weight`. BigGAN energies without classes, and generators.
-    BigganPytorch,
-    /// pytorch-pretrained-BigGAN: `generator.layers.0.conv_0.weight_orig`. Generators with classes.
-    PretrainedBiggan,
+named! {
+    "names";
+    /// Whose names a file has.
+    pub enum Convention {
+        /// torch-mimicry: `block2.c1.weight`, `l5.weight`. Energies of the SNGAN family (its discriminators) and their generators.
+        Mimicry = "mimicry",
+        /// BigGAN-PyTorch, its BigGANdeep.py: `blocks.0.1.conv1.weight`. BigGAN energies without classes, and generators.
+        BigganPytorch = "biggan-pytorch",
+        /// pytorch-pretrained-BigGAN: `generator.layers.0.conv_0.weight_orig`. Generators with classes.
+        PretrainedBiggan = "pytorch-pretrained-biggan",
+    }
 }
 
 /// What the names do not tell.
@@ -69,22 +71,6 @@ impl Default for Reading {
 const ROOTS: [&str; 4] = ["model_state_dict", "state_dict", "module", ""];
 
 impl Convention {
-    /// All of them.
-    pub const ALL: [Convention; 3] = [
-        Convention::Mimicry,
-        Convention::BigganPytorch,
-        Convention::PretrainedBiggan,
-    ];
-
-    /// Its name in commands.
-    pub fn name(self) -> &'static str {
-        match self {
-            Convention::Mimicry => "mimicry",
-            Convention::BigganPytorch => "biggan-pytorch",
-            Convention::PretrainedBiggan => "pytorch-pretrained-biggan",
-        }
-    }
-
     /// The convention of the published weights of a network, if there are any.
     pub fn of(network: &Network) -> Option<Convention> {
         match network {
@@ -106,7 +92,7 @@ impl Convention {
         source: &Source,
         network: &Network,
         reading: &Reading,
-    ) -> Result<NameMap, Error> {
+    ) -> Result<NameMap> {
         let mut names = Names::new(source)?;
         match (self, network) {
             (Convention::Mimicry, Network::Sngan(network)) => {
@@ -137,26 +123,6 @@ impl Convention {
     }
 }
 
-impl fmt::Display for Convention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Convention {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Convention, String> {
-        Convention::ALL
-            .into_iter()
-            .find(|convention| convention.name() == name)
-            .ok_or_else(|| {
-                let names = Convention::ALL.map(Convention::name).join(", ");
-                format!("unknown names {name:?}; there are {names}")
-            })
-    }
-}
-
 /// A map under construction for one file.
 struct Names<'a> {
     source: &'a Source,
@@ -184,7 +150,7 @@ const SPECTRAL_NORMS: [(&str, &str, Option<&str>, &str); 4] = [
 ];
 
 impl<'a> Names<'a> {
-    fn new(source: &'a Source) -> Result<Names<'a>, Error> {
+    fn new(source: &'a Source) -> Result<Names<'a>> {
         let root = root_of(source, &ROOTS)?;
         let below = full_name(root, "");
         let names = source.names().filter_map(|name| name.strip_prefix(&below));
@@ -375,11 +341,7 @@ impl<'a> Names<'a> {
         );
     }
 
-    fn pretrained_generator(
-        &mut self,
-        network: &BigganGenerator,
-        truncation: f64,
-    ) -> Result<(), Error> {
+    fn pretrained_generator(&mut self, network: &BigganGenerator, truncation: f64) -> Result<()> {
         self.weight(
             "embeddings",
             "embedding.weight".to_string(),
@@ -456,7 +418,7 @@ impl<'a> Names<'a> {
         to: &str,
         channels: usize,
         truncation: f64,
-    ) -> Result<(), Error> {
+    ) -> Result<()> {
         for (from, own) in [("running_means", "mean"), ("running_vars", "variance")] {
             let from = format!("{layer}.{from}");
             let shape = self.source.shape(&full_name(self.root, &from));

@@ -17,7 +17,7 @@ pub use map::{NameMap, Target, Through};
 pub use source::Source;
 pub use step::{SpectralNorm, Step};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::weights::check_weights;
 use crate::graph::{Graph, Shape};
@@ -31,7 +31,7 @@ const MAX_LISTED: usize = 8;
 /// # Errors
 /// A name of the map is not in the file or not in the graph, or is there twice; a step does not fit; a weight has no source or the wrong
 /// shape or a value that is not finite; or a tensor of the file is neither used nor ignored.
-pub fn weights(source: &Source, graph: &Graph, map: &NameMap) -> Result<Tensors, Error> {
+pub fn weights(source: &Source, graph: &Graph, map: &NameMap) -> Result<Tensors> {
     let roots: Vec<&str> = map.roots.iter().map(String::as_str).collect();
     let root = root_of(source, &roots)?;
     let shapes: BTreeMap<&str, &Shape> = graph
@@ -65,7 +65,7 @@ pub fn weights(source: &Source, graph: &Graph, map: &NameMap) -> Result<Tensors,
 }
 
 /// The first of the roots below which there is a tensor; the file itself where there are none to choose from.
-fn root_of<'a>(source: &Source, roots: &[&'a str]) -> Result<&'a str, Error> {
+fn root_of<'a>(source: &Source, roots: &[&'a str]) -> Result<&'a str> {
     let holds_any = |root: &&&str| {
         let below = full_name(root, "");
         source.names().any(|name| name.starts_with(&below))
@@ -116,11 +116,7 @@ fn through_steps(
     Ok(tensor)
 }
 
-fn fill(
-    weights: &mut Tensors,
-    shapes: &BTreeMap<&str, &Shape>,
-    map: &NameMap,
-) -> Result<(), Error> {
+fn fill(weights: &mut Tensors, shapes: &BTreeMap<&str, &Shape>, map: &NameMap) -> Result<()> {
     for (pattern, &value) in &map.fill {
         let open: Vec<&str> = shapes
             .keys()
@@ -140,7 +136,7 @@ fn fill(
     Ok(())
 }
 
-fn check_all_filled(weights: &Tensors, shapes: &BTreeMap<&str, &Shape>) -> Result<(), Error> {
+fn check_all_filled(weights: &Tensors, shapes: &BTreeMap<&str, &Shape>) -> Result<()> {
     let missing: Vec<&str> = shapes
         .keys()
         .copied()
@@ -160,7 +156,7 @@ fn check_all_used(
     root: &str,
     used: &BTreeSet<String>,
     map: &NameMap,
-) -> Result<(), Error> {
+) -> Result<()> {
     let below = full_name(root, "");
     let left: Vec<&str> = source
         .names()

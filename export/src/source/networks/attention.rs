@@ -1,7 +1,7 @@
 //! Self-attention over the pixels of an image (Zhang et al. 2019), as BigGAN has it.
 
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::Value;
 use crate::graph::op::{Binary, MatMul, MaxPool, Softmax, Transpose};
 
@@ -9,7 +9,7 @@ impl Layers {
     /// `x + γ · o(β g)` for `[N, C, H, W]`: θ and φ are linear maps of the channels to C/8, g one to C/2 and o one back to C, none with a
     /// bias; φ and g keep the largest of each tile of 2×2; β `[N, H·W, P]` is the softmax of θᵀφ over the P tiles. Weights
     /// `NAME.theta.weight`, `NAME.phi.weight`, `NAME.g.weight`, `NAME.o.weight` and `NAME.gamma [1]`.
-    pub fn attention(&mut self, name: &str, x: Value) -> Result<Value, Error> {
+    pub fn attention(&mut self, name: &str, x: Value) -> Result<Value> {
         let [channels, height, width] = [1, 2, 3].map(|axis| self.extent(x, axis));
         let n_pixels = height * width;
         let theta = self.pixelwise(&format!("{name}.theta"), x, channels / 8)?;
@@ -43,7 +43,7 @@ impl Layers {
     }
 
     /// A linear map of the channels, the largest value of each tile of 2×2, tiles in a row: `[N, outputs, P]`.
-    fn tiles(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
+    fn tiles(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value> {
         let mapped = self.pixelwise(name, x, outputs)?;
         let pool = MaxPool {
             kernel: [2, 2],
@@ -56,7 +56,7 @@ impl Layers {
     }
 
     /// `[N, A, B] → [N, B, A]`.
-    fn swapped(&mut self, name: &str, x: Value) -> Result<Value, Error> {
+    fn swapped(&mut self, name: &str, x: Value) -> Result<Value> {
         let axes = vec![0, 2, 1];
         self.0.apply(name, Transpose { axes }, &[x])
     }

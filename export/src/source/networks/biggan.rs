@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::check::Checker;
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Binary, Concat};
-use crate::graph::{Graph, Shape, Value};
+use crate::graph::{Graph, Value};
 
 /// A BigGAN-deep energy network on square images. `widths` and `pools` have one entry per block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,11 +122,9 @@ impl Biggan {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         self.check()?;
-        let mut layers = Layers(Graph::new());
-        let image = Shape::batched(&[self.channels, self.image_size, self.image_size]);
-        let x = layers.0.input("x", image)?;
+        let (mut layers, x) = Layers::on_images(self.channels, self.image_size)?;
         let mut features = layers.conv("stem", x, self.stem, 3)?;
         for (index, (&width, &pools)) in self.widths.iter().zip(&self.pools).enumerate() {
             if self.attention == Some(index) {
@@ -146,7 +144,7 @@ impl Biggan {
         Ok(layers.0)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         CHECK.extents(&[
             ("image_size", self.image_size),
             ("channels", self.channels),
@@ -184,14 +182,14 @@ impl Biggan {
         x: Value,
         width: usize,
         pools: bool,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let inner = layers.extent(x, 1) / REDUCTION;
         let mut branch = x;
         for (index, kernel) in [(0, 1), (1, 3), (2, 3)] {
-            branch = self.active(layers, &format!("{name}.act{index}"), branch)?;
+            branch = layers.active(&format!("{name}.act{index}"), branch, self.activation)?;
             branch = layers.conv(&format!("{name}.conv{index}"), branch, inner, kernel)?;
         }
-        branch = self.active(layers, &format!("{name}.act3"), branch)?;
+        branch = layers.active(&format!("{name}.act3"), branch, self.activation)?;
         let mut shortcut = x;
         if pools {
             branch = layers.pool(&format!("{name}.pool"), branch)?;
@@ -208,15 +206,12 @@ impl Biggan {
         }
         layers.0.apply(name, Binary::Add, &[branch, shortcut])
     }
-
-    fn active(&self, layers: &mut Layers, name: &str, x: Value) -> Result<Value, Error> {
-        self.activation.apply(&mut layers.0, name, x)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Shape;
     use crate::source::networks::testing::{check_slope, n_parameters, refusals};
 
     fn tiny(activation: Activation) -> Biggan {

@@ -12,7 +12,7 @@ use super::Activation;
 use super::check::Checker;
 use super::layers::Layers;
 use super::sngan_generator::BOTTOM;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{self, Binary, Concat, Slice, Upsample};
 use crate::graph::{Graph, Shape, Value};
 
@@ -125,7 +125,7 @@ impl BigganGenerator {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         self.check()?;
         let mut layers = Layers(Graph::new());
         let z = layers.0.input("z", Shape::batched(&[self.latent]))?;
@@ -154,7 +154,7 @@ impl BigganGenerator {
         Ok(layers.0)
     }
 
-    fn tail(&self, layers: &mut Layers, features: Value) -> Result<Value, Error> {
+    fn tail(&self, layers: &mut Layers, features: Value) -> Result<Value> {
         let normal = layers.norm("norm", features, self.norm_epsilon)?;
         let active = self.activation.apply(&mut layers.0, "norm.act", normal)?;
         let image = layers.conv("rgb", active, self.channels, 3)?;
@@ -165,7 +165,7 @@ impl BigganGenerator {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         CHECK.extents(&[
             ("latent", self.latent),
             ("channels", self.channels),
@@ -203,7 +203,7 @@ impl BigganGenerator {
 
 impl Classes {
     /// z and the embedding of the input `class`, side by side. Weight `embedding.weight [n_classes, embedding]`.
-    fn beside(self, layers: &mut Layers, z: Value) -> Result<Value, Error> {
+    fn beside(self, layers: &mut Layers, z: Value) -> Result<Value> {
         let class = layers.0.input("class", Shape::batched(&[self.n_classes]))?;
         let embedded = layers.linear("embedding", class, self.embedding)?;
         layers
@@ -225,7 +225,7 @@ impl Block<'_> {
         x: Value,
         width: usize,
         upsamples: bool,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let name = &self.name;
         let inner = layers.extent(x, 1) / REDUCTION;
         let branch = self.active(layers, 0, x)?;
@@ -249,7 +249,7 @@ impl Block<'_> {
         layers.0.apply(name, Binary::Add, &[branch, shortcut])
     }
 
-    fn first_channels(&self, layers: &mut Layers, x: Value, width: usize) -> Result<Value, Error> {
+    fn first_channels(&self, layers: &mut Layers, x: Value, width: usize) -> Result<Value> {
         if layers.extent(x, 1) == width {
             return Ok(x);
         }
@@ -265,7 +265,7 @@ impl Block<'_> {
     }
 
     /// Batch norm, conditional where there are classes, and activation.
-    fn active(&self, layers: &mut Layers, index: usize, x: Value) -> Result<Value, Error> {
+    fn active(&self, layers: &mut Layers, index: usize, x: Value) -> Result<Value> {
         let name = format!("{}.norm{index}", self.name);
         let epsilon = self.network.norm_epsilon;
         let normal = match self.condition {

@@ -3,11 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Activation;
-use super::check::{check_description, check_head};
+use super::check::Checker;
 use super::layers::Layers;
-use crate::error::Error;
-use crate::graph::op::Reshape;
-use crate::graph::{Graph, Shape};
+use crate::error::Result;
+use crate::graph::Graph;
 
 /// A classifier of square images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,41 +26,30 @@ pub struct ConvClassifier {
     pub activation: Activation,
 }
 
+const CHECK: Checker = Checker("conv_classifier");
+
 impl ConvClassifier {
     /// The network as a graph: input `x [N, C, S, S]`, output `logits [N, n_classes]`.
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
-        check_description(
-            "conv_classifier",
-            [self.image_size, self.channels],
-            &self.widths,
-            &self.pools,
-        )?;
-        self.activation.check("conv_classifier")?;
-        let mut layers = Layers(Graph::new());
-        let mut features = layers.0.input(
-            "x",
-            Shape::batched(&[self.channels, self.image_size, self.image_size]),
-        )?;
+    pub fn graph(&self) -> Result<Graph> {
+        CHECK.halving([self.image_size, self.channels], &self.widths, &self.pools)?;
+        CHECK.classes(self.n_classes)?;
+        self.activation.check(CHECK.0)?;
+        let (mut layers, mut features) = Layers::on_images(self.channels, self.image_size)?;
         for (index, (&width, &pools)) in self.widths.iter().zip(&self.pools).enumerate() {
             features = layers.conv(&format!("conv{index}"), features, width, 3)?;
-            features = self
-                .activation
-                .apply(&mut layers.0, &format!("act{index}"), features)?;
+            features = layers.active(&format!("act{index}"), features, self.activation)?;
             if pools {
                 features = layers.pool(&format!("pool{index}"), features)?;
             }
         }
         let n_features = layers.0.shape(features).elements_per_image();
-        check_head(n_features, self.n_classes)?;
-        let flat = Shape::batched(&[n_features]);
-        let flat = layers
-            .0
-            .apply("flat", Reshape { shape: flat }, &[features])?;
+        let flat = layers.reshaped("flat", features, &[n_features])?;
         let logits = layers.affine("head", flat, self.n_classes)?;
         layers.0.set_output("logits", logits);
+        CHECK.size(&layers.0)?;
         Ok(layers.0)
     }
 }
@@ -69,6 +57,7 @@ impl ConvClassifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Shape;
 
     fn digits() -> ConvClassifier {
         ConvClassifier {

@@ -1,7 +1,7 @@
 //! Images of another size by linear interpolation, as products with constant matrices: one for the rows, one for the columns.
 
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::Value;
 use crate::graph::op::MatMul;
 use crate::graph::tensor::Tensor;
@@ -10,12 +10,7 @@ impl Layers {
     /// `[N, C, H, W] → [N, C, height, width]`, bilinear. Pixels are areas whose centres lie half a pixel from the edge, as with
     /// `align_corners=False` in PyTorch and `half_pixel` in ONNX; beyond the outermost centres the image goes on as it ends; nothing is
     /// smoothed before it is made smaller.
-    pub fn resized(
-        &mut self,
-        name: &str,
-        x: Value,
-        [height, width]: [usize; 2],
-    ) -> Result<Value, Error> {
+    pub fn resized(&mut self, name: &str, x: Value, [height, width]: [usize; 2]) -> Result<Value> {
         let rows = matrix(self.extent(x, 2), height);
         let columns = transposed(&matrix(self.extent(x, 3), width));
         let rows = self.0.constant(&format!("{name}.rows"), rows);
@@ -27,7 +22,7 @@ impl Layers {
     }
 
     /// Twice as many rows and columns, bilinear.
-    pub fn doubled(&mut self, name: &str, x: Value) -> Result<Value, Error> {
+    pub fn doubled(&mut self, name: &str, x: Value) -> Result<Value> {
         let sizes = [2, 3].map(|axis| 2 * self.extent(x, axis));
         self.resized(name, x, sizes)
     }

@@ -1,7 +1,7 @@
 //! The layers that networks are built from.
 
 use super::Activation;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{AveragePool, Binary, Conv, KeepDims, MatMul, Reduce, ReduceKind, Reshape};
 use crate::graph::{Dim, Graph, Shape, Value};
 
@@ -9,14 +9,20 @@ use crate::graph::{Dim, Graph, Shape, Value};
 pub(super) struct Layers(pub Graph);
 
 impl Layers {
+    /// A network that begins with images `x [N, C, S, S]`.
+    pub fn on_images(channels: usize, size: usize) -> Result<(Layers, Value)> {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Shape::batched(&[channels, size, size]))?;
+        Ok((Layers(graph), x))
+    }
+
+    /// The activation.
+    pub fn active(&mut self, name: &str, x: Value, activation: Activation) -> Result<Value> {
+        activation.apply(&mut self.0, name, x)
+    }
+
     /// `kernel × kernel` convolution to `outputs` channels with a bias, stride 1, same size. Weights `NAME.weight`, `NAME.bias`.
-    pub fn conv(
-        &mut self,
-        name: &str,
-        x: Value,
-        outputs: usize,
-        kernel: usize,
-    ) -> Result<Value, Error> {
+    pub fn conv(&mut self, name: &str, x: Value, outputs: usize, kernel: usize) -> Result<Value> {
         self.strided_conv(name, x, outputs, kernel, 1)
     }
 
@@ -28,7 +34,7 @@ impl Layers {
         outputs: usize,
         kernel: usize,
         stride: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let weight = self.kernel(name, x, outputs, kernel)?;
         let bias = self.0.weight(&format!("{name}.bias"), &[outputs])?;
         let conv = Conv {
@@ -39,30 +45,24 @@ impl Layers {
     }
 
     /// The linear map of channels at each pixel, without a bias. Weight `NAME.weight [outputs, C, 1, 1]`.
-    pub fn pixelwise(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
+    pub fn pixelwise(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value> {
         let weight = self.kernel(name, x, outputs, 1)?;
         self.0.apply(name, Conv::padded(0), &[x, weight])
     }
 
-    fn kernel(
-        &mut self,
-        name: &str,
-        x: Value,
-        outputs: usize,
-        kernel: usize,
-    ) -> Result<Value, Error> {
+    fn kernel(&mut self, name: &str, x: Value, outputs: usize, kernel: usize) -> Result<Value> {
         let inputs = self.extent(x, 1);
         let sizes = [outputs, inputs, kernel, kernel];
         self.0.weight(&format!("{name}.weight"), &sizes)
     }
 
     /// The mean over tiles of 2×2; an odd last row or column is left out.
-    pub fn pool(&mut self, name: &str, x: Value) -> Result<Value, Error> {
+    pub fn pool(&mut self, name: &str, x: Value) -> Result<Value> {
         self.0.apply(name, AveragePool::tiles(2), &[x])
     }
 
     /// The mean over rows and columns: `[N, C, H, W] → [N, C]`.
-    pub fn mean(&mut self, name: &str, x: Value) -> Result<Value, Error> {
+    pub fn mean(&mut self, name: &str, x: Value) -> Result<Value> {
         let mean = Reduce {
             kind: ReduceKind::Mean,
             axes: vec![2, 3],
@@ -72,13 +72,13 @@ impl Layers {
     }
 
     /// The matrix product of `[N, K]` with weight `NAME.weight [K, outputs]`.
-    pub fn linear(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
+    pub fn linear(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value> {
         let weight = self.matrix(name, x, outputs)?;
         self.0.apply(name, MatMul, &[x, weight])
     }
 
     /// [`Layers::linear`] plus weight `NAME.bias [outputs]`.
-    pub fn affine(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
+    pub fn affine(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value> {
         let weight = self.matrix(name, x, outputs)?;
         let bias = self.0.weight(&format!("{name}.bias"), &[outputs])?;
         let product = self
@@ -87,14 +87,14 @@ impl Layers {
         self.0.apply(name, Binary::Add, &[product, bias])
     }
 
-    fn matrix(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value, Error> {
+    fn matrix(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value> {
         let inputs = self.extent(x, 1);
         self.0.weight(&format!("{name}.weight"), &[inputs, outputs])
     }
 
     /// The head of an energy: activation, mean over rows and columns, linear map to one number without a bias:
     /// `[N, C, H, W] → [N]`. Weight `head.weight [C, 1]`.
-    pub fn energy_head(&mut self, x: Value, activation: Activation) -> Result<Value, Error> {
+    pub fn energy_head(&mut self, x: Value, activation: Activation) -> Result<Value> {
         let active = activation.apply(&mut self.0, "head.act", x)?;
         let mean = self.mean("head.mean", active)?;
         let energy = self.linear("head", mean, 1)?;
@@ -103,7 +103,7 @@ impl Layers {
     }
 
     /// The value in another shape for each image.
-    pub fn reshaped(&mut self, name: &str, x: Value, sizes: &[usize]) -> Result<Value, Error> {
+    pub fn reshaped(&mut self, name: &str, x: Value, sizes: &[usize]) -> Result<Value> {
         let shape = Shape::batched(sizes);
         self.0.apply(name, Reshape { shape }, &[x])
     }

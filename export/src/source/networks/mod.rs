@@ -28,7 +28,7 @@ pub use sngan::{Hidden, Shortcut, Sngan};
 pub use sngan_generator::SnganGenerator;
 pub use wide_resnet::WideResnet;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::op;
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Value};
@@ -67,7 +67,7 @@ impl Activation {
     ///
     /// # Errors
     /// The value is not f32.
-    pub fn apply(self, graph: &mut Graph, name: &str, x: Value) -> Result<Value, Error> {
+    pub fn apply(self, graph: &mut Graph, name: &str, x: Value) -> Result<Value> {
         match self {
             Activation::Relu => graph.apply(name, op::Activation::Relu, &[x]),
             Activation::LeakyRelu { slope } => {
@@ -82,7 +82,7 @@ impl Activation {
         }
     }
 
-    fn check(self, network: &'static str) -> Result<(), Error> {
+    fn check(self, network: &'static str) -> Result<()> {
         let valid = match self {
             Activation::LeakyRelu { slope } => slope.is_finite(),
             Activation::Softplus { beta } => {
@@ -126,7 +126,7 @@ impl Network {
     ///
     /// # Errors
     /// The description makes no sense; the error says what was expected.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         match self {
             Network::Sngan(network) => network.graph(),
             Network::Biggan(network) => network.graph(),
@@ -205,7 +205,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::graph`].
-    pub fn initial_weights(&self, seed: u64) -> Result<Tensors, Error> {
+    pub fn initial_weights(&self, seed: u64) -> Result<Tensors> {
         let graph = self.graph()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let draw = |value| {

@@ -1,7 +1,7 @@
 //! Batch norm with running statistics, as networks have it once they are learned.
 
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Binary, Reshape, Unary};
 use crate::graph::{Graph, Shape, Source, Value};
 
@@ -36,7 +36,7 @@ pub fn batch_norms(graph: &Graph) -> Vec<BatchNorm> {
 impl Layers {
     /// `gain · (x − mean) / √(variance + epsilon) + bias` per channel. Weights `NAME.gain`, `NAME.bias`, `NAME.mean` and
     /// `NAME.variance`, each `[C]`. What depends on them alone is a factor and an offset, which are computed when they are bound.
-    pub fn norm(&mut self, name: &str, x: Value, epsilon: f32) -> Result<Value, Error> {
+    pub fn norm(&mut self, name: &str, x: Value, epsilon: f32) -> Result<Value> {
         let channels = self.extent(x, 1);
         let gain = self.0.weight(&format!("{name}.gain"), &[channels])?;
         let bias = self.0.weight(&format!("{name}.bias"), &[channels])?;
@@ -52,7 +52,7 @@ impl Layers {
         x: Value,
         condition: Value,
         epsilon: f32,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let channels = self.extent(x, 1);
         let change = self.linear(&format!("{name}.gain"), condition, channels)?;
         let one = self.0.scalar(&format!("{name}.one"), 1.0);
@@ -65,12 +65,7 @@ impl Layers {
     }
 
     /// The running mean and one over the running deviation.
-    fn statistics(
-        &mut self,
-        name: &str,
-        channels: usize,
-        epsilon: f32,
-    ) -> Result<(Value, Value), Error> {
+    fn statistics(&mut self, name: &str, channels: usize, epsilon: f32) -> Result<(Value, Value)> {
         let mean = self.0.weight(&format!("{name}.mean"), &[channels])?;
         let variance = self.0.weight(&format!("{name}.variance"), &[channels])?;
         let epsilon = self.0.scalar(&format!("{name}.epsilon"), epsilon);
@@ -94,7 +89,7 @@ impl Layers {
         name: &str,
         x: Value,
         [gain, bias, mean, inverse]: [Value; 4],
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let factor = self
             .0
             .apply(&format!("{name}.factor"), Binary::Mul, &[gain, inverse])?;
@@ -113,7 +108,7 @@ impl Layers {
     }
 
     /// `[C]` or `[N, C]` with two further axes, to broadcast over rows and columns.
-    fn per_channel(&mut self, name: &str, value: Value) -> Result<Value, Error> {
+    fn per_channel(&mut self, name: &str, value: Value) -> Result<Value> {
         let mut shape = self.0.shape(value).clone();
         shape.0.extend(Shape::fixed(&[1, 1]).0);
         self.0.apply(name, Reshape { shape }, &[value])

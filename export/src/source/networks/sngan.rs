@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Activation;
-use super::check::check_description;
+use super::check::Checker;
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::Binary;
-use crate::graph::{Graph, Shape, Value};
+use crate::graph::{Graph, Value};
 
 /// Where the shortcut of a block begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct Sngan {
     #[serde(default, skip_serializing_if = "is_default")]
     pub hidden: Hidden,
 }
+
+const CHECK: Checker = Checker("sngan");
 
 impl Sngan {
     /// The free form, for small networks.
@@ -124,32 +126,24 @@ impl Sngan {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
-        check_description(
-            "sngan",
-            [self.image_size, self.channels],
-            &self.widths,
-            &self.pools,
-        )?;
-        self.activation.check("sngan")?;
-        let mut layers = Layers(Graph::new());
-        let x = layers.0.input(
-            "x",
-            Shape::batched(&[self.channels, self.image_size, self.image_size]),
-        )?;
+    pub fn graph(&self) -> Result<Graph> {
+        CHECK.halving([self.image_size, self.channels], &self.widths, &self.pools)?;
+        self.activation.check(CHECK.0)?;
+        let (mut layers, x) = Layers::on_images(self.channels, self.image_size)?;
         let mut features = self.stem(&mut layers, x)?;
         for index in 1..self.widths.len() {
             features = self.block(&mut layers, features, index)?;
         }
         let energy = layers.energy_head(features, self.activation)?;
         layers.0.set_output("energy", energy);
+        CHECK.size(&layers.0)?;
         Ok(layers.0)
     }
 
-    fn stem(&self, layers: &mut Layers, x: Value) -> Result<Value, Error> {
+    fn stem(&self, layers: &mut Layers, x: Value) -> Result<Value> {
         let width = self.widths[0];
         let branch = layers.conv("stem.conv1", x, width, 3)?;
-        let branch = self.activation.apply(&mut layers.0, "stem.act", branch)?;
+        let branch = layers.active("stem.act", branch, self.activation)?;
         let mut branch = layers.conv("stem.conv2", branch, width, 3)?;
         let mut shortcut = x;
         if self.pools[0] {
@@ -160,20 +154,16 @@ impl Sngan {
         layers.0.apply("stem", Binary::Add, &[branch, shortcut])
     }
 
-    fn block(&self, layers: &mut Layers, x: Value, index: usize) -> Result<Value, Error> {
+    fn block(&self, layers: &mut Layers, x: Value, index: usize) -> Result<Value> {
         let name = format!("block{index}");
         let (width, pools) = (self.widths[index], self.pools[index]);
         let hidden = match self.hidden {
             Hidden::Output => width,
             Hidden::Input => self.widths[index - 1],
         };
-        let active = self
-            .activation
-            .apply(&mut layers.0, &format!("{name}.act1"), x)?;
+        let active = layers.active(&format!("{name}.act1"), x, self.activation)?;
         let branch = layers.conv(&format!("{name}.conv1"), active, hidden, 3)?;
-        let branch = self
-            .activation
-            .apply(&mut layers.0, &format!("{name}.act2"), branch)?;
+        let branch = layers.active(&format!("{name}.act2"), branch, self.activation)?;
         let mut branch = layers.conv(&format!("{name}.conv2"), branch, width, 3)?;
         let mut shortcut = match self.shortcut {
             Shortcut::Input => x,
@@ -199,7 +189,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::graph::op::Operator;
+    use crate::graph::Shape;
     use crate::graph::op::testing::DERIVATIVE_TOLERANCE;
     use crate::graph::reference::{bindings, evaluate};
     use crate::source::networks::Network;
@@ -346,7 +336,7 @@ mod tests {
             ),
             (
                 Sngan::small(8, 0, &[4], &[true], Activation::Relu),
-                "must be positive",
+                "channels must be from 1 to 65536, got 0",
             ),
             (
                 Sngan::small(8, 1, &[4], &[true], Activation::Softplus { beta: 0.0 }),
@@ -364,7 +354,7 @@ mod tests {
             ),
             (
                 Sngan::small(1 << 31, 1, &[4], &[true], Activation::Relu),
-                "of at most 65536, got",
+                "image_size must be from 1 to 65536, got",
             ),
             (
                 Sngan::small(1 << 16, 3, &[4], &[true], Activation::Relu),
@@ -374,7 +364,10 @@ mod tests {
                 Sngan::small(8, 1, &[1 << 15], &[true], Activation::Relu),
                 "are too large",
             ),
-            (Sngan::sngan64(usize::MAX), "of at most 65536"),
+            (
+                Sngan::sngan64(usize::MAX),
+                "each width must be from 1 to 65536",
+            ),
         ] {
             let error = network.graph().unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::check::Checker;
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{self, Binary};
 use crate::graph::{Graph, Shape, Value};
 
@@ -70,7 +70,7 @@ impl SnganGenerator {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         self.check()?;
         let mut layers = Layers(Graph::new());
         let z = layers.0.input("z", Shape::batched(&[self.latent]))?;
@@ -86,7 +86,7 @@ impl SnganGenerator {
         Ok(layers.0)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         CHECK.extents(&[("latent", self.latent), ("channels", self.channels)])?;
         CHECK.blocks(&self.widths, ("widths", &vec![true; self.widths.len()]))?;
         CHECK.extents(&[("the image's size", self.image_size())])?;
@@ -94,13 +94,7 @@ impl SnganGenerator {
         self.activation.check(CHECK.0)
     }
 
-    fn block(
-        &self,
-        layers: &mut Layers,
-        name: &str,
-        x: Value,
-        width: usize,
-    ) -> Result<Value, Error> {
+    fn block(&self, layers: &mut Layers, name: &str, x: Value, width: usize) -> Result<Value> {
         let branch = self.active(layers, &format!("{name}.norm1"), x)?;
         let branch = layers.doubled(&format!("{name}.doubled"), branch)?;
         let branch = layers.conv(&format!("{name}.conv1"), branch, width, 3)?;
@@ -112,16 +106,15 @@ impl SnganGenerator {
     }
 
     /// Batch norm and activation.
-    fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value, Error> {
+    fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value> {
         let normal = layers.norm(norm, x, self.norm_epsilon)?;
-        self.activation
-            .apply(&mut layers.0, &format!("{norm}.act"), normal)
+        layers.active(&format!("{norm}.act"), normal, self.activation)
     }
 }
 
 impl Layers {
     /// An affine map of `[N, K]` to the first pixels, `[N, width, 4, 4]`. Weights `seed.weight [K, 16·width]` and `seed.bias`.
-    pub(super) fn seed(&mut self, x: Value, width: usize) -> Result<Value, Error> {
+    pub(super) fn seed(&mut self, x: Value, width: usize) -> Result<Value> {
         let flat = self.affine("seed", x, width * BOTTOM * BOTTOM)?;
         self.reshaped("seed.image", flat, &[width, BOTTOM, BOTTOM])
     }

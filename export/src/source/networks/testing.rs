@@ -6,7 +6,7 @@ use ndarray::ArrayD;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::testing::DERIVATIVE_TOLERANCE;
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind};
 use crate::graph::reference::evaluate;
@@ -101,7 +101,7 @@ pub fn n_parameters(graph: &Graph) -> usize {
 }
 
 /// Checks that each result is an error whose message contains the text beside it.
-pub fn refusals<const COUNT: usize>(cases: [(Result<Graph, Error>, &str); COUNT]) {
+pub fn refusals<const COUNT: usize>(cases: [(Result<Graph>, &str); COUNT]) {
     for (result, wanted) in cases {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}: expected {wanted:?}");

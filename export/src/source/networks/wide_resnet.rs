@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::Activation;
 use super::check::Checker;
 use super::layers::Layers;
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::Binary;
-use crate::graph::{Graph, Shape, Value};
+use crate::graph::{Graph, Value};
 
 /// A residual classifier of square images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,11 +56,9 @@ impl WideResnet {
     ///
     /// # Errors
     /// The description makes no sense.
-    pub fn graph(&self) -> Result<Graph, Error> {
+    pub fn graph(&self) -> Result<Graph> {
         self.check()?;
-        let mut layers = Layers(Graph::new());
-        let image = Shape::batched(&[self.channels, self.image_size, self.image_size]);
-        let x = layers.0.input("x", image)?;
+        let (mut layers, x) = Layers::on_images(self.channels, self.image_size)?;
         let mut features = layers.conv("conv1", x, BASE_WIDTH, 3)?;
         for (group, stride) in [(1, 1), (2, 2), (3, 2)] {
             features = self.group(&mut layers, features, group, stride)?;
@@ -73,7 +71,7 @@ impl WideResnet {
         Ok(layers.0)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         CHECK.extents(&[
             ("image_size", self.image_size),
             ("channels", self.channels),
@@ -81,12 +79,9 @@ impl WideResnet {
                 "64 · widening",
                 self.widening.saturating_mul(4 * BASE_WIDTH),
             ),
-            ("n_classes", self.n_classes),
         ])?;
         CHECK.multiple("image_size", self.image_size, 4)?;
-        CHECK.ensure(self.n_classes >= 2, || {
-            format!("n_classes must be at least 2, got {}", self.n_classes)
-        })?;
+        CHECK.classes(self.n_classes)?;
         CHECK.ensure(
             (10..=1000).contains(&self.depth) && self.depth % 6 == 4,
             || {
@@ -106,7 +101,7 @@ impl WideResnet {
         mut x: Value,
         group: usize,
         stride: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let width = self.widening * (BASE_WIDTH << (group - 1));
         for block in 1..=(self.depth - 4) / 6 {
             let stride = if block == 1 { stride } else { 1 };
@@ -128,7 +123,7 @@ impl WideResnet {
         x: Value,
         width: usize,
         stride: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let branch = self.active(layers, &format!("{name}.norm1"), x)?;
         let branch = layers.conv(&format!("{name}.conv1"), branch, width, 3)?;
         let branch = self.active(layers, &format!("{name}.norm2"), branch)?;
@@ -141,16 +136,16 @@ impl WideResnet {
     }
 
     /// Batch norm and activation.
-    fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value, Error> {
+    fn active(&self, layers: &mut Layers, norm: &str, x: Value) -> Result<Value> {
         let normal = layers.norm(norm, x, self.norm_epsilon)?;
-        self.activation
-            .apply(&mut layers.0, &format!("{norm}.act"), normal)
+        layers.active(&format!("{norm}.act"), normal, self.activation)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Shape;
     use crate::source::networks::testing::{check_slope, n_parameters, refusals};
 
     fn tiny() -> WideResnet {

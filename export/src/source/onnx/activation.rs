@@ -5,6 +5,7 @@
 //! specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule};
+use super::result::Result;
 use crate::graph::Value;
 use crate::graph::op::{Activation, Binary, Cast, Compare, Unary, Where};
 
@@ -96,7 +97,7 @@ fn exponential_below_zero(
     x: Value,
     sharpness: f32,
     scale: f32,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let zero = node.scalar("zero", 0.0);
     let negative = node.apply("negative", Binary::Min, &[x, zero])?;
     let exponent = node.scaled("exponent", negative, sharpness)?;
@@ -123,7 +124,7 @@ fn hard_swish(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// `alpha·x + beta`, at most 1. The bound stands first, so that its derivative is 0 where it is met.
-fn ramp(node: &mut Node<'_, '_>, x: Value, alpha: f32, beta: f32) -> Result<Value, String> {
+fn ramp(node: &mut Node<'_, '_>, x: Value, alpha: f32, beta: f32) -> Result<Value> {
     let rising = node.scaled("rising", x, alpha)?;
     let line = node.shifted("line", rising, beta)?;
     let one = node.scalar("one", 1.0);

@@ -8,6 +8,7 @@
 use super::known::{Kind, Known, Number};
 use super::node::{Node, Operand, Outputs, Rule};
 use super::own_image::ONLY_INDICES;
+use super::result::Result;
 use crate::graph::Value;
 use crate::graph::op::{Activation, Binary, Unary};
 
@@ -91,7 +92,7 @@ fn many(
     }
     let values = (0..node.n_operands())
         .map(|position| node.value(position))
-        .collect::<Result<Vec<Value>, String>>()?;
+        .collect::<Result<Vec<Value>>>()?;
     let values = node.broadcasting(&values)?;
     let (&first, rest) = values
         .split_first()
@@ -271,7 +272,7 @@ fn sinh(node: &mut Node<'_, '_>) -> Outputs {
     node.result(Binary::Mul, &[tanh, cosh])
 }
 
-fn half_sum_of_exponentials(node: &mut Node<'_, '_>, x: Value) -> Result<Value, String> {
+fn half_sum_of_exponentials(node: &mut Node<'_, '_>, x: Value) -> Result<Value> {
     let opposite = node.apply("opposite", Unary::Neg, &[x])?;
     let rising = node.apply("rising", Unary::Exp, &[x])?;
     let falling = node.apply("falling", Unary::Exp, &[opposite])?;

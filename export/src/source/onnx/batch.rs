@@ -1,6 +1,11 @@
 //! Operands that are the same for all images, beside operands that have the batch.
+//!
+//! The number of images N is open, so nothing can be expanded to it as to a number. What has the batch is computed from an input instead: zeros
+//! `[1, N, 1]` come from the images, and `x + zeros` is x once for each of them. The dimension `Batch { outer, inner }` is an axis of
+//! `outer · N · inner` elements, in the order `[outer, N, inner]`, as reshaping makes it.
 
 use super::node::{Node, Outputs};
+use super::result::Result;
 use crate::graph::batch::zero_per_image;
 use crate::graph::op::{Binary, Expand, Reshape};
 use crate::graph::tensor::Tensor;
@@ -19,12 +24,7 @@ impl Node<'_, '_> {
 
     /// A value under another shape. One that is the same for all images is that of one image, and becomes that of each if the shape has the
     /// batch.
-    pub fn seen_per_image(
-        &mut self,
-        suffix: &str,
-        x: Value,
-        shape: Shape,
-    ) -> Result<Value, String> {
+    pub fn seen_per_image(&mut self, suffix: &str, x: Value, shape: Shape) -> Result<Value> {
         let Some(axis) = shape
             .batch_axis()
             .filter(|_| self.shape(x).batch_axis().is_none())
@@ -47,67 +47,59 @@ impl Node<'_, '_> {
     }
 
     /// Floats stretched to a shape, which may have the batch where they have not.
-    pub fn stretch(&mut self, value: Value, shape: &Shape) -> Result<Value, String> {
+    pub fn stretch(&mut self, value: Value, shape: &Shape) -> Result<Value> {
         let current = self.shape(value);
-        let Some(axis) = shape
+        let mut value = value;
+        if let Some(axis) = shape
             .batch_axis()
             .filter(|_| current.batch_axis().is_none())
-        else {
-            return match current == *shape {
-                true => Ok(value),
-                false => self.apply(
-                    "stretched",
-                    Expand {
-                        shape: shape.clone(),
-                    },
-                    &[value],
-                ),
-            };
-        };
-        // What is 0 for each image carries the batch: x + 0 is x for each of them.
-        let Dim::Batch { outer, inner } = shape.0[axis] else {
-            return Err("no axis holds the batch".to_string());
-        };
-        let mut beside = vec![Dim::Size(1); shape.rank()];
-        beside[axis] = Dim::BATCH;
-        let zeros = self.zero_per_image()?;
-        let mut zeros = self.apply(
-            "zeros",
-            Reshape {
-                shape: Shape(beside.clone()),
-            },
-            &[zeros],
-        )?;
-        if (outer, inner) != (1, 1) {
-            // [1, N, 1] to [outer, N, inner] to one axis.
-            let apart = Shape(vec![Dim::Size(outer), Dim::BATCH, Dim::Size(inner)]);
-            let sandwich = Shape(vec![Dim::Size(1), Dim::BATCH, Dim::Size(1)]);
-            zeros = self.apply("zeros", Reshape { shape: sandwich }, &[zeros])?;
-            zeros = self.apply("zeros", Expand { shape: apart }, &[zeros])?;
-            beside[axis] = shape.0[axis];
-            zeros = self.apply(
-                "zeros",
-                Reshape {
-                    shape: Shape(beside),
-                },
-                &[zeros],
-            )?;
+        {
+            let zeros = self.zeros_along(axis, shape)?;
+            value = self.apply("images", Binary::Add, &[value, zeros])?;
         }
-        let value = self.apply("images", Binary::Add, &[value, zeros])?;
         match self.shape(value) == *shape {
             true => Ok(value),
-            false => self.apply(
-                "stretched",
-                Expand {
-                    shape: shape.clone(),
-                },
-                &[value],
-            ),
+            false => {
+                let shape = shape.clone();
+                self.apply("stretched", Expand { shape }, &[value])
+            }
         }
     }
 
+    /// Zeros that have the batch of a shape along an axis, and extent 1 along all others.
+    fn zeros_along(&mut self, axis: usize, shape: &Shape) -> Result<Value> {
+        let Dim::Batch { outer, inner } = shape.0[axis] else {
+            return Err("no axis holds the batch".to_string());
+        };
+        let beside = |dim: Dim| {
+            let mut dims = vec![Dim::Size(1); shape.rank()];
+            dims[axis] = dim;
+            Reshape { shape: Shape(dims) }
+        };
+        let zeros = self.zero_per_image()?;
+        let zeros = self.apply("zeros", beside(Dim::BATCH), &[zeros])?;
+        if (outer, inner) == (1, 1) {
+            return Ok(zeros);
+        }
+        // Of a shape [6N] with N between 2 and 3: [1, N, 1] to [2, N, 3] to [6N].
+        let around = |outer: usize, inner: usize| {
+            Shape(vec![Dim::Size(outer), Dim::BATCH, Dim::Size(inner)])
+        };
+        let shape_of_one = around(1, 1);
+        let zeros = self.apply(
+            "zeros",
+            Reshape {
+                shape: shape_of_one,
+            },
+            &[zeros],
+        )?;
+        let apart = around(outer, inner);
+        let zeros = self.apply("zeros", Expand { shape: apart }, &[zeros])?;
+        self.apply("zeros", beside(shape.0[axis]), &[zeros])
+    }
+
     /// Zeros `[1, N, 1]` through which no gradient flows.
-    fn zero_per_image(&mut self) -> Result<Value, String> {
+    fn zero_per_image(&mut self) -> Result<Value> {
         let reader = &mut *self.reader;
         if let Some(zeros) = reader.zeros {
             return Ok(zeros);
@@ -121,7 +113,7 @@ impl Node<'_, '_> {
 
     /// Operands that broadcast. Exporters put a batch that the file fixes into constants too, as equal rows: one of these
     /// is left where another operand has the batch.
-    pub fn broadcasting(&mut self, values: &[Value]) -> Result<Vec<Value>, String> {
+    pub fn broadcasting(&mut self, values: &[Value]) -> Result<Vec<Value>> {
         let Some((from_end, dim)) = self.batch_among(values) else {
             return Ok(values.to_vec());
         };
@@ -136,7 +128,7 @@ impl Node<'_, '_> {
     }
 
     /// Operands of equal extents but along `axis`: those that are the same for all images are given the batch of the others.
-    pub fn alike_but(&mut self, values: &[Value], axis: usize) -> Result<Vec<Value>, String> {
+    pub fn alike_but(&mut self, values: &[Value], axis: usize) -> Result<Vec<Value>> {
         let Some((from_end, dim)) = self.batch_among(values) else {
             return Ok(values.to_vec());
         };
@@ -159,7 +151,7 @@ impl Node<'_, '_> {
         Ok(alike)
     }
 
-    /// Where the batch stands among operands, counted from the end, and as what.
+    /// Where the batch stands among operands, counted from the end as broadcasting aligns them, and as what.
     fn batch_among(&self, values: &[Value]) -> Option<(usize, Dim)> {
         values.iter().find_map(|&value| {
             let shape = self.shape(value);
@@ -169,7 +161,7 @@ impl Node<'_, '_> {
     }
 
     /// One row of a fixed value that has as many as the file's batch, if all of them are equal.
-    fn one_row(&mut self, value: Value, axis: usize, dim: Dim) -> Result<Value, String> {
+    fn one_row(&mut self, value: Value, axis: usize, dim: Dim) -> Result<Value> {
         let shape = self.shape(value);
         let rows = self.fixed_batch().map(|batch| dim.concrete(batch));
         if shape.batch_axis().is_some() || rows == Some(1) || shape.size(axis) != rows {
@@ -185,7 +177,7 @@ impl Node<'_, '_> {
     }
 }
 
-/// The first of the parts along an axis, if all of them are equal.
+/// The first of the parts along an axis, if all of them are equal: `[[1, 2], [1, 2]]` along axis 0 is `[[1, 2]]`.
 fn first_of_equal(tensor: &Tensor, axis: usize) -> Option<Tensor> {
     let mut sizes = tensor.shape().to_vec();
     let extent = std::mem::replace(&mut sizes[axis], 1);

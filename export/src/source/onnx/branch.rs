@@ -2,15 +2,14 @@
 //!
 //! ONNX operators: `If`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use std::collections::BTreeSet;
-
 use super::known::Number;
+use super::names::captured;
 use super::node::{Node, Operand, Outputs, Rule};
 use super::reader::{Reader, Values};
 use super::tensor::Decoded;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::DType;
-use crate::source::onnx::proto::{GraphProto, NodeProto};
+use crate::source::onnx::proto::GraphProto;
 
 pub(super) const RULES: &[(&str, Rule)] = &[("If", if_rule)];
 
@@ -47,30 +46,9 @@ fn condition(node: &mut Node<'_, '_>) -> Result<bool, String> {
     }
 }
 
-/// Names of a surrounding graph that a branch uses, which its nodes do not list as inputs of the `If`.
-pub(super) fn captured(node: &NodeProto) -> BTreeSet<&str> {
-    let mut captured = BTreeSet::new();
-    let attributes = node.attribute.iter();
-    let mut open: Vec<&GraphProto> = attributes
-        .filter_map(|attribute| attribute.g.as_ref())
-        .collect();
-    while let Some(graph) = open.pop() {
-        let inputs = graph.node.iter().flat_map(|node| &node.input);
-        let outputs = graph.output.iter().map(|output| output.name());
-        captured.extend(inputs.map(String::as_str).chain(outputs));
-        let attributes = graph.node.iter().flat_map(|node| &node.attribute);
-        open.extend(attributes.filter_map(|attribute| attribute.g.as_ref()));
-    }
-    captured
-}
-
 impl Reader {
     /// The outputs of a graph that uses names of another one.
-    pub(super) fn branch(
-        &mut self,
-        graph: &GraphProto,
-        outer: &Values,
-    ) -> Result<Vec<Operand>, Error> {
+    pub(super) fn branch(&mut self, graph: &GraphProto, outer: &Values) -> Result<Vec<Operand>> {
         let mut values = Values::new();
         let used = graph.node.iter().flat_map(|node| {
             let inputs = node.input.iter().map(String::as_str);

@@ -1,13 +1,14 @@
 //! Small compositions that many rules share.
 
 use super::node::Node;
+use super::result::Result;
 use crate::graph::op::{Binary, KeepDims, MatMul, Reduce, ReduceKind, Reshape, Transpose};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Shape, Value};
 
 impl Node<'_, '_> {
     /// `x · factor`; x itself where the factor is 1.
-    pub fn scaled(&mut self, suffix: &str, x: Value, factor: f32) -> Result<Value, String> {
+    pub fn scaled(&mut self, suffix: &str, x: Value, factor: f32) -> Result<Value> {
         if factor == 1.0 {
             return Ok(x);
         }
@@ -16,7 +17,7 @@ impl Node<'_, '_> {
     }
 
     /// `x + offset`; x itself where the offset is 0.
-    pub fn shifted(&mut self, suffix: &str, x: Value, offset: f32) -> Result<Value, String> {
+    pub fn shifted(&mut self, suffix: &str, x: Value, offset: f32) -> Result<Value> {
         if offset == 0.0 {
             return Ok(x);
         }
@@ -25,7 +26,7 @@ impl Node<'_, '_> {
     }
 
     /// `x²`.
-    pub fn squared(&mut self, suffix: &str, x: Value) -> Result<Value, String> {
+    pub fn squared(&mut self, suffix: &str, x: Value) -> Result<Value> {
         self.apply(suffix, Binary::Mul, &[x, x])
     }
 
@@ -36,7 +37,7 @@ impl Node<'_, '_> {
         kind: ReduceKind,
         x: Value,
         axes: &[usize],
-    ) -> Result<Value, String> {
+    ) -> Result<Value> {
         if axes.is_empty() {
             return Ok(x);
         }
@@ -49,7 +50,7 @@ impl Node<'_, '_> {
     }
 
     /// x under another shape; x itself where that is its own.
-    pub fn seen_as(&mut self, suffix: &str, x: Value, shape: Shape) -> Result<Value, String> {
+    pub fn seen_as(&mut self, suffix: &str, x: Value, shape: Shape) -> Result<Value> {
         if self.shape(x) == shape {
             return Ok(x);
         }
@@ -57,7 +58,7 @@ impl Node<'_, '_> {
     }
 
     /// x with its axes in another order; x itself where they stay.
-    pub fn permuted(&mut self, suffix: &str, x: Value, axes: Vec<usize>) -> Result<Value, String> {
+    pub fn permuted(&mut self, suffix: &str, x: Value, axes: Vec<usize>) -> Result<Value> {
         if axes.iter().copied().eq(0..axes.len()) {
             return Ok(x);
         }
@@ -71,7 +72,7 @@ impl Node<'_, '_> {
         value: Value,
         axis: usize,
         rank: usize,
-    ) -> Result<Value, String> {
+    ) -> Result<Value> {
         let shape = self.shape(value);
         let [dim] = shape.0.as_slice() else {
             return Err(format!("expected a value of one axis, got {shape}"));
@@ -95,7 +96,7 @@ impl Node<'_, '_> {
         x: Value,
         axis: usize,
         matrix: Tensor,
-    ) -> Result<Value, String> {
+    ) -> Result<Value> {
         let rank = self.shape(x).rank();
         let &[rows, columns] = matrix.shape() else {
             return Err("expected a matrix".to_string());

@@ -4,8 +4,10 @@
 //! specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Kind, Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::size_of;
 use super::own_image::ONLY_INDICES;
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Compare, Unary};
 use crate::graph::tensor::Tensor;
@@ -77,13 +79,13 @@ fn constant_of_shape(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// A shape of extents that are numbers or multiples of the batch.
-pub(super) fn target_shape(extents: &[Number]) -> Result<Shape, String> {
+pub(super) fn target_shape(extents: &[Number]) -> Result<Shape> {
     let dims = extents.iter().map(|extent| match extent {
         Number::Fixed(size) => size_of(*size).map(Dim::Size),
         Number::Batch(factor) => size_of(*factor).map(|inner| Dim::Batch { outer: 1, inner }),
         Number::Image { .. } => Err(format!("expected an extent, got {extent}")),
     });
-    dims.collect::<Result<_, String>>().map(Shape)
+    dims.collect::<Result<_>>().map(Shape)
 }
 
 /// `start, start + delta, …` before `limit`.
@@ -95,7 +97,7 @@ fn range(node: &mut Node<'_, '_>) -> Outputs {
         let numbers: Vec<i64> = known
             .iter()
             .map(|known| known.fixed_numbers())
-            .collect::<Result<Vec<Vec<i64>>, String>>()?
+            .collect::<Result<Vec<Vec<i64>>>>()?
             .concat();
         let [start, limit, delta] = three(&numbers)?;
         if delta == 0 {
@@ -123,20 +125,20 @@ fn range(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// Does it count the images, from 0 to N by 1?
-fn is_over_batch(known: &[Known]) -> Result<bool, String> {
+fn is_over_batch(known: &[Known]) -> Result<bool> {
     let numbers = known.iter().map(Known::numbers);
-    let numbers = numbers.collect::<Result<Vec<_>, String>>()?.concat();
+    let numbers = numbers.collect::<Result<Vec<_>>>()?.concat();
     let [zero, one] = [0, 1].map(Number::Fixed);
     Ok(numbers == [zero, Number::Batch(1), one])
 }
 
-fn three<T: Copy>(numbers: &[T]) -> Result<[T; 3], String> {
+fn three<T: Copy>(numbers: &[T]) -> Result<[T; 3]> {
     numbers
         .try_into()
         .map_err(|_| "expected one number each for start, limit and step".to_string())
 }
 
-fn count_of(count: f64) -> Result<usize, String> {
+fn count_of(count: f64) -> Result<usize> {
     if !count.is_finite() {
         return Err("its step must not be 0".to_string());
     }

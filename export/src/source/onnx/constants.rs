@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::ArrayD;
 
 use super::known::check_count;
-use crate::graph::op::Operator;
-use crate::graph::reference::{to_array, to_tensor};
+use super::result::Result;
+use crate::graph::reference::{computed, to_array, to_tensor};
 use crate::graph::tensor::{Tensor, Tensors};
 use crate::graph::{Graph, Shape, Source, Value};
 
@@ -27,7 +27,7 @@ impl Constants {
         graph: &Graph,
         weights: &Tensors,
         value: Value,
-    ) -> Result<Option<Tensor>, String> {
+    ) -> Result<Option<Tensor>> {
         if self.is_dynamic(graph, value) {
             return Ok(None);
         }
@@ -66,31 +66,17 @@ impl Constants {
         missing
     }
 
-    fn compute(
-        &self,
-        graph: &Graph,
-        weights: &Tensors,
-        value: Value,
-    ) -> Result<ArrayD<f64>, String> {
+    fn compute(&self, graph: &Graph, weights: &Tensors, value: Value) -> Result<ArrayD<f64>> {
         let node = graph.node(value);
         check_count(&node.value_type.shape.concrete(1))?;
-        match &node.source {
-            Source::Constant(tensor) => Ok(to_array(tensor)),
-            Source::Operator { op, inputs } => {
-                let shapes: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
-                if op.multiplications(&shapes, graph.shape(value)) > MAX_MULTIPLICATIONS {
-                    return Err("too large to be computed while reading".to_string());
-                }
-                let operands: Vec<ArrayD<f64>> = inputs
-                    .iter()
-                    .map(|input| self.computed[input].clone())
-                    .collect();
-                Ok(op.evaluate(&operands))
+        if let Some((op, inputs)) = graph.operator(value) {
+            let shapes: Vec<&Shape> = inputs.iter().map(|&input| graph.shape(input)).collect();
+            if op.multiplications(&shapes, graph.shape(value)) > MAX_MULTIPLICATIONS {
+                return Err("too large to be computed while reading".to_string());
             }
-            Source::Weight | Source::Input => weights
-                .get(&node.name)
-                .map(to_array)
-                .ok_or_else(|| format!("{:?} has no value", node.name)),
         }
+        computed(node, |operand| self.computed[&operand].clone())
+            .or_else(|| weights.get(&node.name).map(to_array))
+            .ok_or_else(|| format!("{:?} has no value", node.name))
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! ONNX operators: `Conv`, `ConvTranspose`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, sizes_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::sizes_of;
+use super::result::Result;
 use super::window::{Layout, Padding, Windows, extents, groups};
 use crate::graph::Value;
 use crate::graph::op::{Conv, ConvTranspose};
@@ -20,7 +22,7 @@ struct Operands {
 }
 
 impl Operands {
-    fn read(node: &mut Node<'_, '_>) -> Result<Operands, String> {
+    fn read(node: &mut Node<'_, '_>) -> Result<Operands> {
         let (x, weight) = (node.value(0)?, node.value(1)?);
         let bias = node.optional_value(2)?;
         for (what, value) in [("weight", Some(weight)), ("bias", bias)] {
@@ -97,7 +99,7 @@ fn conv_transpose(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// Rows and columns that are asked for; some exporters put batch and channels before them.
-fn output_shape(node: &Node<'_, '_>, layout: Layout) -> Result<Option<[usize; 2]>, String> {
+fn output_shape(node: &Node<'_, '_>, layout: Layout) -> Result<Option<[usize; 2]>> {
     let Some(numbers) = node.ints("output_shape")? else {
         return Ok(None);
     };

@@ -1,15 +1,15 @@
 //! What a file states of shapes, which leaves some extents open.
 
 use super::model::Model;
-use super::node;
-use crate::error::{Choice, Error};
+use super::numbers::size_of;
+use crate::error::{Choice, Error, Result};
 use crate::graph::{DType, Dim, Integer, Shape};
 use crate::source::onnx::proto::tensor_proto::DataType;
 use crate::source::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::source::onnx::proto::{ValueInfoProto, type_proto};
 
 /// Refuses an output whose shape the file states otherwise than its nodes make it.
-pub(super) fn check_declared(model: &Model, output: &str, shape: &Shape) -> Result<(), Error> {
+pub(super) fn check_declared(model: &Model, output: &str, shape: &Shape) -> Result<()> {
     let declared = model.graph.output.iter().find(|info| info.name() == output);
     // Exporters that do not know the shape of an energy declare it a scalar.
     let stated = declared.and_then(stated_extents);
@@ -39,7 +39,7 @@ fn input_choice(input: &ValueInfoProto, choice: Choice, problem: &str) -> Error 
 }
 
 /// The type that an input has in the graph, where all floats are f32.
-pub(super) fn input_type(input: &ValueInfoProto) -> Result<DType, Error> {
+pub(super) fn input_type(input: &ValueInfoProto) -> Result<DType> {
     let kind = element_type(input)?;
     match kind {
         DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16 => {
@@ -72,7 +72,7 @@ pub(super) fn integer(kind: DataType) -> Option<Integer> {
 }
 
 /// Refuses an input of anything but floats: nothing can be differentiated by it, and images are not bytes here.
-pub(super) fn check_is_float(input: &ValueInfoProto) -> Result<(), Error> {
+pub(super) fn check_is_float(input: &ValueInfoProto) -> Result<()> {
     let kind = element_type(input)?;
     match input_type(input)?.is_float() {
         true => Ok(()),
@@ -86,7 +86,7 @@ pub(super) fn check_is_float(input: &ValueInfoProto) -> Result<(), Error> {
     }
 }
 
-fn element_type(input: &ValueInfoProto) -> Result<DataType, Error> {
+fn element_type(input: &ValueInfoProto) -> Result<DataType> {
     match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => {
             Ok(DataType::try_from(tensor.elem_type()).unwrap_or(DataType::Undefined))
@@ -96,14 +96,12 @@ fn element_type(input: &ValueInfoProto) -> Result<DataType, Error> {
 }
 
 /// The extents that the file states, `None` each where it leaves one open, and `None` where it states no shape.
-pub(super) fn declared_extents(
-    input: &ValueInfoProto,
-) -> Result<Option<Vec<Option<usize>>>, Error> {
+pub(super) fn declared_extents(input: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>> {
     let Some(extents) = stated_extents(input) else {
         return Ok(None);
     };
     for size in extents.iter().flatten() {
-        node::size_of(*size as i64).map_err(|problem| input_error(input, &problem))?;
+        size_of(*size as i64).map_err(|problem| input_error(input, &problem))?;
     }
     Ok(Some(extents))
 }
@@ -112,7 +110,7 @@ pub(super) fn declared_extents(
 pub(super) fn input_extents(
     input: &ValueInfoProto,
     image: Option<&[usize]>,
-) -> Result<(Option<usize>, Vec<usize>), Error> {
+) -> Result<(Option<usize>, Vec<usize>)> {
     let (first, declared) = match (declared_extents(input)?, image) {
         (Some(extents), _) => match extents.split_first() {
             Some((first, rest)) => (*first, rest.to_vec()),

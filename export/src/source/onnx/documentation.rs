@@ -1,28 +1,14 @@
 //! What a model says for people.
 
-use std::collections::BTreeMap;
-
 use ebm_common::contract::CONTRACT_KEY;
 
 use super::model::Model;
 use super::proto::ValueInfoProto;
+use crate::source::energy::Documentation;
 
 /// Key of the metadata entry that holds the SHA-256 of the file's graph and contract: of the bytes of its `GraphProto`, followed by those of the contract's
 /// JSON, in hexadecimal digits.
 pub const HASH_KEY: &str = "ebm.sha256";
-
-/// What a file says for people.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Documentation {
-    /// Name of its graph.
-    pub name: String,
-    /// What it is.
-    pub text: String,
-    /// What its inputs are, by name.
-    pub inputs: BTreeMap<String, String>,
-    /// Further entries, by key.
-    pub entries: Vec<(String, String)>,
-}
 
 /// All but a contract, which would be that of another file.
 pub(super) fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Documentation {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Node, Outputs, Rule};
+use super::result::Result;
 use crate::graph::op::{Binary, MatMul, ReduceKind};
 use crate::graph::{Dim, Shape, Value};
 
@@ -29,7 +30,7 @@ fn einsum(node: &mut Node<'_, '_>) -> Outputs {
     let equation = node.text("equation")?.ok_or("its equation is missing")?;
     let values = (0..node.n_operands())
         .map(|position| node.value(position))
-        .collect::<Result<Vec<Value>, String>>()?;
+        .collect::<Result<Vec<Value>>>()?;
     let ranks: Vec<usize> = values
         .iter()
         .map(|&value| node.shape(value).rank())
@@ -45,6 +46,8 @@ fn einsum(node: &mut Node<'_, '_>) -> Outputs {
     let first = open.next().ok_or("expected at least one operand")?;
     let mut rest: Vec<Term> = open.collect();
     let mut whole = first;
+    // From left to right, as written: `ij,jk,kl->il` is (ij · jk) · kl. An axis is summed over as soon as no later operand and
+    // no axis of the result has its letter, which keeps what is between small.
     while !rest.is_empty() {
         let next = rest.remove(0);
         let kept: BTreeSet<Label> = rest
@@ -78,7 +81,7 @@ pub(crate) fn multiplications(equation: &str, shapes: &[&[usize]]) -> Option<usi
 }
 
 /// The labels of the operands and of the result.
-fn parsed(equation: &str, ranks: &[usize]) -> Result<(Vec<Vec<Label>>, Vec<Label>), String> {
+fn parsed(equation: &str, ranks: &[usize]) -> Result<(Vec<Vec<Label>>, Vec<Label>)> {
     let compact: String = equation
         .chars()
         .filter(|sign| !sign.is_whitespace())
@@ -99,7 +102,7 @@ fn parsed(equation: &str, ranks: &[usize]) -> Result<(Vec<Vec<Label>>, Vec<Label
         .iter()
         .zip(ranks)
         .map(|(term, &rank)| term_labels(term, rank))
-        .collect::<Result<Vec<Vec<Label>>, String>>()?;
+        .collect::<Result<Vec<Vec<Label>>>>()?;
     let mut counts: BTreeMap<Label, usize> = BTreeMap::new();
     for &label in inputs.iter().flatten() {
         *counts.entry(label).or_default() += 1;
@@ -131,7 +134,7 @@ fn parsed(equation: &str, ranks: &[usize]) -> Result<(Vec<Vec<Label>>, Vec<Label
 }
 
 /// The labels of an operand with that many axes.
-fn term_labels(term: &str, rank: usize) -> Result<Vec<Label>, String> {
+fn term_labels(term: &str, rank: usize) -> Result<Vec<Label>> {
     let named = term.chars().filter(char::is_ascii_alphabetic).count();
     let hidden = rank.saturating_sub(named);
     let ellipsis: Vec<Label> = (0..hidden).rev().map(Label::Ellipsis).collect();
@@ -143,7 +146,7 @@ fn term_labels(term: &str, rank: usize) -> Result<Vec<Label>, String> {
 }
 
 /// The labels that stand in a term, each once.
-fn labels_of(term: &str, ellipsis: &[Label]) -> Result<Vec<Label>, String> {
+fn labels_of(term: &str, ellipsis: &[Label]) -> Result<Vec<Label>> {
     let mut labels = Vec::new();
     let (before, behind) = match term.split_once("...") {
         Some((before, behind)) => (before, Some(behind)),
@@ -167,8 +170,9 @@ fn labels_of(term: &str, ellipsis: &[Label]) -> Result<Vec<Label>, String> {
     Ok(labels)
 }
 
-/// Drops axes of extent 1 from operands where others have more along them.
-fn without_stretched(node: &mut Node<'_, '_>, mut terms: Vec<Term>) -> Result<Vec<Term>, String> {
+/// Drops axes of extent 1 from operands where others have more along them: a product broadcasts along an axis that is not there, but a sum
+/// over one of extent 1 would be short of the others' elements.
+fn without_stretched(node: &mut Node<'_, '_>, mut terms: Vec<Term>) -> Result<Vec<Term>> {
     let mut extents: BTreeMap<Label, Dim> = BTreeMap::new();
     for term in &terms {
         for (&label, &dim) in term.labels.iter().zip(&node.shape(term.value).0) {
@@ -195,11 +199,7 @@ fn without_stretched(node: &mut Node<'_, '_>, mut terms: Vec<Term>) -> Result<Ve
 }
 
 /// The sum over the axes that are not kept.
-fn summed(
-    node: &mut Node<'_, '_>,
-    term: Term,
-    is_kept: impl Fn(Label) -> bool,
-) -> Result<Term, String> {
+fn summed(node: &mut Node<'_, '_>, term: Term, is_kept: impl Fn(Label) -> bool) -> Result<Term> {
     let axes: Vec<usize> = (0..term.labels.len())
         .filter(|&axis| !is_kept(term.labels[axis]))
         .collect();
@@ -225,19 +225,23 @@ fn mixes(shape: &Shape, axis: usize) -> String {
 }
 
 /// Where each of the labels stands.
-fn order_of(labels: &[Label], wanted: &[Label]) -> Result<Vec<usize>, String> {
+fn order_of(labels: &[Label], wanted: &[Label]) -> Result<Vec<usize>> {
     let place = |label| labels.iter().position(|other| other == label);
     let order: Option<Vec<usize>> = wanted.iter().map(place).collect();
     order.ok_or_else(|| "its result has an axis that no operand has".to_string())
 }
 
 /// Two operands as one, summed over the axes that nothing else has.
+///
+/// Why three cases: what only one operand has is summed over before they meet, since that costs additions alone. What is left is a product
+/// of matrices if both have rows of their own and something to sum over (`nic,nck->nik`), for engines are fastest at these. Else it is a product
+/// element by element (`nc,nc->n`, `i,j->ij`), which needs no reshaping.
 fn product(
     node: &mut Node<'_, '_>,
     left: Term,
     right: Term,
     kept: &BTreeSet<Label>,
-) -> Result<Term, String> {
+) -> Result<Term> {
     let [of_left, of_right] = [&left, &right].map(|term| term.labels.clone());
     let left = summed(node, left, |label| {
         kept.contains(&label) || of_right.contains(&label)
@@ -291,12 +295,7 @@ impl Axes {
 }
 
 /// A product with broadcasting, and the sum of it.
-fn elementwise(
-    node: &mut Node<'_, '_>,
-    left: &Term,
-    right: &Term,
-    axes: &Axes,
-) -> Result<Term, String> {
+fn elementwise(node: &mut Node<'_, '_>, left: &Term, right: &Term, axes: &Axes) -> Result<Term> {
     let labels = [&axes.shared, &axes.left, &axes.right, &axes.summed].map(Vec::as_slice);
     let labels = labels.concat();
     let mut factors = Vec::new();
@@ -323,12 +322,10 @@ fn elementwise(
 }
 
 /// `[shared.., left, summed] · [shared.., summed, right]`.
-fn matrix_product(
-    node: &mut Node<'_, '_>,
-    left: &Term,
-    right: &Term,
-    axes: &Axes,
-) -> Result<Term, String> {
+///
+/// `MatMul` multiplies the last two axes and broadcasts those before. So for `nhic,nhjc->nhij` the letters n and h stay before, and each of the groups i, j
+/// and c becomes one axis, however many letters it has; behind the product the groups come apart again.
+fn matrix_product(node: &mut Node<'_, '_>, left: &Term, right: &Term, axes: &Axes) -> Result<Term> {
     let shape = node.shape(left.value);
     for label in &axes.summed {
         let axis = left.labels.iter().position(|other| other == label);
@@ -363,7 +360,7 @@ fn merged(
     node: &mut Node<'_, '_>,
     term: &Term,
     groups: [&[Label]; 3],
-) -> Result<(Value, Vec<Dim>), String> {
+) -> Result<(Value, Vec<Dim>)> {
     let labels = groups.concat();
     let order = order_of(&term.labels, &labels)?;
     let ordered = node.permuted("ordered", term.value, order)?;

@@ -1,13 +1,13 @@
 //! Constants that are not finite: what a choice leaves out and masks are legal, damaged weights are not.
 
-use crate::error::Error;
-use crate::graph::op::{Arithmetic, Binary, Compare, Op, Operator};
+use crate::error::{Error, Result};
+use crate::graph::op::{Arithmetic, Binary, Compare, Op};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, Source, Value};
 
 /// Refuses constants that spoil what is made of them. NaN may only be a branch of a `Where`, as exporters write what is never taken. Infinities
 /// may not be factors of convolutions and matrix products; elsewhere they are masks and bounds.
-pub(super) fn check_finite(graph: &Graph) -> Result<(), Error> {
+pub(super) fn check_finite(graph: &Graph) -> Result<()> {
     let mut moved = Moved::default();
     for value in graph.values() {
         moved.push(graph, value);

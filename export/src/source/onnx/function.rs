@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::node_name;
-use crate::error::Error;
+use super::names::node_name;
+use crate::error::{Error, Result};
 use crate::source::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 
 /// Most functions within functions.
@@ -16,7 +16,7 @@ pub(crate) fn inlined(
     nodes: Vec<NodeProto>,
     graph: &GraphProto,
     functions: &[FunctionProto],
-) -> Result<Vec<NodeProto>, Error> {
+) -> Result<Vec<NodeProto>> {
     if functions.is_empty() {
         return Ok(nodes);
     }

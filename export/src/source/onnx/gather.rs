@@ -1,11 +1,15 @@
 //! Elements at indices along an axis. Nothing takes from another image: along the batch an index must be the number of its own image.
+//!
+//! ONNX operators: `Gather`, `GatherElements`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use ndarray::{ArrayD, Axis};
 
 use super::known::{Known, Number, check_count, check_one_batch};
-use super::node::{Node, Operand, Outputs, Rule, axis_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::axis_of;
 use super::own_image::{ONLY_INDICES, OfImages};
 use super::pick::{beside, picked_places, place_of};
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Cast, MatMul, ReduceKind, Where};
 use crate::graph::{Dim, Shape, Value};
@@ -236,7 +240,7 @@ pub(super) fn same_along(
     indices: &Known,
     axis: usize,
     extent: usize,
-) -> Result<Option<Vec<usize>>, String> {
+) -> Result<Option<Vec<usize>>> {
     let places = picked_places(indices, extent)?;
     let places = ArrayD::from_shape_vec(indices.elements.shape(), places)
         .map_err(|error| error.to_string())?;

@@ -3,8 +3,9 @@
 use super::known::Known;
 use super::node::{Node, Operand};
 use super::own_image::{ONLY_INDICES, counts_images};
+use super::result::Result;
+use crate::graph::Value;
 use crate::graph::op::{Binary, Unary};
-use crate::graph::{DType, Value};
 
 /// Operators that make integers if all their operands are integers.
 const OF_ALL: &[&str] = &[
@@ -58,7 +59,7 @@ pub(super) const LARGEST: i64 = 1 << 24;
 
 impl Node<'_, '_> {
     /// Lets the rule see integers as floats if the operator makes integers of them, and says whether it does.
-    pub(super) fn see_integers(&mut self, op_type: &str) -> Result<bool, String> {
+    pub(super) fn see_integers(&mut self, op_type: &str) -> Result<bool> {
         let positions = match op_type {
             op_type if OF_ALL.contains(&op_type) => 0..self.n_operands(),
             op_type if OF_FIRST.contains(&op_type) => 0..1.min(self.n_operands()),
@@ -89,7 +90,7 @@ impl Node<'_, '_> {
     }
 
     /// Integers as whole numbers in f32.
-    pub fn whole_numbers_of(&mut self, operand: &Operand) -> Result<Value, String> {
+    pub fn whole_numbers_of(&mut self, operand: &Operand) -> Result<Value> {
         match operand {
             Operand::Integers(value) | Operand::Value(value) => Ok(*value),
             Operand::Known(known) => {
@@ -101,7 +102,7 @@ impl Node<'_, '_> {
     }
 
     /// An operand of integers, known or of the graph, as whole numbers in f32.
-    pub fn whole_numbers(&mut self, position: usize) -> Result<Value, String> {
+    pub fn whole_numbers(&mut self, position: usize) -> Result<Value> {
         match self.operand(position)?.clone() {
             operand @ (Operand::Integers(_) | Operand::Known(_)) => self.whole_numbers_of(&operand),
             Operand::OfImages(_) => Err(ONLY_INDICES.to_string()),
@@ -110,7 +111,7 @@ impl Node<'_, '_> {
     }
 
     /// Integers of the graph that depend on no input after all, as those that are known.
-    pub(super) fn known_if_fixed(&mut self, outputs: Vec<Operand>) -> Result<Vec<Operand>, String> {
+    pub(super) fn known_if_fixed(&mut self, outputs: Vec<Operand>) -> Result<Vec<Operand>> {
         let mut known = Vec::new();
         for output in outputs {
             known.push(match output {
@@ -132,7 +133,7 @@ impl Node<'_, '_> {
     }
 
     /// `x` rounded towards zero.
-    pub fn truncated(&mut self, x: Value) -> Result<Value, String> {
+    pub fn truncated(&mut self, x: Value) -> Result<Value> {
         let size = self.apply("size", Unary::Abs, &[x])?;
         let whole = self.apply("whole", Unary::Floor, &[size])?;
         let sign = self.apply("sign", Unary::Sign, &[x])?;
@@ -140,17 +141,8 @@ impl Node<'_, '_> {
     }
 }
 
-/// What a rule makes of integers that it saw as floats is integers.
-pub(super) fn as_integers(node: &Node<'_, '_>, outputs: Vec<Operand>) -> Vec<Operand> {
-    let of_output = |output| match output {
-        Operand::Value(value) if node.dtype(value) != DType::Bool => Operand::Integers(value),
-        output => output,
-    };
-    outputs.into_iter().map(of_output).collect()
-}
-
 /// Refuses integers that f32 does not hold.
-fn check_exact(known: &Known) -> Result<(), String> {
+fn check_exact(known: &Known) -> Result<()> {
     let numbers = known.elements.iter().filter_map(|number| number.fixed());
     let mut too_large = numbers.filter(|number| !(-LARGEST..=LARGEST).contains(number));
     match too_large.next() {

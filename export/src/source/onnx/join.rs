@@ -5,8 +5,10 @@
 use ndarray::Axis;
 
 use super::known::{Known, Number};
-use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of, sizes_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axis_of, size_of, sizes_of};
 use super::own_image::ONLY_INDICES;
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Concat, Reverse, Slice};
 use crate::graph::{DType, Dim, Value};
@@ -26,7 +28,7 @@ fn concat(node: &mut Node<'_, '_>) -> Outputs {
     }
     let values = (0..node.n_operands())
         .map(|position| node.value(position))
-        .collect::<Result<Vec<Value>, String>>()?;
+        .collect::<Result<Vec<Value>>>()?;
     let first = *values.first().ok_or("expected at least one operand")?;
     let axis = axis_of(axis, node.shape(first).rank())?;
     let values = node.alike_but(&values, axis)?;
@@ -95,7 +97,7 @@ fn split(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// Equal parts; only the last may be shorter.
-fn equal_lengths(extent: usize, count: usize) -> Result<Vec<usize>, String> {
+fn equal_lengths(extent: usize, count: usize) -> Result<Vec<usize>> {
     let each = match count {
         0 => 0,
         count => extent.div_ceil(count),
@@ -145,7 +147,7 @@ fn slice(node: &mut Node<'_, '_>) -> Outputs {
     Ok(vec![operand])
 }
 
-fn bounds(node: &Node<'_, '_>, name: &str, position: usize) -> Result<Vec<Number>, String> {
+fn bounds(node: &Node<'_, '_>, name: &str, position: usize) -> Result<Vec<Number>> {
     match node.ints(name)? {
         Some(bounds) => Ok(bounds.into_iter().map(Number::Fixed).collect()),
         None => node.known(position)?.numbers(),
@@ -175,7 +177,7 @@ impl Bounds {
     }
 
     /// First element, number of elements and distance of a range within a number of elements.
-    fn within(self, extent: usize) -> Result<(usize, usize, i64), String> {
+    fn within(self, extent: usize) -> Result<(usize, usize, i64)> {
         let (Some(start), Some(end)) = (self.start.fixed(), self.end.fixed()) else {
             return Err(format!(
                 "a range from {} to {} depends on the batch",
@@ -213,7 +215,7 @@ impl Bounds {
 
 impl Node<'_, '_> {
     /// A part of an operand.
-    pub fn part(&mut self, operand: &Operand, slice: Slice) -> Result<Operand, String> {
+    pub fn part(&mut self, operand: &Operand, slice: Slice) -> Result<Operand> {
         match operand {
             Operand::Known(known) => {
                 let range = ndarray::Slice::new(
@@ -242,7 +244,7 @@ impl Node<'_, '_> {
     }
 
     /// Floats in a range; the whole of an axis is the value itself.
-    pub fn slice(&mut self, value: Value, slice: Slice) -> Result<Value, String> {
+    pub fn slice(&mut self, value: Value, slice: Slice) -> Result<Value> {
         let whole = (slice.start, Some(slice.end), slice.step)
             == (0, self.shape(value).size(slice.axis), 1);
         match whole {
@@ -258,7 +260,7 @@ impl Node<'_, '_> {
         axis: usize,
         extent: usize,
         bounds: Bounds,
-    ) -> Result<Operand, String> {
+    ) -> Result<Operand> {
         let (start, count, step) = bounds.within(extent)?;
         let distance = step.unsigned_abs() as usize;
         let Some(reach) = count.checked_sub(1).map(|gaps| gaps * distance) else {

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use ndarray::{ArrayD, IxDyn, Zip};
 
+use super::result::Result;
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Shape};
 
@@ -253,7 +254,7 @@ impl Known {
     }
 
     /// The whole numbers of a tensor, rounded towards zero.
-    pub fn whole(tensor: &Tensor) -> Result<Known, String> {
+    pub fn whole(tensor: &Tensor) -> Result<Known> {
         let number = |&value: &f32| {
             let whole = value.trunc();
             // Beyond 2^62 the cast would saturate.
@@ -263,7 +264,7 @@ impl Known {
             }
         };
         let numbers = tensor.data().iter().map(number);
-        let numbers = numbers.collect::<Result<Vec<Number>, String>>()?;
+        let numbers = numbers.collect::<Result<Vec<Number>>>()?;
         let elements = ArrayD::from_shape_vec(tensor.shape(), numbers);
         Ok(Known::integers(
             elements.map_err(|error| error.to_string())?,
@@ -293,7 +294,7 @@ impl Known {
     }
 
     /// The same elements under another shape.
-    pub fn reshaped(&self, shape: Shape) -> Result<Known, String> {
+    pub fn reshaped(&self, shape: Shape) -> Result<Known> {
         let elements = self.elements.as_standard_layout().into_owned();
         match elements.into_shape_with_order(IxDyn(&shape.concrete(1))) {
             Ok(elements) => Ok(self.moved(shape, elements)),
@@ -302,7 +303,7 @@ impl Known {
     }
 
     /// The numbers of a list or of a scalar.
-    pub fn numbers(&self) -> Result<Vec<Number>, String> {
+    pub fn numbers(&self) -> Result<Vec<Number>> {
         match self.shape.0.as_slice() {
             [] | [Dim::Size(_)] => Ok(self.elements.iter().copied().collect()),
             _ => Err(format!(
@@ -313,7 +314,7 @@ impl Known {
     }
 
     /// The numbers of a list or of a scalar, none of which may depend on the batch.
-    pub fn fixed_numbers(&self) -> Result<Vec<i64>, String> {
+    pub fn fixed_numbers(&self) -> Result<Vec<i64>> {
         self.numbers()?
             .into_iter()
             .map(|number| {
@@ -330,7 +331,7 @@ impl Known {
         other: &Known,
         kind: Kind,
         function: impl Fn(Number, Number) -> Option<Number>,
-    ) -> Result<Known, String> {
+    ) -> Result<Known> {
         let shape = broadcast(&[self, other])?;
         let sizes = IxDyn(&shape.concrete(1));
         let [left, right] = [self, other].map(|known| known.elements.broadcast(sizes.clone()));
@@ -340,7 +341,7 @@ impl Known {
         let results = Zip::from(&left).and(&right).map_collect(|&a, &b| {
             function(a, b).ok_or_else(|| format!("{a} and {b} give no number that is known"))
         });
-        let results: Vec<Number> = results.into_iter().collect::<Result<_, String>>()?;
+        let results: Vec<Number> = results.into_iter().collect::<Result<_>>()?;
         let elements = ArrayD::from_shape_vec(sizes, results).map_err(|error| error.to_string())?;
         Ok(Known {
             kind,
@@ -350,17 +351,13 @@ impl Known {
     }
 
     /// Element by element. `function` gives `None` for what is not such a number.
-    pub fn mapped(
-        &self,
-        kind: Kind,
-        function: impl Fn(Number) -> Option<Number>,
-    ) -> Result<Known, String> {
+    pub fn mapped(&self, kind: Kind, function: impl Fn(Number) -> Option<Number>) -> Result<Known> {
         let one = Known::scalar(Number::Fixed(0));
         self.combined(&one, kind, |number, _| function(number))
     }
 
     /// The elements stretched to that shape.
-    pub fn stretched(&self, shape: &Shape) -> Result<Known, String> {
+    pub fn stretched(&self, shape: &Shape) -> Result<Known> {
         let sizes = shape.concrete(1);
         check_count(&sizes)?;
         match self.elements.broadcast(IxDyn(&sizes)) {
@@ -374,7 +371,7 @@ impl Known {
 }
 
 /// The shape that all of them broadcast to, of no more elements than are made while reading.
-pub(super) fn broadcast(operands: &[&Known]) -> Result<Shape, String> {
+pub(super) fn broadcast(operands: &[&Known]) -> Result<Shape> {
     let mut shape = Shape::fixed(&[]);
     for operand in operands {
         shape = shape.broadcast(&operand.shape).ok_or_else(|| {
@@ -389,7 +386,7 @@ pub(super) fn broadcast(operands: &[&Known]) -> Result<Shape, String> {
 }
 
 /// Refuses the batch on two axes, which pairs every image with every other.
-pub(super) fn check_one_batch(shape: &Shape) -> Result<(), String> {
+pub(super) fn check_one_batch(shape: &Shape) -> Result<()> {
     match shape.0.iter().filter(|dim| dim.is_batch()).count() {
         0 | 1 => Ok(()),
         _ => Err(format!(
@@ -399,7 +396,7 @@ pub(super) fn check_one_batch(shape: &Shape) -> Result<(), String> {
 }
 
 /// Refuses to make more elements while reading than shapes and indices ever have.
-pub(super) fn check_count(sizes: &[usize]) -> Result<(), String> {
+pub(super) fn check_count(sizes: &[usize]) -> Result<()> {
     let count = sizes
         .iter()
         .try_fold(1_usize, |count, &size| count.checked_mul(size));

@@ -3,6 +3,7 @@
 //! ONNX operators: `Gemm`, `MatMul`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule};
+use super::result::Result;
 use crate::graph::op::{Binary, MatMul};
 use crate::graph::{Dim, Value};
 
@@ -44,7 +45,7 @@ fn matmul(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// The same, where the batch stands before the matrices: then a fixed operand has one row for all images.
-fn alike_in_front(node: &mut Node<'_, '_>, operands: [Value; 2]) -> Result<Vec<Value>, String> {
+fn alike_in_front(node: &mut Node<'_, '_>, operands: [Value; 2]) -> Result<Vec<Value>> {
     let in_front = operands.iter().any(|&operand| {
         let shape = node.shape(operand);
         let axis = shape.batch_axis();
@@ -84,7 +85,7 @@ fn gemm(node: &mut Node<'_, '_>) -> Outputs {
     node.result(Binary::Add, &operands)
 }
 
-fn matrix(node: &mut Node<'_, '_>, position: usize, flag: &str) -> Result<Value, String> {
+fn matrix(node: &mut Node<'_, '_>, position: usize, flag: &str) -> Result<Value> {
     let transposed = node.flag(flag)? == Some(true);
     let matrix = node.value(position)?;
     let shape = node.shape(matrix);

@@ -9,6 +9,7 @@ use ndarray::{ArrayD, IxDyn, Zip};
 
 use super::known::{Kind, Known, Number, broadcast};
 use super::node::{Node, Operand, Outputs, Rule};
+use super::result::Result;
 use crate::graph::op::{Binary, Compare, Unary, Where};
 use crate::graph::{DType, Value};
 
@@ -103,7 +104,7 @@ fn is_truth(node: &Node<'_, '_>, position: usize) -> bool {
 }
 
 /// Both operands, which are booleans, as 0 and 1.
-fn numbers_of_truths(node: &mut Node<'_, '_>) -> Result<Vec<Value>, String> {
+fn numbers_of_truths(node: &mut Node<'_, '_>) -> Result<Vec<Value>> {
     let [left, right] = [node.truth(0)?, node.truth(1)?];
     let numbers = [node.as_numbers(left)?, node.as_numbers(right)?];
     node.broadcasting(&numbers)
@@ -188,7 +189,7 @@ fn where_rule(node: &mut Node<'_, '_>) -> Outputs {
     Ok(vec![choice(node, condition, values)?.into()])
 }
 
-fn choice(node: &mut Node<'_, '_>, condition: Value, [a, b]: [Value; 2]) -> Result<Value, String> {
+fn choice(node: &mut Node<'_, '_>, condition: Value, [a, b]: [Value; 2]) -> Result<Value> {
     let mut operands = node.broadcasting(&[condition, a, b])?;
     // One row of a fixed condition comes as numbers.
     if node.dtype(operands[0]) != DType::Bool {
@@ -197,7 +198,7 @@ fn choice(node: &mut Node<'_, '_>, condition: Value, [a, b]: [Value; 2]) -> Resu
     node.apply("chosen", Where, &operands)
 }
 
-fn chosen(condition: &Known, a: &Known, b: &Known) -> Result<Known, String> {
+fn chosen(condition: &Known, a: &Known, b: &Known) -> Result<Known> {
     let operands = [condition, a, b];
     let shape = broadcast(&operands)?;
     let sizes = IxDyn(&shape.concrete(1));

@@ -5,6 +5,7 @@
 
 use super::known::check_count;
 use super::node::{Node, Outputs, Rule};
+use super::result::Result;
 use super::softmax::log_shares;
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind, Unary, Where};
 use crate::graph::tensor::Tensor;
@@ -29,7 +30,7 @@ fn negative_log_likelihood(node: &mut Node<'_, '_>) -> Outputs {
     Ok(vec![likelihood(node, logs)?.into()])
 }
 
-fn check_scores(shape: &Shape) -> Result<(), String> {
+fn check_scores(shape: &Shape) -> Result<()> {
     match shape.size(1) {
         Some(_) => Ok(()),
         None => Err(format!("expected scores [N, C, ..], got {shape}")),
@@ -38,7 +39,7 @@ fn check_scores(shape: &Shape) -> Result<(), String> {
 
 /// `−w[label] · log p[label]`, 0 for labels that are ignored: logarithms `[N, C, ..]` and labels `[N, ..]` to `[N, ..]`, which is reduced as the
 /// node asks for.
-fn likelihood(node: &mut Node<'_, '_>, logs: Value) -> Result<Value, String> {
+fn likelihood(node: &mut Node<'_, '_>, logs: Value) -> Result<Value> {
     let reduction = node.text("reduction")?;
     let ignored = node.int("ignore_index")?;
     let shape = node.shape(logs);
@@ -85,7 +86,7 @@ fn weights(
     node: &mut Node<'_, '_>,
     n_classes: usize,
     ignored: Option<i64>,
-) -> Result<Option<Value>, String> {
+) -> Result<Option<Value>> {
     let given = node.optional_value(2)?;
     let ignored = ignored
         .and_then(|index| usize::try_from(index).ok())
@@ -103,7 +104,7 @@ fn weights(
 }
 
 /// The sum of all elements, if these are not of a batch.
-fn whole_sum(node: &mut Node<'_, '_>, x: Value) -> Result<Value, String> {
+fn whole_sum(node: &mut Node<'_, '_>, x: Value) -> Result<Value> {
     let shape = node.shape(x);
     if shape.batch_axis().is_some() {
         return Err(

@@ -24,8 +24,10 @@ mod linear;
 mod logic;
 mod loss;
 mod model;
+mod names;
 mod node;
 mod normalization;
+mod numbers;
 mod own_image;
 mod pad;
 mod pick;
@@ -42,6 +44,7 @@ mod reader;
 mod reduction;
 mod reshape;
 mod resize;
+mod result;
 mod scatter;
 mod shape;
 mod shrink;
@@ -59,15 +62,15 @@ use std::path::Path;
 
 use ebm_common::files::folder_of;
 
-pub use documentation::{Documentation, HASH_KEY};
+pub use documentation::HASH_KEY;
 pub(crate) use einsum::multiplications as einsum_multiplications;
 pub(crate) use function::inlined;
-pub(crate) use model::node_name;
+pub(crate) use names::node_name;
 
 use declared::{check_declared, check_is_float};
 use documentation::documentation;
 use known::Kind;
-use model::{Model, rule};
+use model::Model;
 use node::{Operand, Rule};
 use own_image::OfImages;
 use reader::{Reader, Selected};
@@ -254,6 +257,15 @@ pub(crate) fn shapes(
     Ok(values
         .map(|(name, operand)| (name.clone(), shape(operand)))
         .collect())
+}
+
+/// The rule of an operator of the default domain.
+fn rule(op_type: &str) -> Option<Rule> {
+    RULES
+        .iter()
+        .flat_map(|family| family.iter())
+        .find(|(name, _)| *name == op_type)
+        .map(|(_, rule)| *rule)
 }
 
 /// Is there a rule for an operator of the default domain?

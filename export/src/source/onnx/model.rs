@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::RULES;
-use super::branch::captured;
 use super::function::inlined;
+use super::names::{captured, node_name};
+use super::rule;
 use super::tensor;
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::source::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The oldest version of ONNX's operators that is read.
@@ -34,7 +34,7 @@ pub(super) struct Model {
 
 impl Model {
     /// Decodes a model.
-    pub fn decode(bytes: &[u8]) -> Result<Model, Error> {
+    pub fn decode(bytes: &[u8]) -> Result<Model> {
         let mut header = ModelProto::decode(bytes).map_err(|error| {
             let reason: String = error.to_string().chars().take(MAX_REASON).collect();
             Error::Onnx(format!(
@@ -72,7 +72,7 @@ impl Model {
     }
 
     /// Every value has one maker.
-    fn check_names(&self) -> Result<(), Error> {
+    fn check_names(&self) -> Result<()> {
         let mut made = BTreeSet::new();
         let initializers = self.graph.initializer.iter().map(|tensor| tensor.name());
         let outputs = self.graph.node.iter().flat_map(|node| &node.output);
@@ -103,7 +103,7 @@ impl Model {
     }
 
     /// Name of the output that is meant: the one that is asked for, which may be any value that a node makes; the only one, or `energy`.
-    pub fn output(&self, asked: Option<&str>) -> Result<String, Error> {
+    pub fn output(&self, asked: Option<&str>) -> Result<String> {
         let names: Vec<&str> = self.graph.output.iter().map(ValueInfoProto::name).collect();
         if names.is_empty() {
             return Err(Error::Onnx("the model has no output".to_string()));
@@ -144,7 +144,7 @@ impl Model {
     }
 
     /// The nodes that outputs need, in an order in which they can be computed: the file's, where that is one.
-    pub fn needed(&self, outputs: &[&str]) -> Result<Vec<usize>, Error> {
+    pub fn needed(&self, outputs: &[&str]) -> Result<Vec<usize>> {
         let makers: BTreeMap<&str, usize> = self
             .graph
             .node
@@ -204,7 +204,7 @@ impl Model {
     }
 
     /// Refuses a model of which a needed node has no rule. The error lists all of the model's that have none.
-    pub fn check_operators(&self, needed: &[usize]) -> Result<(), Error> {
+    pub fn check_operators(&self, needed: &[usize]) -> Result<()> {
         let is_missing =
             |node: &&NodeProto| !is_default_domain(node.domain()) || rule(node.op_type()).is_none();
         let mut needed = needed.iter().map(|&index| &self.graph.node[index]);
@@ -274,23 +274,6 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// The rule of an operator of the default domain.
-pub(super) fn rule(op_type: &str) -> Option<super::node::Rule> {
-    RULES
-        .iter()
-        .flat_map(|family| family.iter())
-        .find(|(name, _)| *name == op_type)
-        .map(|(_, rule)| *rule)
-}
-
-/// What a node is called: its name, or that of its first output.
-pub(crate) fn node_name(node: &NodeProto) -> String {
-    match (node.name(), node.output.first()) {
-        ("", Some(output)) => output.clone(),
-        (name, _) => name.to_string(),
-    }
-}
-
 /// A name of the file as it can stand in an error: without line breaks and the like.
 fn printable(name: &str) -> String {
     name.chars()
@@ -305,7 +288,7 @@ fn is_default_domain(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
-fn opset(header: &ModelProto) -> Result<i64, Error> {
+fn opset(header: &ModelProto) -> Result<i64> {
     let default = header
         .opset_import
         .iter()

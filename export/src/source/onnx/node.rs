@@ -3,11 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::Reader;
-use super::integers::as_integers;
 use super::known::{Kind, Known, Number};
 use super::own_image::{ONLY_INDICES, OfImages};
-use super::reader::Values;
+use super::reader::{Reader, Values};
+use super::result::Result;
 use super::tensor::Decoded;
 use crate::error::Error;
 use crate::graph::op::{Cast, Compare, Op};
@@ -46,7 +45,7 @@ impl From<Known> for Operand {
 
 /// What a rule gives: the outputs of the node in order, or the problem (what was expected and what came). Outputs that are left
 /// out at the end are those that are not supported, which is an error only where the model uses them.
-pub(super) type Outputs = Result<Vec<Operand>, String>;
+pub(super) type Outputs = Result<Vec<Operand>>;
 
 /// How an ONNX operator becomes primitives.
 pub(super) type Rule = fn(&mut Node<'_, '_>) -> Outputs;
@@ -133,13 +132,13 @@ impl Node<'_, '_> {
     }
 
     /// An operand.
-    pub fn operand(&self, position: usize) -> Result<&Operand, String> {
+    pub fn operand(&self, position: usize) -> Result<&Operand> {
         self.optional(position)
             .ok_or_else(|| format!("its input {position} is missing"))
     }
 
     /// A float operand as a value of the graph.
-    pub fn value(&self, position: usize) -> Result<Value, String> {
+    pub fn value(&self, position: usize) -> Result<Value> {
         match self.operand(position)? {
             Operand::Value(value) if self.reader.graph.value_type(*value).dtype.is_float() => {
                 Ok(*value)
@@ -160,7 +159,7 @@ impl Node<'_, '_> {
     }
 
     /// A float operand, `None` where it is left out.
-    pub fn optional_value(&self, position: usize) -> Result<Option<Value>, String> {
+    pub fn optional_value(&self, position: usize) -> Result<Option<Value>> {
         match self.optional(position) {
             Some(_) => self.value(position).map(Some),
             None => Ok(None),
@@ -168,7 +167,7 @@ impl Node<'_, '_> {
     }
 
     /// An operand of booleans as a value of the graph.
-    pub fn truth(&mut self, position: usize) -> Result<Value, String> {
+    pub fn truth(&mut self, position: usize) -> Result<Value> {
         match self.operand(position)?.clone() {
             Operand::Value(value) if self.reader.graph.value_type(value).dtype == DType::Bool => {
                 Ok(value)
@@ -182,7 +181,7 @@ impl Node<'_, '_> {
     }
 
     /// An operand of integers or booleans that are known while reading.
-    pub fn known(&self, position: usize) -> Result<&Known, String> {
+    pub fn known(&self, position: usize) -> Result<&Known> {
         match self.operand(position)? {
             Operand::Known(known) => Ok(known),
             Operand::Value(value) if self.reader.graph.value_type(*value).dtype.is_float() => {
@@ -205,7 +204,7 @@ impl Node<'_, '_> {
     }
 
     /// A float operand that depends on no input, as numbers.
-    pub fn constant(&mut self, position: usize) -> Result<Tensor, String> {
+    pub fn constant(&mut self, position: usize) -> Result<Tensor> {
         let value = self.value(position)?;
         self.constant_of(value)?.ok_or_else(|| {
             format!("its input {position} must be fixed, but it depends on the model's input")
@@ -213,7 +212,7 @@ impl Node<'_, '_> {
     }
 
     /// A value as numbers, `None` where it depends on an input.
-    pub fn constant_of(&mut self, value: Value) -> Result<Option<Tensor>, String> {
+    pub fn constant_of(&mut self, value: Value) -> Result<Option<Tensor>> {
         let Reader {
             graph,
             weights,
@@ -226,11 +225,7 @@ impl Node<'_, '_> {
 
 /// Attributes.
 impl<'a> Node<'a, '_> {
-    fn attribute(
-        &self,
-        name: &str,
-        kind: AttributeType,
-    ) -> Result<Option<&'a AttributeProto>, String> {
+    fn attribute(&self, name: &str, kind: AttributeType) -> Result<Option<&'a AttributeProto>> {
         self.asked.borrow_mut().1.insert(name.to_string());
         let Some(attribute) = self
             .proto
@@ -256,40 +251,40 @@ impl<'a> Node<'a, '_> {
     }
 
     /// An integer attribute.
-    pub fn int(&self, name: &str) -> Result<Option<i64>, String> {
+    pub fn int(&self, name: &str) -> Result<Option<i64>> {
         Ok(self
             .attribute(name, AttributeType::Int)?
             .map(AttributeProto::i))
     }
 
     /// An integer attribute that says yes or no.
-    pub fn flag(&self, name: &str) -> Result<Option<bool>, String> {
+    pub fn flag(&self, name: &str) -> Result<Option<bool>> {
         Ok(self.int(name)?.map(|flag| flag != 0))
     }
 
     /// A float attribute.
-    pub fn float(&self, name: &str) -> Result<Option<f32>, String> {
+    pub fn float(&self, name: &str) -> Result<Option<f32>> {
         Ok(self
             .attribute(name, AttributeType::Float)?
             .map(AttributeProto::f))
     }
 
     /// A list of integers.
-    pub fn ints(&self, name: &str) -> Result<Option<Vec<i64>>, String> {
+    pub fn ints(&self, name: &str) -> Result<Option<Vec<i64>>> {
         Ok(self
             .attribute(name, AttributeType::Ints)?
             .map(|attribute| attribute.ints.clone()))
     }
 
     /// A list of floats.
-    pub fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, String> {
+    pub fn floats(&self, name: &str) -> Result<Option<Vec<f32>>> {
         Ok(self
             .attribute(name, AttributeType::Floats)?
             .map(|attribute| attribute.floats.clone()))
     }
 
     /// A text attribute.
-    pub fn text(&self, name: &str) -> Result<Option<String>, String> {
+    pub fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(attribute) = self.attribute(name, AttributeType::String)? else {
             return Ok(None);
         };
@@ -299,7 +294,7 @@ impl<'a> Node<'a, '_> {
     }
 
     /// A tensor attribute as an operand.
-    pub fn tensor_operand(&mut self, name: &str) -> Result<Option<Operand>, String> {
+    pub fn tensor_operand(&mut self, name: &str) -> Result<Option<Operand>> {
         let Some(attribute) = self.attribute(name, AttributeType::Tensor)? else {
             return Ok(None);
         };
@@ -312,7 +307,7 @@ impl<'a> Node<'a, '_> {
     }
 
     /// A graph in an attribute.
-    pub fn graph_attribute(&self, name: &str) -> Result<&'a GraphProto, String> {
+    pub fn graph_attribute(&self, name: &str) -> Result<&'a GraphProto> {
         self.attribute(name, AttributeType::Graph)?
             .and_then(|attribute| attribute.g.as_ref())
             .ok_or_else(|| format!("its attribute {name:?} is missing"))
@@ -324,7 +319,7 @@ impl<'a> Node<'a, '_> {
     }
 
     /// A list of integers that stands in an attribute of old opsets and in an input of new ones.
-    pub fn ints_or_known(&self, name: &str, position: usize) -> Result<Option<Vec<i64>>, String> {
+    pub fn ints_or_known(&self, name: &str, position: usize) -> Result<Option<Vec<i64>>> {
         if let Some(ints) = self.ints(name)? {
             return Ok(Some(ints));
         }
@@ -333,40 +328,6 @@ impl<'a> Node<'a, '_> {
             None => Ok(None),
         }
     }
-}
-
-/// An axis that may count from the end.
-pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
-    let counted = match axis {
-        0.. => usize::try_from(axis).ok(),
-        _ => usize::try_from(axis.unsigned_abs())
-            .ok()
-            .and_then(|back| rank.checked_sub(back)),
-    };
-    counted
-        .filter(|&axis| axis < rank)
-        .ok_or_else(|| format!("there is no axis {axis} of {rank}"))
-}
-
-/// Axes that may count from the end.
-pub(super) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<usize>, String> {
-    axes.iter().map(|&axis| axis_of(axis, rank)).collect()
-}
-
-/// An extent, a stride or another small count.
-pub(super) fn size_of(number: i64) -> Result<usize, String> {
-    match number {
-        0..=0x7fff_ffff => Ok(number as usize),
-        _ => Err(format!(
-            "expected a number from 0 to {}, got {number}",
-            0x7fff_ffff
-        )),
-    }
-}
-
-/// Extents, strides or other small counts.
-pub(super) fn sizes_of(numbers: &[i64]) -> Result<Vec<usize>, String> {
-    numbers.iter().map(|&number| size_of(number)).collect()
 }
 
 /// The graph.
@@ -387,12 +348,7 @@ impl Node<'_, '_> {
     }
 
     /// Adds a primitive on the way, named after the node.
-    pub fn apply(
-        &mut self,
-        suffix: &str,
-        op: impl Into<Op>,
-        inputs: &[Value],
-    ) -> Result<Value, String> {
+    pub fn apply(&mut self, suffix: &str, op: impl Into<Op>, inputs: &[Value]) -> Result<Value> {
         self.add(&format!("{}.{suffix}", self.name), op.into(), inputs)
     }
 
@@ -401,7 +357,7 @@ impl Node<'_, '_> {
         Ok(vec![self.add(self.name, op.into(), inputs)?.into()])
     }
 
-    fn add(&mut self, name: &str, op: Op, inputs: &[Value]) -> Result<Value, String> {
+    fn add(&mut self, name: &str, op: Op, inputs: &[Value]) -> Result<Value> {
         let value = self
             .reader
             .graph
@@ -434,7 +390,7 @@ impl Node<'_, '_> {
     }
 
     /// Known integers or booleans as floats.
-    pub fn floats_of(&mut self, known: &Known) -> Result<Value, String> {
+    pub fn floats_of(&mut self, known: &Known) -> Result<Value> {
         let numbers = known.elements.iter().map(|number| match number {
             Number::Fixed(number) => Ok(*number as f32),
             Number::Batch(_) => Err(format!(
@@ -444,20 +400,20 @@ impl Node<'_, '_> {
                 "{number} is used as a float: what depends on the place in the batch mixes its images"
             )),
         });
-        let numbers = numbers.collect::<Result<Vec<f32>, String>>()?;
+        let numbers = numbers.collect::<Result<Vec<f32>>>()?;
         let tensor = Tensor::new(known.elements.shape(), numbers);
         let constant = self.add_constant("numbers", tensor);
         self.seen_per_image("numbers", constant, known.shape.clone())
     }
 
     /// 0 and 1 as booleans.
-    pub fn is_set(&mut self, numbers: Value) -> Result<Value, String> {
+    pub fn is_set(&mut self, numbers: Value) -> Result<Value> {
         let half = self.scalar("half", 0.5);
         self.apply("truth", Compare::Greater, &[numbers, half])
     }
 
     /// Truth values as 0 and 1.
-    pub fn as_numbers(&mut self, truth: Value) -> Result<Value, String> {
+    pub fn as_numbers(&mut self, truth: Value) -> Result<Value> {
         self.apply("numbers", Cast::F32, &[truth])
     }
 
@@ -471,8 +427,17 @@ impl Node<'_, '_> {
     }
 }
 
+/// What a rule makes of integers that it saw as floats is integers.
+fn as_integers(node: &Node<'_, '_>, outputs: Vec<Operand>) -> Vec<Operand> {
+    let of_output = |output| match output {
+        Operand::Value(value) if node.dtype(value) != DType::Bool => Operand::Integers(value),
+        output => output,
+    };
+    outputs.into_iter().map(of_output).collect()
+}
+
 /// Refuses values that no image has. An extent of 0 excuses no others.
-pub(super) fn check_size(shape: &Shape) -> Result<(), String> {
+pub(super) fn check_size(shape: &Shape) -> Result<()> {
     let times = |count: usize, extent: usize| count.checked_mul(extent.max(1));
     let count = shape.0.iter().try_fold(1_usize, |count, dim| match dim {
         Dim::Size(size) => times(count, *size),

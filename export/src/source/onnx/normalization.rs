@@ -3,8 +3,10 @@
 //! ONNX operators: `BatchNormalization`, `GroupNormalization`, `InstanceNormalization`, `LayerNormalization`,
 //! `LpNormalization`, `RMSNormalization`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, axis_of, size_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::{axis_of, size_of};
 use super::reduction::root_of_sum;
+use super::result::Result;
 use crate::graph::op::{Binary, Cast, Compare, ReduceKind, Unary};
 use crate::graph::{Dim, Shape, Value};
 
@@ -24,7 +26,7 @@ const TRAINING_MODE: i64 = 14;
 /// The first opset whose group norm has scale and offset of each channel instead of each group.
 const SCALE_PER_CHANNEL: i64 = 21;
 
-fn epsilon(node: &Node<'_, '_>) -> Result<f32, String> {
+fn epsilon(node: &Node<'_, '_>) -> Result<f32> {
     Ok(node.float("epsilon")?.unwrap_or(EPSILON))
 }
 
@@ -68,12 +70,7 @@ struct Moments {
     inverse: Value,
 }
 
-fn moments(
-    node: &mut Node<'_, '_>,
-    x: Value,
-    axes: &[usize],
-    epsilon: f32,
-) -> Result<Moments, String> {
+fn moments(node: &mut Node<'_, '_>, x: Value, axes: &[usize], epsilon: f32) -> Result<Moments> {
     let mean = node.along("mean", ReduceKind::Mean, x, axes)?;
     let centred = node.apply("centred", Binary::Sub, &[x, mean])?;
     let inverse = inverse_deviation(node, centred, axes, epsilon)?;
@@ -90,7 +87,7 @@ fn inverse_deviation(
     x: Value,
     axes: &[usize],
     epsilon: f32,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let square = node.squared("square", x)?;
     let variance = node.along("variance", ReduceKind::Mean, square, axes)?;
     let shifted = node.shifted("shifted", variance, epsilon)?;
@@ -99,7 +96,7 @@ fn inverse_deviation(
 }
 
 /// Refuses axes that have the batch.
-fn check_axes(shape: &Shape, axes: &[usize]) -> Result<(), String> {
+fn check_axes(shape: &Shape, axes: &[usize]) -> Result<()> {
     match axes.iter().find(|&&axis| shape.0[axis].is_batch()) {
         Some(axis) => Err(format!(
             "it normalizes over axis {axis} of {shape}, which mixes the images of a batch"
@@ -178,7 +175,7 @@ fn group_normalization(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// The value, and its axes from `axis` on.
-fn from_axis_on(node: &mut Node<'_, '_>) -> Result<(Value, Vec<usize>), String> {
+fn from_axis_on(node: &mut Node<'_, '_>) -> Result<(Value, Vec<usize>)> {
     node.ignore("stash_type");
     let axis = node.int("axis")?.unwrap_or(-1);
     let x = node.value(0)?;

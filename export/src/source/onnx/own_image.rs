@@ -2,6 +2,7 @@
 
 use super::known::{Kind, Known, Number};
 use super::node::{Node, Operand};
+use super::result::Result;
 use crate::graph::Value;
 use crate::graph::op::{Binary, Concat};
 
@@ -24,7 +25,7 @@ pub(super) fn counts_images(operand: &Operand) -> bool {
 }
 
 /// The integers of the image with the number 0, and the step to the next if it is the same for all.
-fn parted(known: &Known) -> Result<(Known, i64), String> {
+fn parted(known: &Known) -> Result<(Known, i64)> {
     let step = |number: &Number| match number {
         Number::Image { step, .. } => *step,
         _ => 0,
@@ -49,7 +50,7 @@ impl Node<'_, '_> {
     }
 
     /// Integers as they are and the step from image to image.
-    fn with_step(&mut self, position: usize) -> Result<(Value, i64), String> {
+    fn with_step(&mut self, position: usize) -> Result<(Value, i64)> {
         match self.operand(position)?.clone() {
             Operand::Known(known) => {
                 let (firsts, step) = parted(&known)?;
@@ -60,7 +61,7 @@ impl Node<'_, '_> {
     }
 
     /// The sum of both operands.
-    pub fn sum_of_images(&mut self) -> Result<Operand, String> {
+    pub fn sum_of_images(&mut self) -> Result<Operand> {
         let ((left, of_left), (right, of_right)) = (self.with_step(0)?, self.with_step(1)?);
         let operands = self.broadcasting(&[left, right])?;
         let value = self.apply("sum", Binary::Add, &operands)?;
@@ -69,7 +70,7 @@ impl Node<'_, '_> {
     }
 
     /// All operands joined along the last axis.
-    pub fn joined_of_images(&mut self, axis: usize) -> Result<Operand, String> {
+    pub fn joined_of_images(&mut self, axis: usize) -> Result<Operand> {
         let (mut values, mut steps) = (Vec::new(), Vec::new());
         for position in 0..self.n_operands() {
             let (value, step) = self.with_step(position)?;

@@ -3,8 +3,10 @@
 //! ONNX operators: `Pad`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axis_of, size_of};
 use super::own_image::ONLY_INDICES;
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Concat, Expand, Pad, Reverse, Slice};
 use crate::graph::{Dim, Shape, Value};
@@ -84,7 +86,7 @@ fn pad(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// The number of a constant margin.
-fn filler(node: &mut Node<'_, '_>) -> Result<f32, String> {
+fn filler(node: &mut Node<'_, '_>) -> Result<f32> {
     if let Some(value) = node.float("value")? {
         return Ok(value);
     }
@@ -103,7 +105,7 @@ fn filler(node: &mut Node<'_, '_>) -> Result<f32, String> {
 }
 
 /// What negative pads leave.
-fn cut(node: &mut Node<'_, '_>, mut x: Value, around: &[[i64; 2]]) -> Result<Value, String> {
+fn cut(node: &mut Node<'_, '_>, mut x: Value, around: &[[i64; 2]]) -> Result<Value> {
     for (axis, [before, behind]) in around.iter().enumerate() {
         let [before, behind] = [before, behind].map(|pad| pad.min(&0).unsigned_abs() as usize);
         if [before, behind] == [0, 0] {
@@ -125,7 +127,7 @@ fn mirrored(
     mut x: Value,
     margins: &[[usize; 2]],
     mode: Mode,
-) -> Result<Value, String> {
+) -> Result<Value> {
     for (axis, &[before, behind]) in margins.iter().enumerate() {
         if [before, behind] == [0, 0] {
             continue;
@@ -171,7 +173,7 @@ fn margin(
     slice: Slice,
     width: usize,
     mode: Mode,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let axis = slice.axis;
     let part = node.slice(x, slice)?;
     match mode {

@@ -7,6 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 use super::known::{IMAGE, Known, Number, check_count};
 use super::node::{Node, Operand, Outputs};
 use super::own_image::ONLY_INDICES;
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Binary, Compare, Concat, MatMul, Slice, Where};
 use crate::graph::tensor::Tensor;
@@ -49,18 +50,18 @@ fn as_lines(known: &Known, mut axes: Range<usize>, batch: usize) -> Option<Known
 }
 
 /// The place of each index.
-pub(super) fn picked_places(indices: &Known, extent: usize) -> Result<Vec<usize>, String> {
+pub(super) fn picked_places(indices: &Known, extent: usize) -> Result<Vec<usize>> {
     let indices = indices.elements.iter();
     indices.map(|&index| picked_index(index, extent)).collect()
 }
 
-pub(super) fn picked_index(index: Number, extent: usize) -> Result<usize, String> {
+pub(super) fn picked_index(index: Number, extent: usize) -> Result<usize> {
     let known = index.fixed().and_then(|index| place_of(index, extent).ok());
     known.ok_or_else(|| format!("there is no element {index} of {extent}"))
 }
 
 /// Negative indices count from the end.
-pub(super) fn place_of(index: i64, extent: usize) -> Result<usize, String> {
+pub(super) fn place_of(index: i64, extent: usize) -> Result<usize> {
     let counted = match index {
         0.. => usize::try_from(index).ok(),
         _ => usize::try_from(index.unsigned_abs())
@@ -73,11 +74,7 @@ pub(super) fn place_of(index: i64, extent: usize) -> Result<usize, String> {
 
 impl Node<'_, '_> {
     /// An operand of integers that are known or of the graph, which may have the batch on some of its axes.
-    pub fn indices(
-        &mut self,
-        position: usize,
-        batch: Option<Range<usize>>,
-    ) -> Result<Operand, String> {
+    pub fn indices(&mut self, position: usize, batch: Option<Range<usize>>) -> Result<Operand> {
         match (self.operand(position)?.clone(), batch) {
             (Operand::Known(known), Some(axes)) => Ok(self.over_images(&known, axes).into()),
             (Operand::Value(_), _) => Err(format!("its input {position} must be integers")),
@@ -99,7 +96,7 @@ impl Node<'_, '_> {
     pub fn of_floats(
         &mut self,
         operand: &Operand,
-        rule: impl FnOnce(&mut Self, &Operand) -> Result<Operand, String>,
+        rule: impl FnOnce(&mut Self, &Operand) -> Result<Operand>,
     ) -> Outputs {
         match operand {
             Operand::Value(value) if self.dtype(*value) == DType::Bool => {
@@ -122,7 +119,7 @@ impl Node<'_, '_> {
     }
 
     /// Floats as they are; booleans, and what is known, as numbers of the graph.
-    pub fn numbers(&mut self, operand: &Operand) -> Result<Value, String> {
+    pub fn numbers(&mut self, operand: &Operand) -> Result<Value> {
         match operand {
             Operand::Value(value) if self.dtype(*value) == DType::Bool => self.as_numbers(*value),
             Operand::Value(value) | Operand::Integers(value) => Ok(*value),
@@ -137,7 +134,7 @@ impl Node<'_, '_> {
         operand: &Operand,
         indices: &Shape,
         axis: usize,
-    ) -> Result<Operand, String> {
+    ) -> Result<Operand> {
         let current = shape_of_operand(self, operand);
         let misfit = || format!("indices {indices} do not fit {current} along axis {axis}");
         if current.rank() != indices.rank() {
@@ -159,30 +156,20 @@ impl Node<'_, '_> {
     }
 
     /// Which of `extent` places each index names: `[.., 1]` of whole numbers to booleans `[.., extent]`.
-    pub fn is_place(&mut self, indices: Value, extent: usize) -> Result<Value, String> {
+    pub fn is_place(&mut self, indices: Value, extent: usize) -> Result<Value> {
         let last = self.shape(indices).rank() - 1;
         self.is_place_along(indices, last, extent)
     }
 
     /// The same with the places along another axis, on which the indices have extent 1.
-    pub fn is_place_along(
-        &mut self,
-        indices: Value,
-        axis: usize,
-        extent: usize,
-    ) -> Result<Value, String> {
+    pub fn is_place_along(&mut self, indices: Value, axis: usize, extent: usize) -> Result<Value> {
         check_count(&[extent])?;
         let indices = self.counted(indices, &[extent as f32])?;
         self.equals_place(indices, axis, extent)
     }
 
     /// The same for indices none of which counts from the end.
-    pub fn equals_place(
-        &mut self,
-        indices: Value,
-        axis: usize,
-        extent: usize,
-    ) -> Result<Value, String> {
+    pub fn equals_place(&mut self, indices: Value, axis: usize, extent: usize) -> Result<Value> {
         let places = (0..extent).map(|place| place as f32).collect();
         let places = self.add_constant("all_places", Tensor::new(&[extent], places));
         let rank = self.shape(indices).rank();
@@ -191,7 +178,7 @@ impl Node<'_, '_> {
     }
 
     /// Indices that count from the front: the extent is added to those below 0.
-    pub fn counted(&mut self, indices: Value, extents: &[f32]) -> Result<Value, String> {
+    pub fn counted(&mut self, indices: Value, extents: &[f32]) -> Result<Value> {
         let zero = self.scalar("zero", 0.0);
         let extents = match extents {
             [extent] => self.scalar("extent", *extent),
@@ -205,7 +192,7 @@ impl Node<'_, '_> {
     }
 
     /// `[.., N, J, ..]`, the images on axis `at`, with the shape of indices in their place.
-    pub fn placed(&mut self, x: Value, at: usize, indices: &Shape) -> Result<Value, String> {
+    pub fn placed(&mut self, x: Value, at: usize, indices: &Shape) -> Result<Value> {
         let current = self.shape(x);
         let Some(Dim::Batch { outer, inner }) = indices.around_batch() else {
             return Err("the indices are the same for all images".to_string());
@@ -229,12 +216,7 @@ impl Node<'_, '_> {
 
     /// The elements at those places along an axis: parts of neighbours put together, or a product with ones and zeros where that
     /// would be many.
-    pub(super) fn picked(
-        &mut self,
-        value: Value,
-        axis: usize,
-        indices: &[usize],
-    ) -> Result<Value, String> {
+    pub(super) fn picked(&mut self, value: Value, axis: usize, indices: &[usize]) -> Result<Value> {
         if indices.is_empty() {
             return Err("it takes no elements".to_string());
         }
@@ -249,7 +231,7 @@ impl Node<'_, '_> {
         let parts = runs
             .into_iter()
             .map(|run| self.slice(value, Slice::range(axis, run)))
-            .collect::<Result<Vec<Value>, String>>()?;
+            .collect::<Result<Vec<Value>>>()?;
         match parts.as_slice() {
             [only] => Ok(*only),
             parts => self.apply("picked", Concat { axis }, parts),
@@ -257,12 +239,7 @@ impl Node<'_, '_> {
     }
 
     /// Moves the axis to the end, multiplies with a column of zeros and a one per index, and moves it back.
-    fn picked_by_product(
-        &mut self,
-        value: Value,
-        axis: usize,
-        indices: &[usize],
-    ) -> Result<Value, String> {
+    fn picked_by_product(&mut self, value: Value, axis: usize, indices: &[usize]) -> Result<Value> {
         let shape = self.shape(value);
         let (rank, extent) = (shape.rank(), shape.size(axis).unwrap_or(1));
         check_count(&[extent, indices.len()])?;
@@ -298,7 +275,7 @@ pub(super) fn runs(indices: &[usize]) -> Vec<Range<usize>> {
     runs
 }
 
-fn picked_tensor(tensor: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor, String> {
+fn picked_tensor(tensor: &Tensor, axis: usize, indices: &[usize]) -> Result<Tensor> {
     let mut sizes = tensor.shape().to_vec();
     let inner: usize = sizes[axis + 1..].iter().product();
     let outer: usize = sizes[..axis].iter().product();

@@ -6,8 +6,10 @@
 use ndarray::IxDyn;
 
 use super::known::{Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, axis_of, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axis_of, size_of};
 use super::own_image::ONLY_INDICES;
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Binary, Cast, Compare, ReduceKind, Unary, Where};
 use crate::graph::tensor::Tensor;
@@ -62,14 +64,14 @@ fn extreme(node: &mut Node<'_, '_>, wanted: Extreme) -> Outputs {
 }
 
 /// x, or −x if the least are looked for.
-fn sorted_by(node: &mut Node<'_, '_>, x: Value, wanted: Extreme) -> Result<Value, String> {
+fn sorted_by(node: &mut Node<'_, '_>, x: Value, wanted: Extreme) -> Result<Value> {
     match wanted {
         Extreme::Greatest => Ok(x),
         Extreme::Least => node.apply("opposite", Unary::Neg, &[x]),
     }
 }
 
-fn own_extent(shape: &Shape, axis: usize) -> Result<usize, String> {
+fn own_extent(shape: &Shape, axis: usize) -> Result<usize> {
     let extent = shape.size(axis).ok_or_else(|| {
         format!("it compares along axis {axis} of {shape}, which mixes the images of a batch")
     })?;
@@ -233,14 +235,14 @@ fn trilu(node: &mut Node<'_, '_>) -> Outputs {
 
 impl Node<'_, '_> {
     /// x without an axis of extent 1.
-    pub fn without_axis(&mut self, x: Value, axis: usize) -> Result<Value, String> {
+    pub fn without_axis(&mut self, x: Value, axis: usize) -> Result<Value> {
         let mut shape = self.shape(x);
         shape.0.remove(axis);
         self.seen_as("dropped", x, shape)
     }
 
     /// The number of elements that `TopK` takes: an attribute of old opsets.
-    fn ints_or_known_k(&self) -> Result<Vec<i64>, String> {
+    fn ints_or_known_k(&self) -> Result<Vec<i64>> {
         match self.int("k")? {
             Some(k) => Ok(vec![k]),
             None => self.known(1).and_then(Known::fixed_numbers),

@@ -5,6 +5,7 @@
 
 use super::known::check_count;
 use super::node::{Node, Outputs, Rule};
+use super::result::Result;
 use super::window::{Layout, Padding, Windows, extents};
 use crate::graph::Value;
 use crate::graph::op::{AveragePool, Binary, MaxPool, Pad, ReduceKind, Slice};
@@ -28,7 +29,7 @@ struct Pool {
 }
 
 impl Pool {
-    fn read(node: &mut Node<'_, '_>) -> Result<Pool, String> {
+    fn read(node: &mut Node<'_, '_>) -> Result<Pool> {
         let x = node.value(0)?;
         let layout = Layout::of_pool(node, x)?;
         let x = layout.image(node, x)?;
@@ -107,7 +108,7 @@ impl Pool {
 }
 
 /// Refuses what runtimes pad otherwise than the specification says, and not as each other.
-fn check_same(windows: &Windows, image: [usize; 2]) -> Result<(), String> {
+fn check_same(windows: &Windows, image: [usize; 2]) -> Result<()> {
     let advice =
         "runtimes do not agree where the windows lie; export it with pads instead of auto_pad";
     for (axis, extent) in image.into_iter().enumerate() {

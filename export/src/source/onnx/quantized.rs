@@ -2,7 +2,8 @@
 //!
 //! ONNX operators: `DequantizeLinear`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, axis_of, size_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::{axis_of, size_of};
 use crate::graph::tensor::Tensor;
 
 pub(super) const RULES: &[(&str, Rule)] = &[("DequantizeLinear", dequantize)];

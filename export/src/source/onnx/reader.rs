@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::branch::captured;
 use super::constants::Constants;
 use super::declared::{check_is_float, declared_extents, input_error, input_extents, input_type};
 use super::finite::check_finite;
-use super::model::{Model, node_name, rule};
+use super::model::Model;
+use super::names::{captured, node_name};
 use super::node::{Node, Operand, check_size};
+use super::rule;
 use super::tensor::Decoded;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::Batch;
 use crate::graph::op::Cast;
 use crate::graph::tensor::Tensors;
@@ -89,7 +90,7 @@ impl Reader {
         initializers: Vec<TensorProto>,
         outputs: &[&str],
         selected: &Selected<'_>,
-    ) -> Result<Values, Error> {
+    ) -> Result<Values> {
         let nodes = &model.graph.node;
         let needed = model.needed(outputs)?;
         model.check_operators(&needed)?;
@@ -126,7 +127,7 @@ impl Reader {
         inputs: &[&ValueInfoProto],
         selected: &Selected<'_>,
         values: &mut Values,
-    ) -> Result<(), Error> {
+    ) -> Result<()> {
         let is_selected = |input: &ValueInfoProto| input.name() == selected.name;
         let image_of = |input: &ValueInfoProto| selected.image.filter(|_| is_selected(input));
         let mut one = Vec::new();
@@ -170,7 +171,7 @@ impl Reader {
         input: &ValueInfoProto,
         image: Option<&[usize]>,
         selected: bool,
-    ) -> Result<Shape, Error> {
+    ) -> Result<Shape> {
         let (first, rest) = input_extents(input, image)?;
         let mut shape = Shape::fixed(&rest);
         let declared = declared_extents(input)?;
@@ -190,11 +191,7 @@ impl Reader {
         Ok(shape)
     }
 
-    fn add_initializer(
-        &mut self,
-        proto: &mut TensorProto,
-        values: &mut Values,
-    ) -> Result<(), Error> {
+    fn add_initializer(&mut self, proto: &mut TensorProto, values: &mut Values) -> Result<()> {
         let name = proto.name().to_string();
         let decoded =
             Decoded::take(proto, self.folder.as_deref()).map_err(|problem| Error::Weight {
@@ -220,7 +217,7 @@ impl Reader {
         Ok(())
     }
 
-    pub(super) fn add_node(&mut self, proto: &NodeProto, values: &mut Values) -> Result<(), Error> {
+    pub(super) fn add_node(&mut self, proto: &NodeProto, values: &mut Values) -> Result<()> {
         let name = node_name(proto);
         let problem = |problem: String| Error::Node {
             node: name.clone(),
@@ -237,7 +234,7 @@ impl Reader {
                     "its input {input:?} is made by no node, or is an output that is not supported"
                 ))),
             })
-            .collect::<Result<Vec<Option<Operand>>, Error>>()?;
+            .collect::<Result<Vec<Option<Operand>>>>()?;
         let rule =
             rule(proto.op_type()).ok_or_else(|| problem("it is not supported".to_string()))?;
         let outputs = Node::new(proto, &name, operands, values, self)
@@ -259,7 +256,7 @@ fn several(count: usize, one: &[Option<usize>]) -> Shape {
 }
 
 /// Refuses weights in other files that do not fit one, which is what is written, before they are read.
-fn check_external<'a>(tensors: impl Iterator<Item = &'a TensorProto>) -> Result<(), Error> {
+fn check_external<'a>(tensors: impl Iterator<Item = &'a TensorProto>) -> Result<()> {
     let n_bytes = tensors
         .filter(|tensor| tensor.data_location() == DataLocation::External)
         .map(|tensor| {

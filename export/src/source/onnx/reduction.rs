@@ -6,7 +6,9 @@
 use ndarray::Axis;
 
 use super::known::{Kind, Known, Number, check_count};
-use super::node::{Node, Operand, Outputs, Rule, axes_of, axis_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axes_of, axis_of};
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Binary, Cast, Compare, KeepDims, Reduce, ReduceKind, Slice, Unary};
 use crate::graph::tensor::Tensor;
@@ -42,7 +44,7 @@ struct Along {
 
 impl Along {
     /// As attributes and inputs say it. No axes are all of them, or none where `noop_with_empty_axes` says so.
-    fn read(node: &Node<'_, '_>, rank: usize) -> Result<Along, String> {
+    fn read(node: &Node<'_, '_>, rank: usize) -> Result<Along> {
         let axes = node.ints_or_known("axes", 1)?.unwrap_or_default();
         let keep_dims = match node.flag("keepdims")? {
             Some(false) => KeepDims::No,
@@ -61,7 +63,7 @@ impl Along {
     }
 
     /// Refuses the batch.
-    fn check(&self, shape: &Shape) -> Result<(), String> {
+    fn check(&self, shape: &Shape) -> Result<()> {
         match self.axes.iter().find(|&&axis| shape.0[axis].is_batch()) {
             Some(axis) => Err(format!(
                 "it reduces axis {axis} of {shape}, which mixes the images of a batch; reduce each image alone, or fix the batch to 1"
@@ -71,12 +73,7 @@ impl Along {
     }
 
     /// By a primitive.
-    fn reduced(
-        &self,
-        node: &mut Node<'_, '_>,
-        kind: ReduceKind,
-        x: Value,
-    ) -> Result<Value, String> {
+    fn reduced(&self, node: &mut Node<'_, '_>, kind: ReduceKind, x: Value) -> Result<Value> {
         if self.axes.is_empty() {
             return Ok(x);
         }
@@ -89,7 +86,7 @@ impl Along {
     }
 
     /// Drops the axes, which have extent 1 by now, where they do not stay.
-    fn finished(&self, node: &mut Node<'_, '_>, kept: Value) -> Result<Value, String> {
+    fn finished(&self, node: &mut Node<'_, '_>, kept: Value) -> Result<Value> {
         if self.keep_dims == KeepDims::Yes {
             return Ok(kept);
         }
@@ -101,7 +98,7 @@ impl Along {
 }
 
 /// How floats are reduced.
-type Reduction = fn(&mut Node<'_, '_>, Value, &Along) -> Result<Value, String>;
+type Reduction = fn(&mut Node<'_, '_>, Value, &Along) -> Result<Value>;
 
 fn reduced(node: &mut Node<'_, '_>, reduction: Reduction) -> Outputs {
     let x = node.value(0)?;
@@ -149,30 +146,30 @@ fn lanes(known: &Known, axis: usize) -> Vec<Known> {
         .collect()
 }
 
-fn max(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn max(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     along.reduced(node, ReduceKind::Max, x)
 }
 
 /// `−max(−x)`.
-fn min(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn min(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     let opposite = node.apply("opposite", Unary::Neg, &[x])?;
     let greatest = along.reduced(node, ReduceKind::Max, opposite)?;
     node.apply("least", Unary::Neg, &[greatest])
 }
 
-fn l1(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn l1(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     let sizes = node.apply("sizes", Unary::Abs, &[x])?;
     along.reduced(node, ReduceKind::Sum, sizes)
 }
 
-fn l2(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn l2(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     let square = sum_square(node, x, along)?;
     root_of_sum(node, square)
 }
 
 /// The square root of a sum of squares. Its derivative where all of them are 0 is 0, as PyTorch has it, where that of a root is
 /// infinite: 1 is added there before and multiplied away behind.
-pub(super) fn root_of_sum(node: &mut Node<'_, '_>, square: Value) -> Result<Value, String> {
+pub(super) fn root_of_sum(node: &mut Node<'_, '_>, square: Value) -> Result<Value> {
     let zero = node.scalar("zero", 0.0);
     let none = node.apply("none", Compare::Equal, &[square, zero])?;
     let none = node.apply("none.number", Cast::F32, &[none])?;
@@ -183,19 +180,19 @@ pub(super) fn root_of_sum(node: &mut Node<'_, '_>, square: Value) -> Result<Valu
     node.apply("norm", Binary::Mul, &[root, some])
 }
 
-fn sum_square(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn sum_square(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     let squares = node.squared("squares", x)?;
     along.reduced(node, ReduceKind::Sum, squares)
 }
 
-fn log_sum(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn log_sum(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     let sum = along.reduced(node, ReduceKind::Sum, x)?;
     node.apply("log", Unary::Log, &[sum])
 }
 
 /// `m + log Σ e^(x − m)` with `m = max x`, so that no exponential overflows. The derivative with respect to m is
 /// `1 − Σ e^(x − m) / Σ e^(x − m) = 0`, so that of the whole is that without m, and so is every further one.
-fn log_sum_exp(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn log_sum_exp(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     let greatest = node.along("greatest", ReduceKind::Max, x, &along.axes)?;
     let below = node.apply("below", Binary::Sub, &[x, greatest])?;
     let exponentials = node.apply("exponentials", Unary::Exp, &[below])?;
@@ -206,7 +203,7 @@ fn log_sum_exp(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value
 }
 
 /// Halves are multiplied until one element is left, so that the derivative is exact where factors are 0 too.
-fn product(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, String> {
+fn product(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value> {
     let mut product = x;
     for &axis in &along.axes {
         product = product_along(node, product, axis)?;
@@ -214,11 +211,7 @@ fn product(node: &mut Node<'_, '_>, x: Value, along: &Along) -> Result<Value, St
     along.finished(node, product)
 }
 
-pub(super) fn product_along(
-    node: &mut Node<'_, '_>,
-    x: Value,
-    axis: usize,
-) -> Result<Value, String> {
+pub(super) fn product_along(node: &mut Node<'_, '_>, x: Value, axis: usize) -> Result<Value> {
     let shape = node.shape(x);
     let mut extent = shape.size(axis).unwrap_or(0);
     if extent == 0 {
@@ -298,7 +291,7 @@ fn cumulative_sum(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// Running sums of integers that are known.
-fn known_sums(known: &Known, axis: usize, running: Running) -> Result<Known, String> {
+fn known_sums(known: &Known, axis: usize, running: Running) -> Result<Known> {
     let lanes = lanes(known, axis);
     let Some(first) = lanes.first() else {
         return Ok(known.clone());

@@ -1,7 +1,13 @@
 //! The target of a `Reshape`, with the batch where the elements of each image stay at their places.
+//!
+//! Elements keep their order, and each image has to keep its elements. So `[N, 6]` may become `[N, 2, 3]`, and `[2, N, 3]` may become `[2, 3N]`. But
+//! `[N, 6]` may not become `[3, 2N]`, whose first row would hold elements of several images.
+//!
+//! ONNX operators: `Reshape`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::Number;
-use super::node::size_of;
+use super::numbers::size_of;
+use super::result::Result;
 use crate::graph::{Dim, Shape};
 
 /// What an extent of 0 in a target means.
@@ -28,14 +34,14 @@ pub(super) fn target(
     numbers: &[Number],
     zero: Zero,
     fixed_batch: Option<usize>,
-) -> Result<Shape, String> {
+) -> Result<Shape> {
     let shown: Vec<String> = numbers.iter().map(Number::to_string).collect();
     let shown = format!("cannot reshape {current} to [{}]", shown.join(", "));
     let extents = numbers
         .iter()
         .enumerate()
         .map(|(axis, &number)| extent(current, axis, number, zero))
-        .collect::<Result<Vec<Extent>, String>>()
+        .collect::<Result<Vec<Extent>>>()
         .map_err(|problem| format!("{shown}: {problem}"))?;
     let around = match current.around_batch() {
         Some(Dim::Batch { outer, inner }) => Some((outer, inner)),
@@ -48,7 +54,7 @@ pub(super) fn target(
     shape.map_err(|problem| format!("{shown}: {problem}"))
 }
 
-fn extent(current: &Shape, axis: usize, number: Number, zero: Zero) -> Result<Extent, String> {
+fn extent(current: &Shape, axis: usize, number: Number, zero: Zero) -> Result<Extent> {
     match number {
         Number::Fixed(-1) => Ok(Extent::Rest),
         Number::Fixed(0) if zero == Zero::Keeps => match current.0.get(axis) {
@@ -65,7 +71,7 @@ fn extent(current: &Shape, axis: usize, number: Number, zero: Zero) -> Result<Ex
 const DIFFERS: &str = "the number of elements differs";
 const MIXES: &str = "this mixes the images of a batch";
 
-fn without_batch(current: &Shape, extents: &[Extent]) -> Result<Shape, String> {
+fn without_batch(current: &Shape, extents: &[Extent]) -> Result<Shape> {
     if extents
         .iter()
         .any(|extent| matches!(extent, Extent::Images(_)))
@@ -79,7 +85,7 @@ fn without_batch(current: &Shape, extents: &[Extent]) -> Result<Shape, String> {
 }
 
 /// The extents as numbers, for one image, where the rest is what `count` elements leave.
-fn resolved(extents: &[Extent], count: usize) -> Result<Vec<usize>, String> {
+fn resolved(extents: &[Extent], count: usize) -> Result<Vec<usize>> {
     let given = extents
         .iter()
         .try_fold(1_usize, |product, extent| match extent {
@@ -108,7 +114,7 @@ fn with_batch(
     around: (usize, usize),
     extents: &[Extent],
     fixed_batch: Option<usize>,
-) -> Result<Shape, String> {
+) -> Result<Shape> {
     let images: Vec<usize> = (0..extents.len())
         .filter(|&axis| matches!(extents[axis], Extent::Images(_)))
         .collect();
@@ -139,7 +145,7 @@ fn with_batch(
 }
 
 /// The shape with the batch on the axis of fewest elements per image on which it can stand, the first of several.
-fn found(around: (usize, usize), sizes: &[usize], batch: usize) -> Result<Shape, String> {
+fn found(around: (usize, usize), sizes: &[usize], batch: usize) -> Result<Shape> {
     let factor = |shape: &Shape| {
         shape
             .0

@@ -3,7 +3,9 @@
 //! ONNX operators: `Resize`, `Upsample`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::{Number, check_count};
-use super::node::{Node, Outputs, Rule, axes_of, size_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::{axes_of, size_of};
+use super::result::Result;
 use crate::graph::op::{Slice, Upsample};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Dim, Shape, Value};
@@ -166,7 +168,7 @@ fn upsample(node: &mut Node<'_, '_>) -> Outputs {
     resized(node, x, &extents, mode, Coordinates::Asymmetric)
 }
 
-fn mode(node: &Node<'_, '_>, nearest: Nearest) -> Result<Mode, String> {
+fn mode(node: &Node<'_, '_>, nearest: Nearest) -> Result<Mode> {
     match node.text("mode")?.as_deref() {
         None | Some("nearest") => Ok(Mode::Nearest(nearest)),
         Some("linear") => Ok(Mode::Linear),
@@ -177,11 +179,7 @@ fn mode(node: &Node<'_, '_>, nearest: Nearest) -> Result<Mode, String> {
 }
 
 /// Per axis what changes, by scales.
-fn by_scales(
-    shape: &Shape,
-    axes: &[usize],
-    scales: &[f32],
-) -> Result<Vec<Option<Extents>>, String> {
+fn by_scales(shape: &Shape, axes: &[usize], scales: &[f32]) -> Result<Vec<Option<Extents>>> {
     let mut extents = vec![None; shape.rank()];
     for (&axis, &scale) in axes.iter().zip(scales) {
         if scale == 1.0 {
@@ -206,7 +204,7 @@ fn by_sizes(
     shape: &Shape,
     axes: &[usize],
     sizes: &[Number],
-) -> Result<Vec<Option<Extents>>, String> {
+) -> Result<Vec<Option<Extents>>> {
     let mut extents = vec![None; shape.rank()];
     for (&axis, &size) in axes.iter().zip(sizes) {
         if node.keeps(size, shape.0[axis]) {
@@ -226,7 +224,7 @@ fn by_sizes(
 }
 
 /// Refuses scales that move pixels and leave all extents as they are, which ONNX Runtime does not look at.
-fn check_change(extents: &[Option<Extents>]) -> Result<(), String> {
+fn check_change(extents: &[Option<Extents>]) -> Result<()> {
     let mut changed = extents.iter().flatten().peekable();
     let Some(Extents { old, scale, .. }) = changed.peek().copied() else {
         return Ok(());
@@ -384,7 +382,7 @@ fn combined(
     axis: usize,
     old: usize,
     taps: &[Taps],
-) -> Result<Value, String> {
+) -> Result<Value> {
     if let Some(slice) = at_equal_distances(axis, taps) {
         return node.slice(x, slice);
     }
@@ -431,11 +429,7 @@ fn at_equal_distances(axis: usize, taps: &[Taps]) -> Option<Slice> {
 }
 
 /// Each element of some axes as often as their factors say: of images by one primitive, else axis by axis.
-fn repeated_along(
-    node: &mut Node<'_, '_>,
-    x: Value,
-    repeated: &[(usize, usize)],
-) -> Result<Value, String> {
+fn repeated_along(node: &mut Node<'_, '_>, x: Value, repeated: &[(usize, usize)]) -> Result<Value> {
     let shape = node.shape(x);
     let factor = |wanted: usize| {
         let found = repeated.iter().find(|(axis, _)| *axis == wanted);
@@ -469,12 +463,7 @@ fn repeated_along(
 }
 
 /// By an axis of its own for the copies.
-fn repeated_on(
-    node: &mut Node<'_, '_>,
-    x: Value,
-    axis: usize,
-    factor: usize,
-) -> Result<Value, String> {
+fn repeated_on(node: &mut Node<'_, '_>, x: Value, axis: usize, factor: usize) -> Result<Value> {
     let shape = node.shape(x);
     let mut apart = shape.clone();
     apart.0.insert(axis + 1, Dim::Size(1));
@@ -488,7 +477,7 @@ fn repeated_on(
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::op::{Op, Operator};
+    use crate::graph::op::Op;
     use crate::source::onnx::testing::Attribute::{Float, Floats, Int, Ints, Text};
     use crate::source::onnx::testing::{Attribute, Model, array};
 

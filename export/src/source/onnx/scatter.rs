@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use super::gather::same_along;
 use super::known::check_count;
-use super::node::{Node, Operand, Outputs, Rule, axis_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::axis_of;
 use super::pick::{MAX_PARTS, runs};
+use super::result::Result;
 use super::shape::shape_of_operand;
 use super::tuples::{Taken, named_by};
 use crate::graph::op::{Binary, Cast, Concat, Pad, ReduceKind, Slice, Unary, Where};
@@ -33,7 +35,7 @@ enum Reduction {
 }
 
 impl Reduction {
-    fn read(node: &Node<'_, '_>) -> Result<Reduction, String> {
+    fn read(node: &Node<'_, '_>) -> Result<Reduction> {
         match node.text("reduction")?.as_deref() {
             None | Some("none") => Ok(Reduction::Replace),
             Some("add") => Ok(Reduction::By(Binary::Add)),
@@ -45,7 +47,7 @@ impl Reduction {
     }
 
     /// Of elements and what is scattered there, one for one.
-    fn of(self, node: &mut Node<'_, '_>, x: Value, updates: Value) -> Result<Value, String> {
+    fn of(self, node: &mut Node<'_, '_>, x: Value, updates: Value) -> Result<Value> {
         match self {
             Reduction::Replace => Ok(updates),
             Reduction::By(op) => {
@@ -196,7 +198,7 @@ fn on_grid(
     axes: &[(usize, &[usize])],
     updates: Value,
     reduction: Reduction,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let Some((&(axis, places), rest)) = axes.split_first() else {
         return reduction.of(node, x, updates);
     };
@@ -217,7 +219,7 @@ fn at_places(
     places: &[usize],
     updates: Value,
     reduction: Reduction,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let mut rounds = rounds(places);
     match reduction {
         Reduction::By(Binary::Add) if rounds.len() > 1 => {
@@ -275,7 +277,7 @@ fn added(
     axis: usize,
     places: &[usize],
     updates: Value,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let shape = node.shape(x);
     let extent = shape.size(axis).ok_or("cannot add along the batch")?;
     check_count(&[extent, places.len()])?;
@@ -295,7 +297,7 @@ fn replaced(
     axis: usize,
     places: &[usize],
     inside: Value,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let extent = node
         .shape(x)
         .size(axis)
@@ -333,7 +335,7 @@ fn by_mask(
     indices: Value,
     updates: Value,
     reduction: Reduction,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let shape = node.shape(x);
     let extent = shape
         .size(axis)
@@ -396,7 +398,7 @@ fn filled_up(
     axis: usize,
     target: &Shape,
     value: f32,
-) -> Result<Value, String> {
+) -> Result<Value> {
     let mut shape = node.shape(x);
     shape.0.remove(axis);
     let dims = shape.0.iter().zip(&target.0);
@@ -446,7 +448,7 @@ impl Taken {
 
 impl Node<'_, '_> {
     /// `[lead.., ..]`, the batch among the leading axes, as `[N, J, ..]`.
-    fn images_first(&mut self, x: Value, lead: &Shape) -> Result<Value, String> {
+    fn images_first(&mut self, x: Value, lead: &Shape) -> Result<Value> {
         let Some(Dim::Batch { outer, inner }) = lead.around_batch() else {
             return Err("the indices are the same for all images".to_string());
         };

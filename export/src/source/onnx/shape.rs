@@ -6,7 +6,8 @@
 use ndarray::IxDyn;
 
 use super::known::{Known, Number};
-use super::node::{Node, Operand, Outputs, Rule, axes_of, axis_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::{axes_of, axis_of};
 use super::own_image::{ONLY_INDICES, OfImages};
 use super::reshape;
 use crate::graph::op::{Op, Reshape, Transpose};

@@ -1,4 +1,6 @@
-//! `Shrink`, soft and hard thresholding.
+//! Soft and hard thresholding.
+//!
+//! ONNX operators: `Shrink`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::node::{Node, Outputs, Rule};
 use crate::graph::op::{Binary, Cast, Compare};

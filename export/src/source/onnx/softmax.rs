@@ -2,7 +2,9 @@
 //!
 //! ONNX operators: `LogSoftmax`, `Softmax`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, axis_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::axis_of;
+use super::result::Result;
 use crate::graph::op::{Binary, ReduceKind, Softmax, Unary};
 use crate::graph::{Shape, Value};
 
@@ -22,7 +24,7 @@ fn log_softmax(node: &mut Node<'_, '_>) -> Outputs {
 }
 
 /// `x − max x − log Σ e^(x − max x)`. As for `ReduceLogSumExp`, the maximum adds nothing to any derivative.
-pub(super) fn log_shares(node: &mut Node<'_, '_>, x: Value, axis: usize) -> Result<Value, String> {
+pub(super) fn log_shares(node: &mut Node<'_, '_>, x: Value, axis: usize) -> Result<Value> {
     let greatest = node.along("greatest", ReduceKind::Max, x, &[axis])?;
     let below = node.apply("below", Binary::Sub, &[x, greatest])?;
     let exponentials = node.apply("exponentials", Unary::Exp, &[below])?;
@@ -34,7 +36,7 @@ pub(super) fn log_shares(node: &mut Node<'_, '_>, x: Value, axis: usize) -> Resu
 /// Along `axis`; before opset 13 along that axis and all behind it as one.
 fn along_one_axis(
     node: &mut Node<'_, '_>,
-    shares: fn(&mut Node<'_, '_>, Value, usize) -> Result<Value, String>,
+    shares: fn(&mut Node<'_, '_>, Value, usize) -> Result<Value>,
 ) -> Outputs {
     let axis = node.int("axis")?;
     let x = node.value(0)?;

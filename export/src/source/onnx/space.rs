@@ -2,7 +2,9 @@
 //!
 //! ONNX operators: `DepthToSpace`, `SpaceToDepth`; see [the specification](https://onnx.ai/onnx/operators/).
 
-use super::node::{Node, Outputs, Rule, size_of};
+use super::node::{Node, Outputs, Rule};
+use super::numbers::size_of;
+use super::result::Result;
 use crate::graph::op::{Reshape, Transpose};
 use crate::graph::{Dim, Shape};
 
@@ -12,7 +14,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 ];
 
 /// Batch, channels, rows and columns of an image tensor, and the size of the blocks.
-fn extents(node: &Node<'_, '_>) -> Result<(Dim, [usize; 3], usize), String> {
+fn extents(node: &Node<'_, '_>) -> Result<(Dim, [usize; 3], usize)> {
     let block = node
         .int("blocksize")?
         .ok_or("its attribute \"blocksize\" is missing")?;

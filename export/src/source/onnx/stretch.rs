@@ -3,8 +3,10 @@
 //! ONNX operators: `Expand`, `Tile`; see [the specification](https://onnx.ai/onnx/operators/).
 
 use super::known::Number;
-use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::size_of;
 use super::own_image::ONLY_INDICES;
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::Reshape;
 use crate::graph::{DType, Dim, Shape};
@@ -26,7 +28,7 @@ fn expand(node: &mut Node<'_, '_>) -> Outputs {
             .map_or(Number::Fixed(1), |axis| target[axis]);
         expanded_extent(node, own, wanted)
     });
-    let shape = Shape(dims.collect::<Result<_, String>>()?);
+    let shape = Shape(dims.collect::<Result<_>>()?);
     match operand {
         Operand::Known(known) => Ok(vec![known.stretched(&shape)?.into()]),
         Operand::Value(value) | Operand::Integers(value) => node.stretched(value, &shape),
@@ -34,7 +36,7 @@ fn expand(node: &mut Node<'_, '_>) -> Outputs {
     }
 }
 
-fn expanded_extent(node: &Node<'_, '_>, own: Dim, wanted: Number) -> Result<Dim, String> {
+fn expanded_extent(node: &Node<'_, '_>, own: Dim, wanted: Number) -> Result<Dim> {
     match (own, wanted) {
         (own, Number::Fixed(1)) => Ok(own),
         (own, wanted) if node.keeps(wanted, own) => Ok(own),

@@ -1,14 +1,17 @@
 //! Tensors of a model: floats of every width as f32, integers and booleans as they are.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use ebm_common::files::folder_of;
 
+use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 
 use super::known::{Kind, Known, Number};
+use super::result::Result;
 use crate::graph::tensor::Tensor;
 use crate::source::onnx::proto::TensorProto;
 use crate::source::onnx::proto::tensor_proto::{DataLocation, DataType};
@@ -25,7 +28,7 @@ impl Decoded {
     /// Reads a tensor; `folder` is that of the model's file, where it is a file.
     ///
     /// The elements are taken out of `proto`, so that they are not in memory twice.
-    pub fn take(proto: &mut TensorProto, folder: Option<&Path>) -> Result<Decoded, String> {
+    pub fn take(proto: &mut TensorProto, folder: Option<&Path>) -> Result<Decoded> {
         let sizes = sizes(proto)?;
         let kind = DataType::try_from(proto.data_type.unwrap_or(0)).map_err(|_| {
             format!(
@@ -48,7 +51,7 @@ impl Decoded {
     }
 }
 
-fn sizes(proto: &TensorProto) -> Result<Vec<usize>, String> {
+fn sizes(proto: &TensorProto) -> Result<Vec<usize>> {
     proto
         .dims
         .iter()
@@ -58,7 +61,7 @@ fn sizes(proto: &TensorProto) -> Result<Vec<usize>, String> {
         .collect()
 }
 
-fn count(sizes: &[usize]) -> Result<usize, String> {
+fn count(sizes: &[usize]) -> Result<usize> {
     sizes
         .iter()
         .try_fold(1_usize, |count, &size| count.checked_mul(size))
@@ -76,7 +79,7 @@ fn width(kind: DataType) -> usize {
     }
 }
 
-fn stored_bytes(kind: DataType, count: usize) -> Result<usize, String> {
+fn stored_bytes(kind: DataType, count: usize) -> Result<usize> {
     match width(kind) {
         0 => Err(unread(kind)),
         width => count
@@ -89,12 +92,7 @@ fn unread(kind: DataType) -> String {
     format!("elements of type {} are not supported", kind.as_str_name())
 }
 
-fn from_bytes(
-    kind: DataType,
-    sizes: &[usize],
-    count: usize,
-    bytes: &[u8],
-) -> Result<Decoded, String> {
+fn from_bytes(kind: DataType, sizes: &[usize], count: usize, bytes: &[u8]) -> Result<Decoded> {
     let wanted = stored_bytes(kind, count)?;
     if bytes.len() != wanted {
         return Err(format!(
@@ -102,63 +100,26 @@ fn from_bytes(
             bytes.len()
         ));
     }
-    let chunks = bytes.chunks_exact(width(kind));
     match kind {
-        DataType::Float => floats(
-            sizes,
-            chunks.map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])),
-        ),
-        DataType::Double => doubles(sizes, chunks.map(|c| f64::from_le_bytes(eight(c)))),
-        DataType::Float16 => floats(
-            sizes,
-            chunks.map(|c| half::f16::from_le_bytes([c[0], c[1]]).to_f32()),
-        ),
-        DataType::Bfloat16 => floats(
-            sizes,
-            chunks.map(|c| half::bf16::from_le_bytes([c[0], c[1]]).to_f32()),
-        ),
-        DataType::Int64 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(i64::from_le_bytes(eight(c)))),
-        ),
-        DataType::Uint64 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| unsigned(u64::from_le_bytes(eight(c)))),
-        ),
-        DataType::Int32 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(i32::from_le_bytes([c[0], c[1], c[2], c[3]]).into())),
-        ),
-        DataType::Uint32 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(u32::from_le_bytes([c[0], c[1], c[2], c[3]]).into())),
-        ),
-        DataType::Int16 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(i16::from_le_bytes([c[0], c[1]]).into())),
-        ),
-        DataType::Uint16 => integers(
-            kind,
-            sizes,
-            chunks.map(|c| Ok(u16::from_le_bytes([c[0], c[1]]).into())),
-        ),
-        DataType::Int8 => integers(kind, sizes, chunks.map(|c| Ok((c[0] as i8).into()))),
-        DataType::Uint8 | DataType::Bool => integers(kind, sizes, chunks.map(|c| Ok(c[0].into()))),
+        DataType::Float => floats(sizes, each(bytes).map(f32::from_le_bytes)),
+        DataType::Double => doubles(sizes, each(bytes).map(f64::from_le_bytes)),
+        DataType::Float16 => floats(sizes, each(bytes).map(|b| f16::from_le_bytes(b).to_f32())),
+        DataType::Bfloat16 => floats(sizes, each(bytes).map(|b| bf16::from_le_bytes(b).to_f32())),
+        DataType::Int64 => integers(kind, sizes, each(bytes).map(i64::from_le_bytes)),
+        DataType::Uint64 => integers(kind, sizes, each(bytes).map(u64::from_le_bytes)),
+        DataType::Int32 => integers(kind, sizes, each(bytes).map(i32::from_le_bytes)),
+        DataType::Uint32 => integers(kind, sizes, each(bytes).map(u32::from_le_bytes)),
+        DataType::Int16 => integers(kind, sizes, each(bytes).map(i16::from_le_bytes)),
+        DataType::Uint16 => integers(kind, sizes, each(bytes).map(u16::from_le_bytes)),
+        DataType::Int8 => integers(kind, sizes, each(bytes).map(i8::from_le_bytes)),
+        DataType::Uint8 | DataType::Bool => integers(kind, sizes, bytes.iter().copied()),
         _ => Err(unread(kind)),
     }
 }
 
-fn eight(chunk: &[u8]) -> [u8; 8] {
-    std::array::from_fn(|index| chunk[index])
-}
-
-fn unsigned(number: u64) -> Result<i64, String> {
-    i64::try_from(number).map_err(|_| format!("its element {number} is too large"))
+/// The bytes of each element.
+fn each<const WIDTH: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; WIDTH]> {
+    bytes.as_chunks().0.iter().copied()
 }
 
 fn from_fields(
@@ -166,7 +127,7 @@ fn from_fields(
     sizes: &[usize],
     count: usize,
     proto: &TensorProto,
-) -> Result<Decoded, String> {
+) -> Result<Decoded> {
     let words = &proto.int32_data;
     let half_words = || words.iter().map(|&word| word as u16);
     let found = match kind {
@@ -185,59 +146,43 @@ fn from_fields(
     match kind {
         DataType::Float => floats(sizes, proto.float_data.iter().copied()),
         DataType::Double => doubles(sizes, proto.double_data.iter().copied()),
-        DataType::Float16 => floats(
-            sizes,
-            half_words().map(|bits| half::f16::from_bits(bits).to_f32()),
-        ),
-        DataType::Bfloat16 => floats(
-            sizes,
-            half_words().map(|bits| half::bf16::from_bits(bits).to_f32()),
-        ),
-        DataType::Int64 => integers(
-            kind,
-            sizes,
-            proto.int64_data.iter().map(|&number| Ok(number)),
-        ),
-        DataType::Uint32 | DataType::Uint64 => integers(
-            kind,
-            sizes,
-            proto.uint64_data.iter().map(|&number| unsigned(number)),
-        ),
-        _ => integers(kind, sizes, words.iter().map(|&word| Ok(word.into()))),
+        DataType::Float16 => floats(sizes, half_words().map(|b| f16::from_bits(b).to_f32())),
+        DataType::Bfloat16 => floats(sizes, half_words().map(|b| bf16::from_bits(b).to_f32())),
+        DataType::Int64 => integers(kind, sizes, proto.int64_data.iter().copied()),
+        DataType::Uint32 | DataType::Uint64 => {
+            integers(kind, sizes, proto.uint64_data.iter().copied())
+        }
+        _ => integers(kind, sizes, words.iter().copied()),
     }
 }
 
 /// As f32. What is not finite is looked at where it is used.
-fn floats(sizes: &[usize], values: impl Iterator<Item = f32>) -> Result<Decoded, String> {
+fn floats(sizes: &[usize], values: impl Iterator<Item = f32>) -> Result<Decoded> {
     Ok(Decoded::Floats(Tensor::new(sizes, values.collect())))
 }
 
 /// f64 as f32, if they are not too large for it.
-fn doubles(sizes: &[usize], values: impl Iterator<Item = f64>) -> Result<Decoded, String> {
+fn doubles(sizes: &[usize], values: impl Iterator<Item = f64>) -> Result<Decoded> {
     let narrow = |value: f64| match value.is_finite() && value.abs() > f32::MAX.into() {
         true => Err(format!("its element {value:e} is beyond f32")),
         false => Ok(value as f32),
     };
-    let values = values.map(narrow).collect::<Result<Vec<f32>, String>>()?;
+    let values = values.map(narrow).collect::<Result<Vec<f32>>>()?;
     floats(sizes, values.into_iter())
 }
 
-fn integers(
+fn integers<N: Copy + Display + TryInto<i64>>(
     kind: DataType,
     sizes: &[usize],
-    numbers: impl Iterator<Item = Result<i64, String>>,
-) -> Result<Decoded, String> {
+    numbers: impl Iterator<Item = N>,
+) -> Result<Decoded> {
     let truth = kind == DataType::Bool;
-    let numbers = numbers.map(|number| {
-        number.map(|number| {
-            Number::Fixed(if truth {
-                i64::from(number != 0)
-            } else {
-                number
-            })
-        })
+    let numbers = numbers.map(|number| match number.try_into() {
+        Ok(number) if truth => Ok(Number::Fixed(i64::from(number != 0))),
+        Ok(number) => Ok(Number::Fixed(number)),
+        Err(_) => Err(format!("its element {number} is too large")),
     });
-    let elements = ArrayD::from_shape_vec(IxDyn(sizes), numbers.collect::<Result<_, String>>()?)
+    let elements = ArrayD::from_shape_vec(IxDyn(sizes), numbers.collect::<Result<_>>()?)
         .map_err(|error| error.to_string())?;
     let kind = if truth { Kind::Truth } else { Kind::Integer };
     Ok(Decoded::Known(Known {
@@ -254,7 +199,7 @@ pub(super) fn entry<'a>(proto: &'a TensorProto, key: &str) -> Option<&'a str> {
 }
 
 /// The bytes of a tensor that stands in a file of its own beside the model.
-fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>, String> {
+fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>> {
     let entry = |key: &str| entry(proto, key);
     let number = |key: &str| match entry(key) {
         Some(text) => text
@@ -298,7 +243,7 @@ fn external(proto: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result
 
 /// The file of that name in the model's folder or below it: neither a name nor a linked folder leads elsewhere. The file itself may be a link, as
 /// those of download caches are.
-pub(super) fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
+pub(super) fn beside(location: &str, folder: Option<&Path>) -> Result<PathBuf> {
     let folder =
         folder.ok_or("it stands in another file, but the model does not come from a file")?;
     let outside =

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Selection, read};
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::testing::DERIVATIVE_TOLERANCE;
 use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind, Reshape};
 use crate::graph::reference::{bindings, evaluate};
@@ -143,7 +143,7 @@ impl Model {
         self.0.encode_to_vec()
     }
 
-    pub fn try_read(&self) -> Result<Energy, Error> {
+    pub fn try_read(&self) -> Result<Energy> {
         read(&self.bytes(), &Selection::default())
     }
 

@@ -5,9 +5,11 @@
 use ndarray::{Axis, IxDyn};
 
 use super::known::{IMAGE, Known};
-use super::node::{Node, Operand, Outputs, Rule, size_of};
+use super::node::{Node, Operand, Outputs, Rule};
+use super::numbers::size_of;
 use super::own_image::{ONLY_INDICES, OfImages};
 use super::pick::{beside, picked_index};
+use super::result::Result;
 use super::shape::shape_of_operand;
 use crate::graph::op::{Cast, MatMul};
 use crate::graph::tensor::Tensor;
@@ -64,7 +66,7 @@ pub(super) fn named_by(
     node: &mut Node<'_, '_>,
     current: &Shape,
     n_shared: usize,
-) -> Result<Operand, String> {
+) -> Result<Operand> {
     let shape = shape_of_operand(node, node.operand(1)?);
     let length = shape.0.last().map_or(0, |dim| dim.concrete(1));
     let names_images = current
@@ -196,7 +198,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    pub(super) fn of(current: &Shape, indices: &Shape, n_shared: usize) -> Result<Taken, String> {
+    pub(super) fn of(current: &Shape, indices: &Shape, n_shared: usize) -> Result<Taken> {
         let misfit =
             || format!("indices {indices} do not fit {current} with {n_shared} batch_dims");
         let (&last, lead) = indices.0.split_last().ok_or_else(misfit)?;
@@ -237,7 +239,7 @@ impl Taken {
     }
 
     /// The place that each tuple of known indices names.
-    pub(super) fn places(&self, indices: &Known) -> Result<Vec<usize>, String> {
+    pub(super) fn places(&self, indices: &Known) -> Result<Vec<usize>> {
         let mixes = || {
             let axis = self.batch.unwrap_or(0);
             format!("it takes some images of the batch along axis {axis}: this mixes its images")
@@ -282,7 +284,7 @@ impl Taken {
         node: &mut Node<'_, '_>,
         x: Value,
         batch: usize,
-    ) -> Result<Value, String> {
+    ) -> Result<Value> {
         let current = node.shape(x);
         let others = (0..current.rank()).filter(|&axis| axis != batch);
         let order = std::iter::once(batch).chain(others).collect();

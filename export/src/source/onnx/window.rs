@@ -1,7 +1,9 @@
 //! Windows that slide over images `[N, C, H, W]`, as attributes state them; also over rows `[N, C, L]`, which are taken for images of
 //! one row, and along the depth of volumes `[N, C, D, H, W]`.
 
-use super::node::{Node, Outputs, size_of, sizes_of};
+use super::node::{Node, Outputs};
+use super::numbers::{size_of, sizes_of};
+use super::result::Result;
 use crate::graph::op::{Op, Reshape};
 use crate::graph::{Dim, Shape, Value};
 
@@ -23,7 +25,7 @@ pub(super) enum Layout {
 
 impl Layout {
     /// That of a value.
-    pub fn of(node: &Node<'_, '_>, x: Value) -> Result<Layout, String> {
+    pub fn of(node: &Node<'_, '_>, x: Value) -> Result<Layout> {
         let shape = node.shape(x);
         match shape.rank() {
             4 => Ok(Layout::Images),
@@ -35,7 +37,7 @@ impl Layout {
     }
 
     /// That of a value with windows that have no weights, which may be a volume.
-    pub fn of_pool(node: &Node<'_, '_>, x: Value) -> Result<Layout, String> {
+    pub fn of_pool(node: &Node<'_, '_>, x: Value) -> Result<Layout> {
         match node.shape(x).0.as_slice() {
             &[_, _, _, Dim::Size(rows), Dim::Size(columns)] => {
                 Ok(Layout::Volumes { rows, columns })
@@ -45,7 +47,7 @@ impl Layout {
     }
 
     /// A value of this layout, or the weight for it, as images.
-    pub fn image(self, node: &mut Node<'_, '_>, value: Value) -> Result<Value, String> {
+    pub fn image(self, node: &mut Node<'_, '_>, value: Value) -> Result<Value> {
         let shape = node.shape(value);
         let wanted = match self {
             Layout::Images => 4,
@@ -93,7 +95,7 @@ impl Layout {
     }
 
     /// One number for each axis of an image from those of this layout: that of the rows of an image of one row is `one_row`.
-    fn pair(self, name: &str, numbers: &[usize], one_row: usize) -> Result<[usize; 2], String> {
+    fn pair(self, name: &str, numbers: &[usize], one_row: usize) -> Result<[usize; 2]> {
         match (self, numbers) {
             (Layout::Images, &[rows, columns]) => Ok([rows, columns]),
             (Layout::Rows, &[columns]) => Ok([one_row, columns]),
@@ -113,7 +115,7 @@ impl Layout {
         node: &Node<'_, '_>,
         name: &str,
         one_row: usize,
-    ) -> Result<Option<[usize; 2]>, String> {
+    ) -> Result<Option<[usize; 2]>> {
         match node.ints(name)? {
             Some(numbers) => self.pair(name, &sizes_of(&numbers)?, one_row).map(Some),
             None => Ok(None),
@@ -121,7 +123,7 @@ impl Layout {
     }
 
     /// Pads: top, left, bottom, right.
-    fn pads(self, node: &Node<'_, '_>) -> Result<[usize; 4], String> {
+    fn pads(self, node: &Node<'_, '_>) -> Result<[usize; 4]> {
         let Some(pads) = node.ints("pads")? else {
             return Ok([0; 4]);
         };
@@ -149,7 +151,7 @@ pub(super) enum Padding {
 
 impl Padding {
     /// As attributes say it.
-    pub fn read(node: &Node<'_, '_>, layout: Layout) -> Result<Padding, String> {
+    pub fn read(node: &Node<'_, '_>, layout: Layout) -> Result<Padding> {
         let pads = layout.pads(node)?;
         match node.text("auto_pad")?.as_deref() {
             None | Some("NOTSET") => Ok(Padding::Given(pads)),
@@ -190,7 +192,7 @@ impl Windows {
         layout: Layout,
         image: [usize; 2],
         weight: Option<[usize; 2]>,
-    ) -> Result<Windows, String> {
+    ) -> Result<Windows> {
         let stated = layout.per_axis(node, "kernel_shape", 1)?;
         let kernel = match (stated, weight) {
             (Some(stated), Some(weight)) if stated != weight => {
@@ -236,7 +238,7 @@ impl Windows {
 }
 
 /// Rows and columns of images; 1 along the batch, where a window has to be of one pixel.
-pub(super) fn extents(shape: &Shape) -> Result<[usize; 2], String> {
+pub(super) fn extents(shape: &Shape) -> Result<[usize; 2]> {
     let extent = |dim: &Dim| match dim {
         Dim::Size(size) => *size,
         Dim::Batch { .. } => 1,
@@ -248,6 +250,6 @@ pub(super) fn extents(shape: &Shape) -> Result<[usize; 2], String> {
 }
 
 /// A number of groups.
-pub(super) fn groups(node: &Node<'_, '_>) -> Result<usize, String> {
+pub(super) fn groups(node: &Node<'_, '_>) -> Result<usize> {
     size_of(node.int("group")?.unwrap_or(1))
 }

@@ -17,52 +17,36 @@
 mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
+use ebm_common::named;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::graph::op::{Activation, Arithmetic, Binary, Cast, Compare, Op, Operator};
+use crate::error::{Error, Result};
+use crate::graph::op::{Activation, Arithmetic, Binary, Cast, Compare, Op};
 use crate::graph::tensor::Tensor;
 use crate::graph::{DType, Graph, Mapping, Source, Value};
 
 pub use error::{Comparison, random_images};
 
-/// The types that a graph works in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// f32 throughout.
-    #[default]
-    F32,
-    /// f16, but for sums, inputs and outputs.
-    F16,
-    /// bf16, but for sums, inputs and outputs.
-    Bf16,
-    /// f16 in products alone.
-    Mixed,
+named! {
+    "precision";
+    /// The types that a graph works in.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Precision {
+        /// f32 throughout.
+        #[default]
+        F32 = "f32",
+        /// f16, but for sums, inputs and outputs.
+        F16 = "f16",
+        /// bf16, but for sums, inputs and outputs.
+        Bf16 = "bf16",
+        /// f16 in products alone.
+        Mixed = "mixed",
+    }
 }
 
 impl Precision {
-    /// All of them.
-    pub const ALL: [Precision; 4] = [
-        Precision::F32,
-        Precision::F16,
-        Precision::Bf16,
-        Precision::Mixed,
-    ];
-
-    /// Its name in commands and contracts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Bf16 => "bf16",
-            Precision::Mixed => "mixed",
-        }
-    }
-
     /// The low type, where there is one.
     pub fn low_type(self) -> Option<DType> {
         match self {
@@ -73,30 +57,11 @@ impl Precision {
     }
 }
 
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Precision {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Precision, String> {
-        let mut all = Precision::ALL.into_iter();
-        all.find(|precision| precision.name() == name)
-            .ok_or_else(|| {
-                let names = Precision::ALL.map(Precision::name).join(", ");
-                format!("unknown precision {name:?}; there are {names}")
-            })
-    }
-}
-
 /// The graph in that precision, by the rules above. Its weights should be bound, so that those in a low type are written in it.
 ///
 /// # Errors
 /// The graph has values of low types already.
-pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph, Error> {
+pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph> {
     let Some(low) = precision.low_type() else {
         return Ok(graph.clone());
     };
@@ -133,14 +98,14 @@ pub fn lowered(graph: &Graph, precision: Precision) -> Result<Graph, Error> {
 }
 
 /// `[x > 0]` in that type.
-fn compared(target: &mut Graph, name: &str, x: Value, dtype: DType) -> Result<Value, Error> {
+fn compared(target: &mut Graph, name: &str, x: Value, dtype: DType) -> Result<Value> {
     let zero = Tensor::new(&[], vec![0.0]);
     let zero = target.constant_of_type(&format!("{name}.zero"), zero, dtype);
     let positive = target.apply(&format!("{name}.positive"), Compare::Greater, &[x, zero])?;
     target.apply(name, Cast { to: dtype }, &[positive])
 }
 
-fn check_is_single(graph: &Graph) -> Result<(), Error> {
+fn check_is_single(graph: &Graph) -> Result<()> {
     let mut values = graph.values();
     match values.find(|&value| graph.value_type(value).dtype.is_low()) {
         Some(value) => Err(Error::Operator {
@@ -242,7 +207,7 @@ impl Conversions {
         mapping: &Mapping,
         inputs: &[Value],
         dtype: DType,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<Vec<Value>> {
         let mut converted = Vec::with_capacity(inputs.len());
         for &input in inputs {
             converted.push(self.of(target, mapping.get(input), dtype)?);
@@ -251,7 +216,7 @@ impl Conversions {
     }
 
     /// A number in that type; booleans as they are.
-    fn of(&mut self, target: &mut Graph, value: Value, dtype: DType) -> Result<Value, Error> {
+    fn of(&mut self, target: &mut Graph, value: Value, dtype: DType) -> Result<Value> {
         let node = target.node(value);
         if node.value_type.dtype == dtype || !node.value_type.dtype.is_float() {
             return Ok(value);

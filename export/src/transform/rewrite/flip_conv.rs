@@ -7,14 +7,14 @@
 //! Where the transpose has very few output channels (the gradient at the image) it stays as it is: a direct convolution
 //! fills its vectors with output channels, and would leave most of each empty.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Conv, ConvTranspose, Op, Reverse, Transpose};
 use crate::graph::{Graph, Value};
 
 /// Fewest output channels for which the convolution is the faster form on CPUs.
 const MIN_OUTPUT_CHANNELS: usize = 8;
 
-pub(super) fn rewritten(graph: &Graph) -> Result<Graph, Error> {
+pub(super) fn rewritten(graph: &Graph) -> Result<Graph> {
     graph.rebuild(|target, mapping, value| {
         let Some((transpose, inputs)) = flippable(graph, value) else {
             return Ok(None);

@@ -5,16 +5,16 @@
 //! its weights. Factor and offset must be fixed (weights, constants, and what is computed of them alone), so that the new
 //! weights are computed once.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Binary, Op, Reshape};
 use crate::graph::{Dim, Graph, Mapping, Shape, Value};
 
-pub(super) fn rewritten(graph: &Graph) -> Result<Graph, Error> {
+pub(super) fn rewritten(graph: &Graph) -> Result<Graph> {
     // A factor and the offset behind it are two steps.
     fold_one_layer(&fold_one_layer(graph)?)
 }
 
-fn fold_one_layer(graph: &Graph) -> Result<Graph, Error> {
+fn fold_one_layer(graph: &Graph) -> Result<Graph> {
     let uses = graph.use_counts();
     let dynamic = graph.is_dynamic();
     graph.rebuild(
@@ -89,7 +89,7 @@ impl Affine<'_> {
         target: &mut Graph,
         mapping: &Mapping,
         value: Value,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let name = &graph.node(value).name;
         let mut operands: Vec<Value> = self.operands.iter().map(|&old| mapping.get(old)).collect();
         let per_channel = mapping.get(self.per_channel);
@@ -136,7 +136,7 @@ impl Affine<'_> {
         per_channel: Value,
         axis: usize,
         rank: usize,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value> {
         let mut sizes = vec![1; rank];
         sizes[axis] = target.shape(per_channel).elements_per_image();
         let shape = Shape::fixed(&sizes);
@@ -198,7 +198,6 @@ mod tests {
 
     /// Of what depends on the input nothing but the convolution is left.
     fn flowing(graph: &Graph) -> Vec<&'static str> {
-        use crate::graph::op::Operator;
         let dynamic = graph.is_dynamic();
         let values = graph.values().filter(|value| dynamic[value.0]);
         values

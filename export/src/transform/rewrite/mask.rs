@@ -5,11 +5,11 @@
 //! [`Activation::Positive`] is the same mask as one operator that engines compute in their own layouts of images; comparisons and casts make
 //! them rearrange every feature map.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Activation, Cast, Compare, Op};
 use crate::graph::{DType, Graph, Source, Value};
 
-pub(super) fn rewritten(graph: &Graph) -> Result<Graph, Error> {
+pub(super) fn rewritten(graph: &Graph) -> Result<Graph> {
     graph.rebuild(|target, mapping, value| {
         let Some(x) = masked(graph, value) else {
             return Ok(None);

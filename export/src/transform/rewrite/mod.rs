@@ -4,138 +4,73 @@ mod flip_conv;
 mod fold_affine;
 mod mask;
 mod pool_conv;
-mod share;
 mod simplify;
-mod winograd;
 
-use std::fmt;
-use std::str::FromStr;
+use ebm_common::named;
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::Graph;
 
-/// A rewrite by name. Each module states what it does and why that is exact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// A mean-pooled convolution becomes a strided convolution of a box-filtered input.
-    PoolConv,
-    /// A stride-1 transposed convolution becomes a convolution with flipped weights.
-    FlipConv,
-    /// A factor and an offset per channel behind a convolution move into its weights and bias.
-    FoldAffine,
-    /// Common subexpressions are computed once.
-    Share,
-    /// Operators that do nothing go, and neighbours that are one operator become it.
-    Simplify,
-    /// The mask of a ReLU's derivative becomes one operator on the ReLU's result.
-    Mask,
-    /// A 3×3 convolution on a large image has four times fewer multiplications (Winograd).
-    Winograd,
-    /// The same on a small image, where it pays with several images a call: the weights are four times as many.
-    WinogradSmall,
+named! {
+    "rewrite";
+    /// A rewrite by name, in the order in which they are applied. Each module states what it does and why that is exact.
+    pub enum Rewrite {
+        /// Operators that do nothing go, and neighbours that are one operator become it.
+        Simplify = "simplify",
+        /// A factor and an offset per channel behind a convolution move into its weights and bias.
+        FoldAffine = "fold_affine",
+        /// A mean-pooled convolution becomes a strided convolution of a box-filtered input.
+        PoolConv = "pool_conv",
+        /// A stride-1 transposed convolution becomes a convolution with flipped weights.
+        FlipConv = "flip_conv",
+        /// The mask of a ReLU's derivative becomes one operator on the ReLU's result.
+        Mask = "mask",
+    }
 }
 
-/// Tiles of an image from which on [`Rewrite::Winograd`] pays for a batch of one.
-const MANY_TILES: usize = 16;
-/// Tiles of an image from which on [`Rewrite::WinogradSmall`] pays for larger batches.
-const SOME_TILES: usize = 4;
-
 impl Rewrite {
-    /// All of them, in the order in which they are applied.
-    pub const ALL: [Rewrite; 8] = [
-        Rewrite::Simplify,
-        Rewrite::FoldAffine,
-        Rewrite::PoolConv,
-        Rewrite::FlipConv,
-        Rewrite::Share,
-        Rewrite::Mask,
-        Rewrite::Winograd,
-        Rewrite::WinogradSmall,
-    ];
-
     /// Those that pay on every engine, in order: fewer or smaller operators of the same kinds.
-    pub const COMMON: [Rewrite; 5] = [
+    pub const COMMON: [Rewrite; 4] = [
         Rewrite::Simplify,
         Rewrite::FoldAffine,
         Rewrite::PoolConv,
         Rewrite::FlipConv,
-        Rewrite::Share,
     ];
 
-    /// Its name in commands and contracts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rewrite::PoolConv => "pool_conv",
-            Rewrite::FlipConv => "flip_conv",
-            Rewrite::FoldAffine => "fold_affine",
-            Rewrite::Share => "share",
-            Rewrite::Simplify => "simplify",
-            Rewrite::Mask => "mask",
-            Rewrite::Winograd => "winograd",
-            Rewrite::WinogradSmall => "winograd_small",
-        }
-    }
-
-    fn rewritten(self, graph: &Graph) -> Result<Graph, Error> {
+    fn rewritten(self, graph: &Graph) -> Result<Graph> {
         match self {
             Rewrite::PoolConv => pool_conv::rewritten(graph),
             Rewrite::FlipConv => flip_conv::rewritten(graph),
             Rewrite::FoldAffine => fold_affine::rewritten(graph),
-            Rewrite::Share => share::rewritten(graph),
             Rewrite::Simplify => simplify::rewritten(graph),
             Rewrite::Mask => mask::rewritten(graph),
-            Rewrite::Winograd => winograd::rewritten(graph, MANY_TILES..=usize::MAX),
-            Rewrite::WinogradSmall => winograd::rewritten(graph, SOME_TILES..=MANY_TILES - 1),
         }
     }
 
-    /// Does it spell operators out in forms whose derivatives would be slow? Such a rewrite waits until nothing is differentiated any more.
+    /// Does it write forms whose derivatives would be slow? Such a rewrite waits until nothing is differentiated any more.
     fn comes_last(self) -> bool {
-        matches!(
-            self,
-            Rewrite::Mask | Rewrite::Winograd | Rewrite::WinogradSmall
-        )
+        self == Rewrite::Mask
     }
 }
 
-impl fmt::Display for Rewrite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named! {
+    "target";
+    /// What a file is written for: which forms are fast differs.
+    pub enum Target {
+        /// ONNX Runtime on a CPU.
+        Cpu = "cpu",
+        /// ONNX Runtime on an NVIDIA GPU.
+        Cuda = "cuda",
+        /// tract.
+        Tract = "tract",
     }
-}
-
-impl FromStr for Rewrite {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Rewrite, String> {
-        Rewrite::ALL
-            .into_iter()
-            .find(|rewrite| rewrite.name() == name)
-            .ok_or_else(|| {
-                let names = Rewrite::ALL.map(Rewrite::name).join(", ");
-                format!("unknown rewrite {name:?}; there are {names}")
-            })
-    }
-}
-
-/// What a file is written for: which forms are fast differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// ONNX Runtime on a CPU.
-    Cpu,
-    /// ONNX Runtime on an NVIDIA GPU.
-    Cuda,
-    /// tract.
-    Tract,
 }
 
 impl Target {
     /// The rewrites that pay there, in order.
     pub fn rewrites(self) -> Vec<Rewrite> {
         match self {
-            Target::Cpu => [&Rewrite::COMMON[..], &[Rewrite::Mask, Rewrite::Winograd]].concat(),
-            // tract computes the matrices of winograd slower than the convolutions that they replace.
-            Target::Tract => [&Rewrite::COMMON[..], &[Rewrite::Mask]].concat(),
+            Target::Cpu | Target::Tract => Rewrite::ALL.to_vec(),
             Target::Cuda => Rewrite::COMMON.to_vec(),
         }
     }
@@ -145,7 +80,7 @@ impl Target {
 ///
 /// # Errors
 /// A rewrite built a node whose operands do not fit, which its tests exclude.
-pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
     rewrites
         .iter()
         .try_fold(graph.clone(), |graph, rewrite| rewrite.rewritten(&graph))
@@ -155,7 +90,7 @@ pub fn apply(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
 ///
 /// # Errors
 /// As [`apply`].
-pub fn apply_before_gradient(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph, Error> {
+pub fn apply_before_gradient(graph: &Graph, rewrites: &[Rewrite]) -> Result<Graph> {
     let first: Vec<Rewrite> = rewrites
         .iter()
         .copied()
@@ -173,7 +108,7 @@ pub(crate) mod testing {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::graph::op::{Op, Operator};
+    use crate::graph::op::Op;
     use crate::graph::reference::evaluate;
 
     /// Bound on the relative L2 difference of raw and rewritten in f64.
@@ -182,12 +117,6 @@ pub(crate) mod testing {
     /// Asserts that raw and rewritten agree on random inputs and weights, and gives the rewritten graph.
     pub fn check_rewrite(graph: &Graph, rewrite: Rewrite, seed: u64) -> Graph {
         let rewritten = apply(graph, &[rewrite]).unwrap();
-        check_same(graph, &rewritten, rewrite, seed);
-        rewritten
-    }
-
-    /// Asserts that a graph and what a rewrite made of it agree on random inputs and weights.
-    pub fn check_same(graph: &Graph, rewritten: &Graph, rewrite: Rewrite, seed: u64) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let values: BTreeMap<String, ArrayD<f64>> = graph
             .inputs()
@@ -202,7 +131,7 @@ pub(crate) mod testing {
             .collect();
         let (before, after) = (
             evaluate(graph, &values).unwrap(),
-            evaluate(rewritten, &values).unwrap(),
+            evaluate(&rewritten, &values).unwrap(),
         );
         for (name, before) in before {
             let norm = |array: &ArrayD<f64>| array.mapv(|value| value * value).sum().sqrt();
@@ -212,6 +141,7 @@ pub(crate) mod testing {
                 "{rewrite} changes {name} by {error}"
             );
         }
+        rewritten
     }
 
     /// The operators of a graph by name, in order.

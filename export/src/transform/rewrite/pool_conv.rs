@@ -7,11 +7,11 @@
 //! only the outputs that are needed: `s²` times fewer multiplications. Dilation and groups do not enter the argument.
 //! For a 1×1 convolution without padding the box and the stride together are `pool_s` itself.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{AveragePool, Conv, Op};
 use crate::graph::{Graph, Value};
 
-pub(super) fn rewritten(graph: &Graph) -> Result<Graph, Error> {
+pub(super) fn rewritten(graph: &Graph) -> Result<Graph> {
     let uses = graph.use_counts();
     graph.rebuild(|target, mapping, value| {
         let Some((pool, conv, operands)) = pooled_conv(graph, &uses, value) else {

@@ -4,11 +4,11 @@
 //! the lesser of x and ∞ and the greater of x and −∞ is x, `c·(d·x) = (c·d)·x` for fixed c and d, two reshapes are the second one, two transposes are the composed permutation, reversing
 //! twice is nothing, and an operator that moves elements to where they are is nothing.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::graph::op::{Binary, Op, Transpose, Unary};
 use crate::graph::{Graph, Shape, Source, Value};
 
-pub(super) fn rewritten(graph: &Graph) -> Result<Graph, Error> {
+pub(super) fn rewritten(graph: &Graph) -> Result<Graph> {
     graph.rebuild(|target, mapping, value| {
         let Some((op, inputs)) = graph.operator(value) else {
             return Ok(None);
@@ -73,7 +73,7 @@ fn merged(
     op: &Op,
     inputs: &[Value],
     result: &Shape,
-) -> Result<Option<Value>, Error> {
+) -> Result<Option<Value>> {
     match (op, inputs) {
         (Op::Reshape(reshape), &[x]) => match graph.operator(x) {
             Some((Op::Reshape(_), &[original])) if graph.shape(original) == result => {
@@ -100,12 +100,7 @@ fn merged(
 }
 
 /// `c·(d·x) = (c·d)·x` where c and d are single numbers that are known.
-fn one_factor(
-    graph: &mut Graph,
-    name: &str,
-    left: Value,
-    right: Value,
-) -> Result<Option<Value>, Error> {
+fn one_factor(graph: &mut Graph, name: &str, left: Value, right: Value) -> Result<Option<Value>> {
     let split = |graph: &Graph, product: Value, rest: Value| match is_number(graph, product) {
         true => Some((product, rest)),
         false => is_number(graph, rest).then_some((rest, product)),

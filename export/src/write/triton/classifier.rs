@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::config::TensorConfig;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::source::ImageShape;
 use crate::source::onnx::proto::tensor_proto::{DataLocation, DataType};
 use crate::source::onnx::proto::tensor_shape_proto::dimension;
@@ -25,7 +25,7 @@ impl ServedClassifier {
     ///
     /// # Errors
     /// It is not a whole ONNX model in one file; or it does not take any batch of images of those extents in f32 and give one list of f32 numbers for each.
-    pub fn new(bytes: Vec<u8>, image: ImageShape) -> Result<ServedClassifier, Error> {
+    pub fn new(bytes: Vec<u8>, image: ImageShape) -> Result<ServedClassifier> {
         let model = ModelProto::decode(bytes.as_slice())
             .map_err(|error| problem(&format!("it is not a whole ONNX model ({error})")))?;
         let graph = model.graph.ok_or_else(|| problem("it has no graph"))?;
@@ -77,7 +77,7 @@ fn own_inputs(graph: &GraphProto) -> Vec<&ValueInfoProto> {
     inputs.filter(|input| !has_value(input.name())).collect()
 }
 
-fn only(kind: &str, values: Vec<&ValueInfoProto>) -> Result<TensorConfig, Error> {
+fn only(kind: &str, values: Vec<&ValueInfoProto>) -> Result<TensorConfig> {
     match values.as_slice() {
         [value] => tensor(value)
             .map_err(|reason| problem(&format!("its {kind} {:?} {reason}", value.name()))),

@@ -9,12 +9,12 @@ pub use config::{Batching, EnsembleConfig, EnsembleStep, ModelConfig, TensorConf
 
 use std::io::{self, Write};
 
-use crate::error::{Choice, Error};
+use crate::error::{Choice, Error, Result};
 use crate::graph::Batch;
 use crate::source::checkpoint::Header;
 use crate::source::{Energy, ImageShape, Kind, Purification};
 use crate::write::model::Model;
-use crate::write::{Form, Plan};
+use crate::write::{Export, Form};
 
 /// Name of the model that purifies.
 pub const PURIFIER: &str = "purifier";
@@ -50,11 +50,11 @@ impl Served {
         paths
     }
 
-    /// Checks that it suits the checkpoint and the plan.
+    /// Checks that it suits the checkpoint and the export.
     ///
     /// # Errors
     /// The checkpoint holds no energy; the batch is fixed; or ε, T, the number of steps or the largest batch make no sense.
-    pub fn check(&self, header: &Header, batch: Batch, plan: &Plan) -> Result<(), Error> {
+    pub fn check(&self, header: &Header, batch: Batch, export: &Export) -> Result<()> {
         let kind = header.network.kind();
         if kind != Kind::Energy {
             return Err(Error::choice(
@@ -71,7 +71,7 @@ impl Served {
             ));
         }
         Batch::fixed(self.batching.max_batch)?;
-        plan.check(&self.form())?;
+        export.check(&self.form())?;
         let served = Header {
             purification: Some(self.dynamics.clone()),
             ..Header::new(header.network.clone())
@@ -121,15 +121,15 @@ impl Content {
 /// It is not the energy of a checkpoint; the potential does not suit it; ε, T, or the number of steps make no sense; or the batch is fixed.
 pub fn repository(
     energy: &Energy,
-    plan: &Plan,
+    export: &Export,
     served: &Served,
-) -> Result<Vec<RepositoryFile>, Error> {
+) -> Result<Vec<RepositoryFile>> {
     let Some(header) = energy.header() else {
         let problem = "expected the checkpoint of an energy, got an ONNX model";
         return Err(Error::Onnx(problem.to_string()));
     };
-    served.check(header, energy.batch, plan)?;
-    let model = plan.model(energy, &served.form())?;
+    served.check(header, energy.batch, export)?;
+    let model = export.model(energy, &served.form())?;
     let purifier = purifier_config(header.network.image(), served.dynamics.steps);
     let mut files = vec![
         text(config_path(PURIFIER), purifier.text(served.batching)),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
 use serde::{Deserialize, Serialize};
 
 use super::ball::Ball;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
+use ebm_common::target::Existing;
 use ebm_export::source::checkpoint::sha256;
 use serde::Serialize;
 use tch::{Kind, Tensor};
@@ -14,7 +15,6 @@ use super::path::{EnergyPath, Row};
 use super::plot::plot;
 use crate::draw::sheet::{Block, sheet};
 use crate::evaluate::npz::{self, Npz};
-use crate::run::folder::Existing;
 use crate::run::lock::FolderLock;
 
 /// The images of the last snapshot.
@@ -60,8 +60,8 @@ impl SampleFolder {
             unfinished: path.join(format!("unfinished-{}.npz", &sha256(&json)[..16])),
         };
         match existing {
-            Existing::Replace => folder.clear()?,
-            Existing::Keep => folder.check_free(&json)?,
+            Existing::Replaced => folder.clear()?,
+            Existing::Kept => folder.check_free(&json)?,
         }
         fs::create_dir_all(path.join(SNAPSHOTS))
             .with_context(|| format!("cannot make the folder {}", path.display()))?;

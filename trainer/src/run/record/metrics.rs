@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ebm_export::file::write_whole;
+use ebm_common::staged::write_whole;
 use serde_json::{Map, Value};
 
 /// The name of the file.

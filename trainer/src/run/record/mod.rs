@@ -44,7 +44,7 @@ pub const WORK: [(&str, &str); 2] = [(IMAGE_STEPS, "images·steps/s"), (IMAGES, 
 
 /// All that is written of a run beside pictures and checkpoints.
 #[derive(Debug)]
-pub struct Record {
+pub struct RunRecord {
     metrics: Metrics,
     updates: Updates,
     events: Events,
@@ -53,10 +53,14 @@ pub struct Record {
     rate: Rate,
 }
 
-impl Record {
+impl RunRecord {
     /// Goes on in the folder of a run behind `update` of `n_updates`: what was written of later ones is dropped. Seconds count from the beginning of this process.
-    pub fn open(folder: &Path, (update, n_updates): (u64, u64), began: Instant) -> Result<Record> {
-        Ok(Record {
+    pub fn open(
+        folder: &Path,
+        (update, n_updates): (u64, u64),
+        began: Instant,
+    ) -> Result<RunRecord> {
+        Ok(RunRecord {
             metrics: Metrics::open(&folder.join(metrics::FILE), update)?,
             updates: Updates::open(&folder.join(updates::FILE), update)?,
             events: Events::create(folder, update)?,

@@ -4,16 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use ebm_common::files::{AtomicFile, folder_of};
 use tempfile::TempDir;
 
-use crate::error::Error;
+use crate::files::{AtomicFile, FileError, folder_of};
 
 /// Writes a file under a temporary name in the same folder, syncs it and renames it.
 ///
 /// # Errors
 /// The system refused; nothing is left behind.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut files = Staged::default();
     files.write(path, |file| file.write_all(bytes))?;
     files.publish()
@@ -32,12 +31,12 @@ impl Staged {
     ///
     /// # Errors
     /// The system refused.
-    pub fn make_folder(&mut self, folder: &Path) -> Result<(), Error> {
+    pub fn make_folder(&mut self, folder: &Path) -> Result<(), FileError> {
         if folder.is_dir() {
             return Ok(());
         }
         self.make_folder(folder_of(folder))?;
-        fs::create_dir(folder).map_err(Error::io("make folder", folder))?;
+        fs::create_dir(folder).map_err(FileError::on("make folder", folder))?;
         self.made.push(folder.to_path_buf());
         Ok(())
     }
@@ -50,7 +49,7 @@ impl Staged {
         &mut self,
         path: &Path,
         content: impl FnOnce(&mut AtomicFile) -> io::Result<()>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), FileError> {
         self.make_folder(folder_of(path))?;
         let staged = || {
             let mut file = AtomicFile::create(path)?;
@@ -58,7 +57,8 @@ impl Staged {
             file.sync()?;
             Ok(file)
         };
-        self.files.push(staged().map_err(Error::io("write", path))?);
+        self.files
+            .push(staged().map_err(FileError::on("write", path))?);
         Ok(())
     }
 
@@ -66,13 +66,13 @@ impl Staged {
     ///
     /// # Errors
     /// The system refused.
-    pub fn publish(mut self) -> Result<(), Error> {
+    pub fn publish(mut self) -> Result<(), FileError> {
         for file in std::mem::take(&mut self.files) {
             let path = file.path().to_path_buf();
             let renamed = file.commit();
             renamed
                 .and_then(|()| sync_folder(folder_of(&path)))
-                .map_err(Error::io("write", &path))?;
+                .map_err(FileError::on("write", &path))?;
         }
         Ok(())
     }
@@ -100,21 +100,20 @@ impl NewFolder {
     ///
     /// # Errors
     /// There is something of that name already, or the system refused.
-    pub fn begin(path: &Path) -> Result<NewFolder, Error> {
-        if path.exists() {
-            return Err(Error::checkpoint(
-                path,
-                "exists already, expected a new folder; give another name or remove it",
-            ));
-        }
+    pub fn begin(path: &Path) -> Result<NewFolder, FileError> {
         let begun = || {
+            if path.exists() {
+                let problem =
+                    "it exists already, expected a new folder; give another name or remove it";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
+            }
             fs::create_dir_all(folder_of(path))?;
             unfinished().tempdir_in(folder_of(path))
         };
         Ok(NewFolder {
             folder: begun()
                 .map_err(without_name)
-                .map_err(Error::io("write", path))?,
+                .map_err(FileError::on("write", path))?,
             path: path.to_path_buf(),
         })
     }
@@ -123,41 +122,41 @@ impl NewFolder {
     ///
     /// # Errors
     /// The system refused.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let write = || {
             let mut file = File::create(self.folder.path().join(name))?;
             file.write_all(bytes)?;
             file.sync_all()
         };
-        write().map_err(Error::io("write", &self.path))
+        write().map_err(FileError::on("write", &self.path))
     }
 
     /// Takes in a file from elsewhere, as a second name of it where the file system has such, otherwise as a copy.
     ///
     /// # Errors
     /// The system refused.
-    pub fn take_in(&self, file: &Path) -> Result<(), Error> {
+    pub fn take_in(&self, file: &Path) -> Result<(), FileError> {
         let copy = self
             .folder
             .path()
             .join(file.file_name().unwrap_or_default());
         fs::hard_link(file, &copy)
             .or_else(|_| fs::copy(file, &copy).and_then(|_| File::open(&copy)?.sync_all()))
-            .map_err(Error::io("write", &self.path))
+            .map_err(FileError::on("write", &self.path))
     }
 
     /// Gives the folder its name.
     ///
     /// # Errors
     /// The system refused.
-    pub fn publish(self) -> Result<(), Error> {
+    pub fn publish(self) -> Result<(), FileError> {
         let rename = || {
             sync_folder(self.folder.path())?;
             fs::rename(self.folder.path(), &self.path)?;
             let _ = self.folder.keep();
             sync_folder(folder_of(&self.path))
         };
-        rename().map_err(Error::io("write", &self.path))
+        rename().map_err(FileError::on("write", &self.path))
     }
 }
 
@@ -165,7 +164,7 @@ impl NewFolder {
 ///
 /// # Errors
 /// What is there is not a folder, or the system refused.
-pub fn check_writable(path: &Path) -> Result<(), Error> {
+pub fn check_writable(path: &Path) -> Result<(), FileError> {
     let mut folder = folder_of(path);
     while folder.symlink_metadata().is_err() {
         folder = folder_of(folder);
@@ -174,7 +173,7 @@ pub fn check_writable(path: &Path) -> Result<(), Error> {
         true => AtomicFile::create(&folder.join("probe")).map(drop),
         false => Err(io::ErrorKind::NotADirectory.into()),
     };
-    probe.map_err(Error::io("write into", folder))
+    probe.map_err(FileError::on("write into", folder))
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -200,6 +199,7 @@ fn without_name(error: io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn entries(folder: &Path) -> Vec<String> {
@@ -231,7 +231,10 @@ mod tests {
         assert!(!path.exists(), "it is not published yet");
         new.publish().unwrap();
         let error = NewFolder::begin(&path).unwrap_err();
-        assert!(error.to_string().contains("exists already"), "{error}");
+        assert!(
+            error.source.to_string().contains("exists already"),
+            "{error}"
+        );
         assert_eq!(entries(&path), ["a"]);
         assert_eq!(entries(folder.path()), ["new"]);
     }

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::graph::tensor::Tensors;
 use crate::source::checkpoint::{Header, tensors_sha256};
 use crate::source::{Energy, Kind, Origin};
 use crate::transform::gradient::{gradient, hessian_vector_product_along};
-use crate::transform::langevin::{Steps, written_steps};
+use crate::transform::langevin::{Steps, steps_graph};
 use crate::transform::pipeline::{bind, written};
 use crate::transform::potential::{Potential, check_scale};
 use crate::transform::precision::{Comparison, Precision, lowered};
@@ -29,7 +29,7 @@ use crate::write::onnx::{Opset, model};
 
 /// How an energy is written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct Export {
     /// Version of ONNX's operators.
     pub opset: Opset,
     /// Rewrites to apply, in order; none for the graphs as they are described.
@@ -45,9 +45,9 @@ pub struct Plan {
     pub names: Names,
 }
 
-impl Default for Plan {
-    fn default() -> Plan {
-        Plan {
+impl Default for Export {
+    fn default() -> Export {
+        Export {
             opset: Opset::DEFAULT,
             rewrites: Target::Cpu.rewrites(),
             precision: Precision::F32,
@@ -76,12 +76,12 @@ pub fn file_names(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-impl Plan {
+impl Export {
     /// Checks what can be checked without an energy.
     ///
     /// # Errors
     /// The numbers of steps make no sense, or two names are one.
-    pub fn check(&self, form: &Form) -> Result<(), Error> {
+    pub fn check(&self, form: &Form) -> Result<()> {
         match form.n_steps() {
             Some(count) => self.steps(count).check(),
             None => self.names.check(form),
@@ -93,7 +93,7 @@ impl Plan {
     /// # Errors
     /// The output of the energy is not one number per image; a name is one of the model's own; a node has no derivative; the potential
     /// does not suit it; steps are asked of a model with several inputs; or the file would be larger than ONNX files can be.
-    pub fn model(&self, energy: &Energy, form: &Form) -> Result<Model, Error> {
+    pub fn model(&self, energy: &Energy, form: &Form) -> Result<Model> {
         Way::new(self, energy)?.model(form)
     }
 
@@ -101,8 +101,8 @@ impl Plan {
     /// potential of more terms the three files are those of `T·U`, of which T is an input `temperature []`.
     ///
     /// # Errors
-    /// As [`Plan::model`]; or several steps are asked of what is not an energy.
-    pub fn files(&self, energy: &Energy, steps_per_run: usize) -> Result<Vec<ModelFile>, Error> {
+    /// As [`Export::model`]; or several steps are asked of what is not an energy.
+    pub fn files(&self, energy: &Energy, steps_per_run: usize) -> Result<Vec<ModelFile>> {
         let forms = match (energy.kind, steps_per_run) {
             (Kind::Energy, count) => vec![Form::Forward, Form::Gradient, Form::Steps(count)],
             (_, 1) => vec![Form::Forward],
@@ -124,18 +124,18 @@ impl Plan {
             .collect()
     }
 
-    /// What tells how far files in the plan's precision are from exact ones: the gradient of an energy, or what a classifier or
+    /// What tells how far files in the export's precision are from exact ones: the gradient of an energy, or what a classifier or
     /// generator gives.
     ///
     /// # Errors
-    /// As [`Plan::model`]; or an ONNX model has several inputs, of which nobody knows what is usual.
-    pub fn comparison(&self, energy: &Energy) -> Result<Comparison, Error> {
+    /// As [`Export::model`]; or an ONNX model has several inputs, of which nobody knows what is usual.
+    pub fn comparison(&self, energy: &Energy) -> Result<Comparison> {
         if energy.model().is_some() && energy.inputs().len() > 1 {
             return Err(Error::Onnx(
                 "errors are measured for models with one input; this one has several".to_string(),
             ));
         }
-        let exact = Plan {
+        let exact = Export {
             precision: Precision::F32,
             names: Names::default(),
             ..self.clone()
@@ -163,7 +163,7 @@ impl Plan {
     }
 
     /// What the files of an energy descend.
-    fn potential_of(&self, energy: &Energy) -> Result<Potential, Error> {
+    fn potential_of(&self, energy: &Energy) -> Result<Potential> {
         let given = self.potential.as_ref();
         match (energy.kind, &energy.origin) {
             (Kind::Energy, Origin::Network(header)) => {
@@ -196,7 +196,7 @@ impl Plan {
     }
 }
 
-fn learned_without_prior(header: &Header) -> Result<Potential, Error> {
+fn learned_without_prior(header: &Header) -> Result<Potential> {
     if header.prior.is_some() {
         let problem = "the energy was learned beside a prior; say what is descended".to_string();
         return Err(Error::Potential { problem });
@@ -226,7 +226,7 @@ fn other_inputs(energy: &Energy) -> BTreeMap<String, ArrayD<f64>> {
 
 /// The stages from one energy to its files.
 struct Way<'a> {
-    plan: &'a Plan,
+    export: &'a Export,
     energy: &'a Energy,
     potential: Potential,
     /// Those of all networks in the potential.
@@ -238,26 +238,26 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn new(plan: &'a Plan, energy: &'a Energy) -> Result<Way<'a>, Error> {
-        let potential = plan.potential_of(energy)?;
+    fn new(export: &'a Export, energy: &'a Energy) -> Result<Way<'a>> {
+        let potential = export.potential_of(energy)?;
         Ok(Way {
-            contract: contract(plan, energy, &potential),
+            contract: contract(export, energy, &potential),
             weights: potential.weights(&energy.weights),
             potential,
-            plan,
+            export,
             energy,
             slope: OnceCell::new(),
         })
     }
 
-    fn model(&self, form: &Form) -> Result<Model, Error> {
-        self.plan.check(form)?;
+    fn model(&self, form: &Form) -> Result<Model> {
+        self.export.check(form)?;
         let graph = match form {
             Form::Forward => self.forward()?,
             Form::Gradient | Form::HessianVectorProduct => self.named_derivative(form)?,
-            Form::Steps(count) => written_steps(self.slope()?, &self.plan.steps(*count))?,
+            Form::Steps(count) => steps_graph(self.slope()?, &self.export.steps(*count))?,
             Form::Purifier(dynamics) => {
-                let steps = written_steps(self.slope()?, &self.plan.steps(dynamics.steps))?;
+                let steps = steps_graph(self.slope()?, &self.export.steps(dynamics.steps))?;
                 // What ε and T alone make is computed once.
                 bind(&purifier_graph(&steps, dynamics)?, &Tensors::new())?
             }
@@ -270,15 +270,15 @@ impl<'a> Way<'a> {
         if let Form::Purifier(dynamics) = form {
             contract.purification = Some(dynamics.clone());
         }
-        let model = model(&graph, &contract, self.plan.opset, self.energy.batch)?;
+        let model = model(&graph, &contract, self.export.opset, self.energy.batch)?;
         match self.energy.model() {
             Some(origin) => model.documented(&origin.documentation),
             None => Ok(model),
         }
     }
 
-    fn forward(&self) -> Result<Graph, Error> {
-        let rewrites = &self.plan.rewrites;
+    fn forward(&self) -> Result<Graph> {
+        let rewrites = &self.export.rewrites;
         let graph = match self.energy.kind {
             Kind::Energy => {
                 let energy = apply(&self.energy.energy_graph()?, rewrites)?;
@@ -286,11 +286,11 @@ impl<'a> Way<'a> {
             }
             _ => apply(&self.energy.graph, rewrites)?,
         };
-        written(&graph, &self.weights, self.plan.precision)
+        written(&graph, &self.weights, self.export.precision)
     }
 
     /// Energy and gradient of an input `x`.
-    fn slope(&self) -> Result<&Graph, Error> {
+    fn slope(&self) -> Result<&Graph> {
         if let Some(slope) = self.slope.get() {
             return Ok(slope);
         }
@@ -305,8 +305,8 @@ impl<'a> Way<'a> {
         Ok(self.slope.get_or_init(|| slope))
     }
 
-    fn named_derivative(&self, form: &Form) -> Result<Graph, Error> {
-        let names = &self.plan.names;
+    fn named_derivative(&self, form: &Form) -> Result<Graph> {
+        let names = &self.export.names;
         names.check_against(form, self.energy)?;
         let is_slope = *form == Form::Gradient && *names == Names::default();
         match is_slope && self.energy.inputs() == ["x"] {
@@ -316,8 +316,8 @@ impl<'a> Way<'a> {
     }
 
     /// A derivative by the input, which is called `input` in it.
-    fn derivative(&self, form: &Form, input: &str, names: &Names) -> Result<Graph, Error> {
-        let rewrites = &self.plan.rewrites;
+    fn derivative(&self, form: &Form, input: &str, names: &Names) -> Result<Graph> {
+        let rewrites = &self.export.rewrites;
         let energy = self.energy.energy_graph()?;
         let energy = energy.with_input_named(&self.energy.input, input)?;
         let energy = apply_before_gradient(&energy, rewrites)?;
@@ -333,12 +333,12 @@ impl<'a> Way<'a> {
             true => derived,
             false => self.potential.gradient_graph(&derived, rewrites)?,
         };
-        written(&derived, &self.weights, self.plan.precision)
+        written(&derived, &self.weights, self.export.precision)
     }
 }
 
 /// What all files of an energy say of themselves; each has a kind of its own.
-fn contract(plan: &Plan, energy: &Energy, potential: &Potential) -> Contract {
+fn contract(export: &Export, energy: &Energy, potential: &Potential) -> Contract {
     let header = energy.header();
     Contract {
         format_version: FORMAT_VERSION,
@@ -357,16 +357,16 @@ fn contract(plan: &Plan, energy: &Energy, potential: &Potential) -> Contract {
         langevin: header.and_then(|header| header.langevin.clone()),
         purification: header.and_then(|header| header.purification.clone()),
         potential: (!potential.is_plain()).then(|| Terms::of(potential)),
-        clip: plan.clip,
+        clip: export.clip,
         n_steps: None,
         n_classes: energy.n_classes(),
-        opset: plan.opset.number(),
-        rewrites: plan
+        opset: export.opset.number(),
+        rewrites: export
             .rewrites
             .iter()
             .map(|rewrite| rewrite.name().to_string())
             .collect(),
-        precision: plan.precision,
+        precision: export.precision,
         n_parameters: n_elements(&energy.weights),
         weights_sha256: tensors_sha256(&energy.weights),
         config: header

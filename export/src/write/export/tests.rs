@@ -13,8 +13,8 @@ use crate::source::onnx::{Selection, read};
 use crate::source::{ImageShape, Langevin, Purification};
 use crate::write::OwnEnergy;
 
-fn files_of(header: &Header, weights: &Tensors, plan: &Plan) -> Result<Vec<ModelFile>, Error> {
-    plan.files(&Energy::of_network(header, weights)?, 1)
+fn files_of(header: &Header, weights: &Tensors, export: &Export) -> Result<Vec<ModelFile>> {
+    export.files(&Energy::of_network(header, weights)?, 1)
 }
 
 fn network() -> Network {
@@ -31,7 +31,7 @@ fn network() -> Network {
 fn the_same_checkpoint_gives_the_same_bytes() {
     let header = Header::new(network());
     let weights = header.network.initial_weights(1).unwrap();
-    let files = || files_of(&header, &weights, &Plan::default()).unwrap();
+    let files = || files_of(&header, &weights, &Export::default()).unwrap();
     assert_eq!(files(), files());
     assert_eq!(
         files().iter().map(|file| file.name).collect::<Vec<_>>(),
@@ -50,7 +50,7 @@ fn a_classifier_is_one_file() {
         activation: Activation::Relu,
     }));
     let weights = header.network.initial_weights(1).unwrap();
-    let files = files_of(&header, &weights, &Plan::default()).unwrap();
+    let files = files_of(&header, &weights, &Export::default()).unwrap();
     assert_eq!(
         files.iter().map(|file| file.name).collect::<Vec<_>>(),
         ["classifier.onnx"]
@@ -66,18 +66,18 @@ fn a_generator_is_one_file() {
     };
     let header = Header::new(Network::SnganGenerator(network));
     let weights = header.network.initial_weights(1).unwrap();
-    let files = files_of(&header, &weights, &Plan::default()).unwrap();
+    let files = files_of(&header, &weights, &Export::default()).unwrap();
     assert_eq!(files.len(), 1);
     assert_eq!(files[0].name, "generator.onnx");
-    let clipped = Plan {
+    let clipped = Export {
         clip: Some(1.0),
-        ..Plan::default()
+        ..Export::default()
     };
     let error = files_of(&header, &weights, &clipped).unwrap_err();
     assert!(error.to_string().contains("belong to energies"), "{error}");
 }
 
-/// Learned with τ, a checkpoint is exported with it, unless the plan say otherwise.
+/// Learned with τ, a checkpoint is exported with it, unless the export say otherwise.
 #[test]
 fn the_gaussian_term_of_a_checkpoint_is_part_of_its_step() {
     let mut header = Header::new(network());
@@ -89,18 +89,18 @@ fn the_gaussian_term_of_a_checkpoint_is_part_of_its_step() {
     });
     let weights = header.network.initial_weights(1).unwrap();
     let energy = Energy::of_network(&header, &weights).unwrap();
-    let learned = Plan::default().potential_of(&energy).unwrap();
+    let learned = Export::default().potential_of(&energy).unwrap();
     assert_eq!(learned.tau, Some(0.15));
-    let contract = contract(&Plan::default(), &energy, &learned);
+    let contract = contract(&Export::default(), &energy, &learned);
     assert_eq!(contract.potential.unwrap().tau, Some(0.15));
-    let without = Plan {
+    let without = Export {
         potential: Some(Potential::default()),
-        ..Plan::default()
+        ..Export::default()
     };
     assert!(without.potential_of(&energy).unwrap().is_plain());
-    let clipped = Plan {
+    let clipped = Export {
         clip: Some(-1.0),
-        ..Plan::default()
+        ..Export::default()
     };
     let error = clipped.potential_of(&energy).unwrap_err().to_string();
     assert!(error.contains("clip must be positive"), "{error}");
@@ -130,10 +130,10 @@ fn low_types_of_a_conditional_generator_are_measured_at_a_class() {
     let others = other_inputs(&energy);
     let class = others["class"].iter().copied().collect::<Vec<f64>>();
     assert_eq!(class, [1.0, 0.0, 0.0, 0.0, 0.0]);
-    let low = Plan {
+    let low = Export {
         precision: Precision::F16,
         rewrites: Rewrite::COMMON.to_vec(),
-        ..Plan::default()
+        ..Export::default()
     };
     let comparison = low.comparison(&energy).unwrap();
     let z = random_images(2, &comparison.extents().unwrap(), 1);
@@ -209,9 +209,9 @@ fn steps_stay_f32_behind_the_same_network_whatever_a_file_is_made_of() {
         let file = files.find(|file| file.name == name).unwrap();
         file.model.to_bytes()
     };
-    let raw = Plan {
+    let raw = Export {
         rewrites: Vec::new(),
-        ..Plan::default()
+        ..Export::default()
     };
     let built_in = Energy::of_network(&header, &weights).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -226,17 +226,17 @@ fn steps_stay_f32_behind_the_same_network_whatever_a_file_is_made_of() {
         steps: 1,
     };
     for precision in [Precision::F16, Precision::Bf16, Precision::Mixed] {
-        let plan = Plan {
+        let export = Export {
             precision,
             rewrites: Rewrite::COMMON.to_vec(),
             opset: Opset::OLDEST_WITH_BF16,
-            ..Plan::default()
+            ..Export::default()
         };
-        let bytes = |energy: &Energy, form: &Form| plan.model(energy, form).unwrap().to_bytes();
+        let bytes = |energy: &Energy, form: &Form| export.model(energy, form).unwrap().to_bytes();
         let step = Form::Steps(1);
         let own = bytes(&built_in, &step);
         assert!(own == bytes(&of_checkpoint, &step), "{precision}");
-        let of_files = of_name(files_of(&header, &weights, &plan).unwrap(), "step.onnx");
+        let of_files = of_name(files_of(&header, &weights, &export).unwrap(), "step.onnx");
         assert!(own == of_files, "{precision}");
         let derived = bytes(&of_model, &step);
         assert_eq!(computed(&derived), computed(&own), "{precision}");
@@ -265,7 +265,7 @@ fn weights_that_do_not_belong_are_refused() {
     let changed = |change: &dyn Fn(&mut Tensors)| {
         let mut weights = weights.clone();
         change(&mut weights);
-        files_of(&header, &weights, &Plan::default())
+        files_of(&header, &weights, &Export::default())
             .unwrap_err()
             .to_string()
     };
@@ -322,11 +322,11 @@ fn file(model: &testing::Model, form: &Form) -> Result<Vec<u8>, String> {
 }
 
 fn named_file(model: &testing::Model, form: &Form, names: &Names) -> Result<Vec<u8>, String> {
-    let plan = Plan {
+    let export = Export {
         names: names.clone(),
-        ..Plan::default()
+        ..Export::default()
     };
-    let file = plan.model(&model.read(), form);
+    let file = export.model(&model.read(), form);
     file.map(|file| file.to_bytes())
         .map_err(|error| error.to_string())
 }
@@ -476,7 +476,7 @@ fn names_of_the_model_are_refused() {
         ..Selection::default()
     };
     let model = read(&model.bytes(), &selection).unwrap();
-    let error = Plan::default().model(&model, &hvp).unwrap_err();
+    let error = Export::default().model(&model, &hvp).unwrap_err();
     assert!(
         error
             .to_string()
