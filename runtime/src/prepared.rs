@@ -4,9 +4,9 @@ mod builder;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::backend::{Backend, Parallelism, Session};
+use crate::backend::{Backend, Footprint, Parallelism, Session};
 use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
@@ -91,9 +91,14 @@ impl Prepared {
         &self.0.backend
     }
 
-    /// For [`Backend::automatic`]: why a faster backend does not run it.
+    /// For [`Backend::automatic`]: why the backends before it do not run it.
     pub fn backend_reason(&self) -> Option<&str> {
         self.0.backend_reason.as_deref()
+    }
+
+    /// What it takes of this machine, if it runs on `native`. Other backends do not tell.
+    pub fn footprint(&self) -> Option<Footprint> {
+        self.lock().footprint()
     }
 
     /// Number of threads that it may use.
@@ -160,10 +165,12 @@ impl Prepared {
     }
 
     fn fork(&self, n_threads: usize) -> Box<dyn Session> {
+        self.lock().fork(n_threads)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Session>> {
         let session = self.0.session.lock();
-        session
-            .unwrap_or_else(PoisonError::into_inner)
-            .fork(n_threads)
+        session.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -295,7 +295,7 @@ fn purifiers_share_one_prepared_model() {
             ("threads", Purifier::builder(&prepared).threads(2)),
             (
                 "backend",
-                Purifier::builder(&prepared).backend(Backend::tract()),
+                Purifier::builder(&prepared).backend(Backend::native()),
             ),
         ] {
             let error = builder.build(3).unwrap_err().to_string();

@@ -254,7 +254,10 @@ fn faults_of(path: &Path) -> Vec<String> {
                 .into_iter()
                 .map(|fault| format!("reference: {fault}")),
         );
-        for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
+        for (backend, target) in backends()
+            .iter()
+            .zip([Target::Tract, Target::Tract, Target::Cpu])
+        {
             let fast = derived(&model, &plan(Some(target)));
             let outputs: Vec<(&str, &[usize])> = OUTPUTS
                 .into_iter()
@@ -368,7 +371,10 @@ fn faults_of_operator(path: &Path, golden: &SafeTensors<'_>) -> Vec<String> {
             found.push(format!("{what} is off by {error:e}"));
         }
     }
-    for (backend, target) in backends().iter().zip([Target::Tract, Target::Cpu]) {
+    for (backend, target) in backends()
+        .iter()
+        .zip([Target::Tract, Target::Tract, Target::Cpu])
+    {
         let fast = derived(&model, &plan(Some(target)));
         let shapes = OUTPUTS.into_iter().zip(&reference);
         let outputs: Vec<(&str, &[usize])> =

@@ -14,8 +14,8 @@ pub struct BackendArguments {
     /// another [default: cpu]. A number alone is that of a card of ort-directml
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
-    /// What runs the model: auto (the first of native, tract and ort that takes it), native, tract, ort, ort-cuda, ort-tensorrt,
-    /// ort-xnnpack, ort-coreml or ort-directml [default: tract]
+    /// What runs the model: auto (the first of native, rten, tract and ort that is here and takes it), native, rten, tract, ort,
+    /// ort-cuda, ort-tensorrt, ort-xnnpack, ort-coreml or ort-directml [default: auto]. One that is named is never replaced by another
     #[arg(long, value_name = "NAME")]
     pub backend: Option<Backend>,
     /// Shared library of ONNX Runtime for the backends ort… [default: ORT_DYLIB_PATH, beside this program, the cache of `cargo xtask setup`, the system's]
@@ -126,7 +126,7 @@ mod tests {
             ("--backend ort-cuda --device cuda:1", Ok(cuda(1))),
             ("--backend ort-cuda --device 3", Ok(cuda(3))),
             (
-                "--backend tract --device cuda",
+                "--backend native --device cuda",
                 Err("does not run on NVIDIA"),
             ),
             (
