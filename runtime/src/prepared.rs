@@ -25,6 +25,7 @@ struct Inner {
     backend: Backend,
     backend_reason: Option<String>,
     n_threads: usize,
+    most_images: Option<usize>,
     session: Mutex<Box<dyn Session>>,
 }
 
@@ -70,6 +71,7 @@ impl Prepared {
             backend: chosen.backend,
             backend_reason: chosen.reason,
             n_threads,
+            most_images: chosen.most_images,
             session: Mutex::new(chosen.session),
         })))
     }
@@ -115,9 +117,9 @@ impl Prepared {
     ) -> Result<Vec<R>> {
         let next = AtomicUsize::new(0);
         let n_workers = self.n_workers().min(items.len());
+        // Fewer sessions than threads share all of them.
         let threads_each = match n_workers == self.n_workers() {
-            true => 1,
-            // Fewer sessions than threads share all of them.
+            true => self.n_threads() / n_workers.max(1),
             false => self.n_threads(),
         };
         let work = || -> Result<Vec<(usize, R)>> {
@@ -154,9 +156,18 @@ impl Prepared {
     /// Number of threads that run sessions.
     pub(crate) fn n_workers(&self) -> usize {
         match self.backend().parallelism() {
-            Parallelism::AcrossSessions => self.n_threads(),
+            Parallelism::AcrossSessions => self.n_threads().min(self.most_images()),
             Parallelism::WithinSession => 1,
         }
+    }
+
+    /// How many images may be in one session if all of them run.
+    pub(crate) fn most_images_each(&self) -> usize {
+        self.most_images() / self.n_workers()
+    }
+
+    fn most_images(&self) -> usize {
+        self.0.most_images.unwrap_or(usize::MAX)
     }
 
     /// A session on the prepared model for the thread that asks, for steps of one's own making.

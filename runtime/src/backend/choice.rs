@@ -18,6 +18,24 @@ pub(crate) struct Chosen {
     pub session: Box<dyn Session>,
     /// For `auto`: why the backends before it did not.
     pub reason: Option<String>,
+    /// How many images may go through it at once, if memory is bounded.
+    pub most_images: Option<usize>,
+}
+
+impl Chosen {
+    fn new(
+        backend: Backend,
+        model: &Model,
+        session: Box<dyn Session>,
+        reason: Option<String>,
+    ) -> Result<Self> {
+        Ok(Self {
+            most_images: backend.most_images(model, &*session)?,
+            backend,
+            session,
+            reason,
+        })
+    }
 }
 
 /// Backends that did not take a model, each with its error.
@@ -46,26 +64,17 @@ fn why(refusal: &Error) -> String {
 impl Backend {
     /// Prepares a model on this backend, or, for `auto`, on the first that takes it.
     pub(crate) fn choose(&self, model: &Model, n_threads: usize) -> Result<Chosen> {
+        self.check_file(model)?;
         if self.engine != Engine::Automatic {
             let session = self.session(model, n_threads);
             let session = session.map_err(|error| self.with_takers(error, model))?;
-            return Ok(Chosen {
-                backend: self.clone(),
-                session,
-                reason: None,
-            });
+            return Chosen::new(self.clone(), model, session, None);
         }
         let mut refusals = Refusals::default();
         for backend in self.candidates() {
             let session = backend.check();
             match session.and_then(|()| backend.session(model, n_threads)) {
-                Ok(session) => {
-                    return Ok(Chosen {
-                        backend,
-                        session,
-                        reason: refusals.reasons(),
-                    });
-                }
+                Ok(session) => return Chosen::new(backend, model, session, refusals.reasons()),
                 Err(error) if may_go_on(&error) => refusals.0.push((backend, error)),
                 Err(error) => return Err(error),
             }

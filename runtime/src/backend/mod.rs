@@ -16,6 +16,7 @@ mod native;
 mod ort;
 #[cfg(any(feature = "native", feature = "rten", feature = "tract"))]
 mod port;
+mod room;
 #[cfg(feature = "rten")]
 mod rten;
 mod session;
@@ -119,6 +120,7 @@ pub struct Backend {
     device: u32,
     cache: Option<PathBuf>,
     arithmetic: Arithmetic,
+    memory: Option<usize>,
 }
 
 impl Backend {
@@ -167,6 +169,7 @@ impl Backend {
             device: 0,
             cache: None,
             arithmetic: Arithmetic::F32,
+            memory: None,
         }
     }
 
@@ -197,6 +200,13 @@ impl Backend {
     /// Lets TensorRT compute in f16. Others ignore it: for them the model is exported in the precision that is wanted.
     pub fn with_f16(mut self) -> Self {
         self.arithmetic = Arithmetic::F16;
+        self
+    }
+
+    /// Bounds the memory of a model on `native`: its weights, and the images that go through it at once, without what belongs to neither. A model that
+    /// does not fit with one image is an error, and so is one on another backend, since those do not tell what they take.
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = Some(bytes);
         self
     }
 

@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use ebm_runtime::Backend;
 
+use super::memory::Memory;
+
 #[derive(Args)]
 #[command(next_help_heading = "Backend")]
 pub struct BackendArguments {
@@ -30,6 +32,10 @@ pub struct BackendArguments {
     /// Let ort-tensorrt compute in f16
     #[arg(long)]
     pub f16: bool,
+    /// Most memory for the weights of each model on native and the images that go through it at once, such as 64MiB; fewer
+    /// images go at once if it is little
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<Memory>,
 }
 
 /// Where a network runs.
@@ -77,6 +83,9 @@ impl BackendArguments {
         }
         if self.f16 {
             backend = backend.with_f16();
+        }
+        if let Some(Memory(bytes)) = self.memory {
+            backend = backend.with_memory(bytes);
         }
         Ok(backend)
     }
