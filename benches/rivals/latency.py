@@ -36,7 +36,7 @@ N_WARM_UPS = 2
 SEED = 0
 
 PYTORCH_EAGER = "pytorch eager"
-RUNTIMES = {"ebm-runtime, ort": "ort", "ebm-runtime, tract": "tract"}
+RUNTIMES = {f"ebm-runtime, {name}": name for name in ["native", "rten", "ort", "tract"]}
 
 
 def arguments():
@@ -220,7 +220,7 @@ def main():
         exact(start[:1]),
     )
     runtimes = {
-        name: Runtime(options, options.tract_model if backend == "tract" else options.model, backend)
+        name: Runtime(options, options.model if backend == "ort" else options.tract_model, backend)
         for name, backend in RUNTIMES.items()
     }
     check_chains(runtimes, dynamics.exact_chain(exact, start[:1], 0), start[:1])

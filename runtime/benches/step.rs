@@ -1,9 +1,9 @@
 //! Time of Langevin steps on the backends that can be used here, and of their noise.
 //!
 //! ```text
-//! cargo bench -p ebm-runtime --features ort                          every network, backend, batch and number of threads: about ten minutes
-//! cargo bench -p ebm-runtime --features ort -- sngan32-64/           one network
-//! cargo bench -p ebm-runtime -- 'tract/1 thread/batch 8'
+//! cargo bench -p ebm-runtime --features ort,tract                    every network, backend, batch and number of threads: about ten minutes
+//! cargo bench -p ebm-runtime --features ort,tract -- sngan32-64/    one network
+//! cargo bench -p ebm-runtime -- 'native/1 thread/batch 8'
 //! ```
 #![allow(clippy::unwrap_used)]
 
@@ -42,7 +42,7 @@ fn networks() -> [(&'static str, Network); 4] {
 /// The step of a network with random weights, in the form that is fast on a backend.
 fn model(network: &Network, backend: &Backend) -> Model {
     let target = match backend.name() {
-        "tract" => Target::Tract,
+        "rten" | "tract" => Target::Tract,
         _ => Target::Cpu,
     };
     let export = Export {
@@ -89,9 +89,9 @@ fn largest(values: impl Iterator<Item = f32>) -> f32 {
     values.fold(0.0, |most, value| most.max(value.abs()))
 }
 
-/// Asserts that a backend computes what tract does, before its times are looked at.
+/// Asserts that a backend computes what `native` does, before its times are looked at.
 fn check(network: &Network, backend: &Backend) {
-    let [wanted, got] = [&Backend::tract(), backend].map(|at| drift(&model(network, at), at));
+    let [wanted, got] = [&Backend::native(), backend].map(|at| drift(&model(network, at), at));
     let error = largest(wanted.iter().zip(&got).map(|(a, b)| a - b));
     let scale = largest(wanted.into_iter());
     assert!(
@@ -102,7 +102,12 @@ fn check(network: &Network, backend: &Backend) {
 
 fn steps(criterion: &mut Criterion) {
     for (name, network) in networks() {
-        for backend in [Backend::tract(), Backend::ort()] {
+        for backend in [
+            Backend::native(),
+            Backend::rten(),
+            Backend::tract(),
+            Backend::ort(),
+        ] {
             if let Err(error) = backend.check() {
                 eprintln!("SKIPPED {name} on {backend}: {error}");
                 continue;

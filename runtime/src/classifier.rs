@@ -40,6 +40,11 @@ impl Classifier {
         Builder::new(model.into(), ())
     }
 
+    /// The prepared model.
+    pub fn model(&self) -> &Prepared {
+        &self.model
+    }
+
     /// Number of classes.
     pub fn n_classes(&self) -> usize {
         self.n_classes

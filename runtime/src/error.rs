@@ -86,7 +86,12 @@ impl Error {
 
     /// Only backends know of tensors.
     #[cfg_attr(
-        not(any(feature = "native", feature = "tract", feature = "ort")),
+        not(any(
+            feature = "native",
+            feature = "rten",
+            feature = "tract",
+            feature = "ort"
+        )),
         allow(dead_code)
     )]
     pub(crate) fn at_tensor(mut self, tensor: impl Into<String>) -> Self {

@@ -27,7 +27,7 @@ mod smoothing;
 #[cfg(any(feature = "png", feature = "jpeg", feature = "webp"))]
 pub use ::image;
 pub use ::ndarray;
-pub use backend::{Backend, Input, Output, Parallelism, Recurrence, Recurrent, Session};
+pub use backend::{Backend, Footprint, Input, Output, Parallelism, Recurrence, Recurrent, Session};
 pub use cancel::Cancel;
 pub use classifier::{Classified, Classifier, Defended, DefendedClassifier};
 pub use contract::{

@@ -125,6 +125,18 @@ impl Model {
         .advise("open it again"))
     }
 
+    /// Size of the ONNX file.
+    pub(crate) fn n_bytes(&self) -> Result<usize> {
+        match &self.bytes {
+            WhereBytes::Memory(bytes) => Ok(bytes.len()),
+            WhereBytes::File => {
+                let about = std::fs::metadata(&self.path);
+                let about = about.map_err(|error| unreadable(&self.path, error))?;
+                Ok(usize::try_from(about.len()).unwrap_or(usize::MAX))
+            }
+        }
+    }
+
     /// What the model says about itself.
     pub fn contract(&self) -> &Contract {
         &self.contract
@@ -150,11 +162,14 @@ impl fmt::Debug for Model {
 }
 
 fn read(path: &Path) -> Result<Bytes> {
-    std::fs::read(path).map(Bytes::from).map_err(|e| {
-        Error::new(ErrorKind::Io, "the model cannot be read")
-            .at_path(path)
-            .caused_by(e)
-    })
+    let bytes = std::fs::read(path).map(Bytes::from);
+    bytes.map_err(|error| unreadable(path, error))
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, "the model cannot be read")
+        .at_path(path)
+        .caused_by(error)
 }
 
 #[cfg(test)]

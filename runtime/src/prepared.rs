@@ -4,9 +4,9 @@ mod builder;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::backend::{Backend, Parallelism, Session};
+use crate::backend::{Backend, Footprint, Parallelism, Session};
 use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
@@ -25,6 +25,7 @@ struct Inner {
     backend: Backend,
     backend_reason: Option<String>,
     n_threads: usize,
+    most_images: Option<usize>,
     session: Mutex<Box<dyn Session>>,
 }
 
@@ -70,6 +71,7 @@ impl Prepared {
             backend: chosen.backend,
             backend_reason: chosen.reason,
             n_threads,
+            most_images: chosen.most_images,
             session: Mutex::new(chosen.session),
         })))
     }
@@ -91,9 +93,14 @@ impl Prepared {
         &self.0.backend
     }
 
-    /// For [`Backend::automatic`]: why a faster backend does not run it.
+    /// For [`Backend::automatic`]: why the backends before it do not run it.
     pub fn backend_reason(&self) -> Option<&str> {
         self.0.backend_reason.as_deref()
+    }
+
+    /// What it takes of this machine, if it runs on `native`. Other backends do not tell.
+    pub fn footprint(&self) -> Option<Footprint> {
+        self.lock().footprint()
     }
 
     /// Number of threads that it may use.
@@ -110,9 +117,9 @@ impl Prepared {
     ) -> Result<Vec<R>> {
         let next = AtomicUsize::new(0);
         let n_workers = self.n_workers().min(items.len());
+        // Fewer sessions than threads share all of them.
         let threads_each = match n_workers == self.n_workers() {
-            true => 1,
-            // Fewer sessions than threads share all of them.
+            true => self.n_threads() / n_workers.max(1),
             false => self.n_threads(),
         };
         let work = || -> Result<Vec<(usize, R)>> {
@@ -149,9 +156,18 @@ impl Prepared {
     /// Number of threads that run sessions.
     pub(crate) fn n_workers(&self) -> usize {
         match self.backend().parallelism() {
-            Parallelism::AcrossSessions => self.n_threads(),
+            Parallelism::AcrossSessions => self.n_threads().min(self.most_images()),
             Parallelism::WithinSession => 1,
         }
+    }
+
+    /// How many images may be in one session if all of them run.
+    pub(crate) fn most_images_each(&self) -> usize {
+        self.most_images() / self.n_workers()
+    }
+
+    fn most_images(&self) -> usize {
+        self.0.most_images.unwrap_or(usize::MAX)
     }
 
     /// A session on the prepared model for the thread that asks, for steps of one's own making.
@@ -160,10 +176,12 @@ impl Prepared {
     }
 
     fn fork(&self, n_threads: usize) -> Box<dyn Session> {
+        self.lock().fork(n_threads)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Session>> {
         let session = self.0.session.lock();
-        session
-            .unwrap_or_else(PoisonError::into_inner)
-            .fork(n_threads)
+        session.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -41,7 +41,7 @@ impl Prepared {
         outputs: &[RowsOut<'_>],
     ) -> Result<Vec<Vec<f32>>> {
         let batch = self.contract().batch;
-        let chunk = batch.unwrap_or(CHUNK);
+        let chunk = batch.unwrap_or(CHUNK.min(self.most_images_each()));
         let firsts: Vec<usize> = (0..n).step_by(chunk).collect();
         let parts = self.map(&firsts, |session, &first| {
             let n_rows = chunk.min(n - first);

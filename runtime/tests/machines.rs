@@ -1,7 +1,7 @@
 //! What must not depend on the machine: the bits of the noise, and within a tolerance what becomes of an image.
 //!
 //! `machines/x86_64.json` holds what came out on x86-64. To make it again: `RENEW_GOLDEN=1 cargo test --release -p ebm-runtime --test machines`.
-#![cfg(feature = "tract")]
+#![cfg(feature = "native")]
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -52,7 +52,7 @@ fn purified() -> (Vec<f32>, Vec<f32>) {
     let path: PathBuf =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/browser/model/step.onnx");
     let purifier = Purifier::builder(&Model::open(path).unwrap())
-        .backend(Backend::tract())
+        .backend(Backend::native())
         .threads(1)
         .build(3)
         .unwrap();

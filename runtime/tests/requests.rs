@@ -295,7 +295,7 @@ fn purifiers_share_one_prepared_model() {
             ("threads", Purifier::builder(&prepared).threads(2)),
             (
                 "backend",
-                Purifier::builder(&prepared).backend(Backend::tract()),
+                Purifier::builder(&prepared).backend(Backend::native()),
             ),
         ] {
             let error = builder.build(3).unwrap_err().to_string();
@@ -439,5 +439,48 @@ fn a_trajectory_tells_of_chains_that_fail_and_refuses_what_does_not_fit() {
         states(2).unwrap();
         let error = states(3).unwrap_err().to_string();
         assert!(error.contains("from 1 to 2 images"), "{error}");
+    }
+}
+
+/// As few images as fit go through the model at once, with the same bits; what does not fit with one image is refused.
+#[cfg(feature = "native")]
+#[test]
+fn memory_bounds_the_images_at_once() {
+    let model = model("digits/step.onnx");
+    let images = ramps(GREY, 5);
+    let purify = |backend: Backend| {
+        let builder = Purifier::builder(&model).backend(backend).threads(2);
+        builder.steps(4).build(3)?.purify(&images)
+    };
+    let footprint = Prepared::builder(&model)
+        .backend(Backend::native())
+        .build()
+        .unwrap()
+        .footprint()
+        .unwrap();
+    let needed = footprint.weight_bytes + footprint.image_bytes;
+    let whole = purify(Backend::native()).unwrap();
+    for allowed in [needed, needed + 2 * footprint.image_bytes, usize::MAX] {
+        let bounded = purify(Backend::native().with_memory(allowed));
+        assert_eq!(bounded.unwrap(), whole, "{allowed}");
+    }
+    for (backend, allowed, part) in [
+        (
+            Backend::native(),
+            needed - 1,
+            "for its weights and one image",
+        ),
+        (
+            Backend::native(),
+            100,
+            "for its weights alone, got 0.0 MiB; allow more",
+        ),
+        (Backend::rten(), usize::MAX, "expected the backend `native`"),
+    ] {
+        if backend.check().is_ok() {
+            let error = purify(backend.with_memory(allowed)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Argument);
+            assert!(error.to_string().contains(part), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The exported files on tract and on ONNX Runtime compute what libtorch computes.
+//! The exported files on every backend compute what libtorch computes.
 
 use ebm_export::graph::Batch;
 use ebm_export::source::Energy;
@@ -26,7 +26,12 @@ const TEMPERATURE: f32 = 0.01;
 
 /// Every backend. A missing one fails the test, for what a passing test prints is not shown.
 pub fn backends() -> Vec<Backend> {
-    let backends = vec![Backend::tract(), Backend::ort(), Backend::native()];
+    let backends = vec![
+        Backend::tract(),
+        Backend::rten(),
+        Backend::ort(),
+        Backend::native(),
+    ];
     for backend in &backends {
         if let Err(error) = backend.check() {
             panic!(

@@ -21,7 +21,7 @@ const TOLERANCE: f32 = 1e-4;
 /// Of 200 draws of noise: how many classes may flip at a border.
 const FLIPPED: i64 = 2;
 
-const CERTIFY: &str = "certify pictures --model model --sigma 0.25 --n 200 --n0 20 --steps 2 --seed 3 --labels none -o certificates.jsonl";
+const CERTIFY: &str = "certify pictures --model model --sigma 0.25 --n 200 --n0 20 --steps 2 --seed 3 --backend tract --labels none -o certificates.jsonl";
 const ATTACK: &str = "attack --energy run --classifier classifier --epsilon 0.125 --protocol quick -o run/attack -n 6 --replicas 2 \
                       --verify-replicas 3 --pgd-steps 2 --steps 3 --threads 1";
 
@@ -240,7 +240,9 @@ fn a_purification_goes_on_to_the_same_pixels() {
     }
     let said = program("purify")
         .current_dir(folder.path())
-        .args("run pictures --model model -o purified --steps 5 --seed 3".split(' '))
+        .args(
+            "run pictures --model model -o purified --steps 5 --seed 3 --backend tract".split(' '),
+        )
         .assert()
         .success();
     let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();

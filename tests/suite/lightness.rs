@@ -7,43 +7,66 @@ use std::process::Command;
 use crate::programs::path_of;
 
 /// Crates in the tree of the runtime, itself included, for each set of features that applications choose.
-const MOST_CRATES: [(&[&str], usize); 4] = [
+const MOST_CRATES: [(&[&str], usize); 5] = [
     (&["--no-default-features", "--features", "native"], 37),
-    (&["--no-default-features", "--features", "tract"], 97),
+    (&[], 69),
+    (&["--no-default-features", "--features", "rten"], 54),
     (&["--no-default-features", "--features", "ort"], 40),
     (
-        &["--no-default-features", "--features", "tract,certificates"],
-        101,
+        &["--no-default-features", "--features", "native,certificates"],
+        42,
     ),
 ];
 
-/// Bytes of `runtime/examples/smallest.rs` on tract alone, stripped, by the number that ELF files have for the machine. That for x86-64 had 23,453,088, and
-/// an eighth is added.
-const MOST_BYTES: [(u8, u64); 2] = [(X86_64, 26_400_000), (AARCH64, 30_000_000)];
+/// Bytes of `runtime/examples/smallest.rs` on `native` alone, stripped, by the number that ELF files have for the machine.
+const MOST_BYTES: [(u8, u64); 2] = [(X86_64, SMALLEST_X86_64), (AARCH64, SMALLEST_AARCH64)];
 const X86_64: u8 = 62;
 const AARCH64: u8 = 183;
+
+/// Bytes of `purify` on `native`, with PNG files alone, stripped.
+const MOST_BYTES_OF_PURIFY: u64 = 4_000_000;
 
 #[test]
 #[ignore = "wants the program, which is built without what the other tests need: `cargo xtask test`"]
 fn the_smallest_program_stays_small() {
-    let given = |name: &str| std::env::var(name).ok();
-    let program = given("EBM_SMALLEST_PROGRAM");
-    let program = program.expect("`cargo xtask test` sets EBM_SMALLEST_PROGRAM");
     let folder = tempfile::tempdir().unwrap();
-    let stripped = folder.path().join("smallest").display().to_string();
-    let strip = given("EBM_SMALLEST_STRIP").unwrap_or("strip".to_string());
-    said(&[&strip, &program, "-o", &stripped]);
+    let stripped = stripped("EBM_SMALLEST_PROGRAM", folder.path());
     let bytes = std::fs::read(&stripped).unwrap();
     let (machine, n_bytes) = (bytes[18], bytes.len() as u64);
     let known = MOST_BYTES.iter().find(|(known, _)| *known == machine);
     let (_, most) = known.unwrap_or_else(|| panic!("no bound for the machine {machine}"));
 
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/browser/model/step.onnx");
-    let runner = given("EBM_SMALLEST_RUNNER").unwrap_or_default();
+    let runner = std::env::var("EBM_SMALLEST_RUNNER").unwrap_or_default();
     let command = runner.split_whitespace().chain([stripped.as_str()]);
     let command: Vec<&str> = command.chain(model.to_str()).collect();
     println!("smallest program: {n_bytes} bytes; {}", said(&command));
     assert!(n_bytes <= *most, "{n_bytes} of {most}");
+}
+
+#[test]
+#[ignore = "wants the program with these features alone: `cargo xtask test`"]
+fn purify_alone_stays_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let purify = stripped("EBM_SMALLEST_PURIFY", folder.path());
+    let n_bytes = std::fs::metadata(&purify).unwrap().len();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/browser/model");
+    let info = said(&[&purify, "info", "--model", &model.display().to_string()]);
+    assert!(info.contains("runs on          native"), "{info}");
+    println!("purify on native alone: {n_bytes} bytes");
+    let most = MOST_BYTES_OF_PURIFY;
+    assert!(n_bytes <= most, "{n_bytes} of {most}");
+}
+
+/// The program that a variable names, without its symbols.
+fn stripped(variable: &str, folder: &Path) -> String {
+    let given = |name: &str| std::env::var(name).ok();
+    let program = given(variable);
+    let program = program.unwrap_or_else(|| panic!("`cargo xtask test` sets {variable}"));
+    let strip = given("EBM_SMALLEST_STRIP").unwrap_or("strip".to_string());
+    let stripped = folder.join("stripped").display().to_string();
+    said(&[&strip, &program, "-o", &stripped]);
+    stripped
 }
 
 /// What a program says that succeeds.

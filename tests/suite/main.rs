@@ -1,4 +1,4 @@
-//! What crosses crates: the same graphs in libtorch, tract and ONNX Runtime; noise; and the whole life cycle by its commands.
+//! What crosses crates: the same graphs in libtorch and on every backend; noise; and the whole life cycle by its commands.
 #![allow(clippy::unwrap_used)]
 
 mod agreement;

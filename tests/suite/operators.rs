@@ -287,7 +287,7 @@ fn skips_name_what_exists() {
     for (case, backend, reason) in SKIPS {
         assert!(names.iter().any(|name| name == case), "{case}: {reason}");
         assert!(
-            ["libtorch", "native", "tract", "ort"].contains(backend),
+            ["libtorch", "native", "rten", "tract", "ort"].contains(backend),
             "{backend}"
         );
     }

@@ -85,7 +85,7 @@ pub fn demo(surroundings: &Surroundings, existing: Existing) -> Result<()> {
     let folder = surroundings.workspace().join(FOLDER);
     check(&folder, existing)?;
     setup::setup(surroundings, Libtorch::AsLinked)?;
-    step::run_all(surroundings, &[programs::build()])?;
+    step::run_all(surroundings, &[programs::build(programs::FOR_USERS)])?;
     prepare(&folder)?;
     let started = Instant::now();
     step::run_all(surroundings, &stages(surroundings))?;

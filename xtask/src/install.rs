@@ -36,15 +36,15 @@ const PROBES: [(&str, &str, &str); 3] = [
     ("ebm-export", "--version", "ebm-export"),
 ];
 
-/// Sets up, builds and installs below `root`, or where cargo installs programs.
-pub fn install(surroundings: &Surroundings, root: Option<&Path>) -> Result<()> {
+/// Sets up, builds a selection of packages and features, and installs below `root`, or where cargo installs programs.
+pub fn install(surroundings: &Surroundings, root: Option<&Path>, selection: &str) -> Result<()> {
     let root = match root {
         Some(root) => std::path::absolute(root).context("--root is not a usable path")?,
         None => root_of_cargo(surroundings)?,
     };
     check(&root)?;
     setup::setup(surroundings, Libtorch::AsLinked)?;
-    step::run_all(surroundings, &[programs::build()])?;
+    step::run_all(surroundings, &[programs::build(selection)])?;
     replace(&root.join(FOLDER), |folder| fill(surroundings, folder))?;
     for (name, program) in NAMES {
         link::point(&root.join("bin").join(name), &target(program))?;

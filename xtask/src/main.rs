@@ -11,6 +11,7 @@ use xtask::browser;
 use xtask::demo::{self, Existing};
 use xtask::install;
 use xtask::lines;
+use xtask::programs;
 use xtask::setup::{self, Flavour, Libtorch};
 use xtask::surroundings::Surroundings;
 use xtask::test;
@@ -115,6 +116,9 @@ enum Task {
         /// Folder that gets `bin` and `lib` [default: where cargo installs]
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
+        /// Build what the tests build, so that they build nothing again
+        #[arg(long, hide = true)]
+        as_tested: bool,
     },
     /// Write a page that purifies pictures in a browser, whole in one file that opens by a double click
     #[command(after_help = BROWSER_EXAMPLES)]
@@ -199,7 +203,13 @@ fn run(task: Task) -> Result<()> {
         Task::Setup { cuda: true } => setup::setup(&surroundings, Libtorch::Fetched(Flavour::Cuda)),
         Task::Test { benches: false } => test::test(&surroundings),
         Task::Test { benches: true } => test::benches(&surroundings),
-        Task::Install { root } => install::install(&surroundings, root.as_deref()),
+        Task::Install { root, as_tested } => {
+            let selection = match as_tested {
+                true => programs::EVERYTHING,
+                false => programs::FOR_USERS,
+            };
+            install::install(&surroundings, root.as_deref(), selection)
+        }
         Task::Browser { model, output } => {
             browser::browser(&surroundings, model.as_deref(), output.as_deref())
         }

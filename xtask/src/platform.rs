@@ -1,7 +1,5 @@
 //! Platforms other than this machine's, for which the runtime is built and on which its tests run.
 
-use std::path::Path;
-
 use crate::programs::EVERYTHING;
 use crate::step::Step;
 use crate::surroundings::Surroundings;
@@ -17,8 +15,6 @@ pub struct Platform {
     /// Programs, each by the names that it has, and the package of Debian that brings it.
     programs: &'static [(&'static [&'static str], &'static str)],
     steps: fn(&Surroundings) -> Vec<Step>,
-    /// What is done on this machine if the platform cannot be tested here.
-    stand_ins: fn(&Surroundings) -> Vec<Step>,
 }
 
 /// All of them.
@@ -28,7 +24,6 @@ pub const PLATFORMS: [Platform; 2] = [
         target: browser::TARGET,
         programs: &[(CHROMIUM, "chromium")],
         steps: browser_steps,
-        stand_ins: |_| Vec::new(),
     },
     Platform {
         title: "aarch64",
@@ -41,7 +36,6 @@ pub const PLATFORMS: [Platform; 2] = [
             (&[EMULATOR], "qemu-user"),
         ],
         steps: aarch64_steps,
-        stand_ins: smallest_program_here,
     },
 ];
 
@@ -85,13 +79,6 @@ impl Platform {
     }
 }
 
-impl Platform {
-    /// The steps in place of those of the platform.
-    pub fn stand_ins(&self, surroundings: &Surroundings) -> Vec<Step> {
-        (self.stand_ins)(surroundings)
-    }
-}
-
 /// The page, and the same purifications in it as in this machine's own program.
 fn browser_steps(surroundings: &Surroundings) -> Vec<Step> {
     let page = surroundings.target().join(browser::PAGE);
@@ -110,12 +97,17 @@ fn browser_steps(surroundings: &Surroundings) -> Vec<Step> {
     ]
 }
 
-/// The tests, and the smallest program, which takes what was built for them: on this machine it would be the only one that wants tract without
-/// threads.
+/// The test of a size.
+pub fn weighing(test: &str) -> Step {
+    let line = format!("test {EVERYTHING} --test suite lightness::{test} -- --ignored --nocapture");
+    Step::cargo("size", &line)
+}
+
+/// The tests, and the smallest program, which takes what was built for them.
 fn aarch64_steps(surroundings: &Surroundings) -> Vec<Step> {
     let cargo = |name, command: &str, what: &str| {
         let line = format!(
-            "{command} --release -p ebm-runtime --no-default-features --features tract,png {what} --target {AARCH64}"
+            "{command} --release -p ebm-runtime --no-default-features --features native,png {what} --target {AARCH64}"
         );
         Step::cargo(name, &line).with(
             "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
@@ -128,24 +120,11 @@ fn aarch64_steps(surroundings: &Surroundings) -> Vec<Step> {
         cargo("tests on aarch64", "test", "--tests")
             .with("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", &runner),
         cargo("smallest program", "build", "--example smallest"),
-        weighing(&program)
+        weighing("the_smallest_program")
+            .with("EBM_SMALLEST_PROGRAM", program.display().to_string())
             .with("EBM_SMALLEST_STRIP", CROSS_STRIP)
             .with("EBM_SMALLEST_RUNNER", &runner),
     ]
-}
-
-/// The smallest program for this machine.
-fn smallest_program_here(surroundings: &Surroundings) -> Vec<Step> {
-    let build =
-        "build --release -p ebm-runtime --no-default-features --features tract --example smallest";
-    let program = surroundings.target().join(SMALLEST);
-    vec![Step::cargo("smallest program", build), weighing(&program)]
-}
-
-fn weighing(program: &Path) -> Step {
-    let test = format!("test {EVERYTHING} --test suite lightness -- --ignored --nocapture");
-    Step::cargo("size of the smallest program", &test)
-        .with("EBM_SMALLEST_PROGRAM", program.display().to_string())
 }
 
 /// The first of these programs that is there.

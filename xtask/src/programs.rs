@@ -3,13 +3,16 @@
 use crate::step::Step;
 use crate::surroundings::Surroundings;
 
-/// Packages and features of every build. Another selection would have other features of shared dependencies, `syn` for example, and then nearly
-/// everything would be built a second time.
-pub const EVERYTHING: &str = "--release --workspace --features ebm-runtime/ort";
+/// Packages and features of every build for tests and benchmarks. Another selection would have other features of shared dependencies, `syn` for example,
+/// and then nearly everything would be built a second time.
+pub const EVERYTHING: &str = "--release --workspace --features ebm-runtime/ort,ebm-runtime/tract";
 
-/// The step that builds them all.
-pub fn build() -> Step {
-    Step::cargo("build", &format!("build {EVERYTHING}"))
+/// The same for those who use the programs: without the backend tract, which takes longer to build than all the rest.
+pub const FOR_USERS: &str = "--release --workspace --features ebm-runtime/ort";
+
+/// The step that builds a selection.
+pub fn build(selection: &str) -> Step {
+    Step::cargo("build", &format!("build {selection}"))
 }
 
 /// A step that runs one of them.

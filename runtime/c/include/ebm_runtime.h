@@ -419,7 +419,7 @@ extern "C" {
 /**
  * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
  *
- * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
+ * `name` is one of "auto", "native", "rten", "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
  * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
  * looks.
  */
@@ -496,7 +496,7 @@ size_t ebm_n_handles(void);
 /**
  * Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
  *
- * `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
+ * `name` is one of "auto", "native", "rten", "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
  * library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
  * looks.
  */
@@ -901,7 +901,8 @@ ebm_status ebm_settings_batch(ebm_settings *settings, size_t batch);
 ebm_status ebm_settings_threads(ebm_settings *settings, size_t threads);
 
 /**
- * Sets the backend by a name of those at `ebm_backend_check`; "tract" by default if it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` if no
+ * Sets the backend by a name of those at `ebm_backend_check`; "auto" by default, which is the first of "native", "rten", "tract" and "ort" that is
+ * here and takes the model. One that is named is never replaced by another. Fails with `EBM_STATUS_BACKEND_MISSING` if no
  * backend has this name; whether it can be used here shows when something is made with it.
  */
 ebm_status ebm_settings_backend(ebm_settings *settings,
@@ -909,7 +910,7 @@ ebm_status ebm_settings_backend(ebm_settings *settings,
 
 /**
  * Sets the file of the ONNX Runtime library, or null: then it is looked for as `ebm_backend_check` says. One process loads it once: a later other path is an error.
- * "tract" needs none.
+ * Only the backends "ort…" need it.
  */
 ebm_status ebm_settings_library(ebm_settings *settings,
                                 const char *path);
@@ -1366,7 +1367,8 @@ ebm_status ebm_settings_batch(ebm_settings *settings, size_t batch);
 ebm_status ebm_settings_threads(ebm_settings *settings, size_t threads);
 
 /**
- * Sets the backend by a name of those at `ebm_backend_check`; "tract" by default if it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` if no
+ * Sets the backend by a name of those at `ebm_backend_check`; "auto" by default, which is the first of "native", "rten", "tract" and "ort" that is
+ * here and takes the model. One that is named is never replaced by another. Fails with `EBM_STATUS_BACKEND_MISSING` if no
  * backend has this name; whether it can be used here shows when something is made with it.
  */
 ebm_status ebm_settings_backend(ebm_settings *settings,
@@ -1374,7 +1376,7 @@ ebm_status ebm_settings_backend(ebm_settings *settings,
 
 /**
  * Sets the file of the ONNX Runtime library, or null: then it is looked for as `ebm_backend_check` says. One process loads it once: a later other path is an error.
- * "tract" needs none.
+ * Only the backends "ort…" need it.
  */
 ebm_status ebm_settings_library(ebm_settings *settings,
                                 const char *path);

@@ -8,7 +8,7 @@ use crate::status::{Status, guard};
 
 /// Whether a backend can be used here: `EBM_STATUS_OK`, or `EBM_STATUS_BACKEND_MISSING` with the reason and the way out in `ebm_last_error`.
 ///
-/// `name` is one of "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
+/// `name` is one of "auto", "native", "rten", "tract", "ort", "ort-cuda", "ort-tensorrt", "ort-xnnpack", "ort-coreml" and "ort-directml". `library` is the file of the ONNX Runtime
 /// library, or null: then it is looked for as `ORT_DYLIB_PATH` says, beside the executable, in the cache of `cargo xtask setup`, and where the system
 /// looks.
 #[unsafe(no_mangle)]

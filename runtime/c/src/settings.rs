@@ -234,7 +234,8 @@ pub extern "C" fn ebm_settings_threads(settings: *mut Settings, threads: usize) 
     choose(settings, |choices| choices.threads = Some(threads))
 }
 
-/// Sets the backend by a name of those at `ebm_backend_check`; "tract" by default if it is compiled in. Fails with `EBM_STATUS_BACKEND_MISSING` if no
+/// Sets the backend by a name of those at `ebm_backend_check`; "auto" by default, which is the first of "native", "rten", "tract" and "ort" that is
+/// here and takes the model. One that is named is never replaced by another. Fails with `EBM_STATUS_BACKEND_MISSING` if no
 /// backend has this name; whether it can be used here shows when something is made with it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ebm_settings_backend(
@@ -250,7 +251,7 @@ pub unsafe extern "C" fn ebm_settings_backend(
 }
 
 /// Sets the file of the ONNX Runtime library, or null: then it is looked for as `ebm_backend_check` says. One process loads it once: a later other path is an error.
-/// "tract" needs none.
+/// Only the backends "ort…" need it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ebm_settings_library(
     settings: *mut Settings,

@@ -6,6 +6,7 @@ mod certify;
 mod classify;
 mod images;
 mod labels;
+mod memory;
 mod model;
 mod purification;
 mod results;

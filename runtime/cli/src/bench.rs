@@ -14,6 +14,7 @@ use ebm_runtime::{
 use serde_json::json;
 
 use crate::arguments::BenchArguments;
+use crate::chosen::{self, backend_line};
 
 /// Largest difference of a pixel, after a sample's steps, between a batch and its images one by one.
 const AGREEMENT: f32 = 1e-3;
@@ -46,7 +47,8 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     arguments.results.check(arguments.model.files())?;
     let began = Instant::now();
     let models = arguments.model.open()?;
-    let (first_result, backend) = first_result(&models.step, arguments, began)?;
+    let (first_result, model) = first_result(&models.step, arguments, began)?;
+    eprintln!("{}", backend_line(&model));
     if arguments.on_request {
         return on_request(&models.step, arguments);
     }
@@ -59,14 +61,14 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     }
     let peak = peak_memory();
     let figures: Vec<_> = cases.iter().map(Figures::json).collect();
-    let report = json!({
+    let mut report = json!({
         "network": models.step.contract().network_name(),
         "image": models.step.contract().image,
-        "backend": backend,
         "first_result_milliseconds": milliseconds(first_result),
         "peak_memory_bytes": peak,
         "cases": figures,
     });
+    chosen::record(&mut report, [&model]);
     let report = format!("{report:#}\n");
     if let Some(path) = &arguments.results.output {
         write_atomically(path, report.as_bytes())
@@ -74,20 +76,20 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     }
     match arguments.results.json {
         true => std::io::stdout().lock().write_all(report.as_bytes())?,
-        false => print_table(arguments, &models.step, backend, &cases, first_result, peak)?,
+        false => print_table(arguments, &model, &cases, first_result, peak)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// From the start of the command to the first purified image, and the name of the backend that runs the model.
+/// From the start of the command to the first purified image, and the prepared model.
 fn first_result(
     model: &Model,
     arguments: &BenchArguments,
     began: Instant,
-) -> Result<(Duration, &'static str)> {
+) -> Result<(Duration, Prepared)> {
     let case = Case::new(model, arguments, 1, arguments.threads[0])?;
     case.run()?;
-    Ok((began.elapsed(), case.purifier.backend().name()))
+    Ok((began.elapsed(), case.purifier.model().clone()))
 }
 
 /// For programs that interleave samples with those of others. A line `sample` on standard input is answered by the milliseconds per image and step of one
@@ -335,8 +337,7 @@ impl fmt::Display for Figures {
 
 fn print_table(
     arguments: &BenchArguments,
-    model: &Model,
-    backend: &str,
+    model: &Prepared,
     cases: &[Figures],
     first_result: Duration,
     peak: Option<u64>,
@@ -344,6 +345,7 @@ fn print_table(
     let mut out = std::io::stdout().lock();
     let network = model.contract().network_name().unwrap_or("not named");
     let image = model.contract().image;
+    let backend = model.backend();
     writeln!(out, "{network}, images {image}, backend {backend}")?;
     writeln!(
         out,

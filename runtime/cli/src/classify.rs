@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use ebm_common::files::AtomicFile;
-use ebm_runtime::{Classifier, DefendedClassifier, Images, Request, Seed};
+use ebm_runtime::{Classifier, DefendedClassifier, Images, Request};
 use serde_json::{Value, json};
 
 use crate::arguments::ClassifyArguments;
+use crate::chosen::{self, backend_line};
 use crate::exit_code;
 use crate::groups::group_size;
 use crate::inputs::{Input, Item, Reading, find_inputs, for_each_group, from_the_start, n_images};
@@ -39,8 +40,14 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
         .build()?;
     let seed = purifier.seed();
     let defended = DefendedClassifier::new(purifier, classifier, arguments.replicas)?;
+    let models = [defended.purifier().model(), defended.classifier().model()];
+    for model in models {
+        bar.say(&backend_line(model));
+    }
     bar.say(&seed_line(seed));
-    let mut answers = Answers::begin(arguments, seed)?;
+    let mut about = json!({ "replicas": arguments.replicas, "seed": seed.number() });
+    chosen::record(&mut about, models);
+    let mut answers = Answers::begin(arguments, &about)?;
 
     let n_images = n_images(&inputs);
     bar.start("", n_images.into(), n_steps);
@@ -119,7 +126,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn begin(arguments: &ClassifyArguments, seed: Seed) -> Result<Self> {
+    fn begin(arguments: &ClassifyArguments, about: &Value) -> Result<Self> {
         let file = arguments
             .results
             .output
@@ -131,10 +138,9 @@ impl Answers {
             file: file.transpose().context(UNWRITABLE)?,
             separator: "\n",
         };
-        let replicas = arguments.replicas;
-        this.write(&format!(
-            "{{\"replicas\": {replicas}, \"seed\": {seed}, \"images\": ["
-        ))?;
+        let about = about.to_string();
+        let about = about.trim_end_matches('}');
+        this.write(&format!("{about}, \"images\": ["))?;
         Ok(this)
     }
 

@@ -5,18 +5,30 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use ebm_runtime::{Backend, Model};
-use serde_json::json;
+use ebm_runtime::{Backend, Model, Prepared};
+use serde_json::{Value, json};
 
 use crate::arguments::{BackendsArguments, InfoArguments};
+use crate::chosen;
 
 pub fn info(arguments: &InfoArguments) -> Result<ExitCode> {
     let models = arguments.model.open()?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let classifier = models.classifier.as_ref().map(Model::contract);
-        let contracts = json!({ "step": models.step.contract(), "classifier": classifier });
-        writeln!(out, "{contracts:#}")?;
+        let runs_on = |model: &Model| match Prepared::builder(model).threads(1).build() {
+            Ok(prepared) => machine(&prepared),
+            Err(error) => json!({ "error": error.with_causes() }),
+        };
+        let description = json!({
+            "step": models.step.contract(),
+            "classifier": classifier,
+            "runs_on": {
+                "step": runs_on(&models.step),
+                "classifier": models.classifier.as_ref().map(runs_on),
+            },
+        });
+        writeln!(out, "{description:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
     describe(&mut out, &models.step)?;
@@ -91,5 +103,40 @@ fn describe(out: &mut dyn Write, model: &Model) -> Result<()> {
         "weights",
         &contract.weights_sha256.as_deref().unwrap_or("no hash"),
     )?;
+    let prepared = match Prepared::builder(model).threads(1).build() {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            line("runs on", &format_args!("none: {}", error.with_causes()))?;
+            return Ok(());
+        }
+    };
+    let reason = prepared.backend_reason();
+    let reason = reason.map_or(String::new(), |reason| format!("; {reason}"));
+    line("runs on", &format_args!("{}{reason}", prepared.backend()))?;
+    if let Some(footprint) = prepared.footprint() {
+        let vectors = footprint.vectors.as_deref().unwrap_or("plain scalars");
+        let [weights, image] = [footprint.weight_bytes, footprint.image_bytes].map(mebibytes);
+        line("vectors", &vectors)?;
+        line(
+            "memory",
+            &format_args!("{weights:.1} MiB of weights, {image:.2} MiB for each image at a time"),
+        )?;
+    }
     Ok(())
+}
+
+fn mebibytes(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// The backend that a model runs on by default, and what the model takes there.
+fn machine(prepared: &Prepared) -> Value {
+    let mut about = json!({});
+    chosen::record(&mut about, [prepared]);
+    if let Some(footprint) = prepared.footprint() {
+        about["vectors"] = json!(footprint.vectors);
+        about["weight_bytes"] = json!(footprint.weight_bytes);
+        about["image_bytes"] = json!(footprint.image_bytes);
+    }
+    about
 }

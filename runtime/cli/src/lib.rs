@@ -6,6 +6,7 @@ extern crate ebm_common;
 mod arguments;
 mod bench;
 mod certify;
+mod chosen;
 mod classify;
 pub mod dataset;
 mod groups;

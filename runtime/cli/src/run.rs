@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::RunArguments;
+use crate::chosen;
 use crate::inputs::{Input, Item, Reading, find_inputs, for_each_group, n_images};
 use crate::journal::{Beginning, Entry, Journal, Status};
 use crate::ledger::SEED;
@@ -201,7 +202,7 @@ fn settings(
         settings["fit"] = json!(format!("{fit:?}"));
     }
     if let Treatment::Purify { purifier, .. } = treatment {
-        settings["backend"] = json!(purifier.backend().to_string());
+        chosen::record(&mut settings, [purifier.model()]);
         settings["f16"] = json!(arguments.purification.backend.f16);
         settings["steps"] = json!(purifier.n_steps());
         settings["step_size"] = json!(purifier.step_size());

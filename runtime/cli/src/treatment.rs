@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use ebm_runtime::{
-    Backend, Images, ModelFolder, PictureEncoding, Purifier, Request, Seed, decode_picture,
-    encode_picture,
+    Images, ModelFolder, PictureEncoding, Purifier, Request, Seed, decode_picture, encode_picture,
 };
 
 use crate::arguments::RunArguments;
+use crate::chosen::backend_line;
 use crate::groups::{BUFFER_BYTES, group_size};
 use crate::inputs::{Item, sentence};
 use crate::progress::Bar;
@@ -20,16 +20,6 @@ pub enum Treatment {
     },
     /// Encoding as JPEG of this quality, and decoding.
     Jpeg(u8),
-}
-
-/// One line about the backend that was chosen, with the reason if it is not the fastest.
-fn what_runs(purifier: &Purifier) -> String {
-    let prepared = purifier.model();
-    let reason = prepared.backend_reason();
-    let reason = reason.map_or(String::new(), |reason| {
-        format!("; `native` does not take the model: {reason}")
-    });
-    format!("note: backend {}{reason}", prepared.backend())
 }
 
 /// Whether energies are measured at the end of each chain, which costs one more run of the model.
@@ -88,9 +78,7 @@ impl Treatment {
             .on_progress(bar.on_progress())
             // The seed is chosen when it is known whether an earlier run goes on.
             .build(0)?;
-        if arguments.purification.backend.backend == Some(Backend::automatic()) {
-            bar.say(&what_runs(&purifier));
-        }
+        bar.say(&backend_line(purifier.model()));
         Ok(Self::Purify {
             purifier: Box::new(purifier),
             n_replicas: arguments.replicas,

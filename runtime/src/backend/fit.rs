@@ -1,6 +1,6 @@
 //! Whether a model, and what goes in and out of it, is what its contract says: every engine asks that.
 
-use super::Output;
+use super::{Backend, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
@@ -19,14 +19,10 @@ pub(super) fn check_names(kind: &str, wanted: &[&str], there: &[String]) -> Resu
     wanted.iter().map(place).collect()
 }
 
-/// Advice for a model that one engine cannot run and another may. Types lower than f32 are what engines most often lack.
-pub(super) fn how_to_run(model: &Model, other_backend: &str) -> String {
-    match model.contract().precision.as_deref() {
-        None | Some("f32") => format!("export it again, or use the backend `{other_backend}`"),
-        Some(precision) => format!(
-            "it works in {precision}, which few engines take on a CPU: export it with `--precision f32`"
-        ),
-    }
+/// The error of a backend that does not take a model. Its cause is to be added.
+pub(super) fn cannot_run(backend: &Backend, model: &Model) -> Error {
+    let problem = format!("the backend `{backend}` cannot run the model");
+    Error::new(ErrorKind::Backend, problem).at_path(model.path())
 }
 
 /// Returns Ok if the declared shape of the input `x` is that of the contract; sizes that are not fixed are `None`.
@@ -74,7 +70,7 @@ pub(super) fn check_output(output: &Output<'_>, shape: &[usize]) -> Result<()> {
         .advise(EXPORT_AGAIN))
 }
 
-#[cfg(any(feature = "tract", feature = "ort"))]
+#[cfg(any(feature = "rten", feature = "tract", feature = "ort"))]
 pub(super) fn copy_output(output: &mut Output<'_>, shape: &[usize], values: &[f32]) -> Result<()> {
     check_output(output, shape)?;
     output.values.copy_from_slice(values);

@@ -1,14 +1,27 @@
 //! Engines that run models, chosen by name.
 
-#[cfg(any(feature = "native", feature = "tract", feature = "ort"))]
+mod choice;
+#[cfg(any(feature = "native", feature = "rten", feature = "tract"))]
+mod copied;
+#[cfg(any(
+    feature = "native",
+    feature = "rten",
+    feature = "tract",
+    feature = "ort"
+))]
 mod fit;
 #[cfg(feature = "native")]
 mod native;
 #[cfg(feature = "ort")]
 mod ort;
-#[cfg(any(feature = "native", feature = "tract"))]
+#[cfg(any(feature = "native", feature = "rten", feature = "tract"))]
 mod port;
+mod room;
+#[cfg(feature = "rten")]
+mod rten;
 mod session;
+#[cfg(any(feature = "rten", feature = "tract"))]
+mod singly;
 #[cfg(feature = "tract")]
 mod tract;
 
@@ -19,7 +32,7 @@ use std::str::FromStr;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 pub(crate) use session::sealed::Sealed;
-pub use session::{Input, Output, Recurrence, Recurrent, Session};
+pub use session::{Footprint, Input, Output, Recurrence, Recurrent, Session};
 
 /// Where a backend uses the threads that it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +45,10 @@ pub enum Parallelism {
 }
 
 /// Every engine by the name of its backend.
-const ENGINES: [(&str, Engine); 9] = [
+const ENGINES: [(&str, Engine); 10] = [
     ("auto", Engine::Automatic),
     ("native", Engine::Native),
+    ("rten", Engine::Rten),
     ("tract", Engine::Tract),
     ("ort", Engine::Ort(Provider::Cpu)),
     ("ort-cuda", Engine::Ort(Provider::Cuda)),
@@ -49,6 +63,7 @@ enum Engine {
     /// The first that takes the model.
     Automatic,
     Native,
+    Rten,
     Tract,
     Ort(Provider),
 }
@@ -82,9 +97,10 @@ enum Arithmetic {
 ///
 /// | name | engine |
 /// |---|---|
-/// | `auto` | the first of `native`, `tract` and `ort` that is compiled in and takes the model |
+/// | `auto` | the first of `native`, `rten`, `tract` and `ort` that is here and takes the model |
 /// | `native` | this project's own, on the CPU: the fastest, for the operators that exported files consist of |
-/// | `tract` | pure Rust, on the CPU |
+/// | `rten` | pure Rust, on the CPU: for the files that `native` does not read |
+/// | `tract` | pure Rust too; not among the default features |
 /// | `ort` | ONNX Runtime on the CPU |
 /// | `ort-cuda` | ONNX Runtime on NVIDIA cards |
 /// | `ort-tensorrt` | ONNX Runtime with TensorRT on NVIDIA cards |
@@ -104,12 +120,13 @@ pub struct Backend {
     device: u32,
     cache: Option<PathBuf>,
     arithmetic: Arithmetic,
+    memory: Option<usize>,
 }
 
 impl Backend {
     /// The names of all backends, compiled in or not.
-    pub const NAMES: [&'static str; 9] = {
-        let mut names = [""; 9];
+    pub const NAMES: [&'static str; 10] = {
+        let mut names = [""; 10];
         let mut place = 0;
         while place < names.len() {
             names[place] = ENGINES[place].0;
@@ -118,7 +135,7 @@ impl Backend {
         names
     };
 
-    /// The first backend of `native`, `tract` and `ort` that takes the model. [`Prepared::backend`](crate::Prepared::backend) tells which one that is, and
+    /// The first backend of `native`, `rten`, `tract` and `ort` that takes the model; the default. [`Prepared::backend`](crate::Prepared::backend) tells which one that is, and
     /// [`Prepared::backend_reason`](crate::Prepared::backend_reason) why. A backend that is named instead is never replaced by another.
     pub fn automatic() -> Self {
         Self::on(Engine::Automatic)
@@ -129,7 +146,12 @@ impl Backend {
         Self::on(Engine::Native)
     }
 
-    /// The pure-Rust backend.
+    /// The pure-Rust backend for files that `native` does not read.
+    pub fn rten() -> Self {
+        Self::on(Engine::Rten)
+    }
+
+    /// The pure-Rust backend that is not among the default features.
     pub fn tract() -> Self {
         Self::on(Engine::Tract)
     }
@@ -147,6 +169,7 @@ impl Backend {
             device: 0,
             cache: None,
             arithmetic: Arithmetic::F32,
+            memory: None,
         }
     }
 
@@ -156,7 +179,7 @@ impl Backend {
         self
     }
 
-    /// Lets nodes that the provider does not know run on the CPU. `tract` and `ort` have nothing to fall back from.
+    /// Lets nodes that the provider does not know run on the CPU. Backends of the CPU have nothing to fall back from.
     pub fn allow_fallback(mut self) -> Self {
         self.fallback = Fallback::Allowed;
         self
@@ -180,6 +203,13 @@ impl Backend {
         self
     }
 
+    /// Bounds the memory of a model on `native`: its weights, and the images that go through it at once, without what belongs to neither. A model that
+    /// does not fit with one image is an error, and so is one on another backend, since those do not tell what they take.
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
     /// The backend's name.
     pub fn name(&self) -> &'static str {
         let mut engines = ENGINES.into_iter();
@@ -195,7 +225,9 @@ impl Backend {
     /// Where this backend uses threads.
     pub fn parallelism(&self) -> Parallelism {
         match self.engine {
-            Engine::Automatic | Engine::Native | Engine::Tract => Parallelism::AcrossSessions,
+            Engine::Automatic | Engine::Native | Engine::Rten | Engine::Tract => {
+                Parallelism::AcrossSessions
+            }
             Engine::Ort(_) => Parallelism::WithinSession,
         }
     }
@@ -215,11 +247,18 @@ impl Backend {
             }
             #[cfg(feature = "native")]
             Engine::Native => Ok(()),
+            #[cfg(feature = "rten")]
+            Engine::Rten => Ok(()),
             #[cfg(feature = "tract")]
             Engine::Tract => Ok(()),
             #[cfg(feature = "ort")]
             Engine::Ort(provider) => ort::check(self, provider),
-            #[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
+            #[cfg(not(all(
+                feature = "native",
+                feature = "rten",
+                feature = "tract",
+                feature = "ort"
+            )))]
             _ => Err(self.not_compiled_in()),
         }
     }
@@ -233,49 +272,6 @@ impl Backend {
         self.choose(model, n_threads).map(|chosen| chosen.session)
     }
 
-    /// Prepares a model on this backend, or, for `auto`, on the first that takes it.
-    pub(crate) fn choose(&self, model: &Model, n_threads: usize) -> Result<Chosen> {
-        if self.engine != Engine::Automatic {
-            return Ok(Chosen {
-                session: self.session(model, n_threads)?,
-                backend: self.clone(),
-                reason: None,
-            });
-        }
-        let mut refusal: Option<Error> = None;
-        let mut missing = None;
-        for backend in self.candidates() {
-            if let Err(error) = backend.check() {
-                missing = missing.or(Some(error));
-                continue;
-            }
-            match backend.session(model, n_threads) {
-                Ok(session) => {
-                    let reason = refusal.as_ref().map(why);
-                    return Ok(Chosen {
-                        backend,
-                        session,
-                        reason,
-                    });
-                }
-                Err(error) if error.kind() == ErrorKind::Backend => {
-                    refusal = refusal.or(Some(error));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(refusal.or(missing).expect("there are candidates"))
-    }
-
-    /// What `auto` tries, in order.
-    fn candidates(&self) -> impl Iterator<Item = Self> + '_ {
-        let engines = [Engine::Native, Engine::Tract, Engine::Ort(Provider::Cpu)];
-        engines.into_iter().map(|engine| Self {
-            engine,
-            ..self.clone()
-        })
-    }
-
     fn session(&self, model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
         // Not every set of features reads the arguments.
         let _ = (model, n_threads);
@@ -283,16 +279,28 @@ impl Backend {
             Engine::Automatic => self.prepare(model, n_threads),
             #[cfg(feature = "native")]
             Engine::Native => native::prepare(model, n_threads),
+            #[cfg(feature = "rten")]
+            Engine::Rten => rten::prepare(model, n_threads),
             #[cfg(feature = "tract")]
             Engine::Tract => tract::prepare(model, n_threads),
             #[cfg(feature = "ort")]
             Engine::Ort(provider) => ort::prepare(model, n_threads, self, provider),
-            #[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
+            #[cfg(not(all(
+                feature = "native",
+                feature = "rten",
+                feature = "tract",
+                feature = "ort"
+            )))]
             _ => Err(self.not_compiled_in()),
         }
     }
 
-    #[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
+    #[cfg(not(all(
+        feature = "native",
+        feature = "rten",
+        feature = "tract",
+        feature = "ort"
+    )))]
     fn not_compiled_in(&self) -> Error {
         let name = self.name();
         // `ort-cuda` is of the feature `ort`.
@@ -309,32 +317,10 @@ impl Backend {
 }
 
 impl Default for Backend {
-    /// `tract` if it is compiled in, else the first of `native` and `ort` that is.
+    /// [`Backend::automatic`].
     fn default() -> Self {
-        if cfg!(feature = "tract") {
-            Self::tract()
-        } else if cfg!(feature = "native") || !cfg!(feature = "ort") {
-            Self::native()
-        } else {
-            Self::ort()
-        }
+        Self::automatic()
     }
-}
-
-/// Why an engine refused a model, in its own words.
-fn why(refusal: &Error) -> String {
-    match std::error::Error::source(refusal) {
-        Some(cause) => cause.to_string(),
-        None => refusal.to_string(),
-    }
-}
-
-/// A backend that has taken a model.
-pub(crate) struct Chosen {
-    pub backend: Backend,
-    pub session: Box<dyn Session>,
-    /// For `auto`: why a backend before it did not.
-    pub reason: Option<String>,
 }
 
 impl FromStr for Backend {
@@ -358,10 +344,16 @@ impl fmt::Display for Backend {
     }
 }
 
-#[cfg(not(all(feature = "native", feature = "tract", feature = "ort")))]
+#[cfg(not(all(
+    feature = "native",
+    feature = "rten",
+    feature = "tract",
+    feature = "ort"
+)))]
 fn compiled_in() -> String {
     let known = [
         ("native", cfg!(feature = "native")),
+        ("rten", cfg!(feature = "rten")),
         ("tract", cfg!(feature = "tract")),
         ("ort", cfg!(feature = "ort")),
     ];
@@ -376,7 +368,7 @@ fn compiled_in() -> String {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    #[cfg(all(feature = "native", feature = "tract"))]
+    #[cfg(all(feature = "native", feature = "rten"))]
     use crate::model::Verification;
     use crate::model::tests::fixture;
 
@@ -389,7 +381,7 @@ pub(crate) mod tests {
         assert_eq!(error.kind(), ErrorKind::BackendMissing);
         let message = error.to_string();
         assert!(
-            message.contains("expected one of auto, native, tract, ort, ort-cuda,")
+            message.contains("expected one of auto, native, rten, tract, ort,")
                 && message.ends_with("got `cuda`"),
             "{message}"
         );
@@ -475,31 +467,64 @@ pub(crate) mod tests {
         }
     }
 
-    /// The norm of the step through another operator, which tract has and the engine does not.
-    #[cfg(all(feature = "native", feature = "tract"))]
-    #[test]
-    fn what_the_engine_does_not_take_goes_to_the_next_and_is_named() {
+    /// A step whose norm goes through another operator.
+    #[cfg(all(feature = "native", feature = "rten"))]
+    fn step_with(operator: &str) -> Model {
         let mut file = std::fs::read(fixture("digits/step.onnx")).unwrap();
         let place = file.windows(4).position(|bytes| bytes == b"Sqrt").unwrap();
-        file[place..place + 4].copy_from_slice(b"Ceil");
-        let model = Model::from_bytes_with(file, "other.onnx", Verification::None).unwrap();
+        file[place..place + 4].copy_from_slice(operator.as_bytes());
+        Model::from_bytes_with(file, "other.onnx", Verification::None).unwrap()
+    }
 
+    #[cfg(all(feature = "native", feature = "rten"))]
+    #[test]
+    fn what_the_engine_does_not_take_goes_to_the_next_and_is_named() {
+        let model = step_with("Ceil");
         let chosen = Backend::automatic().choose(&model, 1).unwrap();
-        assert_eq!(chosen.backend, Backend::tract());
+        assert_eq!(chosen.backend, Backend::rten());
         let reason = chosen.reason.unwrap();
-        assert!(reason.contains("operator Ceil of node"), "{reason}");
+        assert!(
+            reason.contains("`native`: operator Ceil of node"),
+            "{reason}"
+        );
 
         let error = Backend::native().prepare(&model, 1).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Backend);
         let message = error.with_causes();
         assert!(
-            message.contains("`other.onnx`") && message.contains("operator Ceil of node"),
+            message.contains("`other.onnx`")
+                && message.contains("use a backend that takes it: `rten`")
+                && message.contains("operator Ceil of node"),
             "{message}"
         );
 
         let whole = Model::open(fixture("digits/step.onnx")).unwrap();
         let chosen = Backend::automatic().choose(&whole, 1).unwrap();
         assert_eq!((chosen.backend, chosen.reason), (Backend::native(), None));
+    }
+
+    #[cfg(all(feature = "native", feature = "rten"))]
+    #[test]
+    fn what_no_backend_takes_is_refused_with_the_reason_of_each() {
+        let error = Backend::automatic().choose(&step_with("Quux"), 1);
+        let error = error.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Backend);
+        let message = error.with_causes();
+        for part in [
+            "`other.onnx`: no backend here takes the model",
+            "`native`: operator Quux of node",
+            "`rten`: ",
+            "`tract`: ",
+            "`ort`: ",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        if cfg!(not(feature = "ort")) {
+            assert!(
+                message.contains("backends that are not here: "),
+                "{message}"
+            );
+        }
     }
 
     /// The backends that can be used here. Those that cannot are named, so that no skip is silent.
@@ -511,9 +536,14 @@ pub(crate) mod tests {
                 false
             }
         };
-        [Backend::native(), Backend::tract(), Backend::ort()]
-            .into_iter()
-            .filter(there)
-            .collect()
+        [
+            Backend::native(),
+            Backend::rten(),
+            Backend::tract(),
+            Backend::ort(),
+        ]
+        .into_iter()
+        .filter(there)
+        .collect()
     }
 }

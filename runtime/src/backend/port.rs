@@ -12,6 +12,28 @@ pub(super) struct Port {
 }
 
 impl Port {
+    /// A port of these sizes. One of them may be free, and becomes 1.
+    #[cfg(any(feature = "rten", feature = "tract"))]
+    pub fn planned(
+        name: String,
+        sizes: impl Iterator<Item = Option<usize>>,
+    ) -> Result<Self, String> {
+        let (mut extents, mut batch_axis) = (Vec::new(), None);
+        for (axis, size) in sizes.enumerate() {
+            if size.is_none() && batch_axis.replace(axis).is_some() {
+                return Err(format!(
+                    "more than one dimension of the input `{name}` is not fixed, dimension {axis} among them"
+                ));
+            }
+            extents.push(size.unwrap_or(1));
+        }
+        Ok(Self {
+            name,
+            extents,
+            batch_axis,
+        })
+    }
+
     /// The shape, without the size of a free batch.
     pub fn declared(&self) -> Vec<Option<usize>> {
         let sizes = self.extents.iter().enumerate();
@@ -37,20 +59,16 @@ pub(super) fn names(ports: &[Port]) -> Vec<String> {
     ports.iter().map(|port| port.name.clone()).collect()
 }
 
-/// The inputs in the order of the ports, without that at `without`, and their number of images. Names and shapes are checked.
+/// The inputs in the order of the ports, and their number of images. Names and shapes are checked.
 pub(super) fn order<'p, 'i>(
     ports: &'p [Port],
     inputs: &[Input<'i>],
-    without: Option<usize>,
 ) -> Result<(Vec<(&'p Port, Input<'i>)>, usize)> {
     let is_unknown = |input: &Input<'_>| ports.iter().all(|port| port.name != input.name);
     if let Some(unknown) = inputs.iter().find(|input| is_unknown(input)) {
         check_names("input", &[unknown.name], &names(ports))?;
     }
-    let wanted = (0..)
-        .zip(ports)
-        .filter(|(place, _)| Some(*place) != without);
-    let ordered = wanted.map(|(_, port)| {
+    let ordered = ports.iter().map(|port| {
         let found = inputs.iter().find(|input| input.name == port.name);
         found.map(|input| (port, *input)).ok_or_else(|| {
             Error::new(ErrorKind::Backend, "the model wants one more input").at_tensor(&port.name)

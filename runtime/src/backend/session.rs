@@ -73,6 +73,23 @@ pub trait Session: sealed::Sealed + Send {
     /// A session on the same prepared model, for another thread. It may use `n_threads` for a run, if the engine
     /// lets each session have a number of its own.
     fn fork(&self, n_threads: usize) -> Box<dyn Session>;
+
+    /// What the model takes of this machine, if the engine tells: only `native` does.
+    fn footprint(&self) -> Option<Footprint> {
+        None
+    }
+}
+
+/// What a prepared model takes of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Footprint {
+    /// Bytes of its weights as they lie in memory. All sessions share them.
+    pub weight_bytes: usize,
+    /// Bytes for each image that goes through it at the same time.
+    pub image_bytes: usize,
+    /// The kind of vectors that it computes with, such as `AVX-512`; none on a processor without those that the engine knows.
+    pub vectors: Option<String>,
 }
 
 /// Which output of a run becomes which input of the next.

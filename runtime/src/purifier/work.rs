@@ -31,7 +31,8 @@ impl Purifier {
         finish: impl Fn(Finished) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
         let n_workers = self.model.n_workers();
-        let batch = self.batch.min(chains.len().div_ceil(n_workers)).max(1);
+        let batch = self.batch.min(self.model.most_images_each());
+        let batch = batch.min(chains.len().div_ceil(n_workers)).max(1);
         let batches: Vec<&[Chain]> = chains.chunks(batch).collect();
         // Batches of one group go step by step together, so that a deadline finds them equally far.
         let per_group = match request.deadline {

@@ -27,7 +27,12 @@ pub fn backends() -> Vec<Backend> {
             false
         }
     };
-    let all = [Backend::native(), Backend::tract(), Backend::ort()];
+    let all = [
+        Backend::native(),
+        Backend::rten(),
+        Backend::tract(),
+        Backend::ort(),
+    ];
     all.into_iter().filter(there).collect()
 }
 

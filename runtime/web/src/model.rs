@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use ebm_runtime::{Backend, Kind, Prepared};
+use ebm_runtime::{Kind, Prepared};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::failure::Failure;
@@ -38,7 +38,7 @@ impl Model {
     /// Prepares the model, which the first purification does otherwise.
     ///
     /// # Errors
-    /// Where the model is no step, or has operators that tract does not know.
+    /// Where the model is no step, or has operators that no backend in it knows.
     pub fn prepare(&self) -> Result<(), Failure> {
         self.prepared().map(|_| ())
     }
@@ -72,10 +72,7 @@ impl Model {
             return Ok(prepared);
         }
         self.model.expect_kind(Kind::Step)?;
-        let prepared = Prepared::builder(&self.model)
-            .backend(Backend::tract())
-            .threads(1)
-            .build()?;
+        let prepared = Prepared::builder(&self.model).threads(1).build()?;
         Ok(self.prepared.get_or_init(|| prepared))
     }
 }

@@ -79,7 +79,7 @@ fn rounds(effort: Effort) -> usize {
 /// The build, the exports of each network and one per batch, and one measurement per case.
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> Vec<Step> {
     let export = |name, line: String| programs::run(surroundings, name, "ebm-export", &line);
-    let mut steps = vec![programs::build()];
+    let mut steps = vec![programs::build(programs::EVERYTHING)];
     let mut exported = BTreeSet::new();
     for case in cases(effort) {
         let network = case.network;

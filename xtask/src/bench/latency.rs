@@ -67,7 +67,7 @@ pub fn latency(surroundings: &Surroundings, effort: Effort, json: Option<&Path>)
 fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step>, Vec<String>) {
     let export = |name, line: String| programs::run(surroundings, name, "ebm-export", &line);
     let purify = surroundings.target().join("release/purify");
-    let mut steps = vec![programs::build()];
+    let mut steps = vec![programs::build(programs::EVERYTHING)];
     let mut rows = Vec::new();
     let (networks, batches, threads, rounds) = match effort {
         Effort::Full => (NETWORKS, usize::MAX, &THREADS[..], 15),

@@ -38,7 +38,7 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step
         Effort::Full => (&CASES[..], 5),
         Effort::Quick => (&CASES[1..2], 3),
     };
-    let mut steps = vec![programs::build()];
+    let mut steps = vec![programs::build(programs::EVERYTHING)];
     let mut rows = Vec::new();
     for (width, threads) in cases {
         let output = format!("{width}-{threads}.json");

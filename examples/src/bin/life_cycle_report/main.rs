@@ -59,7 +59,7 @@ struct Arguments {
     /// Seed of the purifications, to repeat a report; by default one that no attack knows
     #[arg(long)]
     seed: Option<u64>,
-    /// Backend that runs the models: tract or ort
+    /// Backend that runs the models: auto, native, rten, tract or ort
     #[arg(long, default_value_t)]
     backend: Backend,
     /// Number of threads; all of the machine's by default

@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use ebm_runtime::Backend;
 
+use super::memory::Memory;
+
 #[derive(Args)]
 #[command(next_help_heading = "Backend")]
 pub struct BackendArguments {
@@ -14,8 +16,8 @@ pub struct BackendArguments {
     /// another [default: cpu]. A number alone is that of a card of ort-directml
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
-    /// What runs the model: auto (the first of native, tract and ort that takes it), native, tract, ort, ort-cuda, ort-tensorrt,
-    /// ort-xnnpack, ort-coreml or ort-directml [default: tract]
+    /// What runs the model: auto (the first of native, rten, tract and ort that is here and takes it), native, rten, tract, ort,
+    /// ort-cuda, ort-tensorrt, ort-xnnpack, ort-coreml or ort-directml [default: auto]. One that is named is never replaced by another
     #[arg(long, value_name = "NAME")]
     pub backend: Option<Backend>,
     /// Shared library of ONNX Runtime for the backends ort… [default: ORT_DYLIB_PATH, beside this program, the cache of `cargo xtask setup`, the system's]
@@ -30,6 +32,10 @@ pub struct BackendArguments {
     /// Let ort-tensorrt compute in f16
     #[arg(long)]
     pub f16: bool,
+    /// Most memory for the weights of each model on native and the images that go through it at once, such as 64MiB; fewer
+    /// images go at once if it is little
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<Memory>,
 }
 
 /// Where a network runs.
@@ -77,6 +83,9 @@ impl BackendArguments {
         }
         if self.f16 {
             backend = backend.with_f16();
+        }
+        if let Some(Memory(bytes)) = self.memory {
+            backend = backend.with_memory(bytes);
         }
         Ok(backend)
     }
@@ -126,7 +135,7 @@ mod tests {
             ("--backend ort-cuda --device cuda:1", Ok(cuda(1))),
             ("--backend ort-cuda --device 3", Ok(cuda(3))),
             (
-                "--backend tract --device cuda",
+                "--backend native --device cuda",
                 Err("does not run on NVIDIA"),
             ),
             (

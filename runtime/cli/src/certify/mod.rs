@@ -10,12 +10,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use ebm_common::target::{Existing, Target};
 use ebm_runtime::{
-    Classifier, Model, ModelFolder, PictureFit, Purifier, Seed, SmoothedClassifier, Smoothing,
+    Classifier, Model, ModelFolder, PictureFit, Prepared, Purifier, Seed, SmoothedClassifier,
+    Smoothing,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::{CertifyArguments, LabelSource};
+use crate::chosen::{self, backend_line};
 use crate::exit_code;
 use crate::inputs::{Input, Item, Reading, find_inputs};
 use crate::labels::Labels;
@@ -61,6 +63,9 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     labels.check(n_classes)?;
     let labels = expect_all(&arguments.labels, labels, &fixed, &bar)?;
     let settings = settings(arguments, &models, &classifier, &smoothed, &fixed, &labels)?;
+    for model in prepared(&smoothed) {
+        bar.say(&backend_line(model));
+    }
     let (ledger, settings) = begin(arguments, settings)?;
     let seed = settings[SEED]
         .as_u64()
@@ -152,6 +157,12 @@ fn smoothed(
     Ok(smoothed.behind(purification.adjust(energy)?)?)
 }
 
+/// The models of the classifier and of the steps before it.
+fn prepared(smoothed: &SmoothedClassifier) -> impl Iterator<Item = &Prepared> {
+    let energy = smoothed.energy().map(Purifier::model);
+    [smoothed.classifier().model()].into_iter().chain(energy)
+}
+
 /// The labels, if they are known of all images. If only some are known, that is an error if they were asked for.
 fn expect_all(source: &LabelSource, labels: Labels, fixed: &Fixed, bar: &Bar) -> Result<Labels> {
     let n_known = fixed
@@ -203,12 +214,12 @@ fn settings(
         "n": smoothing.n,
         "alpha": smoothing.alpha,
         "network_runs_per_image": smoothed.n_network_runs(),
-        "backend": arguments.purification.backend.backend()?.to_string(),
         "f16": arguments.purification.backend.f16,
         SEED: given,
         EVIDENCE: if given.is_some() { REPRODUCED } else { FRESH },
         "holds": "for the smoothed classifier, with confidence 1 - alpha for each image, in exact arithmetic, for the image after resizing",
     });
+    chosen::record(&mut settings, prepared(smoothed));
     let fit = arguments.images.fit();
     if fit != PictureFit::default() {
         settings["fit"] = json!(format!("{fit:?}"));

@@ -177,16 +177,16 @@ fn backends_that_are_not_there() {
         .assert()
         .code(2)
         .stderr(contains(
-            "expected one of auto, native, tract, ort, ort-cuda",
+            "expected one of auto, native, rten, tract, ort, ort-cuda",
         ));
     run(&["--device", "gpu"]).assert().code(2).stderr(contains(
         "expected cpu, cuda, or cuda:N with the number of a card",
     ));
-    run(&["--device", "cuda", "--backend", "tract"])
+    run(&["--device", "cuda", "--backend", "rten"])
         .assert()
         .code(1)
         .stderr(contains(
-            "error: --device cuda: the backend `tract` does not run on NVIDIA",
+            "error: --device cuda: the backend `rten` does not run on NVIDIA",
         ));
     run(&["--device", "cuda:1"])
         .assert()
@@ -201,7 +201,7 @@ fn backends_that_are_not_there() {
     }
     run(&ort).env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so").assert().code(1)
         .stderr(contains("`/nowhere/libonnxruntime.so`: the library of ONNX Runtime (named in ORT_DYLIB_PATH) cannot be used"))
-        .stderr(contains("or use the backend `tract`").and(contains("panicked").not()));
+        .stderr(contains("or use the backend `auto`").and(contains("panicked").not()));
     let no_library = bench.file("libonnxruntime.so", b"this is no library");
     run(&ort)
         .env("ORT_DYLIB_PATH", &no_library)

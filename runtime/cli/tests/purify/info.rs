@@ -14,7 +14,9 @@ fn info_prints_the_contract() {
     command.arg(fixture("digits")).assert().success().stdout(
         contains("image [C, H, W]  [1, 8, 8]")
             .and(contains("20 steps, ε = 0.1, T = 0.5"))
-            .and(contains("classes          2")),
+            .and(contains("classes          2"))
+            .and(contains("runs on          native\nvectors          "))
+            .and(contains("memory           0.0 MiB of weights, 0.0")),
     );
 }
 
@@ -32,6 +34,12 @@ fn info_prints_json() {
     let contracts: serde_json::Value = serde_json::from_slice(&output).unwrap();
     assert_eq!(contracts["step"]["purification"]["steps"], 20);
     assert_eq!(contracts["classifier"]["n_classes"], 2);
+    for kind in ["step", "classifier"] {
+        let machine = &contracts["runs_on"][kind];
+        assert_eq!(machine["backend"], "native");
+        assert!(machine["weight_bytes"].as_u64() > Some(0), "{machine}");
+        assert!(machine["image_bytes"].as_u64() > Some(0), "{machine}");
+    }
 }
 
 #[test]
@@ -42,7 +50,7 @@ fn backends_are_listed_with_the_reason_where_one_is_missing() {
         .env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")
         .assert()
         .success()
-        .stdout(contains("tract: available").and(contains("ort: missing: ")));
+        .stdout(contains("native: available").and(contains("ort: missing: ")));
 }
 
 /// A reader that goes away is no error.

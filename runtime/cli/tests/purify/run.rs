@@ -221,15 +221,16 @@ fn runs_on_onnx_runtime() {
     let bench = Workbench::new();
     bench.image("a.png", GREY, 90);
     bench
-        .run(&["a.png", "-o", "tract", "--seed", "2"])
+        .run(&["a.png", "-o", "native", "--seed", "2"])
         .assert()
-        .success();
+        .success()
+        .stderr(contains("note: step on backend native\n"));
     bench
         .run(&["a.png", "-o", "ort", "--seed", "2", "--backend", "ort"])
         .assert()
         .success();
     let difference =
-        bench.read("tract/a.png", GREY).array() - bench.read("ort/a.png", GREY).array();
+        bench.read("native/a.png", GREY).array() - bench.read("ort/a.png", GREY).array();
     // One level of 255.
     assert!(
         difference.iter().all(|d| d.abs() <= 2.1 / 255.0),

@@ -143,7 +143,7 @@ fn open_first(places: impl Iterator<Item = Place>) -> Result<(PathBuf, Environme
 fn way_out() -> String {
     format!(
         "run `cargo xtask setup`, or install ONNX Runtime 1.{} or newer and name its library with --onnxruntime or in {LIBRARY_VARIABLE}, or use the \
-         backend `tract`",
+         backend `auto`",
         ort::MINOR_VERSION
     )
 }

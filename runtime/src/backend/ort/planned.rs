@@ -6,10 +6,10 @@ use ort::environment::Environment;
 use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
 
-use super::super::fit::how_to_run;
+use super::super::fit::cannot_run;
 use super::super::{Backend, Fallback, Provider};
 use super::provider;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::Model;
 
 /// What a session is opened with.
@@ -87,13 +87,9 @@ impl Opener {
     }
 
     fn cannot_load(&self) -> Error {
-        let error = Error::new(
-            ErrorKind::Backend,
-            format!("`{}` cannot run the model", self.backend),
-        )
-        .at_path(self.model.path());
+        let error = cannot_run(&self.backend, &self.model);
         match (self.provider, self.backend.fallback) {
-            (Provider::Cpu, _) => error.advise(how_to_run(&self.model, "tract")),
+            (Provider::Cpu, _) => error,
             (_, Fallback::Refused) => error.advise(format!(
                 "the cause below says whether {} is not usable here or would leave nodes to the CPU; the latter can be allowed (`--allow-fallback`, \
                  `Backend::allow_fallback`), or use the backend `ort`",

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use ebm_runtime::{Backend, Images, Model, Purifier, Request};
+use ebm_runtime::{Images, Model, Purifier, Request};
 use serde::Deserialize;
 
 use crate::case::{Case, Image};
@@ -71,9 +71,7 @@ fn purify(case: &Case) -> Result<Outcome, ebm_runtime::Error> {
 
 fn purifier(case: &Case, model: &Model) -> Result<Purifier, ebm_runtime::Error> {
     let settings = case.settings;
-    let mut builder = Purifier::builder(model)
-        .backend(Backend::tract())
-        .threads(1);
+    let mut builder = Purifier::builder(model).threads(1);
     if let Some(steps) = settings.steps {
         builder = builder.steps(steps as usize);
     }

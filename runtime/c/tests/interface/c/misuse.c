@@ -125,7 +125,7 @@ static void give_bad_handle(const void *bad) {
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_replica((ebm_settings *)bad, 1));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_batch((ebm_settings *)bad, 1));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_threads((ebm_settings *)bad, 1));
-    EXPECT(EBM_STATUS_HANDLE, ebm_settings_backend((ebm_settings *)bad, "tract"));
+    EXPECT(EBM_STATUS_HANDLE, ebm_settings_backend((ebm_settings *)bad, "native"));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_library((ebm_settings *)bad, NULL));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_allow_fallback((ebm_settings *)bad));
     EXPECT(EBM_STATUS_HANDLE, ebm_settings_device((ebm_settings *)bad, 1));
@@ -223,7 +223,7 @@ static void give_bad_settings(void) {
     EXPECT(EBM_STATUS_WRONG_KIND, ebm_score_new(classifier_model, NULL, &other_score));
     CHECK(made == NULL && other_classifier == NULL && other_score == NULL);
     EXPECT(EBM_STATUS_OK, ebm_settings_free(bad));
-    EXPECT(EBM_STATUS_OK, ebm_backend_check("tract", NULL));
+    EXPECT(EBM_STATUS_OK, ebm_backend_check("native", NULL));
     EXPECT(EBM_STATUS_BACKEND_MISSING, ebm_backend_check("poem", NULL));
     EXPECT(EBM_STATUS_POINTER, ebm_backend_check(NULL, NULL));
     EXPECT(EBM_STATUS_BACKEND_MISSING, ebm_backend_check("ort-cuda", "/no/such/library.so"));
