@@ -19,7 +19,7 @@ const MOST_CRATES: [(&[&str], usize); 5] = [
 ];
 
 /// Bytes of `runtime/examples/smallest.rs` on `native` alone, stripped, by the number that ELF files have for the machine.
-const MOST_BYTES: [(u8, u64); 2] = [(X86_64, SMALLEST_X86_64), (AARCH64, SMALLEST_AARCH64)];
+const MOST_BYTES: [(u8, u64); 2] = [(X86_64, 2_500_000), (AARCH64, 2_500_000)];
 const X86_64: u8 = 62;
 const AARCH64: u8 = 183;
 
