@@ -450,7 +450,7 @@ fn steps_are_those_of_a_chain() {
     for backend in &backends() {
         for count in [1, N_STEPS] {
             let file = steps_file(&model, count);
-            let error = difference(&purified(&backend, &file, &x), &wanted);
+            let error = difference(&purified(backend, &file, &x), &wanted);
             let backend = backend.name();
             assert!(
                 error <= BACKEND_TOLERANCE,
