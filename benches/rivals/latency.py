@@ -209,6 +209,7 @@ def main():
     exact_weights = {name: weight.double() for name, weight in weights.items()}
     exact = pytorch_gradient(description, exact_weights, "as described", torch.contiguous_format)
     raw = onnxruntime_session(options.raw_model / "step.onnx", options.threads)
+    rewritten = onnxruntime_session(options.model / "step.onnx", options.threads)
     raw_gradient = onnxruntime_session(options.raw_model / "gradient.onnx", options.threads)
     check_gradients(
         {
@@ -231,6 +232,7 @@ def main():
         "pytorch compiled": dynamics.torch_chain(compiled, torch.contiguous_format),
         "pytorch channels-last, same algebra": dynamics.torch_chain(energy("rewritten"), torch.channels_last),
         "onnxruntime from python, naive graph": dynamics.onnxruntime_chain(raw),
+        "onnxruntime from python, rewritten": dynamics.onnxruntime_chain(rewritten),
     }
     samplers = {name: sampler(chain, x, options.steps) for name, chain in chains.items()}
     samplers |= {name: runtime.milliseconds for name, runtime in runtimes.items()}
