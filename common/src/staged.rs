@@ -108,12 +108,11 @@ impl NewFolder {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
             }
             fs::create_dir_all(folder_of(path))?;
-            unfinished().tempdir_in(folder_of(path))
+            let folder = unfinished().tempdir_in(folder_of(path));
+            folder.map_err(without_name)
         };
         Ok(NewFolder {
-            folder: begun()
-                .map_err(without_name)
-                .map_err(FileError::on("write", path))?,
+            folder: begun().map_err(FileError::on("write", path))?,
             path: path.to_path_buf(),
         })
     }
