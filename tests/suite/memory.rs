@@ -15,8 +15,9 @@ use ebm_export::write::Export;
 use crate::networks::weights;
 use crate::programs::path_of;
 
-/// Copies of the weights at the same time at most, with some room: each form that they take is dropped for the next.
-const MOST_COPIES: f64 = 2.2;
+/// Copies of the weights at the same time at most, with some room. The file is one of them; the engine keeps a transformed form for
+/// each pass, which is larger than the weights.
+const MOST_COPIES: [(&str, f64); 3] = [("rten", 3.2), ("tract", 3.2), ("native", 7.0)];
 /// Growth of the memory from few images to many at most, in bytes. All of the many are 12 MB as f32, and 3 MB as they lie in the file.
 const MOST_GROWTH: u64 = 2 << 20;
 
@@ -82,18 +83,25 @@ fn write_idx(path: &Path, n_images: u32) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn weights_are_held_twice_at_most() {
+fn weights_are_held_a_few_times_at_most() {
     let folder = tempfile::tempdir().unwrap();
     let [narrow, wide] = [8, 512];
     export(folder.path(), narrow);
     let n_bytes = export(folder.path(), wide);
     assert!(n_bytes > 20 << 20, "{n_bytes}");
-    let [least, most] = [narrow, wide].map(|width| {
-        let bench = format!("bench --model {width} --batch 1 --threads 1 --steps 1 --seconds 0");
-        peak_memory(folder.path(), &bench)
-    });
-    let copies = (most - least) as f64 / n_bytes as f64;
-    assert!(copies <= MOST_COPIES, "{copies} copies of {n_bytes} bytes");
+    for (backend, most_copies) in MOST_COPIES {
+        let [least, most] = [narrow, wide].map(|width| {
+            let bench = format!(
+                "bench --model {width} --backend {backend} --batch 1 --threads 1 --steps 1 --seconds 0"
+            );
+            peak_memory(folder.path(), &bench)
+        });
+        let copies = (most - least) as f64 / n_bytes as f64;
+        assert!(
+            copies <= most_copies,
+            "{backend}: {copies} copies of {n_bytes} bytes"
+        );
+    }
 }
 
 #[cfg(target_os = "linux")]
