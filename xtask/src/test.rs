@@ -74,10 +74,10 @@ fn steps(surroundings: &Surroundings) -> Vec<Step> {
         // In a folder of its own, since the tests run the whole one.
         cargo(
             "purify on the engine alone",
-            "build --release -p ebm-runtime-cli --no-default-features --target-dir",
+            "build --profile web -p ebm-runtime-cli --no-default-features --target-dir",
         )
         .argument(&smallest)
         .with("LIBTORCH", &no_libtorch),
-        weighing("purify_alone").with("EBM_SMALLEST_PURIFY", format!("{smallest}/release/purify")),
+        weighing("purify_alone").with("EBM_SMALLEST_PURIFY", format!("{smallest}/web/purify")),
     ]
 }
