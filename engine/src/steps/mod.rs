@@ -176,8 +176,9 @@ pub(crate) struct Run<'a> {
     /// First float of each slot in an image's part of the arena.
     pub slots: &'a [usize],
     pub arena: Floats,
-    /// Floats of an image in the arena, where each has a part of its own: another thread may be at another step with its images. Then the images of this run.
+    /// Floats of an image in the arena. Each has a part of its own, since another thread may be at another step with its images.
     pub floats_of_image: usize,
+    /// The images of this run.
     pub first_image: usize,
     pub n_images: usize,
     /// What threads share, and this thread's own.

@@ -38,7 +38,7 @@ impl Model {
     /// Prepares the model, which the first purification does otherwise.
     ///
     /// # Errors
-    /// Where the model is no step, or has operators that no backend in it knows.
+    /// If the model is not a step, or has operators that no backend in it knows.
     pub fn prepare(&self) -> Result<(), Failure> {
         self.prepared().map(|_| ())
     }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ebm_engine::{Input, Output, Plan, Session};
-use ebm_export::graph::Graph;
+use ebm_export::graph::{Graph, tensor};
 use ebm_export::transform::pipeline::bind;
-use ebm_export::transform::rewrite::{Rewrite, apply};
 use ebm_export::write::onnx::{Opset, bare_model};
 use parking_lot::Mutex;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::weights::{Weights, to_host};
+use super::weights::{Weights, from_host, tensor_to_host, to_host};
 
 /// A graph with its weights, ready for any number of images.
 pub struct Engine {
@@ -29,7 +28,6 @@ impl Engine {
     /// A weight is missing or not finite, or the graph has an operator that the engine does not take.
     pub fn new(graph: &Graph, weights: &Weights) -> Result<Engine> {
         let bound = bind(graph, &to_host(weights)?)?;
-        let bound = apply(&bound, &[Rewrite::Mask])?;
         let file = bare_model(&bound, Opset::DEFAULT)?.to_bytes();
         Ok(Engine {
             plan: Arc::new(Plan::new(file)?),
@@ -44,10 +42,7 @@ impl Engine {
     pub fn evaluate(&self, inputs: &[(&str, Tensor)]) -> Result<BTreeMap<String, Tensor>> {
         let inputs = inputs
             .iter()
-            .map(|(name, value)| {
-                let values = value.to_kind(Kind::Float).contiguous().view([-1]);
-                Ok((*name, extents(value), Vec::<f32>::try_from(values)?))
-            })
+            .map(|(name, value)| Ok((*name, tensor_to_host(value)?)))
             .collect::<Result<Vec<_>>>()?;
         let n_images = self.n_images(&inputs)?;
         let mut outputs: Vec<_> = self
@@ -62,10 +57,10 @@ impl Engine {
             .collect();
         let given: Vec<_> = inputs
             .iter()
-            .map(|(name, shape, values)| Input {
+            .map(|(name, value)| Input {
                 name,
-                shape,
-                values,
+                shape: value.shape(),
+                values: value.data(),
             })
             .collect();
         let mut wanted: Vec<_> = outputs
@@ -81,32 +76,21 @@ impl Engine {
         session.run(&given, &mut wanted)?;
         self.idle.lock().push(session);
         let outputs = outputs.into_iter().map(|(name, shape, values)| {
-            let shape: Vec<i64> = shape.iter().map(|&extent| extent as i64).collect();
-            (
-                name.to_owned(),
-                Tensor::from_slice(&values).view(shape.as_slice()),
-            )
+            let value = tensor::Tensor::new(&shape, values);
+            (name.to_owned(), from_host(&value, Kind::Float, Device::Cpu))
         });
         Ok(outputs.collect())
     }
 
     /// Of the first input that has an axis for them.
-    fn n_images(&self, inputs: &[(&str, Vec<usize>, Vec<f32>)]) -> Result<usize> {
+    fn n_images(&self, inputs: &[(&str, tensor::Tensor)]) -> Result<usize> {
         let batched = self.plan.inputs().find_map(|(name, extents, axis)| {
-            let (_, shape, _) = inputs.iter().find(|(given, ..)| *given == name)?;
+            let (_, value) = inputs.iter().find(|(given, _)| *given == name)?;
             let axis = axis?;
-            Some(shape.get(axis)? / extents[axis])
+            Some(value.shape().get(axis)? / extents[axis])
         });
         batched.context("no input of the graph has an axis for images")
     }
-}
-
-fn extents(tensor: &Tensor) -> Vec<usize> {
-    tensor
-        .size()
-        .iter()
-        .map(|&extent| extent as usize)
-        .collect()
 }
 
 impl fmt::Debug for Engine {
@@ -121,7 +105,7 @@ impl fmt::Debug for Engine {
 mod tests {
     use ebm_export::source::networks::{Activation, Network, Sngan};
     use ebm_export::transform::pipeline::gradient_graph;
-    use tch::Device;
+    use ebm_export::transform::rewrite::Rewrite;
 
     use super::*;
     use crate::machine::randomness::seeded;

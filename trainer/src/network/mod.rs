@@ -15,6 +15,7 @@ mod weights;
 
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::{Dim, Graph, Shape};
+use ebm_export::transform::rewrite::{Rewrite, apply};
 use tch::{Device, Kind, Tensor};
 
 pub use footprint::Footprint;
@@ -95,8 +96,9 @@ impl Program {
     /// Planning it takes about as long as some evaluations do, so that it pays for those who evaluate often with the same weights.
     pub fn on_engine(self, graph: &Graph) -> Program {
         let suits = self.device == Device::Cpu && self.kind == Kind::Float && !self.mixes_images();
+        let masked = suits.then(|| apply(graph, &[Rewrite::Mask]).ok());
         Program {
-            on_engine: suits.then(|| graph.clone()),
+            on_engine: masked.flatten(),
             ..self
         }
     }
@@ -118,6 +120,16 @@ impl Program {
     /// Whether the result for an image depends on the other images of its batch.
     pub fn mixes_images(&self) -> bool {
         !self.statistics.is_empty()
+    }
+
+    /// Puts values into memory as libtorch's kernels want them.
+    fn lay_out(&self, values: &mut [Option<Tensor>]) -> Result<()> {
+        if self.channels_last {
+            for value in values.iter_mut().flatten() {
+                *value = channels_last(value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where everything that an evaluation gives is found.
@@ -151,15 +163,7 @@ impl Program {
             let value = instruction.run(&fixed, &mut none)?;
             fixed[instruction.result] = Some(value);
         }
-        if self.channels_last {
-            fixed
-                .iter_mut()
-                .flatten()
-                .try_for_each(|value| -> Result<()> {
-                    *value = channels_last(value)?;
-                    Ok(())
-                })?;
-        }
+        self.lay_out(&mut fixed)?;
         // libtorch runs what the engine refuses, and says what is wrong with weights.
         let engine = match &self.on_engine {
             Some(graph) if !tracked => Engine::new(graph, weights).ok(),
@@ -239,19 +243,16 @@ impl BoundNetwork<'_> {
 
     /// As [`BoundNetwork::evaluate_batch`], with the values of further inputs, by name and image: `[N, C, H, W]`.
     pub fn evaluate_with(&self, x: &Tensor, further: &[(&str, &Tensor)]) -> Result<Evaluation> {
-        let further = further.iter().map(|(name, value)| {
-            let laid_out = match self.program.channels_last {
-                true => channels_last(value)?,
-                false => value.shallow_clone(),
-            };
-            Ok((self.fitting_input(name, value)?, laid_out))
-        });
+        let further = further
+            .iter()
+            .map(|(name, value)| Ok((self.fitting_input(name, value)?, value.shallow_clone())));
         let further = further.collect::<Result<Vec<_>>>()?;
         let mut values = self.inputs(x, &further)?;
         let keep_operands = self.tracked || x.requires_grad();
         if let (Some(engine), false) = (&self.engine, keep_operands) {
             return self.evaluated_on(engine, &mut values);
         }
+        self.program.lay_out(&mut values)?;
         self.program.products.choose(self.program.device);
         for instruction in &self.program.flowing {
             let value = if keep_operands {
@@ -308,11 +309,7 @@ impl BoundNetwork<'_> {
         for (index, value) in given() {
             values[*index] = Some(value.shallow_clone());
         }
-        values[*index] = Some(if self.program.channels_last {
-            channels_last(x)?
-        } else {
-            x.shallow_clone()
-        });
+        values[*index] = Some(x.shallow_clone());
         Ok(values)
     }
 
