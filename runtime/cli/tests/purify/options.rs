@@ -140,7 +140,16 @@ fn json_tells_settings_every_image_and_a_summary() {
     bench.file("in/b.png", b"");
     bench.file("in/c.npy", &npy("|u1", "(2, 8, 8)", &[191; 128]));
     let output = bench
-        .run(&["in", "-o", "out", "--json", "--replicas", "2"])
+        .run(&[
+            "in",
+            "-o",
+            "out",
+            "--json",
+            "--replicas",
+            "2",
+            "--seed",
+            "1",
+        ])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(3));
