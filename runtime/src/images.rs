@@ -1,7 +1,7 @@
 //! Batches of images.
 
 use ebm_common::pixel;
-use ndarray::{Array4, Axis};
+use ndarray::{Array4, Axis, s};
 
 use crate::contract::ImageShape;
 use crate::error::{Error, ErrorKind, Result};
@@ -120,6 +120,44 @@ impl Images {
     pub fn image(&self, index: usize) -> &[f32] {
         let n = self.shape().n_values();
         &self.values()[index * n..(index + 1) * n]
+    }
+
+    /// Each image with `n` more pixels of −1 (black) on every side, as `data.padding` of the trainer adds them: `[N, C, H + 2n, W + 2n]`.
+    ///
+    /// ```
+    /// use ebm_runtime::{ImageShape, Images};
+    ///
+    /// # fn main() -> ebm_runtime::Result<()> {
+    /// let digits = Images::from_bytes(ImageShape::new(1, 28, 28), &[255; 784])?;
+    /// let padded = digits.padded(2);
+    /// assert_eq!(padded.shape(), ImageShape::new(1, 32, 32));
+    /// assert_eq!(padded.unpadded(2), digits);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn padded(&self, n: usize) -> Self {
+        let (images, channels, height, width) = self.pixels.dim();
+        let mut pixels = Array4::from_elem((images, channels, height + 2 * n, width + 2 * n), -1.0);
+        pixels
+            .slice_mut(s![.., .., n..n + height, n..n + width])
+            .assign(&self.pixels);
+        Self { pixels }
+    }
+
+    /// Each image without the `n` outermost pixels on every side: `[N, C, H − 2n, W − 2n]`. Undoes [`Images::padded`].
+    ///
+    /// # Panics
+    /// If an image has no pixel within them.
+    #[must_use]
+    pub fn unpadded(&self, n: usize) -> Self {
+        let ImageShape { height, width, .. } = self.shape();
+        assert!(2 * n < height.min(width), "no pixel is left");
+        Self::from_array(
+            self.pixels
+                .slice(s![.., .., n..height - n, n..width - n])
+                .to_owned(),
+        )
     }
 
     /// All images of several batches, in order.

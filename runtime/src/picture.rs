@@ -150,7 +150,7 @@ mod tests {
                 large,
                 GREY,
                 Some(
-                    "expected 3×2 (width×height), got 4×2; cut or resize it (`PictureFit`, --crop or --resize)",
+                    "expected 3×2 (width×height), got 4×2; cut, resize or pad it (`PictureFit`, --crop, --resize or --padding)",
                 ),
             ),
         ];

@@ -21,7 +21,7 @@ use crate::report::seed_line;
 
 pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
-    let reading = Reading::new(models.step.contract().image, &arguments.images);
+    let reading = Reading::new(models.step.contract().image, &arguments.images)?;
     let inputs = find_inputs(&arguments.images, None, reading)?;
     let read = arguments.images.model.files().into_iter();
     let read = read.chain(inputs.iter().map(Input::path));
@@ -61,6 +61,7 @@ pub fn classify(arguments: &ClassifyArguments) -> Result<ExitCode> {
             bar.say(&format!("warning: left out: {error}"));
         });
         if !images.is_empty() {
+            let images = Images::concatenate(&images)?.padded(reading.padding);
             for (line, value) in answer(&defended, &items, &images)? {
                 answers.add(&line, &value)?;
             }
@@ -97,12 +98,11 @@ fn readable(
 fn answer(
     defended: &DefendedClassifier,
     items: &[(String, u32)],
-    images: &[Images],
+    images: &Images,
 ) -> Result<Vec<(String, Value)>> {
-    let images = Images::concatenate(images)?;
-    let bare = defended.classifier().classify(&images)?;
+    let bare = defended.classifier().classify(images)?;
     let places = items.iter().map(|(_, place)| *place).collect();
-    let answer = defended.classify_request(&Request::new(&images).indices(places))?;
+    let answer = defended.classify_request(&Request::new(images).indices(places))?;
     let agreements = answer.agreement();
     let answers = items.iter().enumerate().map(|(row, (file, _))| {
         let (without, with) = (bare.predictions[row], answer.predictions[row]);

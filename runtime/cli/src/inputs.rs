@@ -163,7 +163,10 @@ impl fmt::Display for Item<'_> {
 /// How files are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
+    /// Of the images in files, without padding.
     pub shape: ImageShape,
+    /// Black pixels that the model wants on every side of an image.
+    pub padding: usize,
     /// Of f32 arrays.
     pub range: FloatRange,
     /// Of pictures.
@@ -171,12 +174,17 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub fn new(shape: ImageShape, arguments: &ImageArguments) -> Self {
-        Self {
-            shape,
+    /// For a model of images of this shape.
+    ///
+    /// # Errors
+    /// The padding leaves no pixel.
+    pub fn new(model: ImageShape, arguments: &ImageArguments) -> Result<Self> {
+        Ok(Self {
+            shape: arguments.shape(model)?,
+            padding: arguments.padding,
             range: arguments.range.unwrap_or_default(),
             fit: arguments.fit(),
-        }
+        })
     }
 }
 
@@ -454,6 +462,7 @@ mod tests {
             height: 2,
             width: 3,
         },
+        padding: 0,
         range: FloatRange::default(),
         fit: PictureFit::default(),
     };
@@ -468,6 +477,7 @@ mod tests {
             range: None,
             crop: None,
             resize: false,
+            padding: 0,
             colour: false,
         };
         let inputs = find_inputs(&arguments, output, READING()).unwrap();

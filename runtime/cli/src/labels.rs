@@ -224,6 +224,7 @@ mod tests {
             height: 2,
             width: 3,
         },
+        padding: 0,
         range: FloatRange::default(),
         fit: PictureFit::default(),
     };

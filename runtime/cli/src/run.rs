@@ -26,7 +26,7 @@ use crate::{exit_code, ranges, sheet, stream};
 pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
     check(arguments)?;
-    let reading = Reading::new(models.step.contract().image, &arguments.images);
+    let reading = Reading::new(models.step.contract().image, &arguments.images)?;
     if stream::is_wanted(arguments) {
         return stream::run(arguments, &models, reading);
     }
@@ -200,6 +200,9 @@ fn settings(
     let fit = arguments.images.fit();
     if fit != PictureFit::default() {
         settings["fit"] = json!(format!("{fit:?}"));
+    }
+    if arguments.images.padding > 0 {
+        settings["padding"] = json!(arguments.images.padding);
     }
     if let Treatment::Purify { purifier, .. } = treatment {
         chosen::record(&mut settings, [purifier.model()]);

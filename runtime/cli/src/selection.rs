@@ -97,7 +97,7 @@ fn measured(
         if images.is_empty() {
             return Ok(());
         }
-        let images = Images::concatenate(&images)?;
+        let images = Images::concatenate(&images)?.padded(reading.padding);
         let purified = purifier.run(&Request::new(&images).indices(places.clone()))?;
         for (place, report) in places.iter().zip(&purified.reports) {
             // An image without a finite energy is the first to look at.

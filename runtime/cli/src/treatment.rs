@@ -17,6 +17,8 @@ pub enum Treatment {
         purifier: Box<Purifier>,
         n_replicas: usize,
         ends: Ends,
+        /// Black pixels that the model wants on every side of an image.
+        padding: usize,
     },
     /// Encoding as JPEG of this quality, and decoding.
     Jpeg(u8),
@@ -82,6 +84,7 @@ impl Treatment {
         Ok(Self::Purify {
             purifier: Box::new(purifier),
             n_replicas: arguments.replicas,
+            padding: arguments.images.padding,
             ends: match arguments.json {
                 true => Ends::Measured,
                 false => Ends::Unknown,
@@ -138,12 +141,14 @@ impl Treatment {
                 purifier,
                 n_replicas,
                 ends,
+                padding,
             } if !taken.is_empty() => {
                 let images = Images::concatenate(&images.cloned().collect::<Vec<_>>())?;
+                let images = images.padded(*padding);
                 let request = Request::new(&images)
                     .indices(taken.iter().map(|&at| group[at].place()).collect())
                     .n_replicas(*n_replicas);
-                let purified = purified(purifier, request, *ends)?;
+                let purified = purified(purifier, request, *ends, *padding)?;
                 for (at, outcome) in taken.into_iter().zip(purified) {
                     outcomes[at] = match outcome {
                         Outcome::Failed { error, step } => Outcome::Failed {
@@ -183,7 +188,12 @@ fn reencoded(image: &Images, quality: u8) -> Outcome {
 }
 
 /// Outcomes in the order of the request's images.
-fn purified(purifier: &Purifier, request: Request<'_>, ends: Ends) -> Result<Vec<Outcome>> {
+fn purified(
+    purifier: &Purifier,
+    request: Request<'_>,
+    ends: Ends,
+    padding: usize,
+) -> Result<Vec<Outcome>> {
     let request = match ends {
         Ends::Measured => request.measure_end(),
         Ends::Unknown => request,
@@ -204,10 +214,12 @@ fn purified(purifier: &Purifier, request: Request<'_>, ends: Ends) -> Result<Vec
         }
         let replicas = purified.replicas.iter();
         let shape = purifier.contract().image;
+        let unpadded = |images: &Images| {
+            let image = Images::from_vec(shape, images.image(place).to_vec())?;
+            Ok(image.unpadded(padding))
+        };
         Ok(Outcome::Purified {
-            replicas: replicas
-                .map(|images| Images::from_vec(shape, images.image(place).to_vec()))
-                .collect::<Result<_, _>>()?,
+            replicas: replicas.map(unpadded).collect::<Result<_>>()?,
             energy_before: purified.reports[place].start.map(|start| start.energy),
             energies_after: reports()
                 .filter_map(|report| Some(report.end?.energy))

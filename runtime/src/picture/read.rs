@@ -128,7 +128,7 @@ fn refusal(fault: Fault) -> Error {
         )
         .expected(format!("{}×{} (width×height)", expected.0, expected.1))
         .but_got(format!("{}×{}", got.0, got.1))
-        .advise("cut or resize it (`PictureFit`, --crop or --resize), or use a model for its size"),
+        .advise("cut, resize or pad it (`PictureFit`, --crop, --resize or --padding), or use a model for its size"),
         Fault::Unfit(unfit) => {
             let (expected, got, into) = match unfit {
                 Unfit::Grey => ("a picture in colour", "a grey one", ["RGB", "grey images"]),

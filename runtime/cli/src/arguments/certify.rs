@@ -10,7 +10,7 @@ use super::{ImageArguments, LabelSource, PurificationArguments};
 #[derive(Args)]
 #[command(after_help = "Examples:
   purify certify photos/ --model model --sigma 0.25
-  purify certify t10k-images-idx3-ubyte.gz --model model --sigma 1/2 --denoise --take 500 -o certificates.jsonl
+  purify certify t10k-images-idx3-ubyte.gz --model mnist-denoise --padding 2 --sigma 1/2 --denoise --take 500 -o certificates.jsonl
   purify certify photos/ --model model --sigma 0.25 --steps 0                 the classifier alone
   purify certify photos/ --model model --sigma 0.25 --classifier other.onnx --json
 

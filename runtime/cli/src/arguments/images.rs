@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use ebm_runtime::{PictureColours, PictureCrop, PictureFit};
+use ebm_runtime::{ImageShape, PictureColours, PictureCrop, PictureFit};
 
 use super::ModelArguments;
 use crate::dataset::FloatRange;
@@ -24,6 +25,10 @@ pub struct ImageArguments {
     /// Pictures of another size: resize the whole picture, whatever its aspect, or the part that --crop cuts
     #[arg(long)]
     pub resize: bool,
+    /// Put N black pixels on every side of each image, as `data.padding` of the trainer: 2 for a model of 32×32 that
+    /// learned MNIST's 28×28. Results are written without them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub padding: usize,
     /// Make grey pictures coloured for a model of coloured images, and coloured ones grey for a model of grey images
     #[arg(long, visible_alias = "color")]
     pub colour: bool,
@@ -38,6 +43,26 @@ pub enum Part {
 }
 
 impl ImageArguments {
+    /// The shape of the images in files for a model of this one: without the padding.
+    ///
+    /// # Errors
+    /// No pixel would be left.
+    pub fn shape(&self, model: ImageShape) -> Result<ImageShape> {
+        let inner = |extent: usize| {
+            self.padding
+                .checked_mul(2)
+                .and_then(|padding| extent.checked_sub(padding))
+                .filter(|&extent| extent > 0)
+        };
+        match (inner(model.height), inner(model.width)) {
+            (Some(height), Some(width)) => Ok(ImageShape::new(model.channels, height, width)),
+            _ => bail!(
+                "--padding {}: the model's images are {model}; expected a number that leaves a pixel between both sides",
+                self.padding
+            ),
+        }
+    }
+
     /// What becomes of pictures of other sizes and colours.
     pub fn fit(&self) -> PictureFit {
         let crop = match (self.crop, self.resize) {

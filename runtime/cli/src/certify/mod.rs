@@ -46,7 +46,7 @@ pub fn certify(arguments: &CertifyArguments) -> Result<ExitCode> {
     let models = arguments.images.model.open()?;
     let classifier = classifier(arguments, &models)?;
     let smoothed = smoothed(arguments, &models, &classifier, smoothing)?;
-    let reading = Reading::new(models.step.contract().image, &arguments.images);
+    let reading = Reading::new(models.step.contract().image, &arguments.images)?;
     let inputs = find_inputs(&arguments.images, None, reading)?;
     ranges::tell(&arguments.images, &inputs, reading)?;
     check_output(arguments, &inputs)?;
@@ -223,6 +223,9 @@ fn settings(
     let fit = arguments.images.fit();
     if fit != PictureFit::default() {
         settings["fit"] = json!(format!("{fit:?}"));
+    }
+    if arguments.images.padding > 0 {
+        settings["padding"] = json!(arguments.images.padding);
     }
     if let Some(energy) = smoothed.energy() {
         settings["model_sha256"] = json!(format!("{:x}", Sha256::digest(models.step.bytes()?)));
@@ -403,7 +406,7 @@ impl Work {
         let started = Instant::now();
         let certificate = self
             .smoothed
-            .certify_with(self.seed, item.place(), image)
+            .certify_with(self.seed, item.place(), &image.padded(self.reading.padding))
             .with_context(|| format!("`{item}`"))?;
         Ok(Record::new(item, label, &certificate, started.elapsed()))
     }

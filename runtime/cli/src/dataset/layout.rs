@@ -71,13 +71,17 @@ impl Layout {
         };
         match readings[..] {
             [reading] => Ok(reading),
-            [] => Err(Error::new(
-                ErrorKind::Shape,
-                "the array has another shape than the model's images",
-            )
-            .expected(wanted)
-            .but_got(format!("{dimensions:?}"))
-            .advise("resize or convert the images, or use a model for their shape")),
+            [] => {
+                let error = Error::new(
+                    ErrorKind::Shape,
+                    "the array has another shape than the model's images",
+                );
+                let error = error.expected(wanted).but_got(format!("{dimensions:?}"));
+                Err(match missing_padding(dimensions, shape) {
+                    Some(n) => error.advise(format!("give --padding {n} if the model learned from such images with {n} black pixels on every side")),
+                    None => error.advise("resize or convert the images, or use a model for their shape"),
+                })
+            }
             _ => Err(Error::new(
                 ErrorKind::Shape,
                 "the order of the array's axes is ambiguous",
@@ -127,6 +131,19 @@ impl Layout {
                 .collect(),
         }
     }
+}
+
+/// The pixels that images of these dimensions lack on every side, if that is all that they lack.
+fn missing_padding(dimensions: &[usize], shape: ImageShape) -> Option<usize> {
+    let ImageShape {
+        channels,
+        height,
+        width,
+    } = shape;
+    (1..height.min(width).div_ceil(2)).find(|n| {
+        let unpadded = ImageShape::new(channels, height - 2 * n, width - 2 * n);
+        Layout::of_dimensions(dimensions, unpadded).is_ok()
+    })
 }
 
 /// The values of an array with other axes first.
@@ -198,6 +215,12 @@ mod tests {
             let got = Layout::of_dimensions(dimensions, shape).ok();
             assert_eq!(got, expected, "{dimensions:?} for {shape}");
         }
+        let advised = |dimensions: &[usize]| {
+            let error = Layout::of_dimensions(dimensions, grey).unwrap_err();
+            error.to_string().contains("--padding 2")
+        };
+        assert!(advised(&[5, 4, 2]) && advised(&[5, 4, 2, 1]));
+        assert!(!advised(&[5, 5, 2]) && !advised(&[5, 3, 1]) && !advised(&[5, 10, 8]));
         let error = Layout::of_dimensions(&[9, 3, 3, 3], shape(3, 3, 3)).unwrap_err();
         assert!(error.to_string().contains("ambiguous"), "{error}");
     }

@@ -1,6 +1,8 @@
 //! The files that `purify run` reads and writes.
 
-use ebm_runtime::{Images, PictureEncoding, PictureFormat, read_picture, write_picture};
+use ebm_runtime::{
+    ImageShape, Images, PictureEncoding, PictureFormat, read_picture, write_picture,
+};
 use ebm_runtime_cli::dataset::{DataSet, FloatRange};
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -91,6 +93,71 @@ fn files_of_many_images_become_files_of_their_kind_with_the_same_images_as_pictu
         bench.list("out").iter().all(|name| !name.starts_with('.')),
         "no spool stays"
     );
+}
+
+/// A model of 8×8 that learned images of 6×6 with a black border, as those of MNIST do.
+#[test]
+fn padded_images_are_purified_within_their_border_and_written_without_it() {
+    let bench = Workbench::new();
+    let inner: Vec<u8> = (0..108).map(|i| (i * 7 % 251) as u8).collect();
+    let header = |extent| [0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, extent, 0, 0, 0, extent];
+    bench.file("small-idx3-ubyte", &[&header(6), inner.as_slice()].concat());
+    let small = Images::from_bytes(ImageShape::new(1, 6, 6), &inner).unwrap();
+    let padded = small.padded(1);
+    let bordered: Vec<u8> = (0..3).flat_map(|i| padded.to_bytes(i)).collect();
+    bench.file(
+        "large-idx3-ubyte",
+        &[&header(8), bordered.as_slice()].concat(),
+    );
+    let picture = Images::from_bytes(ImageShape::new(1, 6, 6), &inner[..36]).unwrap();
+    write_picture(bench.path("small.png"), &picture, 0, PictureEncoding::Png).unwrap();
+    let options = ["-o", "out", "--seed", "2", "--force"];
+    for (name, padding) in [
+        ("large-idx3-ubyte", "0"),
+        ("small-idx3-ubyte", "1"),
+        ("small.png", "1"),
+    ] {
+        let mut command = bench.run(&[name, "--padding", padding]);
+        command.args(options).assert().success();
+    }
+    let large = Images::from_bytes(GREY, &bench.bytes("out/large-idx3-ubyte")[16..]).unwrap();
+    let within: Vec<u8> = (0..3).flat_map(|i| large.unpadded(1).to_bytes(i)).collect();
+    assert_eq!(bench.bytes("out/small-idx3-ubyte")[16..], within);
+    let picture = bench.read("out/small.png", ImageShape::new(1, 6, 6));
+    assert_eq!(picture.to_bytes(0), within[..36]);
+    for (command, rest) in [
+        ("classify", ["--seed", "2", "--replicas", "2"].as_slice()),
+        (
+            "certify",
+            &["--seed", "2", "--sigma", "0.1", "--n0", "10", "--n", "20"],
+        ),
+    ] {
+        let answers = |name: &str, padding: &str| {
+            let mut process = bench.purify(&[command, name, "--padding", padding, "--model"]);
+            let output = process.arg(fixture("digits")).args(rest).assert().success();
+            let output = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+            // Without the last column of certificates: an ℓ∞ radius depends on the number of pixels that may change.
+            let lines = output.lines();
+            let fields = lines.flat_map(|line| line.split('\t').skip(1).take(3));
+            fields.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (small, large) = (
+            answers("small-idx3-ubyte", "1"),
+            answers("large-idx3-ubyte", "0"),
+        );
+        assert_eq!(small, large, "{command}");
+        assert_eq!(small.len(), 9, "{command}");
+    }
+    bench
+        .run(&["small-idx3-ubyte", "-o", "none"])
+        .assert()
+        .code(1)
+        .stderr(contains("give --padding 1"));
+    bench
+        .run(&["small-idx3-ubyte", "-o", "none", "--padding", "4"])
+        .assert()
+        .code(1)
+        .stderr(contains("--padding 4: the model's images are [1, 8, 8]"));
 }
 
 /// Written by numpy's rules here, and read by numpy itself where there is one.

@@ -47,12 +47,17 @@ fn sizes_and_colours_change_only_as_is_asked_and_refusals_name_the_option() {
     /// Model, picture and options; then the first pixels, or what the refusal says.
     type Case<'a> = (&'a str, &'a str, &'a [&'a str], Result<&'a [u8], &'a str>);
     let cases: [Case<'_>; 11] = [
-        ("digits", "wide.png", &[], Err("--crop or --resize")),
+        (
+            "digits",
+            "wide.png",
+            &[],
+            Err("--crop, --resize or --padding"),
+        ),
         (
             "digits",
             "wide.png",
             &["--colour"],
-            Err("--crop or --resize"),
+            Err("--crop, --resize or --padding"),
         ),
         // The square in the middle is of the columns 4 to 19.
         (
