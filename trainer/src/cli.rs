@@ -404,13 +404,13 @@ pub struct AttackArgs {
     /// Megabytes that the states of chains may take on their way back; with fewer, only every √K-th is kept.
     #[arg(long, value_name = "MB", default_value_t = 2_000)]
     pub memory: u64,
-    /// Langevin steps of a purification [default: as the checkpoint recommends].
+    /// Langevin steps of a purification [default: as the energy recommends].
     #[arg(long)]
     pub steps: Option<usize>,
-    /// Langevin step size of a purification [default: as the checkpoint recommends].
+    /// Langevin step size of a purification [default: as the energy recommends].
     #[arg(long)]
     pub step_size: Option<f64>,
-    /// Temperature of a purification [default: as the checkpoint recommends].
+    /// Temperature of a purification [default: as the energy recommends].
     #[arg(long)]
     pub temperature: Option<f64>,
     /// Seed of the attack; it is recorded in attack.json.

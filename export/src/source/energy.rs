@@ -50,6 +50,8 @@ pub struct OnnxModel {
     pub producer: String,
     /// What it says for people.
     pub documentation: Documentation,
+    /// Its contract, if it has one: of the file, not of what is made of it.
+    pub contract: Option<serde_json::Value>,
     /// Names of its outputs that were not selected.
     pub other_outputs: Vec<String>,
     /// Names of its inputs that no selected output needs; the graph does not have them.

@@ -322,10 +322,11 @@ fn attacks(args: &AttackArgs, circumstances: &Circumstances) -> Result<Vec<Attac
 }
 
 fn purification(args: &AttackArgs, energy: &AttackedModel) -> Result<Dynamics> {
-    let recommended = energy.saved.as_ref();
-    let recommended = recommended.and_then(|saved| saved.header.purification.as_ref());
+    let recommended = energy.purification.as_ref();
     let missing = |option: &str| {
-        format!("--energy recommends no purification, as an ONNX file never does: say {option}")
+        format!(
+            "--energy recommends no purification, as only runs and files of this project do: say {option}"
+        )
     };
     let dynamics = Dynamics {
         steps: args

@@ -335,6 +335,46 @@ fn without_seconds(mut results: serde_json::Value) -> serde_json::Value {
     results
 }
 
+/// A step file says how to purify with it. One whose steps are clipped is another defence than its energy.
+#[test]
+fn step_files_are_attacked_as_their_contracts_recommend() {
+    let runs = Runs::learned();
+    let energy = Energy::of_checkpoint(&runs.path("energy")).unwrap();
+    let step = |name: &str, clip: Option<f64>| {
+        let export = Export {
+            clip,
+            ..Export::default()
+        };
+        let file = export.model(&energy, &Form::Steps(1)).unwrap();
+        fs::write(runs.path(name), file.to_bytes()).unwrap();
+        let [step, classifier] = [name, "classifier"].map(|name| runs.path(name));
+        format!(
+            "attack --energy {} --classifier {} --epsilon 0.125 --protocol quick -n 4 --pgd-steps 1 --replicas 1 \
+             --verify-replicas 2 --threads 1 --attacks transfer -o {}",
+            step.display(),
+            classifier.display(),
+            runs.path(&format!("{name}-attacked")).display()
+        )
+    };
+    trainer(&step("step.onnx", None)).assert().success();
+    let of_run = runs.path("of-run");
+    runs.attack(&format!(
+        "--epsilon 0.125 --protocol quick -n 4 --pgd-steps 1 --replicas 1 --verify-replicas 2 --threads 1 --attacks transfer -o {}",
+        of_run.display()
+    ))
+    .assert()
+    .success();
+    let [of_run, of_file] =
+        [of_run, runs.path("step.onnx-attacked")].map(|folder| results(&folder));
+    for key in ["purification", "lines", "defended_attacked"] {
+        assert_eq!(of_run[key], of_file[key], "{key}");
+    }
+    refused(
+        &mut trainer(&step("clipped.onnx", Some(0.5))),
+        &["--energy", "a clipped drift", "attack the run"],
+    );
+}
+
 /// A purifier and a classifier that anybody exported meet the attacks that their runs meet.
 #[test]
 fn onnx_files_are_attacked_as_their_runs_are() {
@@ -365,6 +405,12 @@ fn onnx_files_are_attacked_as_their_runs_are() {
     for key in ["lines", "clean", "attacked", "defended_attacked"] {
         assert_eq!(one[key], other[key], "{key}");
     }
+    // A file that somebody else wrote has no contract.
+    let mut bytes = fs::read(&energy).unwrap();
+    let key = b"ebm.contract";
+    let at = bytes.windows(key.len()).position(|bytes| bytes == key);
+    bytes[at.unwrap()] = b'x';
+    fs::write(&energy, bytes).unwrap();
     let out = runs.path("refused");
     refused(
         &mut trainer(&format!("{of_files} -o {}", out.display())),

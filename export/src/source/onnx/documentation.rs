@@ -3,12 +3,19 @@
 use ebm_common::contract::CONTRACT_KEY;
 
 use super::model::Model;
-use super::proto::ValueInfoProto;
+use super::proto::{ModelProto, ValueInfoProto};
 use crate::source::energy::Documentation;
 
 /// Key of the metadata entry that holds the SHA-256 of the file's graph and contract: of the bytes of its `GraphProto`, followed by those of the contract's
 /// JSON, in hexadecimal digits.
 pub const HASH_KEY: &str = "ebm.sha256";
+
+/// The contract, if there is one.
+pub(super) fn contract(header: &ModelProto) -> Option<serde_json::Value> {
+    let mut entries = header.metadata_props.iter();
+    let contract = entries.find(|entry| entry.key() == CONTRACT_KEY)?;
+    serde_json::from_str(contract.value()).ok()
+}
 
 /// All but a contract, which would be that of another file.
 pub(super) fn documentation(model: &Model, inputs: &[&ValueInfoProto]) -> Documentation {

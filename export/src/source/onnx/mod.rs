@@ -68,7 +68,7 @@ pub(crate) use function::inlined;
 pub(crate) use names::node_name;
 
 use declared::{check_declared, check_is_float};
-use documentation::documentation;
+use documentation::{contract, documentation};
 use known::Kind;
 use model::Model;
 use node::{Operand, Rule};
@@ -201,6 +201,7 @@ fn read_model(
             .trim()
             .to_string(),
         documentation: documentation(&model, &inputs),
+        contract: contract(header),
         other_outputs: other_outputs(&model, &outputs),
         unused_inputs: unused_inputs(&inputs, &reader.graph),
         ..about
@@ -697,6 +698,7 @@ mod tests {
         .to_vec();
         let foreign = model.read();
         let origin = foreign.model().unwrap();
+        assert_eq!(origin.contract, Some(serde_json::json!({})));
         assert_eq!(origin.producer, "somebody 1.2");
         let documentation = &origin.documentation;
         assert_eq!(documentation.name, "main");

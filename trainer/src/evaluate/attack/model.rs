@@ -9,7 +9,7 @@ use ebm_export::graph::{Batch, Dim, Graph, Value};
 
 use ebm_export::source::networks::Activation;
 use ebm_export::source::onnx::{Selection, read_file};
-use ebm_export::source::{ImageShape, Kind};
+use ebm_export::source::{Energy, ImageShape, Kind, Purification};
 use ebm_export::transform::potential::Potential;
 use ebm_export::transform::potential::read_potential;
 
@@ -24,6 +24,8 @@ pub struct AttackedModel {
     pub weights: Tensors,
     /// What it takes.
     pub image: ImageShape,
+    /// How it recommends to purify with it.
+    pub purification: Option<Purification>,
     /// The checkpoint that it was read from, if it is not a file.
     pub saved: Option<Saved>,
 }
@@ -125,6 +127,7 @@ fn open(path: &Path, kind: Kind, option: &str, output: &str) -> Result<AttackedM
         graph: saved.header.network.graph()?,
         weights: saved.weights()?,
         image: saved.header.network.image(),
+        purification: saved.header.purification.clone(),
         saved: Some(saved),
     })
 }
@@ -154,8 +157,32 @@ fn of_file(path: &Path, output: &str) -> Result<AttackedModel> {
     named.set_output(output, value);
     Ok(AttackedModel {
         graph: named,
-        weights: model.weights,
         image,
+        purification: recommended(&model)?,
+        weights: model.weights,
         saved: None,
     })
+}
+
+/// The purification that the contract of a file recommends, if it has one.
+///
+/// # Errors
+/// The steps of the file do more than descend its energy, which would be another defence.
+fn recommended(model: &Energy) -> Result<Option<Purification>> {
+    let contract = model.model().and_then(|file| file.contract.as_ref());
+    let Some(contract) = contract else {
+        return Ok(None);
+    };
+    for (key, what) in [
+        ("potential", "further terms beside its energy"),
+        ("clip", "a clipped drift"),
+    ] {
+        ensure!(
+            contract.get(key).is_none_or(serde_json::Value::is_null),
+            "the steps of this file have {what}, which a file does not give apart: attack the run that it was exported from"
+        );
+    }
+    let purification = contract.get("purification").cloned().unwrap_or_default();
+    serde_json::from_value(purification)
+        .context("its contract states no purification that can be read")
 }
