@@ -95,7 +95,8 @@ pub enum Command {
     #[command(after_help = concat!("Examples:\n  \
         trainer sample runs/digits-shortrun -n 256                      # from the generator, with the run's own steps\n  \
         trainer sample runs/digits-longrun -n 5000 --steps 100000 --joint-temperature 1.005 -o long\n  \
-        trainer sample runs/digits-midrun --start data --steps 2000 --snapshots 100,1000\n\n\
+        trainer sample runs/digits-midrun --start data --steps 2000 --snapshots 100,1000\n  \
+        trainer sample runs/digits-flow --time 1 --steps 50               # a flow: Heun steps of 1/50 from normal noise\n\n\
         OUT holds samples.npz (images of the last snapshot in [-1, 1]; energies and steps of all), snapshots/STEP.png and .npz,\n\
         snapshots.jsonl, energy.svg and sample.json. After an interruption, the same command continues.\n\
         R-hat and ESS (effective sample size) are those of the energy over the second half of the steps so far.\n\n", seeds!()))]
@@ -444,9 +445,12 @@ pub struct SampleArgs {
     /// Number of chains.
     #[arg(short, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub n: usize,
-    /// Langevin steps [default: those of the run's last update].
+    /// Langevin steps [default: those of the run's last update]; of a flow, Heun steps [default: as its preset says].
     #[arg(long, value_name = "STEPS")]
     pub steps: Option<u64>,
+    /// When the samples of a flow end, which begins at 0 and reaches data at 1 [default: as its preset says].
+    #[arg(long, value_name = "TIME")]
+    pub time: Option<f64>,
     /// Steps whose images are kept beside the last: decades (1, 10, 100, …), end (none), or steps with commas between.
     #[arg(long, default_value = "decades")]
     pub snapshots: Snapshots,
@@ -456,7 +460,7 @@ pub struct SampleArgs {
     /// What chains descend.
     #[arg(long, value_enum, default_value_t = PotentialChoice::Whole)]
     pub potential: PotentialChoice,
-    /// T of the energy [default: the run's].
+    /// T of the energy [default: the run's]; of a flow, T from time 1 on, 0 for no noise.
     #[arg(long)]
     pub temperature: Option<f64>,
     /// The whole potential is divided by it.
@@ -491,7 +495,7 @@ pub struct SampleArgs {
 pub enum StartChoice {
     /// Images of the run's generator.
     Generator,
-    /// Uniform noise.
+    /// Uniform noise; of a flow, normal noise.
     Noise,
     /// Images that the run learned from.
     Data,

@@ -6,6 +6,7 @@
 pub mod bank;
 pub mod burn_in;
 pub mod descent;
+pub mod heun;
 pub mod langevin;
 pub mod mixing;
 pub mod pool;

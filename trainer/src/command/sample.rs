@@ -15,13 +15,15 @@ use tch::{Device, Kind};
 
 use super::saved_fit;
 use crate::chains::descent::Descent;
+use crate::chains::heun::{Flow, NormalNoise};
 use crate::chains::start::{Noise, Origin};
 use crate::cli::{PotentialChoice, SampleArgs, StartChoice, WeightsChoice};
 use crate::config::{
-    BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, GeneratorConfig, Precision, Start,
+    BatchNormMode, Dynamics, EnergyConfig, FixedGenerator, FlowObjective, GeneratorConfig,
+    Precision, Start, Warming,
 };
 use crate::evaluate::npz;
-use crate::evaluate::sampling::{self, Descending, Plan, SampleFolder, SampledChains};
+use crate::evaluate::sampling::{self, Descending, Motion, Plan, SampleFolder, SampledChains};
 use crate::learn::examples::Examples;
 use crate::learn::generator::Generator;
 use crate::learn::origin::Data;
@@ -47,8 +49,10 @@ struct Request {
     prior_temperature: Option<f64>,
     temperature: f64,
     joint_temperature: f64,
-    step_size: f64,
+    step_size: Option<f64>,
     clip: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow: Option<Flow>,
     n_steps: u64,
     snapshots: String,
     seed: u64,
@@ -58,16 +62,21 @@ struct Request {
 /// `trainer sample`.
 pub fn sample(args: &SampleArgs) -> Result<End> {
     let saved = Saved::open_kind(&args.run, NetworkKind::Energy, "RUN")?;
-    let config = saved_fit(&saved)?.into_chains();
+    let fit = saved_fit(&saved)?;
+    let flow = fit.flow().cloned();
+    let config = fit.into_chains();
     let weights = weights(&saved, args.weights)?;
     let potential = match args.potential {
         PotentialChoice::Whole => read_potential(&saved.folder, &saved.header)?,
         PotentialChoice::Energy => Potential::default(),
     };
     check_size(args.n, &config)?;
-    let dynamics = dynamics(args, &config, saved.header.update)?;
-    let plan = Plan::new(dynamics.steps as u64, &args.snapshots)?;
-    let start = start(args, &config)?;
+    let (motion, n_steps) = match &flow {
+        Some(objective) => following(args, objective)?,
+        None => descending(args, &config, saved.header.update)?,
+    };
+    let plan = Plan::new(n_steps as u64, &args.snapshots)?;
+    let start = start(args, &config, flow.as_ref())?;
     let generator = GeneratorOfRun::read(&saved, &config, args.weights)?;
     let machine = Machine::new(args.machine.device, args.machine.threads)?;
     let request = Request {
@@ -81,10 +90,11 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         potential: args.potential,
         tau: potential.tau,
         prior_temperature: potential.prior.as_ref().map(|prior| prior.temperature),
-        temperature: dynamics.temperature,
+        temperature: motion.temperature(),
         joint_temperature: args.joint_temperature,
-        step_size: dynamics.step_size,
-        clip: dynamics.clip.value(),
+        step_size: motion.langevin().map(|dynamics| dynamics.step_size),
+        clip: motion.langevin().and_then(|dynamics| dynamics.clip.value()),
+        flow: motion.flow(),
         n_steps: plan.n_steps(),
         snapshots: format!("{:?}", args.snapshots),
         seed: args.seed,
@@ -98,18 +108,19 @@ pub fn sample(args: &SampleArgs) -> Result<End> {
         StartChoice::Data => Some(examples(args, &saved, &config, machine.team.n_threads())?),
         _ => None,
     };
-    let origin = origin(start, &config, generator.as_ref(), examples.as_ref())?;
+    let origin: Box<dyn Origin + '_> = match (start, flow) {
+        (StartChoice::Noise, Some(_)) => Box::new(NormalNoise::of(&config)),
+        _ => origin(start, &config, generator.as_ref(), examples.as_ref())?,
+    };
     let descent = Descent::new(&config.network, &potential, Precision::F32, machine.device)?;
     let weights = to_device(&weights, Kind::Float, machine.device);
-    let network = descent.bind(&weights, dynamics.temperature)?;
+    let network = descent.bind(&weights, motion.temperature())?;
     let descending = Descending {
         network: &network,
-        dynamics: Dynamics {
-            temperature: dynamics.temperature * args.joint_temperature,
-            ..dynamics
-        },
+        motion: motion.heated(args.joint_temperature),
         team: &machine.team,
     };
+    note!("{n_steps} {}", descending.motion);
     let chains = SampledChains::begin(origin.as_ref(), args.n, args.seed, descending)?;
     let output = args.output.clone();
     let output = output.unwrap_or_else(|| args.run.join(SAMPLED));
@@ -162,8 +173,52 @@ fn check_size(n: usize, config: &EnergyConfig) -> Result<()> {
     Ok(())
 }
 
-/// As the run learned at its last update, but for what the user says.
-fn dynamics(args: &SampleArgs, config: &EnergyConfig, update: u64) -> Result<Dynamics> {
+/// Along the flow that the run learned, as its samples are drawn but for what the user says.
+fn following(args: &SampleArgs, objective: &FlowObjective) -> Result<(Motion, usize)> {
+    let run = args.run.display();
+    ensure!(
+        args.step_size.is_none(),
+        "--step-size: expected none, since {run} learned a flow: Δt is --time divided by --steps"
+    );
+    ensure!(
+        args.joint_temperature == 1.0,
+        "--joint-temperature {}: expected none, since {run} learned a flow: its noise has the temperature --temperature",
+        args.joint_temperature
+    );
+    let time = args.time.unwrap_or(objective.sampling.time);
+    ensure!(
+        time > 0.0 && time.is_finite(),
+        "--time {time}: expected above 0; a flow reaches data at time 1"
+    );
+    let (own, _) = Flow::of(objective);
+    let n_steps = match args.steps {
+        Some(0) => bail!("--steps 0: expected at least 1"),
+        Some(steps) => usize::try_from(steps)?,
+        None => own.n_steps(time),
+    };
+    let temperature = args.temperature.unwrap_or(own.warming.temperature);
+    ensure!(
+        temperature >= 0.0 && temperature.is_finite(),
+        "--temperature {temperature}: expected 0 (a flow without noise) or above"
+    );
+    let flow = Flow {
+        drift: time / n_steps as f64,
+        warming: Warming {
+            temperature,
+            ..own.warming
+        },
+    };
+    Ok((Motion::Flow(flow), n_steps))
+}
+
+/// By Langevin steps as the run learned at its last update, but for what the user says.
+fn descending(args: &SampleArgs, config: &EnergyConfig, update: u64) -> Result<(Motion, usize)> {
+    if let Some(time) = args.time {
+        bail!(
+            "--time {time}: expected none, since {} learned no flow: give the number of Langevin steps, --steps",
+            args.run.display()
+        );
+    }
     let own = config.langevin.at(update);
     let steps = args.steps.map(usize::try_from).transpose()?;
     let dynamics = Dynamics {
@@ -178,11 +233,16 @@ fn dynamics(args: &SampleArgs, config: &EnergyConfig, update: u64) -> Result<Dyn
         "--joint-temperature {}: expected above 0",
         args.joint_temperature
     );
-    Ok(dynamics)
+    Ok((Motion::Langevin(dynamics), dynamics.steps))
 }
 
-fn start(args: &SampleArgs, config: &EnergyConfig) -> Result<StartChoice> {
+fn start(
+    args: &SampleArgs,
+    config: &EnergyConfig,
+    flow: Option<&FlowObjective>,
+) -> Result<StartChoice> {
     let as_learned = match config.chains.start {
+        _ if flow.is_some() => StartChoice::Noise,
         _ if config.generator.is_some() => StartChoice::Generator,
         Start::Data | Start::DataPersistent => StartChoice::Data,
         _ => StartChoice::Noise,

@@ -30,8 +30,8 @@ pub use langevin::{Dynamics, LangevinConfig, Precision};
 pub use layers::Layers;
 pub use matching::{MatchingConfig, MatchingLearning};
 pub use objective::{
-    ContrastConfig, DenoiseObjective, FlowObjective, Likelihood, LikelihoodObjective, Matching,
-    MatchingObjective, Pairs, SigmaDraw,
+    ContrastConfig, DenoiseObjective, FlowObjective, FlowSampling, Likelihood, LikelihoodObjective,
+    Matching, MatchingObjective, Pairs, SigmaDraw, Warming,
 };
 pub use presets::{PRESETS, Preset, preset};
 pub use schedule::Schedule;
@@ -145,6 +145,14 @@ impl Fit {
             ObjectiveName::MaximumLikelihood => Fit::Likelihood(Box::new(checked(config)?)),
             ObjectiveName::Matching => Fit::Matching(Box::new(checked(config)?)),
         })
+    }
+
+    /// The flow that it learns, if it is one.
+    pub fn flow(&self) -> Option<&FlowObjective> {
+        match self {
+            Fit::Likelihood(_) => None,
+            Fit::Matching(config) => config.objective.flow(),
+        }
     }
 
     /// What samples are drawn with.

@@ -78,12 +78,17 @@ impl MatchingObjective {
         }
     }
 
-    /// The second phase of learning by flows, if it is one.
-    pub fn contrast(&self) -> Option<&ContrastConfig> {
+    /// The flow, if it is one.
+    pub fn flow(&self) -> Option<&FlowObjective> {
         match self {
             MatchingObjective::Denoise(_) => None,
-            MatchingObjective::Flow(flow) => flow.contrast.as_ref(),
+            MatchingObjective::Flow(flow) => Some(flow),
         }
+    }
+
+    /// The second phase of learning by flows, if it is one.
+    pub fn contrast(&self) -> Option<&ContrastConfig> {
+        self.flow()?.contrast.as_ref()
     }
 }
 
@@ -155,9 +160,53 @@ pub struct FlowObjective {
     pub decay_from: f64,
     /// Which noise an image comes from.
     pub pairs: Pairs,
+    /// How samples are drawn.
+    #[serde(default)]
+    pub sampling: FlowSampling,
     /// What is added to the loss in the second phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contrast: Option<ContrastConfig>,
+}
+
+/// How samples of a flow are drawn: from normal noise at time 0 by steps of Euler–Heun.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowSampling {
+    /// When they end: the flow alone reaches data at time 1.
+    pub time: f64,
+    /// Δt.
+    pub drift: f64,
+}
+
+impl Default for FlowSampling {
+    fn default() -> FlowSampling {
+        FlowSampling {
+            time: 1.0,
+            drift: 0.01,
+        }
+    }
+}
+
+/// The temperature of a flow's chains: 0 up to a time, from which it grows linearly up to time 1, and stays.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Warming {
+    /// The time up to which it is 0.
+    pub from: f64,
+    /// What it is from time 1 on.
+    pub temperature: f64,
+}
+
+impl Warming {
+    /// T at a time.
+    pub fn at(&self, time: f64) -> f64 {
+        // Of many steps 0.01 each the sum is not exactly 1.
+        const SLACK: f64 = 1e-9;
+        match time + SLACK {
+            time if time >= 1.0 => self.temperature,
+            time if time < self.from => 0.0,
+            time => self.temperature * (time - self.from) / (1.0 - self.from),
+        }
+    }
 }
 
 /// Which noise of a batch belongs to which image.
@@ -192,14 +241,11 @@ pub struct ContrastConfig {
 }
 
 impl ContrastConfig {
-    /// T at a time.
-    pub fn temperature_at(&self, time: f64) -> f64 {
-        // Of many steps 0.01 each the sum is not exactly 1.
-        const SLACK: f64 = 1e-9;
-        match time + SLACK {
-            time if time >= 1.0 => self.temperature,
-            time if time < self.warm_from => 0.0,
-            time => self.temperature * (time - self.warm_from) / (1.0 - self.warm_from),
+    /// T of the chains.
+    pub fn warming(&self) -> Warming {
+        Warming {
+            from: self.warm_from,
+            temperature: self.temperature,
         }
     }
 
@@ -222,6 +268,15 @@ impl ContrastConfig {
 }
 
 impl FlowObjective {
+    /// T of chains that are drawn as samples: none before a second phase.
+    pub fn warming(&self) -> Warming {
+        let cold = Warming {
+            from: 1.0,
+            temperature: 0.0,
+        };
+        self.contrast.as_ref().map_or(cold, ContrastConfig::warming)
+    }
+
     /// The weight of the loss at a time.
     pub fn weight_at(&self, time: f64) -> f64 {
         match time < self.decay_from {
@@ -236,6 +291,8 @@ impl FlowObjective {
             return Err(range("objective.decay_from", self.decay_from, expected));
         }
         check_time("objective.decay_from", self.decay_from)?;
+        above_zero("objective.sampling.time", self.sampling.time)?;
+        above_zero("objective.sampling.drift", self.sampling.drift)?;
         self.contrast.as_ref().map_or(Ok(()), ContrastConfig::check)
     }
 }
@@ -253,15 +310,6 @@ mod tests {
 
     #[test]
     fn temperatures_and_weights_follow_time() {
-        let contrast = |warm_from| ContrastConfig {
-            weight: 1e-3,
-            steps: 200,
-            drift: 0.01,
-            warm_from,
-            temperature: 0.1,
-            trim: 0.1,
-            clamp: 0.02,
-        };
         for (warm_from, time, wanted) in [
             (1.0, 0.99, 0.0),
             (1.0, 100.0 * 0.01, 0.1),
@@ -269,13 +317,18 @@ mod tests {
             (0.8, 0.79, 0.0),
             (0.8, 0.9, 0.05),
         ] {
-            let got = contrast(warm_from).temperature_at(time);
+            let warming = Warming {
+                from: warm_from,
+                temperature: 0.1,
+            };
+            let got = warming.at(time);
             assert!((got - wanted).abs() < 1e-8, "{warm_from} {time}: {got}");
         }
         let flow = |decay_from| FlowObjective {
             name: Matching::Matching,
             decay_from,
             pairs: Pairs::Random,
+            sampling: FlowSampling::default(),
             contrast: None,
         };
         for (decay_from, time, wanted) in [

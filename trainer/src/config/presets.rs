@@ -49,6 +49,8 @@ presets![
     "mnist-midrun",
     "mnist-midrun-cooperative",
     "mnist-denoise",
+    "mnist-flow-small",
+    "mnist-energy-matching-small",
     "mnist-prior",
     "mnist-prior-cooperative",
     "mnist-longrun",
@@ -213,7 +215,7 @@ mod tests {
                 10_000,
             ),
             (
-                "imagenet64-prior",
+                                        "imagenet64-prior",
                 150_000,
                 100,
                 1e-2,

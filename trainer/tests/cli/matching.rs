@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ebm_trainer::evaluate::npz::Npz;
 use predicates::str::contains;
 use safetensors::SafeTensors;
 
@@ -282,6 +283,89 @@ fn a_run_begins_with_the_weights_of_another() {
             pieces,
         );
     }
+}
+
+#[test]
+fn samples_of_a_flow_follow_it_by_heun_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    trainer(&format!("fit digits-flow {TINY} -o {}", at("flow")))
+        .assert()
+        .success();
+    let sampled = |name: &str, more: &str, note: &str| {
+        trainer(&format!(
+            "sample {} -o {} -n 4 --threads 1 --snapshots end {more}",
+            at("flow"),
+            at(name)
+        ))
+        .assert()
+        .success()
+        .stderr(contains(note));
+        let file = folder.path().join(name).join("samples.npz");
+        let request = fs::read_to_string(folder.path().join(name).join("sample.json")).unwrap();
+        let request: serde_json::Value = serde_json::from_str(&request).unwrap();
+        (Npz::open(&file).unwrap().tensor("images").unwrap(), request)
+    };
+    let (_, request) = sampled("own", "", "40 Heun steps of Δt = 0.025, without noise");
+    assert_eq!(
+        (&request["start"], &request["n_steps"]),
+        (&"noise".into(), &40.into())
+    );
+    assert_eq!(request["step_size"], serde_json::Value::Null);
+    // Half the step, a quarter of the error: the difference of 8 and 16 steps is four times that of 16 and 32.
+    let ends = [8, 16, 32].map(|steps| {
+        let more = format!("--time 0.8 --steps {steps}");
+        sampled(&format!("{steps}"), &more, &format!("{steps} Heun steps")).0
+    });
+    let difference = |one: &tch::Tensor, other: &tch::Tensor| {
+        (one - other).square().mean(None).sqrt().double_value(&[])
+    };
+    let ratio = difference(&ends[0], &ends[1]) / difference(&ends[1], &ends[2]);
+    assert!((3.0..5.0).contains(&ratio), "{ratio}");
+    let (warm, request) = sampled(
+        "warm",
+        "--time 2 --steps 10 --temperature 0.1",
+        "T = 0 before time 1, then 0.1",
+    );
+    assert_eq!(request["temperature"], 0.1);
+    let (cold, _) = sampled(
+        "cold",
+        "--time 2 --steps 10 --temperature 0",
+        "without noise",
+    );
+    assert!(difference(&warm, &cold) > 0.05);
+    sampled("data", "--start data --time 0.1", "4 Heun steps");
+
+    for (more, pieces) in [
+        (
+            "--step-size 0.1",
+            &["--step-size", "learned a flow", "--time divided by --steps"][..],
+        ),
+        ("--joint-temperature 2", &["--joint-temperature 2", "flow"]),
+        ("--time 0", &["--time 0", "above 0"]),
+        ("--steps 0", &["--steps 0", "at least 1"]),
+        ("--temperature=-1", &["--temperature -1", "or above"]),
+    ] {
+        refused(
+            &mut trainer(&format!(
+                "sample {} -o {} {more}",
+                at("flow"),
+                at("refused")
+            )),
+            pieces,
+        );
+    }
+    trainer(&format!("fit digits-denoise {TINY} -o {}", at("denoise")))
+        .assert()
+        .success();
+    refused(
+        &mut trainer(&format!("sample {} --time 1", at("denoise"))),
+        &["--time 1", "learned no flow", "--steps"],
+    );
+    refused(
+        &mut trainer("fit digits-flow --set objective.sampling.drift=0"),
+        &["objective.sampling.drift = 0", "above 0"],
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::fmt;
 use anyhow::{Result, anyhow, ensure};
 use tch::{Device, Kind, Tensor};
 
-use crate::chains::langevin::{self, norms};
+use crate::chains::heun::Flow;
+use crate::chains::langevin::{self, gradient_at, norms};
 use crate::chains::start::Origin;
 use crate::config::Dynamics;
 use crate::machine::parallel::{Shared, Team};
@@ -48,7 +49,7 @@ impl Observed {
         let n_lost = n - finite.count();
         ensure!(
             n_lost == 0,
-            "step {step}: the energy of {n_lost} of {n} chains is not finite: lower --step-size or raise --temperature; \
+            "step {step}: the energy of {n_lost} of {n} chains is not finite: take smaller steps (--step-size or, of a flow, more --steps) or another --temperature; \
              snapshots of earlier steps are kept"
         );
         Ok(())
@@ -66,13 +67,73 @@ impl fmt::Display for Observed {
     }
 }
 
+/// How chains move.
+#[derive(Clone, Copy, Debug)]
+pub enum Motion {
+    /// By Langevin steps: step size, temperature and clipping.
+    Langevin(Dynamics),
+    /// By steps of Heun.
+    Flow(Flow),
+}
+
+impl Motion {
+    /// T, of a flow that of its end.
+    pub fn temperature(&self) -> f64 {
+        match self {
+            Motion::Langevin(dynamics) => dynamics.temperature,
+            Motion::Flow(flow) => flow.warming.temperature,
+        }
+    }
+
+    /// The Langevin steps, if it is by them.
+    pub fn langevin(&self) -> Option<Dynamics> {
+        match self {
+            Motion::Langevin(dynamics) => Some(*dynamics),
+            Motion::Flow(_) => None,
+        }
+    }
+
+    /// The flow, if it is along one.
+    pub fn flow(&self) -> Option<Flow> {
+        match self {
+            Motion::Langevin(_) => None,
+            Motion::Flow(flow) => Some(*flow),
+        }
+    }
+
+    /// With the temperature of Langevin steps times a factor.
+    #[must_use]
+    pub fn heated(self, factor: f64) -> Motion {
+        match self {
+            Motion::Langevin(dynamics) => Motion::Langevin(Dynamics {
+                temperature: dynamics.temperature * factor,
+                ..dynamics
+            }),
+            flow @ Motion::Flow(_) => flow,
+        }
+    }
+}
+
+impl fmt::Display for Motion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Motion::Langevin(dynamics) => write!(
+                f,
+                "Langevin steps of ε = {}, T = {}",
+                dynamics.step_size, dynamics.temperature
+            ),
+            Motion::Flow(flow) => flow.fmt(f),
+        }
+    }
+}
+
 /// Down what, how and where chains move.
 #[derive(Clone, Copy, Debug)]
 pub struct Descending<'a> {
     /// With the outputs `energy [N]` and `gradient [N, C, H, W]`.
     pub network: &'a BoundNetwork<'a>,
-    /// Step size, temperature and clipping.
-    pub dynamics: Dynamics,
+    /// How they move.
+    pub motion: Motion,
     /// The threads that blocks of chains are divided among.
     pub team: &'a Team,
 }
@@ -154,10 +215,10 @@ impl<'a> SampledChains<'a> {
         let _guard = tch::no_grad_guard();
         let Descending {
             network,
-            dynamics,
+            motion,
             team,
         } = &self.descending;
-        let network = Shared::new(*network);
+        let (network, number) = (Shared::new(*network), self.step);
         let mut moved = Vec::with_capacity(self.blocks.len());
         let numbers: Vec<usize> = (0..self.blocks.len()).collect();
         for numbers in numbers.chunks(AT_ONCE) {
@@ -166,7 +227,7 @@ impl<'a> SampledChains<'a> {
                 .map(|&block| Ok((self.blocks[block].shallow_clone(), noise(block)?)))
                 .collect::<Result<Vec<(Tensor, Tensor)>>>()?;
             let ends = team.map(blocks, |(states, noise)| {
-                step(network.get(), dynamics, &states, &noise)
+                step(network.get(), motion, number, &states, &noise)
             })?;
             moved.extend(ends);
         }
@@ -209,13 +270,19 @@ struct Part {
 /// The next states, and what the chains have before it.
 fn step(
     network: &BoundNetwork<'_>,
-    dynamics: &Dynamics,
+    motion: &Motion,
+    number: u64,
     states: &Tensor,
     noise: &Tensor,
 ) -> Result<(Tensor, Part)> {
     let [energies, gradient] = <[Tensor; 2]>::try_from(network.evaluate(states)?)
         .map_err(|outputs| anyhow!("expected energy and gradient, got {outputs:?}"))?;
-    let (next, drift) = langevin::step(states, &gradient, noise, dynamics)?;
+    let (next, drift) = match motion {
+        Motion::Langevin(dynamics) => langevin::step(states, &gradient, noise, dynamics)?,
+        Motion::Flow(flow) => flow.step(number, (states, &gradient), noise, |tried| {
+            gradient_at(network, tried)
+        })?,
+    };
     let beyond = langevin::saturated(states)?.f_sum(Kind::Double)?;
     let part = Part {
         energies: Vec::<f32>::try_from(energies.to_device(Device::Cpu))?,
@@ -296,7 +363,7 @@ mod tests {
         let noise = Noise([1, SIZE as i64, SIZE as i64]);
         let descending = Descending {
             network,
-            dynamics,
+            motion: Motion::Langevin(dynamics),
             team,
         };
         SampledChains::begin(&noise, n, seed, descending).unwrap()

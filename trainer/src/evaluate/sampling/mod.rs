@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tch::Tensor;
 
-pub use chains::{Descending, Observed, SampledChains};
+pub use chains::{Descending, Motion, Observed, SampledChains};
 pub use folder::{IMAGES, PLOT, Position, ROWS, SAMPLES, SNAPSHOTS, STEPS, SampleFolder};
 pub use path::{EnergyPath, Row};
 pub use plan::{Plan, Snapshots};

@@ -53,8 +53,8 @@ pub fn ends(
     let mut parts = team.split(&own(starts)?, most)?;
     let network = Shared::new(network);
     for step in 0..config.steps {
-        let deviation =
-            (2.0 * config.temperature_at(step as f64 * config.drift) * config.drift).sqrt();
+        let temperature = config.warming().at(step as f64 * config.drift);
+        let deviation = (2.0 * temperature * config.drift).sqrt();
         let noise = match deviation > 0.0 {
             true => own(&starts.f_randn_like()?)? * deviation,
             false => own(starts)?.f_zeros_like()?,

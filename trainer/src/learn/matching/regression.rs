@@ -142,7 +142,7 @@ fn column(values: &[f64]) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Matching, SigmaDraw};
+    use crate::config::{FlowSampling, Matching, SigmaDraw};
 
     fn denoise(draw: SigmaDraw) -> DenoiseObjective {
         DenoiseObjective {
@@ -228,6 +228,7 @@ mod tests {
                 name: Matching::Matching,
                 decay_from: 0.5,
                 pairs,
+                sampling: FlowSampling::default(),
                 contrast: None,
             });
             let drawn = Regression::draw(&objective, &images, (1, 2)).unwrap();

@@ -4,6 +4,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::Regression;
+use crate::chains::heun::Flow;
 use crate::config::{MatchingConfig, MatchingObjective};
 use crate::data::Images;
 use crate::draw::sheet::Block;
@@ -14,8 +15,6 @@ use crate::run::record::PSNR;
 const N_TESTED: usize = 128;
 /// So many are shown.
 const N_SHOWN: i64 = 32;
-/// From noise at time 0 to data at time 1.
-const N_FLOW_STEPS: usize = 100;
 /// What the loss of flows on images that are not learned from is called.
 const TEST_LOSS: &str = "test_loss";
 
@@ -122,13 +121,17 @@ impl Trial {
                     blocks.push(Block::new("denoised", denoised));
                 }
             }
-            MatchingObjective::Flow(_) => {
+            MatchingObjective::Flow(objective) => {
+                let (flow, n_steps) = Flow::of(objective);
                 let _draws = seeded(derive(self.seed, 0, Purpose::Samples));
                 let mut images = self.images.narrow(0, 0, n).f_randn_like()?;
-                for _ in 0..N_FLOW_STEPS {
-                    images = images.f_sub(&(gradient(&images)? / N_FLOW_STEPS as f64))?;
+                for number in 0..n_steps {
+                    let noise = images.f_randn_like()?;
+                    let slope = gradient(&images)?;
+                    (images, _) = flow.step(number as u64, (&images, &slope), &noise, &gradient)?;
                 }
-                blocks.push(Block::new("from noise at t = 1", images));
+                let title = format!("from noise at t = {}", objective.sampling.time);
+                blocks.push(Block::new(title, images));
             }
         }
         Ok(blocks)
