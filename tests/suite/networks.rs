@@ -1,7 +1,7 @@
 //! The networks under test, their weights and images.
 
 use ebm_export::graph::tensor::{Tensor, Tensors};
-use ebm_export::source::networks::{Activation, Biggan, Network, Sngan};
+use ebm_export::source::networks::{Activation, Biggan, Network, Sngan, UnetVit};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -44,7 +44,31 @@ fn bottlenecks(activation: Activation) -> (String, Network) {
     (name, Network::Biggan(network))
 }
 
-/// Every energy network, narrow: the published ones of the SNGAN family, bottlenecks with attention, and the free form with every activation.
+/// A small U-Net with a transformer behind it, with everything that the published ones have.
+pub fn unet_vit() -> (String, Network) {
+    let network = UnetVit {
+        image_size: 12,
+        channels: 2,
+        widths: vec![8, 16],
+        attention: vec![false, true],
+        blocks: 1,
+        groups: 4,
+        head_channels: 8,
+        patch: 4,
+        embedding: 12,
+        layers: 2,
+        heads: 3,
+        scale: 10.0,
+        activation: Activation::Silu,
+    };
+    (
+        "U-Net and transformer".to_string(),
+        Network::UnetVit(network),
+    )
+}
+
+/// Every energy network, narrow: the published ones of the SNGAN family, bottlenecks with attention, a U-Net with a transformer, and the free
+/// form with every activation.
 pub fn energies() -> Vec<(String, Network)> {
     let published = [
         ("sngan32", Sngan::sngan32(8)),
@@ -55,16 +79,17 @@ pub fn energies() -> Vec<(String, Network)> {
     published
         .into_iter()
         .chain([Activation::Relu, Activation::Silu].map(bottlenecks))
+        .chain([unet_vit()])
         .chain(ACTIVATIONS.map(free_form))
         .collect()
 }
 
-/// Initial weights with biases, running means and gains of attention that are not zero, so that none of them goes untested.
+/// Initial weights, of which none is zero, so that none of them goes untested.
 pub fn weights(network: &Network, seed: u64) -> Tensors {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut weights = network.initial_weights(seed).unwrap();
     let begins_at_zero = |name: &str| {
-        [".bias", ".mean", ".gamma"]
+        [".bias", ".mean", ".gamma", ".last.weight", "position"]
             .iter()
             .any(|end| name.ends_with(end))
     };

@@ -18,8 +18,8 @@ use ebm_export::source::checkpoint::{self, WEIGHTS};
   ebm-export init biggan128 --activation silu -o checkpoint
   ebm-export init '{\"name\":\"sngan\",\"image_size\":8,\"channels\":1,\"widths\":[16,16],\"pools\":[true,false],\"activation\":\"silu\"}' -o checkpoint")]
 pub struct Arguments {
-    /// sngan32, sngan64, sngan128, biggan64, biggan128, biggan224, biggan256, gen_sngan32, gen_sngan64, gen_sngan128, gen_biggan64, gen_biggan128,
-    /// gen_biggan_cond128, gen_biggan_cond256, wrn28_10, mimicry_sngan32, mimicry_sngan64, mimicry_sngan128, or a description as JSON
+    /// sngan32, sngan64, sngan128, biggan64, biggan128, biggan224, biggan256, unet_vit32, unet_vit28, gen_sngan32, gen_sngan64, gen_sngan128, gen_biggan64,
+    /// gen_biggan128, gen_biggan_cond128, gen_biggan_cond256, wrn28_10, mimicry_sngan32, mimicry_sngan64, mimicry_sngan128, or a description as JSON
     network: String,
     /// Folder of the new checkpoint
     #[arg(short, long, value_name = "DIR")]

@@ -170,6 +170,7 @@ fn published_networks_are_made_by_name() {
     let workplace = workplace();
     for (name, width, output) in [
         ("biggan64", "8", "energy.onnx"),
+        ("unet_vit32", "4", "energy.onnx"),
         ("gen_sngan64", "2", "generator.onnx"),
         ("gen_biggan_cond128", "4", "generator.onnx"),
         ("wrn28_10", "1", "classifier.onnx"),

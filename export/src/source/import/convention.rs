@@ -79,7 +79,7 @@ impl Convention {
                 Some(Convention::PretrainedBiggan)
             }
             Network::Biggan(_) | Network::BigganGenerator(_) => Some(Convention::BigganPytorch),
-            Network::ConvClassifier(_) | Network::WideResnet(_) => None,
+            Network::UnetVit(_) | Network::ConvClassifier(_) | Network::WideResnet(_) => None,
         }
     }
 

@@ -56,7 +56,7 @@ impl Layers {
     }
 
     /// `[N, A, B] → [N, B, A]`.
-    fn swapped(&mut self, name: &str, x: Value) -> Result<Value> {
+    pub fn swapped(&mut self, name: &str, x: Value) -> Result<Value> {
         let axes = vec![0, 2, 1];
         self.0.apply(name, Transpose { axes }, &[x])
     }

@@ -2,7 +2,9 @@
 
 use super::Activation;
 use crate::error::Result;
-use crate::graph::op::{AveragePool, Binary, Conv, KeepDims, MatMul, Reduce, ReduceKind, Reshape};
+use crate::graph::op::{
+    AveragePool, Binary, Conv, KeepDims, MatMul, Reduce, ReduceKind, Reshape, Transpose, Upsample,
+};
 use crate::graph::{Dim, Graph, Shape, Value};
 
 /// A graph under construction.
@@ -71,7 +73,7 @@ impl Layers {
         self.0.apply(name, mean, &[x])
     }
 
-    /// The matrix product of `[N, K]` with weight `NAME.weight [K, outputs]`.
+    /// The matrix product of `[.., K]` with weight `NAME.weight [K, outputs]`.
     pub fn linear(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value> {
         let weight = self.matrix(name, x, outputs)?;
         self.0.apply(name, MatMul, &[x, weight])
@@ -88,7 +90,8 @@ impl Layers {
     }
 
     fn matrix(&mut self, name: &str, x: Value, outputs: usize) -> Result<Value> {
-        let inputs = self.extent(x, 1);
+        let last = self.0.shape(x).rank() - 1;
+        let inputs = self.extent(x, last);
         self.0.weight(&format!("{name}.weight"), &[inputs, outputs])
     }
 
@@ -100,6 +103,19 @@ impl Layers {
         let energy = self.linear("head", mean, 1)?;
         let shape = Shape(vec![Dim::BATCH]);
         self.0.apply("head.energy", Reshape { shape }, &[energy])
+    }
+
+    /// Each pixel as 2×2 of them.
+    pub fn repeated(&mut self, name: &str, x: Value) -> Result<Value> {
+        self.0.apply(name, Upsample { scales: [2, 2] }, &[x])
+    }
+
+    /// The pixels as tokens: `[N, C, H, W] → [N, H·W, C]`.
+    pub fn pixels(&mut self, name: &str, x: Value) -> Result<Value> {
+        let [channels, height, width] = [1, 2, 3].map(|axis| self.extent(x, axis));
+        let flat = self.reshaped(&format!("{name}.flat"), x, &[channels, height * width])?;
+        let axes = vec![0, 2, 1];
+        self.0.apply(name, Transpose { axes }, &[flat])
     }
 
     /// The value in another shape for each image.

@@ -5,6 +5,7 @@ mod biggan;
 mod biggan_generator;
 mod check;
 mod classifier;
+mod dropout;
 mod interpolation;
 mod layers;
 mod norm;
@@ -13,6 +14,8 @@ mod sngan;
 mod sngan_generator;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tokens;
+mod unet_vit;
 mod wide_resnet;
 
 use ebm_common::contract::{ImageShape, Kind};
@@ -26,6 +29,7 @@ pub use classifier::ConvClassifier;
 pub use norm::{BatchNorm, batch_norms};
 pub use sngan::{Hidden, Shortcut, Sngan};
 pub use sngan_generator::SnganGenerator;
+pub use unet_vit::UnetVit;
 pub use wide_resnet::WideResnet;
 
 use crate::error::{Error, Result};
@@ -110,6 +114,8 @@ pub enum Network {
     Sngan(Sngan),
     /// A residual energy network of bottlenecks, with attention.
     Biggan(Biggan),
+    /// A U-Net with a transformer that makes an energy of its result.
+    UnetVit(UnetVit),
     /// A small convolutional classifier.
     ConvClassifier(ConvClassifier),
     /// A residual classifier.
@@ -130,6 +136,7 @@ impl Network {
         match self {
             Network::Sngan(network) => network.graph(),
             Network::Biggan(network) => network.graph(),
+            Network::UnetVit(network) => network.graph(),
             Network::ConvClassifier(network) => network.graph(),
             Network::WideResnet(network) => network.graph(),
             Network::SnganGenerator(network) => network.graph(),
@@ -142,6 +149,7 @@ impl Network {
         let (channels, size) = match self {
             Network::Sngan(network) => (network.channels, network.image_size),
             Network::Biggan(network) => (network.channels, network.image_size),
+            Network::UnetVit(network) => (network.channels, network.image_size),
             Network::ConvClassifier(network) => (network.channels, network.image_size),
             Network::WideResnet(network) => (network.channels, network.image_size),
             Network::SnganGenerator(network) => (network.channels, network.image_size()),
@@ -157,7 +165,7 @@ impl Network {
     /// What it computes: an energy, a classifier's logits or images.
     pub fn kind(&self) -> Kind {
         match self {
-            Network::Sngan(_) | Network::Biggan(_) => Kind::Energy,
+            Network::Sngan(_) | Network::Biggan(_) | Network::UnetVit(_) => Kind::Energy,
             Network::ConvClassifier(_) | Network::WideResnet(_) => Kind::Classifier,
             Network::SnganGenerator(_) | Network::BigganGenerator(_) => Kind::Generator,
         }
@@ -169,7 +177,10 @@ impl Network {
             Network::ConvClassifier(network) => Some(network.n_classes),
             Network::WideResnet(network) => Some(network.n_classes),
             Network::BigganGenerator(network) => network.classes.map(|classes| classes.n_classes),
-            Network::Sngan(_) | Network::Biggan(_) | Network::SnganGenerator(_) => None,
+            Network::Sngan(_)
+            | Network::Biggan(_)
+            | Network::UnetVit(_)
+            | Network::SnganGenerator(_) => None,
         }
     }
 
@@ -178,6 +189,7 @@ impl Network {
         match self {
             Network::Sngan(network) => network.activation,
             Network::Biggan(network) => network.activation,
+            Network::UnetVit(network) => network.activation,
             Network::ConvClassifier(network) => network.activation,
             Network::WideResnet(network) => network.activation,
             Network::SnganGenerator(network) => network.activation,
@@ -190,6 +202,7 @@ impl Network {
         let place = match &mut self {
             Network::Sngan(network) => &mut network.activation,
             Network::Biggan(network) => &mut network.activation,
+            Network::UnetVit(network) => &mut network.activation,
             Network::ConvClassifier(network) => &mut network.activation,
             Network::WideResnet(network) => &mut network.activation,
             Network::SnganGenerator(network) => &mut network.activation,
@@ -200,34 +213,50 @@ impl Network {
     }
 
     /// Weights to begin learning with: matrices and kernels Glorot-uniform (Glorot and Bengio 2010), i.e. uniform in `±√(6 / (fan_in +
-    /// fan_out))`; gains and variances of batch norms one; biases, running means and gains of attention zero, so that attention begins
-    /// as the identity. The same seed gives the same weights on every machine.
+    /// fan_out))`, those of a [`UnetVit`] in `±1/√fan_in` or zero; gains and variances of norms one; biases, running means, positions and
+    /// gains of attention zero, so that attention begins as the identity. The same seed gives the same weights on every machine.
     ///
     /// # Errors
     /// As [`Network::graph`].
     pub fn initial_weights(&self, seed: u64) -> Result<Tensors> {
         let graph = self.graph()?;
+        let bound = match self {
+            Network::UnetVit(_) => UnetVit::bound,
+            _ => glorot,
+        };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let draw = |value| {
             let sizes = graph.shape(value).concrete(1);
             let name = graph.node(value).name.clone();
-            let weight = initial_weight(&name, &sizes, &mut rng);
+            let weight = initial_weight(&name, &sizes, bound, &mut rng);
             (name, weight)
         };
         Ok(graph.weights().map(draw).collect())
     }
 }
 
-fn initial_weight(name: &str, sizes: &[usize], rng: &mut ChaCha8Rng) -> Tensor {
-    let (fan_in, fan_out) = match sizes {
-        [inputs, outputs] => (*inputs, *outputs),
-        [outputs, inputs, rows, columns] => (inputs * rows * columns, outputs * rows * columns),
+fn glorot(_: &str, [fan_in, fan_out]: [usize; 2]) -> f32 {
+    (6.0 / (fan_in + fan_out) as f32).sqrt()
+}
+
+fn initial_weight(
+    name: &str,
+    sizes: &[usize],
+    bound: fn(&str, [usize; 2]) -> f32,
+    rng: &mut ChaCha8Rng,
+) -> Tensor {
+    let fans = match sizes {
+        [inputs, outputs] => [*inputs, *outputs],
+        [outputs, inputs, rows, columns] => [inputs * rows * columns, outputs * rows * columns],
         _ if name.ends_with(".gain") || name.ends_with(".variance") => {
             return Tensor::filled(sizes, 1.0);
         }
         _ => return Tensor::filled(sizes, 0.0),
     };
-    let bound = (6.0 / (fan_in + fan_out) as f32).sqrt();
+    let bound = bound(name, fans);
+    if bound == 0.0 {
+        return Tensor::filled(sizes, 0.0);
+    }
     let data = (0..sizes.iter().product())
         .map(|_| rng.random_range(-bound..bound))
         .collect();

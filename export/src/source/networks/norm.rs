@@ -1,8 +1,9 @@
-//! Batch norm with running statistics, as networks have it once they are learned.
+//! Batch norm with running statistics, as networks have it once they are learned; group norm and layer norm.
 
 use super::layers::Layers;
+use super::tokens::Offset;
 use crate::error::Result;
-use crate::graph::op::{Binary, Reshape, Unary};
+use crate::graph::op::{Binary, KeepDims, Reduce, ReduceKind, Reshape, Unary};
 use crate::graph::{Graph, Shape, Source, Value};
 
 /// A batch norm of a graph, for those who evaluate it with the statistics of each batch, as while it is learned.
@@ -68,6 +69,12 @@ impl Layers {
     fn statistics(&mut self, name: &str, channels: usize, epsilon: f32) -> Result<(Value, Value)> {
         let mean = self.0.weight(&format!("{name}.mean"), &[channels])?;
         let variance = self.0.weight(&format!("{name}.variance"), &[channels])?;
+        let inverse = self.inverse_root(name, variance, epsilon)?;
+        Ok((mean, inverse))
+    }
+
+    /// `1 / √(variance + epsilon)`.
+    fn inverse_root(&mut self, name: &str, variance: Value, epsilon: f32) -> Result<Value> {
         let epsilon = self.0.scalar(&format!("{name}.epsilon"), epsilon);
         let widened = self.0.apply(
             &format!("{name}.widened"),
@@ -77,10 +84,8 @@ impl Layers {
         let deviation = self
             .0
             .apply(&format!("{name}.deviation"), Unary::Sqrt, &[widened])?;
-        let inverse = self
-            .0
-            .apply(&format!("{name}.inverse"), Unary::Reciprocal, &[deviation])?;
-        Ok((mean, inverse))
+        self.0
+            .apply(&format!("{name}.inverse"), Unary::Reciprocal, &[deviation])
     }
 
     /// `x · factor + offset` with `factor = gain · inverse` and `offset = bias − mean · factor`: two operators on the image.
@@ -105,6 +110,85 @@ impl Layers {
             .0
             .apply(&format!("{name}.scaled"), Binary::Mul, &[x, factor])?;
         self.0.apply(name, Binary::Add, &[scaled, offset])
+    }
+
+    /// `gain · (x − mean) / √(variance + ε) + bias` per channel, with mean and variance of each image over its pixels and the channels of a
+    /// group, of which there are that many. Weights `NAME.gain` and `NAME.bias`, each `[C]`.
+    pub fn group_norm(&mut self, name: &str, x: Value, groups: usize) -> Result<Value> {
+        let [channels, height, width] = [1, 2, 3].map(|axis| self.extent(x, axis));
+        let sizes = [groups, channels / groups * height * width];
+        let grouped = self.reshaped(&format!("{name}.groups"), x, &sizes)?;
+        let normal = self.standardised(name, grouped)?;
+        let normal = self.reshaped(&format!("{name}.image"), normal, &[channels, height, width])?;
+        let [gain, bias] = self.gain_and_bias(name, channels)?;
+        let gain = self.per_channel(&format!("{name}.gains"), gain)?;
+        let bias = self.per_channel(&format!("{name}.offsets"), bias)?;
+        self.stretched(name, normal, gain, Some(bias))
+    }
+
+    /// The same of each token `[N, T, E]` over its values, with weights `[E]`.
+    pub fn layer_norm(&mut self, name: &str, x: Value, offset: Offset) -> Result<Value> {
+        let width = self.extent(x, 2);
+        let normal = self.standardised(name, x)?;
+        match offset {
+            Offset::Learned => {
+                let [gain, bias] = self.gain_and_bias(name, width)?;
+                self.stretched(name, normal, gain, Some(bias))
+            }
+            Offset::None => {
+                let gain = self.0.weight(&format!("{name}.gain"), &[width])?;
+                self.stretched(name, normal, gain, None)
+            }
+        }
+    }
+
+    fn gain_and_bias(&mut self, name: &str, channels: usize) -> Result<[Value; 2]> {
+        let gain = self.0.weight(&format!("{name}.gain"), &[channels])?;
+        let bias = self.0.weight(&format!("{name}.bias"), &[channels])?;
+        Ok([gain, bias])
+    }
+
+    fn stretched(
+        &mut self,
+        name: &str,
+        x: Value,
+        gain: Value,
+        bias: Option<Value>,
+    ) -> Result<Value> {
+        let stretched = self
+            .0
+            .apply(&format!("{name}.stretched"), Binary::Mul, &[x, gain])?;
+        match bias {
+            Some(bias) => self.0.apply(name, Binary::Add, &[stretched, bias]),
+            None => Ok(stretched),
+        }
+    }
+
+    /// `(x − mean) / √(variance + ε)` of `[N, A, B]` over its last axis.
+    fn standardised(&mut self, name: &str, x: Value) -> Result<Value> {
+        /// PyTorch's.
+        const EPSILON: f32 = 1e-5;
+        let mean = Reduce {
+            kind: ReduceKind::Mean,
+            axes: vec![2],
+            keep_dims: KeepDims::Yes,
+        };
+        let centre = self
+            .0
+            .apply(&format!("{name}.centre"), mean.clone(), &[x])?;
+        let centred = self
+            .0
+            .apply(&format!("{name}.centred"), Binary::Sub, &[x, centre])?;
+        let squares = self
+            .0
+            .apply(&format!("{name}.squares"), Binary::Mul, &[centred, centred])?;
+        let variance = self.0.apply(&format!("{name}.spread"), mean, &[squares])?;
+        let inverse = self.inverse_root(name, variance, EPSILON)?;
+        self.0.apply(
+            &format!("{name}.standard"),
+            Binary::Mul,
+            &[centred, inverse],
+        )
     }
 
     /// `[C]` or `[N, C]` with two further axes, to broadcast over rows and columns.

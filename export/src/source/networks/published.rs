@@ -1,11 +1,11 @@
 //! The published networks by name.
 
-use super::{Biggan, BigganGenerator, Network, Sngan, SnganGenerator, WideResnet};
+use super::{Biggan, BigganGenerator, Network, Sngan, SnganGenerator, UnetVit, WideResnet};
 
 /// A name, the width parameter that the network was published with, and the network of any width.
 type Entry = (&'static str, usize, fn(usize) -> Network);
 
-const PUBLISHED: [Entry; 18] = [
+const PUBLISHED: [Entry; 20] = [
     ("sngan32", 256, |width| {
         Network::Sngan(Sngan::sngan32(width))
     }),
@@ -33,6 +33,12 @@ const PUBLISHED: [Entry; 18] = [
     }),
     ("biggan256", 48, |width| {
         Network::Biggan(Biggan::biggan256(width))
+    }),
+    ("unet_vit32", 128, |width| {
+        Network::UnetVit(UnetVit::unet_vit32(width))
+    }),
+    ("unet_vit28", 32, |width| {
+        Network::UnetVit(UnetVit::unet_vit28(width))
     }),
     ("gen_sngan32", 256, |width| {
         Network::SnganGenerator(SnganGenerator::gen_sngan32(width))
@@ -62,8 +68,8 @@ const PUBLISHED: [Entry; 18] = [
 
 impl Network {
     /// The published network of that name: `sngan32`, `sngan64`, `sngan128`, `mimicry_sngan32`, `mimicry_sngan64`, `mimicry_sngan128`,
-    /// `biggan64`, `biggan128`, `biggan224`, `biggan256`, `gen_sngan32`, `gen_sngan64`, `gen_sngan128`, `gen_biggan64`, `gen_biggan128`,
-    /// `gen_biggan_cond128`, `gen_biggan_cond256` or `wrn28_10`; `None` for other names. `width` is its parameter of that name (of `wrn28_10`
+    /// `biggan64`, `biggan128`, `biggan224`, `biggan256`, `unet_vit32`, `unet_vit28`, `gen_sngan32`, `gen_sngan64`, `gen_sngan128`, `gen_biggan64`,
+    /// `gen_biggan128`, `gen_biggan_cond128`, `gen_biggan_cond256` or `wrn28_10`; `None` for other names. `width` is its parameter of that name (of `wrn28_10`
     /// the widening), the published one where it is not given.
     pub fn published(name: &str, width: Option<usize>) -> Option<Network> {
         let (_, published, network) = PUBLISHED.iter().find(|(known, ..)| *known == name)?;
