@@ -57,6 +57,9 @@ pub struct MatchingLearning {
     pub ema_decay: Setting,
     /// Largest L2 norm of all weight gradients together.
     pub weight_gradient_clip: Setting,
+    /// How likely each value is forgotten where the network has places for that; off in everything but learning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
     /// The first weights of the head are multiplied by it: as they are drawn, gradients are far smaller than what they have to become.
     pub head_factor: f64,
 }
@@ -95,6 +98,7 @@ impl Configuration for MatchingConfig {
             return Err(range("objective.contrast", "a second phase", expected));
         }
         above_zero("learning.head_factor", learning.head_factor)?;
+        self.check_dropout()?;
         above_zero_if_on("guard.loss", self.guard.loss)?;
         check_rollbacks(self.guard.patience, self.guard.rate_factor)?;
         Dynamics::from(self.purification).check("purification")
@@ -102,6 +106,24 @@ impl Configuration for MatchingConfig {
 }
 
 impl MatchingConfig {
+    fn check_dropout(&self) -> Result<()> {
+        let Some(rate) = self.learning.dropout else {
+            return Ok(());
+        };
+        if !(rate > 0.0 && rate < 1.0) {
+            let expected = "between 0 and 1; leave the key out for none";
+            return Err(range("learning.dropout", rate, expected));
+        }
+        match self.network.has_dropout() {
+            true => Ok(()),
+            false => {
+                let expected =
+                    "none: of all networks unet_vit alone has places for it; leave the key out";
+                Err(range("learning.dropout", rate, expected))
+            }
+        }
+    }
+
     /// The same network and data as of a run by maximum likelihood, with the recommended purification for chains: what samples are drawn with.
     pub fn into_chains(self) -> EnergyConfig {
         let MatchingLearning {

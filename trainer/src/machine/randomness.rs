@@ -45,6 +45,8 @@ pub enum Purpose {
     ChainNoise,
     /// What `∇_x E` is regressed on: levels of noise, and the noise.
     Matching,
+    /// Which values dropout forgets.
+    Dropout,
 }
 
 /// A seed for one purpose at one update.

@@ -144,6 +144,14 @@ fn what_does_not_fit_is_refused_before_any_work() {
             &["data.source = generator", "a data set"],
         ),
         ("learning.head_factor=0", &["learning.head_factor = 0"]),
+        (
+            "learning.dropout=0.1",
+            &["learning.dropout = 0.1", "expected none", "unet_vit"],
+        ),
+        (
+            "learning.dropout=1",
+            &["learning.dropout = 1", "between 0 and 1"],
+        ),
         ("langevin.steps=3", &["unknown key `langevin`"]),
     ] {
         refused(
@@ -283,6 +291,36 @@ fn a_run_begins_with_the_weights_of_another() {
             pieces,
         );
     }
+}
+
+/// A U-Net with a transformer that learns by flows with dropout.
+const UNET: &str = "--threads 1 --set network={name='unet_vit',image_size=8,channels=1,widths=[4,8],attention=[false,true],blocks=1,groups=2,\
+    head_channels=4,patch=4,embedding=8,layers=1,heads=2,scale=10,activation='silu'} --set learning.dropout=0.2 --set learning.batch=8 \
+    --set learning.head_factor=1 --set learning.updates=6 --set output.log_every=2 --set output.checkpoint_every=3 --set output.sample_every=3";
+
+#[test]
+fn dropout_resumes_to_the_same_bits_and_is_the_same_on_several_ranks_and_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for n_ranks in [1, 2] {
+        let run = at(&format!("{n_ranks}"));
+        learned_by(
+            n_ranks,
+            &format!("fit digits-flow {UNET} -o {}", run.display()),
+        );
+    }
+    assert_close(&at("1"), &at("2"), 6);
+    let threads = UNET.replace("--threads 1", "--threads 2");
+    let run = at("threads");
+    trainer(&format!("fit digits-flow {threads} -o {}", run.display()))
+        .assert()
+        .success();
+    assert_same_checkpoint(&at("1"), &run, 6);
+    as_killed_after(&run, 3, &at("halves"));
+    trainer(&format!("resume {} --threads 1", at("halves").display()))
+        .assert()
+        .success();
+    assert_same_checkpoint(&at("1"), &at("halves"), 6);
 }
 
 #[test]

@@ -10,6 +10,15 @@ use crate::machine::randomness::{Purpose, seed_torch};
 use crate::network::{BoundNetwork, Program, Weights};
 use crate::weights::gradients::{of_loss, sum};
 
+/// What a second phase evaluates beside the gradient that it regresses.
+#[derive(Debug)]
+pub struct SecondPhase {
+    /// Outputs `energy [N]`.
+    pub energy: Program,
+    /// Outputs `gradient [N, C, H, W]`, which chains descend without autograd.
+    pub chains: Program,
+}
+
 /// What `max(λ(mean V(x⁺) − trimmed mean V(x⁻)), −clamp)` comes to, and its gradient.
 #[derive(Debug)]
 pub struct Contrasted {

@@ -3,6 +3,7 @@
 //! The gradient is a graph of plain operators, so that its derivatives with respect to the weights are ordinary backpropagation through it.
 
 mod contrast;
+mod dropout;
 mod regression;
 mod trial;
 
@@ -32,7 +33,8 @@ use crate::run::training::Training;
 use crate::weights::NotFinite;
 use crate::weights::gradients::{of_loss, sum};
 use crate::weights::learned::{Groups, Held, Learned, OPTIMIZER, ReadGroup};
-use contrast::{Contrasted, contrast, ends, starts};
+use contrast::{Contrasted, SecondPhase, contrast, ends, starts};
+use dropout::{Dropout, Masks, split};
 pub use regression::Regression;
 use regression::{N_LEVELS, level};
 use trial::{Trial, Use};
@@ -53,8 +55,9 @@ pub struct MatchingLearner {
     trial: Trial,
     /// Outputs `gradient [N, C, H, W]`.
     program: Program,
-    /// Outputs `energy [N]`; of a second phase.
-    energy: Option<Program>,
+    /// The same with dropout, if it learns with it.
+    forgetful: Option<(Program, Dropout)>,
+    second: Option<SecondPhase>,
     learned: Learned,
     /// All draws derive from it.
     seed: u64,
@@ -75,9 +78,18 @@ impl MatchingLearner {
         let Machine { device, team } = machine;
         let graph = config.network.graph()?;
         let gradient = gradient_graph(&graph, &Rewrite::COMMON)?;
-        let energy = config.objective.contrast().map(|_| {
+        let forgetful = config.learning.dropout.map(|rate| {
+            let masked = config.network.graph_with_dropout()?;
+            let gradient = gradient_graph(&masked, &Rewrite::COMMON)?;
+            let dropout = Dropout::new(&masked, rate);
+            Ok::<_, anyhow::Error>((Program::new(&gradient, Kind::Float, device), dropout))
+        });
+        let second = config.objective.contrast().map(|_| {
             let graph = rewrite::apply(&graph, &Rewrite::COMMON)?;
-            Ok::<_, anyhow::Error>(Program::new(&graph, Kind::Float, device))
+            Ok::<_, anyhow::Error>(SecondPhase {
+                energy: Program::new(&graph, Kind::Float, device),
+                chains: Program::new(&gradient, Kind::Float, device).on_engine(&gradient),
+            })
         });
         let first = match first {
             Some(first) => first,
@@ -104,7 +116,8 @@ impl MatchingLearner {
             trial: Trial::new(&config, images, use_of_images)?,
             train: Stream::new(dataset.train, config.seed, config.data.buffer),
             program: Program::new(&gradient, Kind::Float, device),
-            energy: energy.transpose()?,
+            forgetful: forgetful.transpose()?,
+            second: second.transpose()?,
             learned,
             seed: config.seed,
             update: 0,
@@ -132,7 +145,7 @@ impl MatchingLearner {
         let (seed, update) = (self.seed, self.update);
         let batch = self.batch();
         let rows = self.team.ranks().rows(batch);
-        let share = match self.energy {
+        let share = match self.second {
             Some(_) => Share::whole(2 * batch),
             None => Share { n: batch, rows },
         };
@@ -143,7 +156,7 @@ impl MatchingLearner {
         };
         let n = batch as i64;
         let regressed = images.f_narrow(0, 0, n)?;
-        let compared = self.energy.as_ref().map(|_| images.f_narrow(0, n, n));
+        let compared = self.second.as_ref().map(|_| images.f_narrow(0, n, n));
         let regression = Regression::draw(&self.config.objective, &regressed, (seed, update))?;
         let own = |whole: &Tensor| Ok(self.team.ranks().own(whole)?.to_device(self.device));
         Ok((regression.map(own)?, compared.transpose()?))
@@ -151,18 +164,18 @@ impl MatchingLearner {
 
     /// What the second phase adds to the loss.
     fn contrasted(&self, images: &Tensor) -> Result<Option<Contrasted>> {
-        let (Some(energy), Some(config)) = (&self.energy, self.config.objective.contrast()) else {
+        let (Some(second), Some(config)) = (&self.second, self.config.objective.contrast()) else {
             return Ok(None);
         };
         let at = (self.seed, self.update);
         let detached = self.learned.detached();
-        let network = self.program.bind(&detached)?;
+        let network = second.chains.bind(&detached)?;
         let ends = ends(&self.team, &network, &starts(images, at)?, config, at)?;
         let data = self.team.ranks().own(images)?.to_device(self.device);
         let weights = self.learned.weights();
         contrast(
             &self.team,
-            energy,
+            &second.energy,
             weights,
             (&data, &ends),
             (config, self.batch()),
@@ -170,10 +183,28 @@ impl MatchingLearner {
         .map(Some)
     }
 
+    /// What is evaluated to learn.
+    fn learning_program(&self) -> &Program {
+        let forgetful = self.forgetful.as_ref();
+        forgetful.map_or(&self.program, |(program, _)| program)
+    }
+
+    /// What the network forgets at this update, if it does.
+    fn masks(&self) -> Result<Masks> {
+        let at = (self.seed, self.update);
+        match &self.forgetful {
+            Some((_, dropout)) => dropout.draw(&self.team, self.batch(), at, self.device),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The loss of each image of this process, and the gradient of the mean of all with respect to the weights.
     fn differentiate(&self, regression: &Regression) -> Result<(Vec<f64>, Weights)> {
         let scale = 1.0 / self.batch() as f64;
-        let most = self.program.images_at_once();
+        let program = self.learning_program();
+        let most = program.images_at_once();
+        let n = regression.inputs.size()[0] as usize;
+        let masks = split(&self.team, &self.masks()?, n, most)?;
         let parts = |whole: &Tensor| self.team.split(whole, most);
         let parts = parts(&regression.inputs)?
             .into_iter()
@@ -183,19 +214,23 @@ impl MatchingLearner {
                 inputs,
                 targets,
                 weights,
-            });
-        let (program, weights) = (
-            Shared::new(&self.program),
-            Shared::new(self.learned.weights()),
-        );
-        let parts = self.team.map(parts.collect(), |part: Regression| {
-            let network = program.get().bind(weights.get())?;
-            let losses = part.losses(&network.output("gradient", &part.inputs)?)?;
-            let loss = losses.f_sum(Kind::Float)? * scale;
-            let gradients = of_loss(&loss, weights.get())?;
-            let losses = losses.detach().to_device(Device::Cpu).to_kind(Kind::Double);
-            Ok((Vec::<f64>::try_from(losses)?, gradients))
-        })?;
+            })
+            .zip(masks);
+        let (program, weights) = (Shared::new(program), Shared::new(self.learned.weights()));
+        let parts = self
+            .team
+            .map(parts.collect(), |(part, masks): (_, Masks)| {
+                let part: Regression = part;
+                let mut network = program.get().bind(weights.get())?;
+                for (name, mask) in &masks {
+                    network = network.given(name, mask)?;
+                }
+                let losses = part.losses(&network.output("gradient", &part.inputs)?)?;
+                let loss = losses.f_sum(Kind::Float)? * scale;
+                let gradients = of_loss(&loss, weights.get())?;
+                let losses = losses.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+                Ok((Vec::<f64>::try_from(losses)?, gradients))
+            })?;
         let (losses, gradients): (Vec<Vec<f64>>, Vec<Weights>) = parts.into_iter().unzip();
         let gradients = self.team.ranks().sum_weights(sum(gradients)?)?;
         Ok((losses.concat(), gradients))
@@ -245,12 +280,12 @@ impl MatchingLearner {
 
     /// Bytes that a second phase holds for a while.
     fn contrasts(&self) -> u64 {
-        let Some(energy) = &self.energy else {
+        let Some(SecondPhase { energy, chains }) = &self.second else {
             return 0;
         };
         let own = self.team.ranks().rows(self.batch()).len();
-        let (chains, both) = (self.program.footprint(), energy.footprint());
-        let moved = self.team.division(own, self.program.images_at_once());
+        let moved = self.team.division(own, chains.images_at_once());
+        let (chains, both) = (chains.footprint(), energy.footprint());
         let compared = self.team.division(2 * own, energy.images_at_once());
         let moves = chains.bound + moved.at_once * moved.images * chains.plain;
         let compares = compared.at_once * (both.bound + compared.images * both.tracked)
@@ -285,14 +320,20 @@ impl MatchingLearner {
             average,
             optimizer,
         } = self.learned.held();
-        let footprint = self.program.footprint();
-        let most = self.program.images_at_once();
         let own = self.team.ranks().rows(self.batch()).len();
-        let learns = self.team.division(own, most);
+        let learning = self.learning_program();
+        let (learned, tested) = (learning.footprint(), self.program.footprint());
+        let learns = self.team.division(own, learning.images_at_once());
+        let most = self.program.images_at_once();
         let tests = self.team.division(self.trial.n_images(), most);
-        let update = learns.at_once * (footprint.bound + learns.images * footprint.tracked)
-            + learns.n_parts * weights;
-        let test = footprint.bound + tests.at_once * tests.images * footprint.plain;
+        let forgotten = self
+            .forgetful
+            .as_ref()
+            .map_or(0, |(_, dropout)| dropout.bytes());
+        let update = learns.at_once * (learned.bound + learns.images * learned.tracked)
+            + learns.n_parts * weights
+            + own as u64 * forgotten;
+        let test = tested.bound + tests.at_once * tests.images * tested.plain;
         let saved = [
             ("weights", weights),
             ("moving averages", average),

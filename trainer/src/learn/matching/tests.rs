@@ -252,3 +252,69 @@ fn a_few_updates_learn_to_denoise() {
     assert!(losses[50..].iter().sum::<f64>() < losses[..10].iter().sum::<f64>());
     assert_eq!(learner.tested().unwrap().len(), 3);
 }
+
+/// A network with everything that the published U-Nets with transformers have, of the digits.
+const UNET: &str = "network={name='unet_vit',image_size=8,channels=1,widths=[8,16],attention=[false,true],blocks=1,groups=4,head_channels=8,\
+    patch=4,embedding=16,layers=2,heads=2,scale=10,activation='silu'} learning.head_factor=1 learning.batch=32 learning.learning_rate=2e-3";
+
+/// Flows lead the U-Net from noise to data: its loss falls below that of no gradient at all, with and without dropout.
+#[test]
+fn a_unet_learns_flows() {
+    for more in ["", "learning.dropout=0.1"] {
+        let mut learner = learner(&configured_as("digits-flow", &format!("{UNET} {more}")));
+        let losses: Vec<f64> = (0..60).map(|_| learner.step().unwrap()[0].1).collect();
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let (first, last) = (mean(&losses[..3]), mean(&losses[50..]));
+        assert!(last < 0.7 * first, "{more:?}: {first}, then {last}");
+    }
+}
+
+/// What is forgotten changes with the update and not what it is on average; tests and chains forget nothing.
+#[test]
+fn dropout_is_drawn_for_each_update_and_for_learning_alone() {
+    let mut forgetful = learner(&configured_as(
+        "digits-flow",
+        &format!("{UNET} learning.dropout=0.25"),
+    ));
+    let mut plain = learner(&configured_as("digits-flow", UNET));
+    for _ in 0..2 {
+        // Until the last layers of what is added are no longer zero, nothing in front of them has a say.
+        forgetful.step().unwrap();
+        plain.learned = Learned::beginning_with(
+            &plain.config.network,
+            &group(&forgetful, WEIGHTS),
+            &plain.config.learning,
+            Device::Cpu,
+        )
+        .unwrap();
+        plain.update += 1;
+    }
+    let masks = forgetful.masks().unwrap();
+    let again = forgetful.masks().unwrap();
+    assert!(!masks.is_empty());
+    for ((name, mask), (_, again)) in masks.iter().zip(&again) {
+        assert!(mask.equal(again), "{name}");
+        let kept = mask.gt(0.0).to_kind(Kind::Double).mean(Kind::Double);
+        let n = mask.numel() as f64;
+        let off = (kept.double_value(&[]) - 0.75).abs();
+        assert!(off < 5.0 * (0.25 * 0.75 / n).sqrt(), "{name}: {kept:?}");
+        let largest = mask.max().double_value(&[]);
+        assert!((largest - 1.0 / 0.75).abs() < 1e-6, "{name}: {largest}");
+    }
+    let regression = forgetful.regression().unwrap();
+    let (dropped, _) = forgetful.differentiate(&regression).unwrap();
+    let (whole, _) = plain.differentiate(&regression).unwrap();
+    let gradient = forgetful
+        .program
+        .bind(&forgetful.learned.detached())
+        .unwrap();
+    let tested = regression.losses(&gradient.output("gradient", &regression.inputs).unwrap());
+    let tested = Vec::<f64>::try_from(tested.unwrap().to_kind(Kind::Double)).unwrap();
+    for ((dropped, whole), tested) in dropped.iter().zip(&whole).zip(&tested) {
+        assert!((tested / whole - 1.0).abs() < 1e-4, "{tested} {whole}");
+        assert!((dropped / whole - 1.0).abs() > 1e-6, "{dropped} {whole}");
+    }
+    forgetful.update += 1;
+    let (_, later) = forgetful.masks().unwrap().swap_remove(0);
+    assert!(!later.equal(&masks[0].1));
+}
