@@ -321,6 +321,23 @@ fn dropout_resumes_to_the_same_bits_and_is_the_same_on_several_ranks_and_threads
         .assert()
         .success();
     assert_same_checkpoint(&at("1"), &at("halves"), 6);
+
+    let second = at("second");
+    trainer(&format!(
+        "fit digits-energy-matching {UNET} --set objective.contrast.steps=3 --from {} -o {}",
+        at("1").display(),
+        second.display()
+    ))
+    .assert()
+    .success();
+    as_killed_after(&second, 3, &at("second-halves"));
+    trainer(&format!(
+        "resume {} --threads 1",
+        at("second-halves").display()
+    ))
+    .assert()
+    .success();
+    assert_same_checkpoint(&second, &at("second-halves"), 6);
 }
 
 #[test]

@@ -318,3 +318,20 @@ fn dropout_is_drawn_for_each_update_and_for_learning_alone() {
     let (_, later) = forgetful.masks().unwrap().swap_remove(0);
     assert!(!later.equal(&masks[0].1));
 }
+
+/// Without dropout an update evaluates what tests and samples do, to the same bits, and draws nothing.
+#[test]
+fn no_dropout_costs_nothing() {
+    let mut plain = learner(&configured_as("digits-flow", UNET));
+    for _ in 0..2 {
+        plain.step().unwrap();
+    }
+    assert!(std::ptr::eq(plain.learning_program(), &plain.program));
+    assert!(plain.masks().unwrap().is_empty());
+    let regression = plain.regression().unwrap();
+    let (learned, _) = plain.differentiate(&regression).unwrap();
+    let gradient = plain.program.bind(&plain.learned.detached()).unwrap();
+    let tested = regression.losses(&gradient.output("gradient", &regression.inputs).unwrap());
+    let tested = Vec::<f64>::try_from(tested.unwrap().to_kind(Kind::Double)).unwrap();
+    assert_eq!(learned, tested);
+}
