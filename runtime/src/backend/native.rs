@@ -2,18 +2,23 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ebm_engine::{Plan, Processor, Session as EngineSession};
+use ebm_engine::{Limits, Plan, Processor, Session as EngineSession, Tiles};
 
 use super::copied::CopiedRuns;
 use super::fit::{cannot_run, check_image, check_names, check_output};
 use super::port::{Port, names, order};
-use super::{Backend, Footprint, Input, Output, Recurrence, Recurrent, Sealed, Session};
+use super::room::too_large;
+use super::{Accuracy, Backend, Footprint, Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
 /// Plans the model. Its sessions share the plan with its weights.
-pub(super) fn prepare(model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
-    let prepared = Prepared::new(model)?;
+pub(super) fn prepare(
+    model: &Model,
+    n_threads: usize,
+    backend: &Backend,
+) -> Result<Box<dyn Session>> {
+    let prepared = Prepared::new(model, backend)?;
     Ok(Box::new(NativeSession::new(&Arc::new(prepared), n_threads)))
 }
 
@@ -34,9 +39,21 @@ fn port((name, extents, batch_axis): (&str, &[usize], Option<usize>)) -> Port {
 }
 
 impl Prepared {
-    fn new(model: &Model) -> Result<Self> {
-        let plan = Plan::new(model.bytes()?)
-            .map_err(|error| cannot_run(&Backend::native(), model).caused_by(error))?;
+    fn new(model: &Model, backend: &Backend) -> Result<Self> {
+        let limits = Limits {
+            tiles: match backend.accuracy {
+                Accuracy::Usual => Tiles::Four,
+                Accuracy::High => Tiles::Two,
+            },
+            bytes: backend.memory.unwrap_or(usize::MAX),
+            ..Limits::default()
+        };
+        let plan = Plan::within(&limits, model.bytes()?).map_err(|error| match error {
+            ebm_engine::Error::TooLarge { needed } => {
+                too_large(model, limits.bytes, needed, "for its weights and one image")
+            }
+            error => cannot_run(backend, model).caused_by(error),
+        })?;
         let prepared = Self {
             inputs: plan.inputs().map(port).collect(),
             outputs: plan.outputs().map(port).collect(),
@@ -152,6 +169,7 @@ impl Session for NativeSession {
         Some(Footprint {
             weight_bytes: plan.constant_bytes(),
             image_bytes: plan.image_bytes(),
+            tile_side: plan.tiles().side(),
             vectors: (processor != Processor::Portable).then(|| processor.to_string()),
         })
     }
@@ -178,7 +196,7 @@ mod tests {
     #[test]
     fn later_runs_take_the_memory_of_earlier_ones() {
         let model = Model::open(fixture("digits/classifier.onnx")).unwrap();
-        let prepared = Arc::new(Prepared::new(&model).unwrap());
+        let prepared = Arc::new(Prepared::new(&model, &Backend::native()).unwrap());
         let session = |n_threads| NativeSession::new(&prepared, n_threads);
         let idle = || -> Vec<usize> {
             let idle = prepared.idle();
