@@ -19,6 +19,11 @@ pub enum Error {
         /// What was expected and what came.
         problem: String,
     },
+    /// The weights and one image take more memory than is allowed, with the smallest tiles too.
+    TooLarge {
+        /// The bytes that they take at least.
+        needed: usize,
+    },
     /// An input or output has another name or shape than the model's.
     Misfit(String),
 }
@@ -32,6 +37,10 @@ impl fmt::Display for Error {
                 node,
                 problem,
             } => write!(f, "operator {operator} of node `{node}`: {problem}"),
+            Self::TooLarge { needed } => write!(
+                f,
+                "the weights and one image take {needed} bytes or more, which is more than is allowed"
+            ),
             Self::Misfit(problem) => f.write_str(problem),
         }
     }

@@ -8,6 +8,7 @@
 //! ReLU's result where the backward pass needs it.
 
 use crate::graph::{Graph, Op, Source, Value};
+use crate::tiles::Tiles;
 
 /// Most operations that are repeated in another group in place of storing their result.
 const CHEAP: usize = 4;
@@ -22,8 +23,12 @@ pub(crate) struct Fusion {
 }
 
 impl Fusion {
-    pub fn new(graph: &Graph) -> Self {
-        let absorbed = absorbed(graph);
+    pub fn new(graph: &Graph, tiles: Tiles) -> Self {
+        // What a convolution and its pool have in common are tiles.
+        let absorbed = match tiles {
+            Tiles::One => vec![None; graph.nodes.len()],
+            _ => absorbed(graph),
+        };
         let anchor = anchors(graph);
         let stored = stored(graph, &anchor, &absorbed);
         Self {

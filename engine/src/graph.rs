@@ -72,7 +72,7 @@ impl Function {
 }
 
 /// How windows lie over pictures: those of convolutions, of their transposes and of pools.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Windows {
     pub kernel: [usize; 2],
     pub strides: [usize; 2],
@@ -175,9 +175,11 @@ impl Graph {
         &self.nodes[value].shape
     }
 
+    /// The elements of a constant, which may have been given another shape.
     pub fn constant(&self, value: Value) -> Option<&[f32]> {
         match &self.nodes[value].source {
             Source::Constant(elements) => Some(elements),
+            Source::Node { op, operands } if *op == Op::Reshape => self.constant(operands[0]),
             _ => None,
         }
     }

@@ -97,13 +97,11 @@ pub(crate) fn sums(lists: &[Vec<usize>]) -> Vec<usize> {
     })
 }
 
-/// Elements of a constant in another layout than the file's.
-pub(crate) fn arranged(shape: &Shape, layout: Layout, elements: &[f32]) -> Vec<f32> {
-    let mut arranged = vec![0.0; floats(shape, layout)];
+/// Writes the elements of a constant as they lie in a layout.
+pub(crate) fn arrange(shape: &Shape, layout: Layout, elements: &[f32], arranged: &mut [f32]) {
     let places = sums(&axis_places(shape, layout));
     places
         .iter()
         .zip(elements)
         .for_each(|(&place, &element)| arranged[place] = element);
-    arranged
 }

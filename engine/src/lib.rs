@@ -3,12 +3,14 @@
 
 mod error;
 mod shape;
+mod tiles;
 
 mod graph;
 mod onnx;
 mod read;
 
 mod arena;
+mod constants;
 mod fuse;
 mod layout;
 mod lower;
@@ -25,5 +27,6 @@ mod steps;
 
 pub use error::{Error, Result};
 pub use lanes::Processor;
-pub use plan::Plan;
+pub use plan::{Limits, Plan};
 pub use session::{Input, Output, Session};
+pub use tiles::Tiles;

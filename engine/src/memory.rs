@@ -42,12 +42,6 @@ impl Block {
         Self { start, length }
     }
 
-    pub fn of(elements: &[f32]) -> Self {
-        let mut block = Self::new(elements.len());
-        block.as_mut_slice()[..elements.len()].copy_from_slice(elements);
-        block
-    }
-
     fn layout(length: usize) -> Layout {
         let bytes = (length.max(1) * size_of::<f32>()).next_multiple_of(LINE);
         let alignment = if bytes > HUGE_PAGE { HUGE_PAGE } else { LINE };

@@ -238,7 +238,7 @@ impl Bench {
         let n_floats = self.capacity * layouted.n_floats;
         Run {
             processor: self.plan.processor,
-            constants: layouted.constants.floats(),
+            constants: self.plan.constants.floats(),
             slots: &layouted.slots,
             arena: memory,
             floats_of_image: layouted.n_floats,

@@ -1,11 +1,13 @@
 //! How a convolution is computed, and its weights as that form wants them.
 
+use crate::constants::Constants;
 use crate::graph::Windows;
 use crate::kernels::table::{Direction, Table};
 use crate::kernels::winograd::{FormName, Points};
 use crate::lanes::{LANES, Processor};
 use crate::layout::Pictures;
 use crate::steps::{Columns, Direct, Panel, Place, Winograd, Work};
+use crate::tiles::Tiles;
 
 /// What streaming a weight from memory costs, in products, for an image of a batch of a few. Weights outgrow the caches in wide networks, where a form
 /// with fewer products has more of them.
@@ -16,6 +18,7 @@ const FEWEST_CHANNELS: usize = 12;
 const FEW_CHANNELS: usize = 4;
 
 /// A convolution or a transpose of one, on the way to a step.
+#[derive(Clone, Copy)]
 pub(crate) struct Convolution<'a> {
     pub windows: Windows,
     pub direction: Direction,
@@ -26,7 +29,7 @@ pub(crate) struct Convolution<'a> {
     pub result: Pictures,
 }
 
-impl Convolution<'_> {
+impl<'a> Convolution<'a> {
     fn n_taps(&self) -> usize {
         self.windows.kernel[0] * self.windows.kernel[1]
     }
@@ -49,8 +52,8 @@ impl Convolution<'_> {
     }
 
     /// The step of it alone.
-    pub fn work(&self, packer: &mut Packer<'_>) -> Work {
-        let windows = &self.windows;
+    pub fn work(self, packer: &mut Packer<'_, 'a>) -> Work {
+        let windows = self.windows;
         let few = self.result.channels <= FEW_CHANNELS && self.n_taps() > 1 && windows.groups == 1;
         if few {
             return self.columns(packer);
@@ -64,16 +67,15 @@ impl Convolution<'_> {
                 == (self.pictures.rows, self.pictures.columns);
         let wide = self.pictures.channels.min(self.result.channels) >= FEWEST_CHANNELS;
         let direct = self.result.pixels() * self.n_taps() + COST_OF_WEIGHT * self.n_taps();
-        let forms = [FormName::Four, FormName::Two].map(|form| (form, self.cost(form)));
-        let best = forms.into_iter().min_by_key(|&(_, cost)| cost);
-        match best.filter(|&(_, cost)| keeps_size && wide && cost < direct) {
-            Some((form, _)) => self.winograd(packer, form),
+        let best = self.best(packer, [FormName::Four, FormName::Two]);
+        match best.filter(|&form| keeps_size && wide && self.cost(form) < direct) {
+            Some(form) => self.winograd(packer, form),
             None => self.direct(packer),
         }
     }
 
     /// The step of it together with its pool.
-    pub fn pooled_work(&self, packer: &mut Packer<'_>) -> Work {
+    pub fn pooled_work(self, packer: &mut Packer<'_, 'a>) -> Work {
         let forms = match self.direction {
             Direction::Gather => [FormName::PooledFour, FormName::PooledTwo],
             Direction::Spread => [
@@ -81,11 +83,16 @@ impl Convolution<'_> {
                 FormName::PooledTwoTransposed,
             ],
         };
-        let [four, two] = forms;
-        match self.cost(four) <= self.cost(two) {
-            true => self.winograd(packer, four),
-            false => self.winograd(packer, two),
-        }
+        let best = self.best(packer, forms);
+        self.winograd(packer, best.expect("of single pixels, pools are apart"))
+    }
+
+    /// Of the forms whose tiles are allowed, the one that costs least.
+    fn best(&self, packer: &Packer<'_, '_>, forms: [FormName; 2]) -> Option<FormName> {
+        let allowed = forms
+            .into_iter()
+            .filter(|form| form.tiles() <= packer.tiles);
+        allowed.min_by_key(|&form| self.cost(form))
     }
 
     /// Products and weights for a pair of channels.
@@ -100,7 +107,7 @@ impl Convolution<'_> {
         n_tiles * points.rows_per_tile() + COST_OF_WEIGHT * points.rows.len()
     }
 
-    fn direct(&self, packer: &mut Packer<'_>) -> Work {
+    fn direct(self, packer: &mut Packer<'_, 'a>) -> Work {
         let groups = self.windows.groups;
         let (outputs, inputs) = (
             self.result.channels / groups,
@@ -131,7 +138,7 @@ impl Convolution<'_> {
                 panel,
                 self.n_taps(),
                 self.result.channels,
-                |output, input, tap| self.weight(output, first + input, tap),
+                move |output, input, tap| self.weight(output, first + input, tap),
             );
         }
         Work::Direct(Direct {
@@ -143,12 +150,12 @@ impl Convolution<'_> {
         })
     }
 
-    fn columns(&self, packer: &mut Packer<'_>) -> Work {
+    fn columns(self, packer: &mut Packer<'_, 'a>) -> Work {
         let n_channels = self.result.channels;
         let n_products = self.n_taps() * n_channels;
         let mut panels = packer.panels(n_products.div_ceil(LANES), self.pictures.channels);
         for panel in &mut panels {
-            packer.pack(panel, 1, n_products, |product, input, _| {
+            packer.pack(panel, 1, n_products, move |product, input, _| {
                 self.weight(product % n_channels, input, product / n_channels)
             });
         }
@@ -163,7 +170,7 @@ impl Convolution<'_> {
         })
     }
 
-    fn winograd(&self, packer: &mut Packer<'_>, form: FormName) -> Work {
+    fn winograd(self, packer: &mut Packer<'_, 'a>, form: FormName) -> Work {
         let geometry = form.geometry();
         let rows = geometry.kernel;
         // A transpose with stride 1 reads its taps in reverse order.
@@ -171,7 +178,7 @@ impl Convolution<'_> {
             self.direction == Direction::Spread && matches!(form, FormName::Four | FormName::Two);
         let mut panels = packer.panels(self.result.blocks(), self.pictures.channels);
         for panel in &mut panels {
-            packer.pack_points(panel, rows, self.result.channels, |output, input| {
+            packer.pack_points(panel, rows, self.result.channels, move |output, input| {
                 std::array::from_fn(|tap| {
                     let tap = if is_reversed { 8 - tap } else { tap };
                     f64::from(self.weight(output, input, tap))
@@ -190,13 +197,14 @@ impl Convolution<'_> {
     }
 }
 
-/// Where weights are packed, for a kind of vectors.
-pub(crate) struct Packer<'a> {
+/// Where weights are packed, for a kind of vectors and tiles up to a size.
+pub(crate) struct Packer<'p, 'a> {
     pub processor: Processor,
-    pub constants: &'a mut Vec<f32>,
+    pub tiles: Tiles,
+    pub constants: &'p mut Constants<'a>,
 }
 
-impl Packer<'_> {
+impl<'a> Packer<'_, 'a> {
     /// Panels over all blocks of outputs that read all channels.
     fn panels(&self, n_blocks: usize, depth: usize) -> Vec<Panel> {
         let rows = self.processor.rows();
@@ -220,55 +228,56 @@ impl Packer<'_> {
         panels
     }
 
-    /// Room for a panel's weights, `[taps, depth, vectors, 16]`.
-    fn room(&mut self, panel: &mut Panel, n_taps: usize) -> &mut [f32] {
-        panel.weights = self.constants.len();
-        let length = n_taps * panel.depth * panel.vectors * LANES;
-        self.constants.resize(panel.weights + length, 0.0);
-        &mut self.constants[panel.weights..]
-    }
-
+    /// A panel's weights, `[taps, depth, vectors, 16]`.
     fn pack(
         &mut self,
         panel: &mut Panel,
         n_taps: usize,
         n_outputs: usize,
-        weight: impl Fn(usize, usize, usize) -> f32,
+        weight: impl Fn(usize, usize, usize) -> f32 + 'a,
     ) {
         let (width, depth, first) = (panel.vectors * LANES, panel.depth, panel.block * LANES);
-        let room = self.room(panel, n_taps);
-        for (row, weights) in room.chunks_exact_mut(width).enumerate() {
-            for (output, to) in (first..n_outputs).zip(weights) {
-                *to = weight(output, row % depth, row / depth);
+        let fill = move |room: &mut [f32]| {
+            for (row, weights) in room.chunks_exact_mut(width).enumerate() {
+                for (output, to) in (first..n_outputs).zip(weights) {
+                    *to = weight(output, row % depth, row / depth);
+                }
             }
-        }
+        };
+        panel.weights = self.constants.add(n_taps * depth * width, fill);
     }
 
-    /// `G g Gᵀ` of each kernel g, in f64.
+    /// `G g Gᵀ` of each kernel g, in f64: `[points, depth, vectors, 16]`.
     fn pack_points(
         &mut self,
         panel: &mut Panel,
-        rows: &[[f64; 3]],
+        rows: &'static [[f64; 3]],
         n_outputs: usize,
-        kernel: impl Fn(usize, usize) -> [f64; 9],
+        kernel: impl Fn(usize, usize) -> [f64; 9] + 'a,
     ) {
         let (width, depth, first) = (panel.vectors * LANES, panel.depth, panel.block * LANES);
         let n = rows.len();
-        let room = self.room(panel, n * n);
-        for input in 0..depth {
-            for (lane, output) in (first..n_outputs).take(width).enumerate() {
-                let g = kernel(output, input);
-                for (i, of_rows) in rows.iter().enumerate() {
-                    let half: [f64; 3] = std::array::from_fn(|column| {
-                        (0..3).map(|row| of_rows[row] * g[3 * row + column]).sum()
-                    });
-                    for (j, of_columns) in rows.iter().enumerate() {
-                        let point: f64 =
-                            (0..3).map(|column| half[column] * of_columns[column]).sum();
-                        room[((i * n + j) * depth + input) * width + lane] = point as f32;
+        let fill = move |room: &mut [f32]| {
+            for input in 0..depth {
+                for (lane, output) in (first..n_outputs).take(width).enumerate() {
+                    let points = points(rows, kernel(output, input));
+                    for (point, value) in points.enumerate() {
+                        room[(point * depth + input) * width + lane] = value as f32;
                     }
                 }
             }
-        }
+        };
+        panel.weights = self.constants.add(n * n * depth * width, fill);
     }
+}
+
+/// The elements of `G g Gᵀ`, row by row.
+fn points(rows: &[[f64; 3]], g: [f64; 9]) -> impl Iterator<Item = f64> {
+    rows.iter().flat_map(move |of_rows| {
+        let half: [f64; 3] = std::array::from_fn(|column| {
+            (0..3).map(|row| of_rows[row] * g[3 * row + column]).sum()
+        });
+        rows.iter()
+            .map(move |of_columns| (0..3).map(|column| half[column] * of_columns[column]).sum())
+    })
 }

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ebm_engine::{Plan, Processor, Session};
+use ebm_engine::{Error, Limits, Plan, Processor, Session, Tiles};
 use ebm_export::graph::Batch;
 use ebm_export::graph::reference::{self, bindings, evaluate};
 use ebm_export::graph::tensor::{Tensor, Tensors};
@@ -365,8 +365,9 @@ fn company_changes_no_bit() {
             &export_plan(Target::Tract.rewrites()),
             "gradient.onnx",
         );
-        for processor in Processor::all() {
-            let plan = Arc::new(Plan::on(processor, file.clone()).unwrap());
+        let every = |processor| TILES.map(|tiles| (processor, tiles));
+        for (processor, tiles) in Processor::all().into_iter().flat_map(every) {
+            let plan = Arc::new(planned(&file, processor, tiles));
             let alone: Vec<_> = many
                 .data()
                 .chunks(n)
@@ -385,7 +386,7 @@ fn company_changes_no_bit() {
                     let got = run(&plan, n_threads, &[("x", &many)], 11);
                     assert!(
                         got[output] == wanted,
-                        "{processor}, {n_threads} threads: {output} differs"
+                        "{processor}, {tiles:?}, {n_threads} threads: {output} differs"
                     );
                     let one = run(
                         &plan,
@@ -395,10 +396,65 @@ fn company_changes_no_bit() {
                     );
                     assert!(
                         one[output] == alone[0][output],
-                        "{processor}, {n_threads} threads, alone: {output} differs"
+                        "{processor}, {tiles:?}, {n_threads} threads, alone: {output} differs"
                     );
                 }
             }
+        }
+    }
+}
+
+const TILES: [Tiles; 3] = [Tiles::Four, Tiles::Two, Tiles::One];
+
+fn planned(file: &[u8], processor: Processor, tiles: Tiles) -> Plan {
+    let limits = Limits {
+        processor,
+        tiles,
+        ..Limits::default()
+    };
+    Plan::within(&limits, file.to_vec()).unwrap()
+}
+
+/// Tiles that are smaller have a smaller error and fewer weights, and less memory leads to them, down to where nothing fits.
+#[test]
+fn tiles_trade_speed_for_error_and_memory() {
+    let network = Network::Sngan(Sngan::sngan32(24));
+    let x = images(&network, BATCH);
+    let wanted = elements(&reference_of(&network, &x), "gradient");
+    let file = bytes(
+        &network,
+        &export_plan(Target::Tract.rewrites()),
+        "gradient.onnx",
+    );
+    for processor in Processor::all() {
+        let plans = TILES.map(|tiles| Arc::new(planned(&file, processor, tiles)));
+        let error = |plan| {
+            let got = &run(plan, 1, &[("x", &x)], BATCH)["gradient"];
+            judged(&network, &wanted, got, BATCH)
+        };
+        let errors = plans.each_ref().map(error);
+        assert!(
+            errors[0] > errors[1].max(errors[2]),
+            "{processor}: errors {errors:?}"
+        );
+        let needs = plans
+            .each_ref()
+            .map(|plan| plan.constant_bytes() + plan.image_bytes());
+        assert!(needs.is_sorted_by(|a, b| a > b), "{needs:?}");
+        let within = |bytes| {
+            let limits = Limits {
+                processor,
+                bytes,
+                ..Limits::default()
+            };
+            Plan::within(&limits, file.clone()).map(|plan| plan.tiles())
+        };
+        for (place, tiles) in TILES.into_iter().enumerate() {
+            assert_eq!(plans[place].tiles(), tiles);
+            assert_eq!(within(needs[place]), Ok(tiles));
+            let next = TILES.get(place + 1).copied();
+            let smaller = next.ok_or(Error::TooLarge { needed: needs[2] });
+            assert_eq!(within(needs[place] - 1), smaller);
         }
     }
 }

@@ -452,22 +452,27 @@ fn memory_bounds_the_images_at_once() {
         let builder = Purifier::builder(&model).backend(backend).threads(2);
         builder.steps(4).build(3)?.purify(&images)
     };
-    let footprint = Prepared::builder(&model)
-        .backend(Backend::native())
-        .build()
-        .unwrap()
-        .footprint()
-        .unwrap();
-    let needed = footprint.weight_bytes + footprint.image_bytes;
+    let needed = |backend: Backend| {
+        let prepared = Prepared::builder(&model).backend(backend).build()?;
+        let footprint = prepared.footprint().unwrap();
+        Ok::<_, ebm_runtime::Error>((footprint.weight_bytes + footprint.image_bytes, footprint))
+    };
+    let (usual, footprint) = needed(Backend::native()).unwrap();
     let whole = purify(Backend::native()).unwrap();
-    for allowed in [needed, needed + 2 * footprint.image_bytes, usize::MAX] {
+    for allowed in [usual, usual + 2 * footprint.image_bytes, usize::MAX] {
         let bounded = purify(Backend::native().with_memory(allowed));
         assert_eq!(bounded.unwrap(), whole, "{allowed}");
+    }
+    // Smaller tiles, until there are none.
+    let mut least = usual;
+    while let Ok((smaller, _)) = needed(Backend::native().with_memory(least - 1)) {
+        assert!(smaller < least);
+        least = smaller;
     }
     for (backend, allowed, part) in [
         (
             Backend::native(),
-            needed - 1,
+            least - 1,
             "for its weights and one image",
         ),
         (

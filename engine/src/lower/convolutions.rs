@@ -7,7 +7,7 @@ use crate::layout::{Layout, Pictures};
 use crate::steps::{Place, Work};
 use crate::weights::{Convolution, Packer};
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     /// What runs before the program of a group, what it reads, and the bias behind it.
     pub(super) fn work(
         &mut self,
@@ -47,6 +47,14 @@ impl Lowering<'_> {
         )
     }
 
+    fn packer(&mut self) -> Packer<'_, 'a> {
+        Packer {
+            processor: self.processor,
+            tiles: self.tiles,
+            constants: &mut self.constants,
+        }
+    }
+
     fn pictures(&self, value: Value) -> Pictures {
         Pictures::of(self.graph.shape(value)).expect("operators of windows have pictures")
     }
@@ -64,7 +72,7 @@ impl Lowering<'_> {
         }
         let from = self.place(operands[0], Layout::Blocked);
         let convolution = Convolution {
-            windows: windows.clone(),
+            windows: *windows,
             direction,
             weight: self
                 .graph
@@ -74,15 +82,8 @@ impl Lowering<'_> {
             pictures: self.pictures(operands[0]),
             result: self.pictures(anchor),
         };
-        let mut packer = Packer {
-            processor: self.processor,
-            constants: &mut self.constants,
-        };
-        (
-            convolution.work(&mut packer),
-            vec![from],
-            operands.get(2).copied(),
-        )
+        let work = convolution.work(&mut self.packer());
+        (work, vec![from], operands.get(2).copied())
     }
 
     /// A convolution with the pool that it has absorbed, or that has absorbed it: `conv` is the value of the convolution.
@@ -109,7 +110,7 @@ impl Lowering<'_> {
             }
             Direction::Spread => operands[0],
         };
-        let (windows, weight) = (windows.clone(), operands[1]);
+        let (windows, weight) = (*windows, operands[1]);
         let from = self.place(picture, Layout::Blocked);
         let convolution = Convolution {
             windows,
@@ -119,10 +120,10 @@ impl Lowering<'_> {
             pictures: self.pictures(picture),
             result: self.pictures(anchor),
         };
-        let mut packer = Packer {
-            processor: self.processor,
-            constants: &mut self.constants,
-        };
-        (convolution.pooled_work(&mut packer), vec![from], None)
+        (
+            convolution.pooled_work(&mut self.packer()),
+            vec![from],
+            None,
+        )
     }
 }

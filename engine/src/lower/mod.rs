@@ -7,15 +7,16 @@ mod programs;
 use std::collections::HashMap;
 
 use crate::arena::{Lives, Touched};
+use crate::constants::Constants;
 use crate::error::{Error, Result};
 use crate::fuse::Fusion;
 use crate::graph::{AxisSource, Graph, Op, Source as ValueSource, Value};
 use crate::lanes::{LANES, Processor};
-use crate::layout::{Layout, Pictures, arranged, axis_places, floats, sums};
-use crate::memory::Block;
+use crate::layout::{Layout, Pictures, arrange, axis_places, floats, sums};
 use crate::program::Program;
 use crate::shape::Shape;
 use crate::steps::{Concat, Domain, MatMul, Order, Place, Reduce, Reorder, Softmax, Step, Work};
+use crate::tiles::Tiles;
 
 /// An input or output of the file.
 #[derive(Clone, Debug)]
@@ -25,28 +26,31 @@ pub(crate) struct Port {
     pub slot: usize,
 }
 
-/// Everything that is known before a run: steps, weights as kernels want them, places.
+/// What is known before a run beside the constants: steps and places.
 pub(crate) struct Layouted {
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
     pub steps: Vec<Step>,
-    pub constants: Block,
     /// First float of each slot in an image's part of the memory.
     pub slots: Vec<usize>,
     /// Floats of all slots for one image.
     pub n_floats: usize,
 }
 
-/// The steps of a graph, and where everything lies.
-pub(crate) fn layouted(graph: Graph, processor: Processor) -> Result<Layouted> {
-    let fusion = Fusion::new(&graph);
-    let layouts = layouts(&graph, &fusion);
+/// The steps of a graph, where everything lies, and what makes the weights as kernels want them.
+pub(crate) fn layouted(
+    graph: &Graph,
+    processor: Processor,
+    tiles: Tiles,
+) -> Result<(Layouted, Constants<'_>)> {
+    let fusion = Fusion::new(graph, tiles);
     let mut lowering = Lowering {
-        graph: &graph,
-        fusion: &fusion,
-        layouts,
+        graph,
+        layouts: layouts(graph, &fusion),
+        fusion,
         processor,
-        constants: Vec::new(),
+        tiles,
+        constants: Constants::default(),
         vectors: HashMap::new(),
         places: HashMap::new(),
         slots: Vec::new(),
@@ -65,14 +69,14 @@ pub(crate) fn layouted(graph: Graph, processor: Processor) -> Result<Layouted> {
     } = lowering;
     let [first, last] = [&inputs, &outputs].map(|ports| ports.iter().map(|port| port.slot));
     let (places, n_floats) = Lives::new(&steps, &slots, first, last).placed();
-    Ok(Layouted {
+    let layouted = Layouted {
         inputs,
         outputs,
-        constants: Block::of(&constants),
         steps: steps.into_iter().map(|(step, _)| step).collect(),
         slots: places.into_iter().map(|(first, _)| first).collect(),
         n_floats,
-    })
+    };
+    Ok((layouted, constants))
 }
 
 /// In which layout each value is made: pictures in blocks by what works on pictures, and by what works element by element on such.
@@ -116,10 +120,11 @@ fn keeps_channels(axes: &[AxisSource], from: &Shape, to: &Shape) -> bool {
 
 struct Lowering<'a> {
     graph: &'a Graph,
-    fusion: &'a Fusion,
+    fusion: Fusion,
     layouts: Vec<Layout>,
     processor: Processor,
-    constants: Vec<f32>,
+    tiles: Tiles,
+    constants: Constants<'a>,
     /// Constant vectors of one number, by its bits.
     vectors: HashMap<u32, usize>,
     places: HashMap<(Value, Layout), Place>,
@@ -128,7 +133,7 @@ struct Lowering<'a> {
     steps: Vec<(Step, Touched)>,
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     fn inputs(&mut self) -> Vec<Port> {
         let inputs = self.graph.inputs.clone();
         inputs
@@ -170,22 +175,20 @@ impl Lowering<'_> {
         slot
     }
 
-    fn constant(&mut self, elements: &[f32]) -> usize {
-        let first = self.constants.len();
-        self.constants.extend_from_slice(elements);
-        self.constants
-            .resize(self.constants.len().next_multiple_of(LANES), 0.0);
-        first
-    }
-
     /// A constant vector of one number.
     fn vector(&mut self, number: f32) -> usize {
         if let Some(&first) = self.vectors.get(&number.to_bits()) {
             return first;
         }
-        let first = self.constant(&[number; LANES]);
+        let first = self.constants.add(LANES, move |floats| floats.fill(number));
         self.vectors.insert(number.to_bits(), first);
         first
+    }
+
+    fn constant(&mut self, shape: Shape, layout: Layout, elements: &'a [f32]) -> usize {
+        let length = floats(&shape, layout);
+        let fill = move |to: &mut [f32]| arrange(&shape, layout, elements, to);
+        self.constants.add(length, fill)
     }
 
     /// Where a value that was made lies in a layout; made there from the other one if nobody asked before.
@@ -194,8 +197,9 @@ impl Lowering<'_> {
             return place;
         }
         let shape = self.graph.shape(value).clone();
-        if let Some(elements) = self.graph.constant(value) {
-            let place = Place::Constant(self.constant(&arranged(&shape, layout, elements)));
+        let graph = self.graph;
+        if let Some(elements) = graph.constant(value) {
+            let place = Place::Constant(self.constant(shape, layout, elements));
             self.places.insert((value, layout), place);
             return place;
         }

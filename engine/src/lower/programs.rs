@@ -6,12 +6,12 @@ use super::{Lowering, Touched};
 use crate::error::Result;
 use crate::graph::{Function, Op, Value};
 use crate::lanes::LANES;
-use crate::layout::{Layout, Pictures, arranged, axis_places, sums};
+use crate::layout::{Layout, Pictures, arrange, axis_places, floats, sums};
 use crate::program::{Instruction, Program, Source, Target};
 use crate::shape::Shape;
 use crate::steps::{Domain, Place, Step};
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     /// The step of a group whose operators work element by element behind its anchor.
     pub(super) fn with_program(
         &mut self,
@@ -125,42 +125,49 @@ impl Lowering<'_> {
             && extents[1] == domain[1]
             && extents[2..] == [1, 1];
         let aligned = Shape::shared(extents);
-        if let Some(elements) = self.graph.constant(value).map(<[f32]>::to_vec) {
-            if let [number] = elements.as_slice() {
+        let graph = self.graph;
+        if let Some(elements) = graph.constant(value) {
+            if let [number] = elements {
                 return Source::Vector(self.vector(*number));
             }
             if one_for_each_channel {
-                let mut padded = elements;
-                padded.resize(padded.len().next_multiple_of(LANES), 0.0);
-                return Source::Channels(self.constant(&padded.repeat(domain[0])));
+                let padded = elements.len().next_multiple_of(LANES);
+                let fill = move |to: &mut [f32]| {
+                    to.chunks_exact_mut(padded)
+                        .for_each(|to| to[..elements.len()].copy_from_slice(elements));
+                };
+                return Source::Channels(self.constants.add(padded * domain[0], fill));
             }
-            let stretched = stretched(&aligned, &domain, &elements);
-            let shape = Shape::shared(domain);
-            return Source::Constant(self.constant(&arranged(&shape, writer.layout, &stretched)));
+            let (layout, shape) = (writer.layout, Shape::shared(domain));
+            let length = floats(&shape, layout);
+            let fill = move |to: &mut [f32]| {
+                let stretched = stretched(&aligned, &shape.extents, elements);
+                arrange(&shape, layout, &stretched, to);
+            };
+            return Source::Constant(self.constants.add(length, fill));
         }
         if aligned.extents == domain && own.rank() == domain.len() {
-            return match self.place(value, writer.layout) {
-                Place::Slot(slot) => {
-                    writer.touched.slots.push(slot);
-                    Source::Slot(slot)
-                }
-                // A constant of another shape.
-                Place::Constant(first) => Source::Constant(first),
-            };
+            let slot = self.slot_of(value, writer.layout);
+            writer.touched.slots.push(slot);
+            return Source::Slot(slot);
         }
         if own.n_elements() == 1 {
-            return match self.place(value, Layout::Plain) {
-                Place::Slot(slot) => {
-                    writer.touched.slots.push(slot);
-                    Source::Element(slot)
-                }
-                Place::Constant(first) => Source::Vector(self.vector(self.constants[first])),
-            };
+            let slot = self.slot_of(value, Layout::Plain);
+            writer.touched.slots.push(slot);
+            return Source::Element(slot);
         }
         let slot = self.stretch(value, &aligned, (&Shape::shared(domain), writer.layout));
         writer.touched.slots.push(slot);
         writer.made.insert(value, Source::Slot(slot));
         Source::Slot(slot)
+    }
+
+    /// The slot in which a value lies that is no constant.
+    fn slot_of(&mut self, value: Value, layout: Layout) -> usize {
+        match self.place(value, layout) {
+            Place::Slot(slot) => slot,
+            Place::Constant(_) => unreachable!("only constants lie among the constants"),
+        }
     }
 }
 

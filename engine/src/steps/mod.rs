@@ -15,6 +15,7 @@ use crate::lanes::{LANES, Processor};
 use crate::layout::Pictures;
 use crate::memory::Floats;
 use crate::program::{Program, STRIP, Source, Target};
+use crate::tiles::Tiles;
 
 pub(crate) use conv::{Columns, Direct, Panel};
 pub(crate) use plain::{Concat, Gather, MatMul, Order, Reduce, Reorder, Softmax};
@@ -104,6 +105,14 @@ impl Step {
             Work::Reduce(_) => "reduce".to_string(),
             Work::Softmax(_) => "softmax".to_string(),
             Work::MatMul(_) => "product".to_string(),
+        }
+    }
+
+    /// The tiles that it computes through.
+    pub fn tiles(&self) -> Tiles {
+        match &self.work {
+            Work::Winograd(winograd) => winograd.form.tiles(),
+            _ => Tiles::One,
         }
     }
 

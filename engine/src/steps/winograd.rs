@@ -78,6 +78,10 @@ impl Winograd {
         let n_pictures = run.n_images * self.pictures.count;
         let pass = self.pass(n_pictures);
         for first in (0..n_pictures).step_by(pass) {
+            if first > 0 {
+                // Others still read the points of the pass before.
+                run.wait();
+            }
             let pictures = first..(first + pass).min(n_pictures);
             self.enter(run, pictures.clone());
             run.wait();
@@ -85,7 +89,6 @@ impl Winograd {
                 self.multiply(step, run, pictures.len(), panel);
                 self.leave(step, run, pictures.clone(), panel);
             }
-            run.wait();
         }
     }
 

@@ -113,14 +113,17 @@ pub struct ManArguments {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:
-  purify info --model model --json | jq .step.purification")]
+#[command(after_help = "Examples:
+  purify info --model model --json | jq .step.purification
+  purify info --model model --accuracy high --memory 64MiB")]
 pub struct InfoArguments {
     #[command(flatten)]
     pub model: ModelArguments,
     /// Print the contracts as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub backend: BackendArguments,
 }
 
 #[derive(Args)]

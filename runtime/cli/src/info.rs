@@ -13,10 +13,11 @@ use crate::chosen;
 
 pub fn info(arguments: &InfoArguments) -> Result<ExitCode> {
     let models = arguments.model.open()?;
+    let backend = arguments.backend.backend()?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let classifier = models.classifier.as_ref().map(Model::contract);
-        let runs_on = |model: &Model| match Prepared::builder(model).threads(1).build() {
+        let runs_on = |model: &Model| match prepared(model, &backend) {
             Ok(prepared) => machine(&prepared),
             Err(error) => json!({ "error": error.with_causes() }),
         };
@@ -31,10 +32,10 @@ pub fn info(arguments: &InfoArguments) -> Result<ExitCode> {
         writeln!(out, "{description:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    describe(&mut out, &models.step)?;
+    describe(&mut out, &models.step, &backend)?;
     if let Some(classifier) = &models.classifier {
         writeln!(out)?;
-        describe(&mut out, classifier)?;
+        describe(&mut out, classifier, &backend)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,7 +55,12 @@ pub fn backends(arguments: &BackendsArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(out: &mut dyn Write, model: &Model) -> Result<()> {
+fn prepared(model: &Model, backend: &Backend) -> ebm_runtime::Result<Prepared> {
+    let builder = Prepared::builder(model).backend(backend.clone());
+    builder.threads(1).build()
+}
+
+fn describe(out: &mut dyn Write, model: &Model, backend: &Backend) -> Result<()> {
     let contract = model.contract();
     let mut line = |name: &str, value: &dyn Display| writeln!(out, "{name:<16} {value}");
     line("file", &model.path().display())?;
@@ -103,7 +109,7 @@ fn describe(out: &mut dyn Write, model: &Model) -> Result<()> {
         "weights",
         &contract.weights_sha256.as_deref().unwrap_or("no hash"),
     )?;
-    let prepared = match Prepared::builder(model).threads(1).build() {
+    let prepared = match prepared(model, backend) {
         Ok(prepared) => prepared,
         Err(error) => {
             line("runs on", &format_args!("none: {}", error.with_causes()))?;
@@ -117,6 +123,10 @@ fn describe(out: &mut dyn Write, model: &Model) -> Result<()> {
         let vectors = footprint.vectors.as_deref().unwrap_or("plain scalars");
         let [weights, image] = [footprint.weight_bytes, footprint.image_bytes].map(mebibytes);
         line("vectors", &vectors)?;
+        match footprint.tile_side {
+            1 => line("tiles", &"none")?,
+            side => line("tiles", &format_args!("{side}×{side} pixels at most"))?,
+        }
         line(
             "memory",
             &format_args!("{weights:.1} MiB of weights, {image:.2} MiB for each image at a time"),
@@ -129,12 +139,13 @@ fn mebibytes(bytes: usize) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// The backend that a model runs on by default, and what the model takes there.
+/// The backend that a model runs on, and what the model takes there.
 fn machine(prepared: &Prepared) -> Value {
     let mut about = json!({});
     chosen::record(&mut about, [prepared]);
     if let Some(footprint) = prepared.footprint() {
         about["vectors"] = json!(footprint.vectors);
+        about["tile_side"] = json!(footprint.tile_side);
         about["weight_bytes"] = json!(footprint.weight_bytes);
         about["image_bytes"] = json!(footprint.image_bytes);
     }

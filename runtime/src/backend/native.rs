@@ -1,28 +1,24 @@
 //! The engine of this project: convolutional energies on the CPU, planned once and run without allocating.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ebm_engine::{Plan, Processor, Session as EngineSession};
+use ebm_engine::{Limits, Plan, Processor, Session as EngineSession, Tiles};
 
 use super::copied::CopiedRuns;
 use super::fit::{cannot_run, check_image, check_names, check_output};
 use super::port::{Port, names, order};
-use super::{Backend, Footprint, Input, Output, Recurrence, Recurrent, Sealed, Session};
+use super::room::too_large;
+use super::{Accuracy, Backend, Footprint, Input, Output, Recurrence, Recurrent, Sealed, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
 /// Plans the model. Its sessions share the plan with its weights.
-pub(super) fn prepare(model: &Model, n_threads: usize) -> Result<Box<dyn Session>> {
-    let plan = Plan::new(model.bytes()?)
-        .map_err(|error| cannot_run(&Backend::native(), model).caused_by(error))?;
-    let prepared = Prepared {
-        inputs: plan.inputs().map(port).collect(),
-        outputs: plan.outputs().map(port).collect(),
-        plan: Arc::new(plan),
-    };
-    if let Some(x) = prepared.inputs.iter().find(|port| port.name == "x") {
-        check_image(model, &x.declared())?;
-    }
+pub(super) fn prepare(
+    model: &Model,
+    n_threads: usize,
+    backend: &Backend,
+) -> Result<Box<dyn Session>> {
+    let prepared = Prepared::new(model, backend)?;
     Ok(Box::new(NativeSession::new(&Arc::new(prepared), n_threads)))
 }
 
@@ -30,6 +26,8 @@ struct Prepared {
     plan: Arc<Plan>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    /// Sessions of the engine that nobody uses at present. Their memory and threads serve the next run.
+    idle: Mutex<Vec<EngineSession>>,
 }
 
 fn port((name, extents, batch_axis): (&str, &[usize], Option<usize>)) -> Port {
@@ -41,6 +39,46 @@ fn port((name, extents, batch_axis): (&str, &[usize], Option<usize>)) -> Port {
 }
 
 impl Prepared {
+    fn new(model: &Model, backend: &Backend) -> Result<Self> {
+        let limits = Limits {
+            tiles: match backend.accuracy {
+                Accuracy::Usual => Tiles::Four,
+                Accuracy::High => Tiles::Two,
+            },
+            bytes: backend.memory.unwrap_or(usize::MAX),
+            ..Limits::default()
+        };
+        let plan = Plan::within(&limits, model.bytes()?).map_err(|error| match error {
+            ebm_engine::Error::TooLarge { needed } => {
+                too_large(model, limits.bytes, needed, "for its weights and one image")
+            }
+            error => cannot_run(backend, model).caused_by(error),
+        })?;
+        let prepared = Self {
+            inputs: plan.inputs().map(port).collect(),
+            outputs: plan.outputs().map(port).collect(),
+            plan: Arc::new(plan),
+            idle: Mutex::default(),
+        };
+        if let Some(x) = prepared.inputs.iter().find(|port| port.name == "x") {
+            check_image(model, &x.declared())?;
+        }
+        Ok(prepared)
+    }
+
+    /// A session of the engine on that many threads, one that was used before if there is one. The others are given up, so that no more stay than ever ran
+    /// at once.
+    fn session(&self, n_threads: usize) -> EngineSession {
+        let mut idle = self.idle();
+        idle.retain(|session| session.n_threads() == n_threads);
+        let used = idle.pop();
+        used.unwrap_or_else(|| EngineSession::with_threads(&self.plan, n_threads))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<EngineSession>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns Ok if names and shapes are those of the model, for one number of images.
     fn check(&self, inputs: &[Input<'_>], outputs: &[Output<'_>]) -> Result<()> {
         let (_, n_images) = order(&self.inputs, inputs)?;
@@ -61,14 +99,26 @@ impl Prepared {
 
 struct NativeSession {
     prepared: Arc<Prepared>,
-    session: EngineSession,
+    n_threads: usize,
+    /// There from the first run on.
+    session: Option<EngineSession>,
 }
 
 impl NativeSession {
     fn new(prepared: &Arc<Prepared>, n_threads: usize) -> Self {
         Self {
             prepared: Arc::clone(prepared),
-            session: EngineSession::with_threads(&prepared.plan, n_threads),
+            n_threads,
+            session: None,
+        }
+    }
+}
+
+impl Drop for NativeSession {
+    fn drop(&mut self) {
+        // A run that broke down may have left threads behind that wait for each other.
+        if !std::thread::panicking() {
+            self.prepared.idle().extend(self.session.take());
         }
     }
 }
@@ -94,7 +144,10 @@ impl Session for NativeSession {
                 values: output.values,
             })
             .collect();
-        self.session.run(&inputs, &mut outputs).map_err(|error| {
+        let session = self
+            .session
+            .get_or_insert_with(|| self.prepared.session(self.n_threads));
+        session.run(&inputs, &mut outputs).map_err(|error| {
             Error::new(ErrorKind::Backend, "the engine failed at running the model")
                 .caused_by(error)
         })
@@ -102,7 +155,7 @@ impl Session for NativeSession {
 
     fn recur(&self, recurrence: &Recurrence<'_>) -> Result<Box<dyn Recurrent>> {
         let [inputs, outputs] = [&self.prepared.inputs, &self.prepared.outputs];
-        let session = self.fork(self.session.n_threads());
+        let session = self.fork(self.n_threads);
         CopiedRuns::on(session, &names(inputs), &names(outputs), recurrence)
     }
 
@@ -116,7 +169,54 @@ impl Session for NativeSession {
         Some(Footprint {
             weight_bytes: plan.constant_bytes(),
             image_bytes: plan.image_bytes(),
+            tile_side: plan.tiles().side(),
             vectors: (processor != Processor::Portable).then(|| processor.to_string()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::tests::fixture;
+
+    /// The logits of images that are 1 above and 0 below: ±1 by the weights.
+    fn run(session: &mut NativeSession) {
+        let pixels: Vec<f32> = (0..3 * 64)
+            .map(|i| if i % 64 < 32 { 1.0 } else { 0.0 })
+            .collect();
+        let mut logits = [0.0; 6];
+        let input = Input::new("x", &[3, 1, 8, 8], &pixels);
+        let output = Output::new("logits", &[3, 2], &mut logits);
+        session.run(&[input], &mut [output]).unwrap();
+        assert_eq!(logits, [1.0, -1.0].repeat(3)[..]);
+    }
+
+    #[test]
+    fn later_runs_take_the_memory_of_earlier_ones() {
+        let model = Model::open(fixture("digits/classifier.onnx")).unwrap();
+        let prepared = Arc::new(Prepared::new(&model, &Backend::native()).unwrap());
+        let session = |n_threads| NativeSession::new(&prepared, n_threads);
+        let idle = || -> Vec<usize> {
+            let idle = prepared.idle();
+            idle.iter().map(EngineSession::n_threads).collect()
+        };
+        drop(session(1));
+        assert!(idle().is_empty(), "memory without a run");
+        for _ in 0..3 {
+            run(&mut session(1));
+            assert_eq!(idle(), [1]);
+        }
+        let (mut one, mut other) = (session(1), session(1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..100).for_each(|_| run(&mut one)));
+            scope.spawn(|| (0..100).for_each(|_| run(&mut other)));
+        });
+        assert!(idle().is_empty());
+        drop((one, other));
+        assert_eq!(idle(), [1, 1]);
+        run(&mut session(2));
+        assert_eq!(idle(), [2]);
     }
 }

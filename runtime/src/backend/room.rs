@@ -8,8 +8,13 @@ impl Backend {
     /// Returns Ok if the file alone is not larger than the memory that is allowed: its weights are never smaller when they are prepared.
     pub(super) fn check_file(&self, model: &Model) -> Result<()> {
         match self.memory {
-            Some(allowed) => fits(model, allowed, model.n_bytes()?, "for its weights alone"),
-            None => Ok(()),
+            Some(allowed) if model.n_bytes()? > allowed => Err(too_large(
+                model,
+                allowed,
+                model.n_bytes()?,
+                "for its weights alone",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -28,25 +33,18 @@ impl Backend {
                 Error::out_of_range("memory", expected, format!("`{self}`")).at_path(model.path())
             );
         };
-        let image = footprint.image_bytes.max(1);
-        fits(
-            model,
-            allowed,
-            footprint.weight_bytes + image,
-            "for its weights and one image",
-        )?;
-        Ok(Some((allowed - footprint.weight_bytes) / image))
+        // It was planned within what is allowed.
+        Ok(Some(
+            (allowed - footprint.weight_bytes) / footprint.image_bytes.max(1),
+        ))
     }
 }
 
-fn fits(model: &Model, allowed: usize, needed: usize, what: &str) -> Result<()> {
-    if needed <= allowed {
-        return Ok(());
-    }
+pub(super) fn too_large(model: &Model, allowed: usize, needed: usize, what: &str) -> Error {
     let [needed, allowed] = [needed, allowed].map(|bytes| bytes as f64 / f64::from(1 << 20));
     let expected = format!("{needed:.1} MiB or more {what}");
     let error = Error::out_of_range("memory", &expected, format!("{allowed:.1} MiB"));
-    Err(error
+    error
         .at_path(model.path())
-        .advise("allow more, or take a smaller model"))
+        .advise("allow more, or take a smaller model")
 }

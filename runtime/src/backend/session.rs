@@ -88,6 +88,8 @@ pub struct Footprint {
     pub weight_bytes: usize,
     /// Bytes for each image that goes through it at the same time.
     pub image_bytes: usize,
+    /// Side of the largest tiles through which its convolutions are computed, in pixels: 4, 2, or 1 for none.
+    pub tile_side: usize,
     /// The kind of vectors that it computes with, such as `AVX-512`; none on a processor without those that the engine knows.
     pub vectors: Option<String>,
 }

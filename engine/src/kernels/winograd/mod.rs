@@ -11,6 +11,7 @@
 mod forms;
 
 use crate::lanes::{Kernel, LANES, Lanes};
+use crate::tiles::Tiles;
 use forms::{Form, Four, PooledFour, PooledFourTransposed, PooledTwo, PooledTwoTransposed, Two};
 
 /// Where the points of a tile lie. Points with the same weights are rows of the same product: group `(i, j)` of the two dimensions has
@@ -214,6 +215,13 @@ macro_rules! with_form {
 }
 
 impl FormName {
+    pub fn tiles(self) -> Tiles {
+        match self {
+            Self::Four | Self::PooledFour | Self::PooledFourTransposed => Tiles::Four,
+            Self::Two | Self::PooledTwo | Self::PooledTwoTransposed => Tiles::Two,
+        }
+    }
+
     pub fn geometry(self) -> Geometry {
         fn of<F: Form<IN, POINTS, OUT>, const IN: usize, const POINTS: usize, const OUT: usize>()
         -> Geometry {

@@ -43,6 +43,37 @@ fn info_prints_json() {
 }
 
 #[test]
+fn accuracy_and_memory_choose_the_tiles() {
+    let bench = Workbench::new();
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../models/cifar10-midrun-small"
+    );
+    let tiles = |options: &[&str]| {
+        let options = [&["info", "--json", "--model", model], options].concat();
+        let output = bench.purify(&options).output().unwrap();
+        let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let machine = &info["runs_on"]["step"];
+        let [side, weights, image] = ["tile_side", "weight_bytes", "image_bytes"]
+            .map(|name| machine[name].as_u64().expect("a number"));
+        (side, weights + image)
+    };
+    let (side, needed) = tiles(&[]);
+    assert_eq!(side, 4);
+    let (side, less) = tiles(&["--accuracy", "high"]);
+    assert_eq!(side, 2);
+    assert!(less < needed);
+    for (memory, wanted) in [(needed, 4), (needed - 1, 2), (less, 2), (less - 1, 1)] {
+        let (side, taken) = tiles(&["--memory", &memory.to_string()]);
+        assert_eq!(side, wanted, "{memory}");
+        assert!(taken <= memory);
+    }
+    let options = ["info", "--accuracy", "high", "--model", model];
+    let said = contains("tiles            2×2 pixels at most");
+    bench.purify(&options).assert().success().stdout(said);
+}
+
+#[test]
 fn backends_are_listed_with_the_reason_where_one_is_missing() {
     let bench = Workbench::new();
     bench
