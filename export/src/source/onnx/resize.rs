@@ -2,6 +2,10 @@
 //!
 //! ONNX operators: `Resize`, `Upsample`; see [the specification](https://onnx.ai/onnx/operators/).
 
+use std::str::FromStr;
+
+use ebm_common::named;
+
 use super::known::{Number, check_count};
 use super::node::{Node, Outputs, Rule};
 use super::numbers::{axes_of, size_of};
@@ -18,24 +22,28 @@ const MAX_MATRIX: usize = 1 << 24;
 /// The first opset whose `Resize` says how coordinates are transformed.
 const FIRST_WITH_COORDINATES: i64 = 11;
 
-/// Where an element of the result lies among those of the operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coordinates {
-    HalfPixel,
-    HalfPixelSymmetric,
-    PytorchHalfPixel,
-    AlignCorners,
-    Asymmetric,
-    TfHalfPixel,
+named! {
+    "coordinate_transformation_mode";
+    /// Where an element of the result lies among those of the operand.
+    pub enum Coordinates {
+        HalfPixel = "half_pixel",
+        HalfPixelSymmetric = "half_pixel_symmetric",
+        PytorchHalfPixel = "pytorch_half_pixel",
+        AlignCorners = "align_corners",
+        Asymmetric = "asymmetric",
+        TfHalfPixel = "tf_half_pixel_for_nn",
+    }
 }
 
-/// Which neighbour is nearest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nearest {
-    RoundPreferFloor,
-    RoundPreferCeil,
-    Floor,
-    Ceil,
+named! {
+    "nearest_mode";
+    /// Which neighbour is nearest.
+    pub enum Nearest {
+        RoundPreferFloor = "round_prefer_floor",
+        RoundPreferCeil = "round_prefer_ceil",
+        Floor = "floor",
+        Ceil = "ceil",
+    }
 }
 
 /// What elements are made of.
@@ -92,26 +100,9 @@ fn resize(node: &mut Node<'_, '_>) -> Outputs {
     if policy.is_some_and(|policy| policy != "stretch") {
         return Err("expected the keep_aspect_ratio_policy stretch".to_string());
     }
-    let coordinates = match node.text("coordinate_transformation_mode")?.as_deref() {
-        None | Some("half_pixel") => Coordinates::HalfPixel,
-        Some("half_pixel_symmetric") => Coordinates::HalfPixelSymmetric,
-        Some("pytorch_half_pixel") => Coordinates::PytorchHalfPixel,
-        Some("align_corners") => Coordinates::AlignCorners,
-        Some("asymmetric") => Coordinates::Asymmetric,
-        Some("tf_half_pixel_for_nn") => Coordinates::TfHalfPixel,
-        Some(other) => {
-            return Err(format!(
-                "coordinate_transformation_mode {other:?} is not supported"
-            ));
-        }
-    };
-    let nearest = match node.text("nearest_mode")?.as_deref() {
-        None | Some("round_prefer_floor") => Nearest::RoundPreferFloor,
-        Some("round_prefer_ceil") => Nearest::RoundPreferCeil,
-        Some("floor") => Nearest::Floor,
-        Some("ceil") => Nearest::Ceil,
-        Some(other) => return Err(format!("nearest_mode {other:?} is not supported")),
-    };
+    let coordinates = known_name(node, "coordinate_transformation_mode")?;
+    let coordinates = coordinates.unwrap_or(Coordinates::HalfPixel);
+    let nearest = known_name(node, "nearest_mode")?.unwrap_or(Nearest::RoundPreferFloor);
     let mode = match (node.text("mode")?.as_deref(), border) {
         (Some("cubic"), _) => Mode::Cubic(cubic),
         (_, Border::Excluded) => {
@@ -147,6 +138,16 @@ fn resize(node: &mut Node<'_, '_>) -> Outputs {
         }
     };
     resized(node, x, &extents, mode, coordinates)
+}
+
+/// What the name in an attribute stands for.
+fn known_name<T: FromStr>(node: &Node<'_, '_>, attribute: &str) -> Result<Option<T>> {
+    let name = node.text(attribute)?;
+    let known = |name: String| {
+        let known = name.parse();
+        known.map_err(|_| format!("{attribute} {name:?} is not supported"))
+    };
+    name.map(known).transpose()
 }
 
 /// The `Resize` of old opsets, whose scales stand in an attribute or an input.
