@@ -386,7 +386,7 @@ pub struct AttackArgs {
     /// Curves to draw under the strongest attack, with commas between [default: those of the protocol].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "AXIS,…")]
     pub curves: Vec<Axis>,
-    /// The first so many of these meet every attack; the others only until they are broken.
+    /// Number of first images that meet every attack; the others only until they are broken.
     #[arg(long, value_name = "IMAGES")]
     pub in_all: Option<usize>,
     /// Steps of an attack.
@@ -567,7 +567,7 @@ pub struct FidArgs {
     /// Replace the file if it is there.
     #[arg(long, requires = "plot")]
     pub force: bool,
-    /// Folder of the data files, where the reference is a preset or has moved.
+    /// Folder of the data files, if the reference is a preset or has moved.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Print JSON; `trainer report RUN` shows it if it is in RUN/fid.json.

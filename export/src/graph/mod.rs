@@ -91,7 +91,7 @@ impl Graph {
         self.add_named(name, Source::Weight, ValueType::f32(Shape::fixed(sizes)))
     }
 
-    /// Adds an f32 constant; where the name is taken, a number is put behind it.
+    /// Adds an f32 constant; if the name is taken, a number is put behind it.
     pub fn constant(&mut self, name: &str, tensor: Tensor) -> Value {
         self.constant_of_type(name, tensor, DType::F32)
     }
@@ -112,7 +112,7 @@ impl Graph {
         self.constant(name, Tensor::scalar(value))
     }
 
-    /// Adds an operator; where the name is taken, a number is put behind it.
+    /// Adds an operator; if the name is taken, a number is put behind it.
     ///
     /// # Errors
     /// The operands do not fit the operator: the error names the node, what it expects and what it got.

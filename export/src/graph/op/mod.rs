@@ -89,7 +89,7 @@ pub trait Operator {
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64>;
 
     /// Adds to `graph` what takes the cotangent of the result to those of the operands, one per operand:
-    /// `None` if an operand has none, or where `step.wanted` says that nobody asks for it.
+    /// `None` if an operand has none, or if `step.wanted` says that nobody asks for it.
     ///
     /// # Errors
     /// There is no rule for an operand that is wanted.

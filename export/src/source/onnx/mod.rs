@@ -116,11 +116,11 @@ const RULES: &[&[(&str, Rule)]] = &[
 pub struct Selection<'a> {
     /// The outputs to read, or values within, with all that they need; if none is given, the only output or `energy`.
     pub outputs: &'a [&'a str],
-    /// The input whose axis 0 is the batch and that `image` describes; the only one of floats or `x` where it is not given.
+    /// The input whose axis 0 is the batch and that `image` describes; the only one of floats or `x` if it is not given.
     pub input: Option<&'a str>,
     /// Extents of that input behind the batch, for models that leave them open.
     pub image: Option<&'a [usize]>,
-    /// The batch for which files are written; the model's own where it is not given.
+    /// The batch for which files are written; the model's own if it is not given.
     pub batch: Option<Batch>,
 }
 

@@ -192,7 +192,7 @@ impl Dice {
         (0..count).map(|_| self.float(least, most)).collect()
     }
 
-    /// A model of an opset, and its input of so many axes behind the batch.
+    /// A model of an opset, and its input, with that many axes behind the batch.
     fn model(&mut self, opset: i64, rank: i64) -> (Model, Vec<i64>) {
         let sizes = self.ints(rank, 1, 4);
         (of_sizes(opset, &sizes), sizes)
@@ -204,7 +204,7 @@ impl Dice {
         model.floats(name, sizes, &values)
     }
 
-    /// An axis behind the batch of a value with so many, counted from the front or the end.
+    /// One of `rank` axes behind the batch, counted from the front or the end.
     fn axis(&mut self, rank: i64) -> i64 {
         let axis = self.int(1, rank);
         self.either_end(axis, rank + 1)
@@ -355,7 +355,7 @@ fn clip(dice: &mut Dice, op: &str) -> Model {
     end(model.node(op, dice.of(&["x low high", "x _ high", "x low"]), "y", &[]))
 }
 
-/// Truths that choose between x² + ½ and sin x.
+/// Booleans that choose between x² + ½ and sin x.
 fn chosen(dice: &mut Dice, op: &str) -> Model {
     let rank = dice.int(1, 3);
     let opset = dice.int(16, 23);
