@@ -185,7 +185,8 @@ fn start(args: &SampleArgs, config: &EnergyConfig) -> Result<StartChoice> {
     let as_learned = match config.chains.start {
         _ if config.generator.is_some() => StartChoice::Generator,
         Start::Data | Start::DataPersistent => StartChoice::Data,
-        _ => StartChoice::Noise,
+        Start::Noise | Start::NoisePersistent => StartChoice::Noise,
+        Start::Cooperative | Start::CooperativePersistent => StartChoice::Noise,
     };
     let start = args.start.unwrap_or(as_learned);
     if start == StartChoice::Generator && config.generator.is_none() {
