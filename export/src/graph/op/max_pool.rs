@@ -37,8 +37,8 @@ impl MaxPool {
     }
 
     /// The same windows along the rows' axis, 0, or along that of the columns, 1.
-    fn line(&self, direction: usize) -> Line {
-        Line {
+    fn line(&self, direction: usize) -> AxisWindows {
+        AxisWindows {
             axis: direction + 2,
             taps: self.kernel[direction],
             stride: self.strides[direction],
@@ -102,7 +102,7 @@ impl Operator for MaxPool {
 }
 
 /// Windows along one axis.
-struct Line {
+struct AxisWindows {
     axis: usize,
     /// Pixels of a window.
     taps: usize,
@@ -111,7 +111,7 @@ struct Line {
     pads: [usize; 2],
 }
 
-impl Line {
+impl AxisWindows {
     /// Is each pixel a window of its own?
     fn is_identity(&self) -> bool {
         self.taps == 1 && self.stride == 1
