@@ -27,7 +27,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Makes a folder, and those above it, where they are not there.
+    /// Makes a folder, and those above it, if they are not there.
     ///
     /// # Errors
     /// The system refused.
@@ -41,7 +41,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Writes one more file under a temporary name in the folder of `path`, which is made where it is not there, and syncs it.
+    /// Writes one more file under a temporary name in the folder of `path`, which is made if it is not there, and syncs it.
     ///
     /// # Errors
     /// The system refused.
@@ -96,7 +96,7 @@ pub struct NewFolder {
 }
 
 impl NewFolder {
-    /// An empty one; the folder above it is made where it is not there.
+    /// An empty one; the folder above it is made if it is not there.
     ///
     /// # Errors
     /// There is something of that name already, or the system refused.

@@ -207,7 +207,7 @@ fn a_deadline_returns_what_was_reached_with_all_images_equally_far() {
             if threads == 1 || backend == Backend::ort() {
                 assert!(most - least <= 1, "{backend}: {n_steps:?}");
             }
-            // What was reached is what so many steps give.
+            // What was reached is what that number of steps gives.
             let image = Images::from_vec(GREY, images.image(2).to_vec()).unwrap();
             let steps = n_steps[2].max(1) as usize;
             let short = builder(&backend, "digits").steps(steps).build(3).unwrap();

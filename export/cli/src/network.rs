@@ -74,7 +74,7 @@ pub struct Dynamics {
 }
 
 impl Dynamics {
-    /// The header of a network, with the dynamics where it is an energy.
+    /// The header of a network, with the dynamics if it is an energy.
     pub fn header(&self, network: Network) -> Result<Header> {
         let Dynamics {
             step_size,

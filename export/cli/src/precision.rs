@@ -51,7 +51,7 @@ impl PrecisionArguments {
         }
     }
 
-    /// Is anything to be measured? f32 is, where it was asked for.
+    /// Is anything to be measured? f32 is, if it was asked for.
     pub fn measures(&self) -> bool {
         self.precision != Precision::F32 || self.max_error.is_some() || self.images.is_some()
     }

@@ -41,7 +41,7 @@ pub struct TritonArguments {
 }
 
 impl TritonArguments {
-    /// Refuses them where files are written for no server.
+    /// Refuses them if files are not written for a server.
     pub fn refuse(&self) -> Result<()> {
         let given = [
             ("--steps", self.steps.is_some()),

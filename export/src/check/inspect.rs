@@ -32,9 +32,9 @@ pub struct Inspection {
     pub operators: BTreeMap<String, OperatorCount>,
     /// Parameters of the network as the contract states them; without one, as `stored_values`.
     pub parameters: Option<usize>,
-    /// Elements of all initialisers of a float type, copies that rewrites made included; `None` where their shapes make no sense.
+    /// Elements of all initialisers of a float type, copies that rewrites made included; `None` if their shapes make no sense.
     pub stored_values: Option<usize>,
-    /// Multiplications of one image in convolutions and matrix products; `None` where shapes are unknown.
+    /// Multiplications of one image in convolutions and matrix products; `None` if shapes are unknown.
     pub multiplications_per_image: Option<usize>,
     /// What a run holds in memory.
     pub memory: Memory,
@@ -57,7 +57,7 @@ pub struct ValueSummary {
 pub struct OperatorCount {
     /// Number of nodes.
     pub nodes: usize,
-    /// Multiplications of one image; `None` where shapes are unknown.
+    /// Multiplications of one image; `None` if shapes are unknown.
     pub multiplications_per_image: Option<usize>,
 }
 
@@ -211,7 +211,7 @@ fn operators(graph: &GraphProto, shapes: &Shapes) -> BTreeMap<String, OperatorCo
     operators
 }
 
-/// Multiplications by a node; 0 for what is neither a convolution nor a matrix product, `None` where shapes are unknown and for
+/// Multiplications by a node; 0 for what is neither a convolution nor a matrix product, `None` if shapes are unknown and for
 /// operators that nobody knows.
 fn multiplications(node: &NodeProto, shapes: &Shapes) -> Option<usize> {
     let both = |left: Option<usize>, right: Option<usize>| left?.checked_mul(right?);

@@ -11,10 +11,10 @@ use crate::source::onnx::proto::{GraphProto, NodeProto};
 /// Bytes that a run needs; engines that compute in place need less, those that copy into layouts of their own more.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Those of all initialisers and constants; `None` where their shapes make no sense.
+    /// Those of all initialisers and constants; `None` if their shapes make no sense.
     pub weight_bytes: Option<usize>,
     /// The most that is alive at once of one image: inputs, outputs, and results from the node that makes them to the last one that uses
-    /// them, node by node in the order of the file. `None` where shapes are unknown.
+    /// them, node by node in the order of the file. `None` if shapes are unknown.
     pub peak_bytes_per_image: Option<usize>,
     /// The node at which that is so.
     pub peak_node: Option<String>,

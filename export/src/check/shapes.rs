@@ -129,7 +129,7 @@ pub(super) fn is_initializer(graph: &GraphProto, name: &str) -> bool {
     graph.initializer.iter().any(|tensor| tensor.name() == name)
 }
 
-/// The product of extents; `None` where it makes no sense.
+/// The product of extents; `None` if it makes no sense.
 pub(super) fn elements(dims: &[i64]) -> Option<usize> {
     product(dims.iter().map(|&dim| usize::try_from(dim).ok()))
 }

@@ -54,7 +54,7 @@ impl fmt::Display for Dim {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape(pub Vec<Dim>);
 
-/// The product of extents for a batch of one, or the largest number where it is larger.
+/// The product of extents for a batch of one, or the largest number if it is larger.
 fn elements(dims: &[Dim]) -> usize {
     dims.iter()
         .fold(1, |count: usize, dim| count.saturating_mul(dim.concrete(1)))
@@ -80,7 +80,7 @@ impl Shape {
         self.0.len()
     }
 
-    /// The extent of an axis, `None` where it is the batch.
+    /// The extent of an axis, `None` if it is the batch.
     pub fn size(&self, axis: usize) -> Option<usize> {
         match self.0.get(axis) {
             Some(Dim::Size(size)) => Some(*size),
@@ -93,7 +93,7 @@ impl Shape {
         self.0.iter().position(|dim| dim.is_batch())
     }
 
-    /// Number of elements of one image: the product of all extents for a batch of one, or the largest number where it is larger.
+    /// Number of elements of one image: the product of all extents for a batch of one, or the largest number if it is larger.
     pub fn elements_per_image(&self) -> usize {
         elements(&self.0)
     }
@@ -155,7 +155,7 @@ pub enum DType {
     F16,
     /// The upper half of [`DType::F32`].
     BF16,
-    /// Truth values, as comparisons give them.
+    /// Booleans, as comparisons give them.
     Bool,
     /// Whole numbers, which only inputs hold: a cast makes f32 of them.
     Integer(Integer),

@@ -56,10 +56,10 @@ pub struct Header {
     pub langevin: Option<Langevin>,
     /// Langevin dynamics as recommended for purification, of an energy.
     pub purification: Option<Purification>,
-    /// The prior that an energy was learned beside, where there is one; its weights are the group [`PRIOR`].
+    /// The prior that an energy was learned beside, if there is one; its weights are the group [`PRIOR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<PriorHeader>,
-    /// The generator that made the starts of an energy's chains, where there is one; its weights are the groups [`GENERATOR`] and
+    /// The generator that made the starts of an energy's chains, if there is one; its weights are the groups [`GENERATOR`] and
     /// [`GENERATOR_EMA`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Network>,
@@ -261,7 +261,7 @@ fn read_checked(folder: &Path, header: &Header, group: &str) -> Result<Vec<u8>> 
     Ok(bytes)
 }
 
-/// The weights to use: the moving average where there is one.
+/// The weights to use: the moving average if there is one.
 ///
 /// # Errors
 /// As [`read_group`].

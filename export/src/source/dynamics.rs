@@ -11,7 +11,7 @@ pub struct Langevin {
     pub temperature: f64,
     /// K, the steps per update.
     pub steps: usize,
-    /// τ of the Gaussian term of the potential, where there is one.
+    /// τ of the Gaussian term of the potential, if there is one.
     pub tau: Option<f64>,
 }
 

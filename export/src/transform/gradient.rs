@@ -90,14 +90,15 @@ fn backward(graph: &mut Graph, target: Value, source: Value, output: &str) -> Re
         };
         let name = graph.node(value).name.clone();
         let wanted: Vec<bool> = inputs.iter().map(|input| dependent[input.0]).collect();
-        let step = BackwardStep {
+        let mut step = BackwardStep {
+            graph,
             name: &name,
             inputs: &inputs,
             wanted: &wanted,
             output: value,
             cotangent,
         };
-        let gradients = op.gradient(graph, &step)?;
+        let gradients = op.gradient(&mut step)?;
         for (operand, gradient) in inputs
             .iter()
             .zip(gradients)

@@ -11,7 +11,7 @@ use crate::graph::{Dim, Graph, Shape, Value};
 pub struct Steps {
     /// Number of steps of one run, at least 1.
     pub count: usize,
-    /// The largest L2 norm of an image's drift `(ε²/(2T))·∇E(x)`, where it is limited: longer ones are scaled down to it.
+    /// The largest L2 norm of an image's drift `(ε²/(2T))·∇E(x)`, if it is limited: longer ones are scaled down to it.
     pub clip: Option<f32>,
 }
 

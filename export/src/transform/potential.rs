@@ -27,7 +27,7 @@ pub const PRIOR_PREFIX: &str = "prior.";
 pub struct Potential {
     /// An energy network that was learned before.
     pub prior: Option<Prior>,
-    /// τ, the deviation of the Gaussian term, where there is one.
+    /// τ, the deviation of the Gaussian term, if there is one.
     pub tau: Option<f64>,
 }
 
@@ -42,7 +42,7 @@ pub struct Prior {
     pub temperature: f64,
 }
 
-/// What an energy was learned with: its Gaussian term and its prior, where it has them.
+/// What an energy was learned with: its Gaussian term and its prior, if it has them.
 ///
 /// # Errors
 /// As [`read_group`].

@@ -78,11 +78,11 @@ pub struct Contract {
     pub kind: Kind,
     /// The network and its parameters, or the model that it comes from.
     pub network: Described,
-    /// Extents of an image; `None` where the input is not an image `[N, C, H, W]`.
+    /// Extents of an image; `None` if the input is not an image `[N, C, H, W]`.
     pub image: Option<ImageShape>,
     /// Lowest and highest pixel value.
     pub value_range: [f32; 2],
-    /// The fixed batch, `None` where it is symbolic.
+    /// The fixed batch, `None` if it is symbolic.
     pub batch: Option<usize>,
     /// As learned.
     pub langevin: Option<Langevin>,
@@ -91,10 +91,10 @@ pub struct Contract {
     /// What stands beside the energy in the potential; absent where nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub potential: Option<Terms>,
-    /// The L2 norm to which the drift of a step is shortened per image; absent where it is not.
+    /// The L2 norm to which the drift of a step is shortened per image; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// Steps of one run; absent where it is one.
+    /// Steps of one run; absent if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n_steps: Option<usize>,
     /// Classes that a classifier or a generator distinguishes.

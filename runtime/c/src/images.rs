@@ -88,7 +88,7 @@ impl<T: Copy> Room<T> {
         pointer::check(self.name, self.values, self.n)
     }
 
-    /// Like [`Room::check`]; null is no room, and fine.
+    /// Like [`Room::check`]; null is allowed, and means no room.
     pub fn check_unless_null(self, n: usize) -> Result<()> {
         match self.values.is_null() {
             true => Ok(()),

@@ -8,16 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ebm_common::files::{AtomicFile, final_path};
 use ebm_common::target::{is_there, resolved};
-use ebm_runtime::{PictureChange, PictureEncoding, PictureFormat, write_picture};
+use ebm_runtime::{PictureChange, PictureFormat, write_picture};
 use walkdir::WalkDir;
 
 use crate::arguments::{OutputFormat, RunArguments};
 use crate::dataset::DataSet;
 use crate::inputs::{Content, Input, Item, Reading};
 use crate::treatment::Outcome;
-
-/// The quality of JPEG pictures, if they are asked for.
-pub const JPEG_QUALITY: u8 = 95;
 
 /// Where the images of a run go.
 pub struct Outputs {
@@ -119,7 +116,7 @@ impl Outputs {
                 }
             }
         }
-        // What is not there yet is no input.
+        // A file that is not there yet cannot be an input.
         let there: Vec<&PathBuf> = taken.keys().filter(|path| path.exists()).collect();
         if there.is_empty() {
             return Ok(());
@@ -180,13 +177,7 @@ impl Outputs {
             .any(|change| matches!(change, PictureChange::Size | PictureChange::Colours));
         for (replica, path) in self.purified(item.input).enumerate() {
             make_parent(&path)?;
-            let encoding = match PictureFormat::of_name(&path) {
-                Some(PictureFormat::WebP) => PictureEncoding::WebP,
-                Some(PictureFormat::Jpeg) => PictureEncoding::Jpeg {
-                    quality: JPEG_QUALITY,
-                },
-                _ => PictureEncoding::Png,
-            };
+            let encoding = self.format.encoding(PictureFormat::of_name(&path));
             match outcome.image(replica) {
                 Some(image) => write_picture(&path, image, 0, encoding)?,
                 None if is_as_it_was && path.extension() == source.extension() => {

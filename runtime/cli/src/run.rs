@@ -30,7 +30,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     if stream::is_wanted(arguments) {
         return stream::run(arguments, &models, reading);
     }
-    let plan = Plan {
+    let plan = PreparedRun {
         arguments,
         inputs: find_inputs(&arguments.images, Some(&arguments.output), reading)?,
         outputs: Outputs::new(arguments),
@@ -47,7 +47,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
 }
 
 /// What a run is to do.
-struct Plan<'a> {
+struct PreparedRun<'a> {
     arguments: &'a RunArguments,
     models: ModelFolder,
     reading: Reading,
@@ -56,7 +56,7 @@ struct Plan<'a> {
     bar: Bar,
 }
 
-impl Plan<'_> {
+impl PreparedRun<'_> {
     fn check_sheet(&self) -> Result<()> {
         let Some(path) = &self.arguments.sheet else {
             return Ok(());

@@ -9,13 +9,12 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use ebm_runtime::{ModelFolder, PictureEncoding, PictureFormat, encode_picture};
 
-use crate::arguments::{OutputFormat, RunArguments};
+use crate::arguments::RunArguments;
 use crate::dataset::DataSet;
 use crate::inputs::{
     Content, Input, Item, Reading, STANDARD, for_each_group, from_the_start, read_whole,
 };
 use crate::notes::Notes;
-use crate::outputs::JPEG_QUALITY;
 use crate::progress::Bar;
 use crate::report::seed_line;
 use crate::selection::Selection;
@@ -39,7 +38,7 @@ pub fn run(arguments: &RunArguments, models: &ModelFolder, reading: Reading) -> 
     }
     let bytes = read(path)?;
     let mut stream = Stream {
-        encoding: encoding(&bytes, arguments.format),
+        encoding: arguments.format.encoding(PictureFormat::of_bytes(&bytes)),
         treatment,
         bar,
         picture: Vec::new(),
@@ -112,17 +111,6 @@ impl Stream {
         written
             .and_then(|()| out.flush())
             .context("standard output cannot be written")
-    }
-}
-
-/// What a picture is written as.
-fn encoding(bytes: &[u8], format: OutputFormat) -> PictureEncoding {
-    match (PictureFormat::of_bytes(bytes), format) {
-        (Some(PictureFormat::WebP), _) => PictureEncoding::WebP,
-        (Some(PictureFormat::Jpeg), OutputFormat::Same) => PictureEncoding::Jpeg {
-            quality: JPEG_QUALITY,
-        },
-        _ => PictureEncoding::Png,
     }
 }
 

@@ -102,7 +102,7 @@ impl Purification {
     /// Takes this many steps, or those that are left; of a model that takes several in a run, whole runs. The result is the same however the steps are divided among calls.
     ///
     /// # Errors
-    /// Where the image does not fit the model, has a pixel that is no finite number, or the chain leaves the finite numbers; the image stays as it was then.
+    /// If the image does not fit the model, has a pixel that is not finite, or the chain leaves the finite numbers; the image stays as it was then.
     pub fn advance(&mut self, steps: u32) -> Result<(), Failure> {
         let end = self.n_done.saturating_add(steps).min(self.n_steps);
         while self.n_done < end {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::matching::{begin_matching, go_on_with_matching};
 use super::new_run::{NewRun, layers, report_end};
-use super::old_run::{OldRun, restore};
+use super::old_run::{Continued, restore};
 use super::saved_fit;
 use crate::cli::FitArgs;
 use crate::config::{EnergyConfig, Fit, Layers};
@@ -12,10 +12,8 @@ use crate::learn::borrowed::Borrowed;
 use crate::learn::energy::EnergyLearner;
 use crate::learn::examples::Examples;
 use crate::learn::fit;
-use crate::machine::Machine;
 use crate::run::folder::RunFolder;
 use crate::run::learning::Described;
-use crate::run::resumption::Resumption;
 use crate::run::state::State;
 use crate::run::stop::{End, StopSignal};
 use crate::run::training::Training;
@@ -48,27 +46,19 @@ fn begin_likelihood(config: EnergyConfig, run: &NewRun, stop: &StopSignal) -> Re
 }
 
 /// Continues the learning of an energy network.
-pub(super) fn go_on_with_fit(
-    old: &OldRun,
-    resumption: &Resumption,
-    folder: &RunFolder,
-    machine: Machine,
-    stop: &StopSignal,
-) -> Result<End> {
-    let saved = &resumption.saved;
+pub(super) fn go_on_with_fit(run: Continued<'_>) -> Result<End> {
+    let saved = &run.resumption.saved;
     let config = match saved_fit(saved)? {
         Fit::Likelihood(config) => *config,
-        Fit::Matching(config) => {
-            return go_on_with_matching(*config, old, resumption, folder, machine, stop);
-        }
+        Fit::Matching(config) => return go_on_with_matching(*config, run),
     };
-    let directory = saved.data_directory(old.data.as_deref());
-    let examples = Examples::load(&config, directory.as_deref(), machine.team.n_threads())?;
-    let state = old.state(saved, examples.fingerprint(), machine.team.ranks())?;
+    let n_threads = run.machine.team.n_threads();
+    let examples = Examples::load(&config, run.data_directory().as_deref(), n_threads)?;
+    let state = run.state(examples.fingerprint())?;
     let borrowed = Borrowed::from_own_checkpoint(saved, &config)?;
-    let mut learner = EnergyLearner::new(config, examples, borrowed, machine)?;
-    restore(&mut learner, resumption, folder)?;
-    learn_energy(&mut learner, folder, state, stop)
+    let mut learner = EnergyLearner::new(config, examples, borrowed, run.machine)?;
+    restore(&mut learner, run.resumption, run.folder)?;
+    learn_energy(&mut learner, run.folder, state, run.stop)
 }
 
 fn learn_energy(

@@ -2,16 +2,13 @@
 
 use anyhow::Result;
 
-use super::load;
 use super::new_run::{NewRun, report_end};
-use super::old_run::{OldRun, restore};
+use super::old_run::{Continued, restore};
 use crate::config::{MatchingConfig, WarmStart};
 use crate::learn::matching::{MatchingLearner, learn};
 use crate::learn::warm_start::{First, Scale, first_phase, first_weights};
-use crate::machine::Machine;
 use crate::run::folder::RunFolder;
 use crate::run::learning::Described;
-use crate::run::resumption::Resumption;
 use crate::run::state::State;
 use crate::run::stop::{End, StopSignal};
 use crate::run::training::Training;
@@ -24,13 +21,7 @@ pub(super) fn begin_matching(
 ) -> Result<End> {
     let machine = run.machine.among_ranks()?;
     run.expect_free(&machine)?;
-    let dataset = load(
-        &config.data,
-        run.data.as_deref(),
-        &config.network,
-        &machine.team,
-    )?;
-    let state = run.state(Some(dataset.fingerprint()));
+    let (dataset, state) = run.load(&config.data, &config.network, &machine)?;
     let first = config.from.as_ref().map(|from| first(&config, from));
     let first = first.transpose()?;
     if let (Some(from), Some(first)) = (&mut config.from, &first) {
@@ -42,26 +33,11 @@ pub(super) fn begin_matching(
 }
 
 /// Continues the learning of an energy network.
-pub(super) fn go_on_with_matching(
-    config: MatchingConfig,
-    old: &OldRun,
-    resumption: &Resumption,
-    folder: &RunFolder,
-    machine: Machine,
-    stop: &StopSignal,
-) -> Result<End> {
-    let saved = &resumption.saved;
-    let directory = saved.data_directory(old.data.as_deref());
-    let dataset = load(
-        &config.data,
-        directory.as_deref(),
-        &config.network,
-        &machine.team,
-    )?;
-    let state = old.state(saved, Some(dataset.fingerprint()), machine.team.ranks())?;
-    let mut learner = MatchingLearner::new(config, dataset, None, machine)?;
-    restore(&mut learner, resumption, folder)?;
-    learn_matching(&mut learner, folder, state, stop)
+pub(super) fn go_on_with_matching(config: MatchingConfig, run: Continued<'_>) -> Result<End> {
+    let (dataset, state) = run.load(&config.data, &config.network)?;
+    let mut learner = MatchingLearner::new(config, dataset, None, run.machine)?;
+    restore(&mut learner, run.resumption, run.folder)?;
+    learn_matching(&mut learner, run.folder, state, run.stop)
 }
 
 /// What a run begins with: the optimiser of the first phase too, if it is a second one.

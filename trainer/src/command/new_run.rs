@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ebm_export::source::networks::Network;
 use tch::Device;
 
+use super::load;
 use crate::cli::{LearnArgs, MachineArgs};
-use crate::config::{Configuration, Layers};
-use crate::data::Fingerprint;
+use crate::config::{Configuration, DataConfig, Layers};
+use crate::data::{Dataset, Fingerprint};
 use crate::machine::{Machine, console, device_name};
 use crate::run::folder::RunFolder;
 use crate::run::learning::Terms;
@@ -61,6 +63,18 @@ impl NewRun {
             data,
             ..State::default()
         }
+    }
+
+    /// The data that are configured, and the state that a run on them begins with.
+    pub(super) fn load(
+        &self,
+        data: &DataConfig,
+        network: &Network,
+        machine: &Machine,
+    ) -> Result<(Dataset, State)> {
+        let dataset = load(data, self.data.as_deref(), network, &machine.team)?;
+        let state = self.state(Some(dataset.fingerprint()));
+        Ok((dataset, state))
     }
 
     /// Refuses before any work what [`NewRun::create`] would refuse, in the first process.

@@ -3,15 +3,20 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use ebm_export::source::networks::Network;
 
+use super::load;
 use crate::cli::MachineArgs;
-use crate::data::Fingerprint;
+use crate::config::DataConfig;
+use crate::data::{Dataset, Fingerprint};
+use crate::machine::Machine;
 use crate::machine::ranks::Ranks;
 use crate::run::folder::RunFolder;
 use crate::run::learning::Learning;
 use crate::run::resumption::{Resumed, Resumption};
 use crate::run::saved::Saved;
 use crate::run::state::State;
+use crate::run::stop::StopSignal;
 
 /// Which run continues, on what data, and on which machine.
 #[derive(Debug)]
@@ -44,12 +49,7 @@ impl ChangedData {
 
 impl OldRun {
     /// The state to continue from, with the data that are there.
-    pub(super) fn state(
-        &self,
-        saved: &Saved,
-        data: Option<Fingerprint>,
-        ranks: &Ranks,
-    ) -> Result<State> {
+    fn state(&self, saved: &Saved, data: Option<Fingerprint>, ranks: &Ranks) -> Result<State> {
         let state = saved.state()?;
         let lines = match (&state.data, &data) {
             (Some(then), Some(now)) => self.lines_of_changes(&now.changes_since(then))?,
@@ -81,6 +81,38 @@ impl OldRun {
                 "{run} continues with other data ({listed}): the result differs from that of a run on either of them"
             )]),
         }
+    }
+}
+
+/// A run that continues: from where, into which folder, and what computes it.
+#[derive(Debug)]
+pub(super) struct Continued<'a> {
+    pub(super) old: &'a OldRun,
+    pub(super) resumption: &'a Resumption,
+    pub(super) folder: &'a RunFolder,
+    pub(super) machine: Machine,
+    pub(super) stop: &'a StopSignal,
+}
+
+impl Continued<'_> {
+    /// Where its data lie.
+    pub(super) fn data_directory(&self) -> Option<PathBuf> {
+        let saved = &self.resumption.saved;
+        saved.data_directory(self.old.data.as_deref())
+    }
+
+    /// The state to continue from, with the data that are there.
+    pub(super) fn state(&self, data: Option<Fingerprint>) -> Result<State> {
+        let ranks = self.machine.team.ranks();
+        self.old.state(&self.resumption.saved, data, ranks)
+    }
+
+    /// The data that are configured, and the state to continue from with them.
+    pub(super) fn load(&self, data: &DataConfig, network: &Network) -> Result<(Dataset, State)> {
+        let directory = self.data_directory();
+        let dataset = load(data, directory.as_deref(), network, &self.machine.team)?;
+        let state = self.state(Some(dataset.fingerprint()))?;
+        Ok((dataset, state))
     }
 }
 

@@ -6,7 +6,7 @@ use tch::Device;
 
 use super::classifier::go_on_with_classifier;
 use super::fit::go_on_with_fit;
-use super::old_run::{ChangedData, OldRun};
+use super::old_run::{ChangedData, Continued, OldRun};
 use crate::cli::ResumeArgs;
 use crate::machine::device_name;
 use crate::run::folder::RunFolder;
@@ -43,9 +43,16 @@ pub(super) fn go_on(old: &OldRun, stop: &StopSignal) -> Result<End> {
         note!("resuming {run} after update {update}");
         warn_of_another_device(&folder, machine.device);
     }
+    let run = Continued {
+        old,
+        resumption: &resumption,
+        folder: &folder,
+        machine,
+        stop,
+    };
     match resumption.saved.header.kind {
-        NetworkKind::Classifier => go_on_with_classifier(old, &resumption, &folder, machine, stop),
-        _ => go_on_with_fit(old, &resumption, &folder, machine, stop),
+        NetworkKind::Classifier => go_on_with_classifier(run),
+        _ => go_on_with_fit(run),
     }
 }
 

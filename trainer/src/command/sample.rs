@@ -245,7 +245,8 @@ fn start(
         _ if flow.is_some() => StartChoice::Noise,
         _ if config.generator.is_some() => StartChoice::Generator,
         Start::Data | Start::DataPersistent => StartChoice::Data,
-        _ => StartChoice::Noise,
+        Start::Noise | Start::NoisePersistent => StartChoice::Noise,
+        Start::Cooperative | Start::CooperativePersistent => StartChoice::Noise,
     };
     let start = args.start.unwrap_or(as_learned);
     if start == StartChoice::Generator && config.generator.is_none() {

@@ -22,7 +22,7 @@ pub fn origin<'a>(
             config,
             generator,
         }),
-        _ => Box::new(Noise::of(config)),
+        (Start::Noise | Start::NoisePersistent, _) | (_, None) => Box::new(Noise::of(config)),
     }
 }
 

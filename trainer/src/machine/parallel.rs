@@ -113,7 +113,7 @@ pub struct Team {
 }
 
 impl Team {
-    /// A team of that many threads; one per core where none is given. libtorch itself is set to one thread.
+    /// A team of that many threads; one per core if none is given. libtorch itself is set to one thread.
     pub fn new(n_threads: Option<u16>) -> Result<Team> {
         Team::among(Ranks::alone(), n_threads)
     }

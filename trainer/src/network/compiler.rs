@@ -111,7 +111,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Bytes of a value, for one image where it depends on images. Truth values take a byte each.
+    /// Bytes of a value, for one image where it depends on images. Booleans take a byte each.
     fn size(&self, value: Value) -> u64 {
         let elements: usize = self.graph.shape(value).concrete(1).iter().product();
         let element = match self.graph.operator(value) {
@@ -161,7 +161,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// g and x, where the operator is `g · cast(x > 0)`. In place of x its `Relu` is taken, where there is one: it is
+    /// g and x, where the operator is `g · cast(x > 0)`. In place of x its `Relu` is taken, if there is one: it is
     /// positive where x is, and x itself can then be dropped earlier.
     fn mask(&self, op: &Op, inputs: &[Value]) -> Option<[Value; 2]> {
         let (Op::Binary(Binary::Mul), &[left, right]) = (op, inputs) else {

@@ -160,4 +160,24 @@ mod tests {
         let program = Program::new(&graph, Kind::Double, Device::Cpu).on_engine(&graph);
         assert!(program.bind(&exact).unwrap().engine.is_none());
     }
+
+    #[test]
+    fn leaves_weights_that_the_engine_refuses_to_libtorch() {
+        let (graph, weights) = graph_and_weights(Activation::Silu);
+        let broken = weights
+            .iter()
+            .map(|(name, weight)| (name.clone(), weight * f64::NAN))
+            .collect();
+        let program = Program::new(&graph, Kind::Float, Device::Cpu).on_engine(&graph);
+        let bound = program.bind(&broken).unwrap();
+        assert!(bound.engine.is_none());
+        let x = Tensor::zeros([1, 3, 8, 8], (Kind::Float, Device::Cpu));
+        assert!(
+            bound.evaluate(&x).unwrap()[0]
+                .isnan()
+                .any()
+                .double_value(&[])
+                == 1.0
+        );
+    }
 }

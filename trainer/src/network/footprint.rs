@@ -171,7 +171,7 @@ impl Memory<'_> {
 
 /// Gradients of values on the way back; behind the values in the list of sizes.
 struct Gradients {
-    /// In whose gradient's memory that of each value lies, where there is one.
+    /// In whose gradient's memory that of each value lies, if there is one.
     storage: Vec<Option<usize>>,
 }
 

@@ -24,7 +24,7 @@ pub(super) enum Operation {
     InPlace(Binary),
     /// `Relu` into its operand, which nobody needs any more.
     ReluInPlace,
-    /// Truth values to numbers of the program's kind.
+    /// Booleans to numbers of the program's kind.
     Truth(Kind),
     /// `g · [x > 0]` of operands g and x, three nodes in one.
     MaskPositive,

@@ -13,6 +13,8 @@ mod products;
 mod statistics;
 mod weights;
 
+use std::sync::Once;
+
 use anyhow::{Context, Result, bail, ensure};
 use ebm_export::graph::{Dim, Graph, Shape};
 use ebm_export::transform::rewrite::{Rewrite, apply};
@@ -96,7 +98,7 @@ impl Program {
     /// Planning it takes about as long as some evaluations do, so that it pays for those who evaluate often with the same weights.
     pub fn on_engine(self, graph: &Graph) -> Program {
         let suits = self.device == Device::Cpu && self.kind == Kind::Float && !self.mixes_images();
-        let masked = suits.then(|| apply(graph, &[Rewrite::Mask]).ok());
+        let masked = suits.then(|| accepted(apply(graph, &[Rewrite::Mask])));
         Program {
             on_engine: masked.flatten(),
             ..self
@@ -166,7 +168,7 @@ impl Program {
         self.lay_out(&mut fixed)?;
         // libtorch runs what the engine refuses, and says what is wrong with weights.
         let engine = match &self.on_engine {
-            Some(graph) if !tracked => Engine::new(graph, weights).ok(),
+            Some(graph) if !tracked => accepted(Engine::new(graph, weights)),
             _ => None,
         };
         Ok(BoundNetwork {
@@ -186,6 +188,15 @@ pub struct Evaluation {
     pub outputs: Vec<Tensor>,
     /// The statistics of the batch, where batch norms take them.
     pub statistics: Statistics,
+}
+
+/// What the engine accepts. The first of all refusals is said, since the run goes on without it.
+fn accepted<T>(made: Result<T, impl Into<anyhow::Error>>) -> Option<T> {
+    static SAID: Once = Once::new();
+    let refused = |error: &anyhow::Error| {
+        SAID.call_once(|| note!("libtorch computes what the engine does not take: {error:#}"));
+    };
+    made.map_err(Into::into).inspect_err(refused).ok()
 }
 
 /// A program bound to weights.

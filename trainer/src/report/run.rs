@@ -16,7 +16,7 @@ use crate::evaluate::sampling::{PLOT, ROWS};
 use crate::run::folder::{ATTACK, ATTACK_RESULTS, DISTANCES, RunFolder, SAMPLED};
 use crate::run::record::WORK;
 use crate::run::record::diagnostics::N_UPDATES;
-use crate::run::record::metrics::{self, Line, curve};
+use crate::run::record::metrics::{self, MetricsLine, curve};
 use crate::run::record::sessions::{self, Session};
 use crate::run::record::updates::Recent;
 use crate::run::stage::Stage;
@@ -33,7 +33,7 @@ pub struct Run {
     /// The resolved configuration.
     pub config: toml::Table,
     /// Lines of `metrics.jsonl`.
-    pub lines: Vec<Line>,
+    pub lines: Vec<MetricsLine>,
     /// The newest rows of `updates.csv`.
     pub recent: Recent,
     /// Sample sheets by update, oldest first.
@@ -51,7 +51,7 @@ pub struct Run {
     /// The Fréchet distances of `fid.json`.
     pub distances: Vec<Score>,
     /// Lines of `rollbacks.jsonl`: what went wrong.
-    pub events: Vec<Line>,
+    pub events: Vec<MetricsLine>,
 }
 
 /// How fast a run is.
@@ -71,7 +71,7 @@ pub struct Sampled {
     /// Their energies and saturation over steps, as SVG text.
     pub plot: String,
     /// What was measured at each snapshot.
-    pub rows: Vec<Line>,
+    pub rows: Vec<MetricsLine>,
 }
 
 impl Sampled {
@@ -149,9 +149,9 @@ pub fn folder_name(path: &Path) -> String {
 }
 
 /// The names of all values in lines, in the order in which they come.
-pub fn names(lines: &[Line]) -> Vec<&str> {
+pub fn names(lines: &[MetricsLine]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for name in lines.iter().flat_map(Line::keys) {
+    for name in lines.iter().flat_map(MetricsLine::keys) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
@@ -296,7 +296,7 @@ impl Run {
 
 /// From one log point to the next.
 struct Stretch<'a> {
-    line: &'a Line,
+    line: &'a MetricsLine,
     /// The update at its end.
     update: f64,
     /// Updates and seconds in it.

@@ -477,7 +477,7 @@ mod tests {
     use super::*;
     use crate::run::lock;
 
-    /// Writes a checkpoint after so many updates in a row out of range.
+    /// Writes a checkpoint after that many updates in a row out of range.
     fn write(folder: &RunFolder, update: u64, out_of_range: u64, merit: f64, keep: usize) {
         let watch = json!({"out_of_range": out_of_range, "setbacks": []});
         write_state(

@@ -389,7 +389,7 @@ fn samples_of_a_flow_follow_it_by_heun_steps() {
         "without noise",
     );
     assert!(difference(&warm, &cold) > 0.05);
-    sampled("data", "--start data --time 0.1", "4 Heun steps");
+    let _ = sampled("data", "--start data --time 0.1", "4 Heun steps");
 
     for (more, pieces) in [
         (

@@ -46,7 +46,7 @@ fn fit(data: &Path, run: &Path, more: &str) -> assert_cmd::Command {
     ))
 }
 
-/// Waits until a run has logged so many lines.
+/// Waits until a run has logged that many lines.
 fn wait_for_lines(run: &Path, n_lines: usize) {
     let start = Instant::now();
     let n_logged =

@@ -27,7 +27,7 @@ fn start(run: &Path) -> Child {
         .unwrap()
 }
 
-/// Waits until a run has logged so many lines.
+/// Waits until a run has logged that many lines.
 fn wait_for_lines(run: &Path, lines: usize) {
     let start = Instant::now();
     while fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
@@ -244,7 +244,7 @@ fn the_best_checkpoint_is_kept() {
     }
 }
 
-/// Files may not become larger than so many kilobytes or, for other shells, half of that.
+/// Files may not become larger than that many kilobytes or, for other shells, half of that.
 #[cfg(unix)]
 #[test]
 fn what_cannot_be_written_stops_the_run_and_it_goes_on_later() {

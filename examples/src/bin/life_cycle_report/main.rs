@@ -79,8 +79,9 @@ fn main() -> ExitCode {
 
 fn report(arguments: &Arguments) -> Result<()> {
     let attacked = Attacked::open(&arguments.attack)?;
+    let models = ModelFolder::open(&arguments.model)?;
     let bar = ProgressBar::hidden();
-    let defended = defended_classifier(arguments, &attacked, &bar)?;
+    let defended = defended_classifier(arguments, &models, &attacked, &bar)?;
     let bare = |images: &Images| anyhow::Ok(defended.classifier().classify(images)?.predictions);
     let bare_clean = bare(&attacked.clean)?;
     let bare_attacked = bare(
@@ -110,7 +111,7 @@ fn report(arguments: &Arguments) -> Result<()> {
     );
     let milliseconds = seconds * 1e3 / (2 * steps) as f64;
     print_table(&scores, seconds, milliseconds);
-    let certificates = certificates(arguments, &attacked)?;
+    let certificates = certificates(arguments, &models, &attacked)?;
     if let Some(certificates) = &certificates {
         certificates.print();
     }
@@ -237,15 +238,15 @@ fn scores(
 
 fn defended_classifier(
     arguments: &Arguments,
+    models: &ModelFolder,
     attacked: &Attacked,
     bar: &ProgressBar,
 ) -> Result<DefendedClassifier> {
-    let models = ModelFolder::open(&arguments.model)?;
     let on_progress = {
         let bar = bar.clone();
         move |progress: ebm_runtime::Progress| bar.set_position(progress.n_done)
     };
-    let builder = purifier(arguments, &models).on_progress(on_progress);
+    let builder = purifier(arguments, models).on_progress(on_progress);
     let seed = arguments
         .seed
         .map_or_else(Seed::fresh, |seed| Ok(seed.into()))?;
@@ -271,11 +272,14 @@ fn purifier(arguments: &Arguments, models: &ModelFolder) -> PurifierBuilder {
 }
 
 /// Of the clean images, if any are wanted: a certificate does not depend on which attacks were tried.
-fn certificates(arguments: &Arguments, attacked: &Attacked) -> Result<Option<Certificates>> {
+fn certificates(
+    arguments: &Arguments,
+    models: &ModelFolder,
+    attacked: &Attacked,
+) -> Result<Option<Certificates>> {
     let Some(sigma) = arguments.certify else {
         return Ok(None);
     };
-    let models = ModelFolder::open(&arguments.model)?;
     let classifier =
         Classifier::builder(models.require_classifier()?).backend(arguments.backend.clone());
     let smoothing = Smoothing {
@@ -283,7 +287,7 @@ fn certificates(arguments: &Arguments, attacked: &Attacked) -> Result<Option<Cer
         ..Smoothing::new(sigma)
     };
     let smoothed = SmoothedClassifier::new(classifier.build()?, smoothing)?
-        .behind(purifier(arguments, &models))?;
+        .behind(purifier(arguments, models))?;
     let n = arguments.certified_images;
     Certificates::of(&smoothed, &attacked.clean, &attacked.labels, n).map(Some)
 }

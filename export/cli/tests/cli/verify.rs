@@ -328,7 +328,7 @@ fn a_changed_weight_that_both_passes_share_is_found_by_the_model() {
     assert_eq!(got, wanted);
 }
 
-/// All images zero and no biases: every ReLU is at its kink, and nothing is decided. That is no success.
+/// All images zero and no biases: every ReLU is at its kink, and nothing is decided. That is not a success.
 #[test]
 fn images_at_kinks_decide_nothing() {
     let workplace = workplace();

@@ -28,7 +28,7 @@ pub struct Outcome {
     pub output: String,
     /// What it is compared with.
     pub against: &'static str,
-    /// The relative error in the L2 norm, `None` where the point lies at a kink, which decides nothing.
+    /// The relative error in the L2 norm, `None` if the point lies at a kink, which decides nothing.
     pub error: Option<f64>,
 }
 
@@ -237,7 +237,7 @@ impl<'a> Checks<'a> {
     }
 
     /// The relative error of a gradient, estimated along random directions: for those of unit variance the mean square of `(g − ∇E)·d` is the square of
-    /// `‖g − ∇E‖`. `None` where fewer than half of them are free of kinks.
+    /// `‖g − ∇E‖`. `None` if fewer than half of them are free of kinks.
     fn slope_error(
         &mut self,
         energy: &Function,
@@ -276,7 +276,7 @@ impl<'a> Checks<'a> {
         self.unless_at_kink(error, &point, truth.input(), least, |point| truth.at(point))
     }
 
-    /// The error, or `None` where what is wanted itself jumps by as much within rounding, and so decides nothing.
+    /// The error, or `None` if what is wanted itself jumps by as much within rounding, and so decides nothing.
     fn unless_at_kink(
         &mut self,
         error: f64,

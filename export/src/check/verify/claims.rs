@@ -75,7 +75,7 @@ pub enum Outputs {
 pub struct StepOutputs {
     /// Number of steps of one run.
     pub count: usize,
-    /// Largest norm of an image's drift, where it is limited.
+    /// Largest norm of an image's drift, if it is limited.
     pub clip: Option<f64>,
     /// The state behind the last step.
     pub next: Function,

@@ -1,4 +1,4 @@
-//! Derivatives by differences, and where there are none.
+//! Derivatives by differences, and if there are none.
 //!
 //! A network of ReLUs or maxima has kinks, at which the differences to both sides do not agree. They are what decides: steps get shorter until the two agree
 //! up to a margin, and then no kink that matters lies between them; where they never agree, the point lies at a kink and decides nothing.
@@ -19,11 +19,11 @@ const REACH: f64 = 1e-6;
 pub struct Agreement {
     /// Their distance, relative to the derivative.
     pub margin: f64,
-    /// What counts as the derivative's size where it is smaller.
+    /// What counts as the derivative's size if it is smaller.
     pub size: f64,
 }
 
-/// The derivative of a function along a direction by a central difference, `None` where the point lies at a kink.
+/// The derivative of a function along a direction by a central difference, `None` if the point lies at a kink.
 ///
 /// # Errors
 /// The function cannot be evaluated there.

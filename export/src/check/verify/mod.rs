@@ -67,7 +67,7 @@ pub struct Check {
     pub passes: bool,
 }
 
-/// Compares a file with differences of its own outputs and, where it is given, with the truth.
+/// Compares a file with differences of its own outputs and, if it is given, with the truth.
 ///
 /// # Errors
 /// The file is a forward model and there is no truth; `images` `[n, …]` are not those of its input; the truth has inputs that the file has not; or a value is

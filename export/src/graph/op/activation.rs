@@ -71,38 +71,36 @@ impl Operator for Activation {
 
     /// Piecewise-linear ones multiply by a mask, which is cheaper than `Where` on every backend measured;
     /// smooth ones reuse the value of the forward pass.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (x, y, g) = (step.inputs[0], step.output, step.cotangent);
         let derivative = match self {
-            Activation::Relu => positive_mask(graph, step, x)?,
+            Activation::Relu => positive_mask(step, x)?,
             Activation::LeakyRelu { slope } => {
                 // slope + (1 − slope) · [x > 0].
-                let mask = positive_mask(graph, step, x)?;
-                let rise = graph.scalar(&step.named("rise"), 1.0 - slope);
-                let slope = graph.scalar(&step.named("slope"), *slope);
-                let scaled = graph.apply(&step.named("scaled"), Binary::Mul, &[mask, rise])?;
-                graph.apply(&step.named("derivative"), Binary::Add, &[scaled, slope])?
+                let mask = positive_mask(step, x)?;
+                let rise = step.scalar("rise", 1.0 - slope);
+                let slope = step.scalar("slope", *slope);
+                let scaled = step.apply("scaled", Binary::Mul, &[mask, rise])?;
+                step.apply("derivative", Binary::Add, &[scaled, slope])?
             }
             Activation::Sigmoid => {
                 // y (1 − y).
-                let one = graph.scalar(&step.named("one"), 1.0);
-                let rest = graph.apply(&step.named("rest"), Binary::Sub, &[one, y])?;
-                graph.apply(&step.named("derivative"), Binary::Mul, &[y, rest])?
+                let one = step.scalar("one", 1.0);
+                let rest = step.apply("rest", Binary::Sub, &[one, y])?;
+                step.apply("derivative", Binary::Mul, &[y, rest])?
             }
             Activation::Tanh => {
                 // 1 − y².
-                let one = graph.scalar(&step.named("one"), 1.0);
-                let square = graph.apply(&step.named("square"), Binary::Mul, &[y, y])?;
-                graph.apply(&step.named("derivative"), Binary::Sub, &[one, square])?
+                let one = step.scalar("one", 1.0);
+                let square = step.apply("square", Binary::Mul, &[y, y])?;
+                step.apply("derivative", Binary::Sub, &[one, square])?
             }
-            Activation::Softplus => {
-                graph.apply(&step.named("derivative"), Activation::Sigmoid, &[x])?
-            }
+            Activation::Softplus => step.apply("derivative", Activation::Sigmoid, &[x])?,
             // Constant almost everywhere.
             Activation::Positive => return Ok(vec![None]),
         };
-        Ok(vec![Some(graph.apply(
-            &step.named("product"),
+        Ok(vec![Some(step.apply(
+            "product",
             Binary::Mul,
             &[g, derivative],
         )?)])
@@ -110,10 +108,10 @@ impl Operator for Activation {
 }
 
 /// 1 where `x > 0`, else 0.
-fn positive_mask(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value> {
-    let zero = graph.scalar(&step.named("zero"), 0.0);
-    let positive = graph.apply(&step.named("positive"), Compare::Greater, &[x, zero])?;
-    graph.apply(&step.named("mask"), Cast::F32, &[positive])
+fn positive_mask(step: &mut BackwardStep<'_>, x: Value) -> Result<Value> {
+    let zero = step.scalar("zero", 0.0);
+    let positive = step.apply("positive", Compare::Greater, &[x, zero])?;
+    step.apply("mask", Cast::F32, &[positive])
 }
 
 impl Activation {

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, Axis, concatenate};
 
 use super::{BackwardStep, OnnxAttribute, OnnxOperator, Operator, Slice, all_floats};
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Value, ValueType};
+use crate::graph::{Dim, Value, ValueType};
 
 /// Operands behind one another along an axis: `[.., A, ..]`, `[.., B, ..]`, … `→ [.., A + B + …, ..]`. All other extents agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub struct Concat {
 
 impl Concat {
     /// Is the cotangent the same all along the axis? Then it broadcasts to each operand as it is.
-    fn is_constant_along(&self, graph: &Graph, step: &BackwardStep<'_>) -> bool {
-        let rank = graph.shape(step.output).rank();
-        let cotangent = graph.shape(step.cotangent);
+    fn is_constant_along(&self, step: &BackwardStep<'_>) -> bool {
+        let rank = step.graph.shape(step.output).rank();
+        let cotangent = step.graph.shape(step.cotangent);
         match (self.axis + cotangent.rank()).checked_sub(rank) {
             Some(axis) => cotangent.0[axis] == Dim::Size(1),
             None => true,
@@ -64,18 +64,18 @@ impl Operator for Concat {
     }
 
     /// Each operand gets its part.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        if self.is_constant_along(graph, step) {
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        if self.is_constant_along(step) {
             return Ok(vec![Some(step.cotangent); step.inputs.len()]);
         }
-        let cotangent = step.full_cotangent(graph)?;
+        let cotangent = step.full_cotangent()?;
         let mut gradients = Vec::with_capacity(step.inputs.len());
         let mut start = 0;
         for (&operand, &wanted) in step.inputs.iter().zip(step.wanted) {
-            let end = start + graph.shape(operand).0[self.axis].concrete(1);
+            let end = start + step.graph.shape(operand).0[self.axis].concrete(1);
             let part = Slice::range(self.axis, start..end);
             gradients.push(match wanted {
-                true => Some(graph.apply(&step.named("part"), part, &[cotangent])?),
+                true => Some(step.apply("part", part, &[cotangent])?),
                 false => None,
             });
             start = end;
@@ -92,10 +92,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::graph::Shape;
     use crate::graph::op::testing::{Operand, check_gradients, evaluate};
     use crate::graph::op::{Binary, KeepDims, Op, Reduce, ReduceKind};
     use crate::graph::reference;
+    use crate::graph::{Graph, Shape};
     use crate::transform::gradient::gradient;
 
     #[test]

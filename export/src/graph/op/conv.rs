@@ -6,7 +6,7 @@ use super::conv_weight::{by_bias, by_weight};
 use super::windows::Windows;
 use super::{Arithmetic, BackwardStep, OnnxAttribute, OnnxOperator, Operator, floats};
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{Dim, Shape, Value, ValueType};
 
 /// `Conv`: x `[N, C, H, W]`, weight `[O, C/groups, kh, kw]`, optional bias `[O]` → `[N, O, H', W']` with
 /// `H' = (H + top + bottom − dilation·(kh − 1) − 1) / stride + 1`. Where the kernel is one pixel high (or wide), without stride and pads, the
@@ -212,21 +212,21 @@ impl Operator for Conv {
         add_bias(windows.convolved(x, weight, self.groups), inputs.get(2))
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
         let mut gradients = vec![None; step.inputs.len()];
         if step.wanted[1] {
             let operands = [step.inputs[0], cotangent];
-            gradients[1] = Some(by_weight(graph, step, self, operands)?);
+            gradients[1] = Some(by_weight(step, self, operands)?);
         }
         if step.wanted.get(2) == Some(&true) {
-            gradients[2] = Some(by_bias(graph, step, cotangent)?);
+            gradients[2] = Some(by_bias(step, cotangent)?);
         }
         if !step.wanted[0] {
             return Ok(gradients);
         }
-        let [x, weight] = [0, 1].map(|operand| graph.shape(step.inputs[operand]).clone());
-        let result = graph.shape(cotangent).clone();
+        let [x, weight] = [0, 1].map(|operand| step.graph.shape(step.inputs[operand]).clone());
+        let result = step.graph.shape(cotangent).clone();
         // Along an axis of the batch the convolution has neither kernel nor stride, and leaves nothing over.
         let left_over = |axis: usize| match [&x, &weight, &result].map(|shape| shape.size(axis + 2))
         {
@@ -244,11 +244,7 @@ impl Operator for Conv {
             dilations: self.dilations,
             groups: self.groups,
         };
-        let gradient = graph.apply(
-            &step.named("conv_transpose"),
-            transpose,
-            &[cotangent, step.inputs[1]],
-        )?;
+        let gradient = step.apply("conv_transpose", transpose, &[cotangent, step.inputs[1]])?;
         gradients[0] = Some(gradient);
         Ok(gradients)
     }
@@ -306,8 +302,8 @@ impl Operator for ConvTranspose {
         add_bias(images, inputs.get(2))
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
         let conv = Conv {
             strides: self.strides,
             pads: self.pads,
@@ -318,14 +314,14 @@ impl Operator for ConvTranspose {
         if step.wanted[1] {
             // Of the convolution that this transposes the cotangent is the image, and the image the slope.
             let operands = [cotangent, step.inputs[0]];
-            gradients[1] = Some(by_weight(graph, step, &conv, operands)?);
+            gradients[1] = Some(by_weight(step, &conv, operands)?);
         }
         if step.wanted.get(2) == Some(&true) {
-            gradients[2] = Some(by_bias(graph, step, cotangent)?);
+            gradients[2] = Some(by_bias(step, cotangent)?);
         }
         if step.wanted[0] {
             let operands = [cotangent, step.inputs[1]];
-            gradients[0] = Some(graph.apply(&step.named("conv"), conv, &operands)?);
+            gradients[0] = Some(step.apply("conv", conv, &operands)?);
         }
         Ok(gradients)
     }
@@ -361,6 +357,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::graph::Graph;
     use crate::graph::op::testing::{
         Operand, check_derivatives, check_gradients, evaluate, random_array,
     };

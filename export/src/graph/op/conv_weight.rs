@@ -3,34 +3,32 @@
 
 use super::{BackwardStep, Conv, KeepDims, Reduce, ReduceKind, Reshape, Slice, Transpose};
 use crate::error::Result;
-use crate::graph::{Graph, Shape, Value};
+use crate::graph::{Shape, Value};
 
 /// By the weight `[O, C/groups, kh, kw]` of a convolution of `image [N, C, H, W]`, given the slope by its result `[N, O, H', W']`.
 ///
 /// `Σ_n Σ_h' image[n, c, stride·h' + dilation·k − pad] · slope[n, o, h']` is a convolution as well: of the image with its channels for the batch, the
 /// slope being the kernel, in which stride and dilation change places. What the stride left over at the end makes it too large.
 pub(super) fn by_weight(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
+    step: &mut BackwardStep<'_>,
     conv: &Conv,
     [image, slope]: [Value; 2],
 ) -> Result<Value> {
-    let sizes = |graph: &Graph, value| graph.shape(value).concrete(1);
     let groups = conv.groups;
     // [N, groups·c, H, W] to [c, groups·N, H, W].
     let image = {
-        let [n, channels, rows, columns] = four(&sizes(graph, image));
+        let [n, channels, rows, columns] = four(&step.graph.shape(image).concrete(1));
         let own = channels / groups;
         let apart = [n, groups, own, rows, columns];
         let joined = [own, groups * n, rows, columns];
-        moved(graph, step, image, &apart, [2, 1, 0, 3, 4], &joined)?
+        moved(step, image, &apart, [2, 1, 0, 3, 4], &joined)?
     };
     // [N, groups·o, H', W'] to [groups·o, N, H', W'].
     let slope = {
-        let [n, channels, rows, columns] = four(&sizes(graph, slope));
+        let [n, channels, rows, columns] = four(&step.graph.shape(slope).concrete(1));
         let apart = [n, groups, channels / groups, rows, columns];
         let joined = [channels, n, rows, columns];
-        moved(graph, step, slope, &apart, [1, 2, 0, 3, 4], &joined)?
+        moved(step, slope, &apart, [1, 2, 0, 3, 4], &joined)?
     };
     let transposed = Conv {
         strides: conv.dilations,
@@ -38,26 +36,26 @@ pub(super) fn by_weight(
         pads: conv.pads,
         groups,
     };
-    let mut weight = graph.apply(&step.named("weight"), transposed, &[image, slope])?;
-    let wanted = sizes(graph, step.inputs[1]);
+    let mut weight = step.apply("weight", transposed, &[image, slope])?;
+    let wanted = step.graph.shape(step.inputs[1]).concrete(1);
     for axis in [2, 3] {
-        if graph.shape(weight).size(axis) != Some(wanted[axis]) {
+        if step.graph.shape(weight).size(axis) != Some(wanted[axis]) {
             let part = Slice::range(axis, 0..wanted[axis]);
-            weight = graph.apply(&step.named("weight"), part, &[weight])?;
+            weight = step.apply("weight", part, &[weight])?;
         }
     }
     let axes = vec![1, 0, 2, 3];
-    graph.apply(&step.named("weight"), Transpose { axes }, &[weight])
+    step.apply("weight", Transpose { axes }, &[weight])
 }
 
 /// By the bias `[O]`.
-pub(super) fn by_bias(graph: &mut Graph, step: &BackwardStep<'_>, slope: Value) -> Result<Value> {
+pub(super) fn by_bias(step: &mut BackwardStep<'_>, slope: Value) -> Result<Value> {
     let sum = Reduce {
         kind: ReduceKind::Sum,
         axes: vec![0, 2, 3],
         keep_dims: KeepDims::No,
     };
-    graph.apply(&step.named("bias"), sum, &[slope])
+    step.apply("bias", sum, &[slope])
 }
 
 fn four(sizes: &[usize]) -> [usize; 4] {
@@ -65,20 +63,18 @@ fn four(sizes: &[usize]) -> [usize; 4] {
 }
 
 fn moved(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
+    step: &mut BackwardStep<'_>,
     value: Value,
     apart: &[usize],
     axes: [usize; 5],
     joined: &[usize],
 ) -> Result<Value> {
-    let name = step.named("weight");
     let shape = Shape::fixed(apart);
-    let apart = graph.apply(&name, Reshape { shape }, &[value])?;
+    let apart = step.apply("weight", Reshape { shape }, &[value])?;
     let axes = axes.to_vec();
-    let permuted = graph.apply(&name, Transpose { axes }, &[apart])?;
+    let permuted = step.apply("weight", Transpose { axes }, &[apart])?;
     let shape = Shape::fixed(joined);
-    graph.apply(&name, Reshape { shape }, &[permuted])
+    step.apply("weight", Reshape { shape }, &[permuted])
 }
 
 #[cfg(test)]
@@ -86,6 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::graph::Graph;
     use crate::graph::op::testing::{check_derivatives, random_array};
     use crate::graph::op::{ConvTranspose, Op};
 

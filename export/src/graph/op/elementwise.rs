@@ -143,60 +143,57 @@ impl Operator for Binary {
         }
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let [left, right] = [step.inputs[0], step.inputs[1]];
         let mut gradients = vec![None, None];
         for operand in (0..2).filter(|&operand| step.wanted[operand]) {
-            let g = if graph.shape(step.inputs[operand]) == graph.shape(step.output) {
+            let g = if step.graph.shape(step.inputs[operand]) == step.graph.shape(step.output) {
                 step.cotangent
             } else {
-                step.full_cotangent(graph)?
+                step.full_cotangent()?
             };
             let full = match (self, operand) {
                 (Binary::Add, _) | (Binary::Sub, 0) => g,
-                (Binary::Sub, _) => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
+                (Binary::Sub, _) => step.apply("neg", Unary::Neg, &[g])?,
                 // Both factors of a square have the same derivative.
                 (Binary::Mul, 1) if left == right && step.wanted[0] => {
                     gradients[1] = gradients[0];
                     continue;
                 }
-                (Binary::Mul, 0) => graph.apply(&step.named("left"), Binary::Mul, &[g, right])?,
-                (Binary::Mul, _) => graph.apply(&step.named("right"), Binary::Mul, &[g, left])?,
+                (Binary::Mul, 0) => step.apply("left", Binary::Mul, &[g, right])?,
+                (Binary::Mul, _) => step.apply("right", Binary::Mul, &[g, left])?,
                 (Binary::Div, 0) => {
-                    let divisor = match step.wanted[1] || is_constant(graph, right) {
-                        true => singular::not_zero(graph, step, right)?,
+                    let divisor = match step.wanted[1] || is_constant(step.graph, right) {
+                        true => singular::not_zero(step, right)?,
                         false => right,
                     };
-                    graph.apply(&step.named("left"), Binary::Div, &[g, divisor])?
+                    step.apply("left", Binary::Div, &[g, divisor])?
                 }
                 (Binary::Div, _) => {
                     // ∂(a/b)/∂b = −(a/b)/b, with the quotient at hand if b is never 0.
-                    let divisor = singular::not_zero(graph, step, right)?;
+                    let divisor = singular::not_zero(step, right)?;
                     let quotient = match divisor == right {
                         true => step.output,
-                        false => {
-                            graph.apply(&step.named("quotient"), Binary::Div, &[left, divisor])?
-                        }
+                        false => step.apply("quotient", Binary::Div, &[left, divisor])?,
                     };
-                    let ratio =
-                        graph.apply(&step.named("ratio"), Binary::Div, &[quotient, divisor])?;
-                    let product = graph.apply(&step.named("product"), Binary::Mul, &[g, ratio])?;
-                    graph.apply(&step.named("neg"), Unary::Neg, &[product])?
+                    let ratio = step.apply("ratio", Binary::Div, &[quotient, divisor])?;
+                    let product = step.apply("product", Binary::Mul, &[g, ratio])?;
+                    step.apply("neg", Unary::Neg, &[product])?
                 }
                 (Binary::Min | Binary::Max, _) => {
-                    let mask = self.chosen(graph, step, operand)?;
-                    graph.apply(&step.named("masked"), Binary::Mul, &[g, mask])?
+                    let mask = self.chosen(step, operand)?;
+                    step.apply("masked", Binary::Mul, &[g, mask])?
                 }
                 (Binary::Pow, 0) => {
-                    let slope = power::slope_of_base(graph, step)?;
-                    graph.apply(&step.named("base"), Binary::Mul, &[g, slope])?
+                    let slope = power::slope_of_base(step)?;
+                    step.apply("base", Binary::Mul, &[g, slope])?
                 }
                 (Binary::Pow, _) => {
-                    let slope = power::slope_of_exponent(graph, step)?;
-                    graph.apply(&step.named("exponent"), Binary::Mul, &[g, slope])?
+                    let slope = power::slope_of_exponent(step)?;
+                    step.apply("exponent", Binary::Mul, &[g, slope])?
                 }
             };
-            gradients[operand] = Some(step.unbroadcast(graph, full, step.inputs[operand])?);
+            gradients[operand] = Some(step.unbroadcast(full, step.inputs[operand])?);
         }
         Ok(gradients)
     }
@@ -204,7 +201,7 @@ impl Operator for Binary {
 
 impl Binary {
     /// 1 where `Min` or `Max` is that operand, else 0.
-    fn chosen(self, graph: &mut Graph, step: &BackwardStep<'_>, operand: usize) -> Result<Value> {
+    fn chosen(self, step: &mut BackwardStep<'_>, operand: usize) -> Result<Value> {
         let [left, right] = [step.inputs[0], step.inputs[1]];
         let operands = match self {
             Binary::Min => [right, left],
@@ -214,8 +211,8 @@ impl Binary {
             0 => (Compare::GreaterOrEqual, operands),
             _ => (Compare::Greater, [operands[1], operands[0]]),
         };
-        let chosen = graph.apply(&step.named("chosen"), compare, &operands)?;
-        graph.apply(&step.named("mask"), Cast::F32, &[chosen])
+        let chosen = step.apply("chosen", compare, &operands)?;
+        step.apply("mask", Cast::F32, &[chosen])
     }
 }
 
@@ -251,56 +248,56 @@ impl Operator for Unary {
         })
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (x, y, g) = (step.inputs[0], step.output, step.cotangent);
         let gradient = match self {
-            Unary::Neg => graph.apply(&step.named("neg"), Unary::Neg, &[g])?,
-            Unary::Exp => graph.apply(&step.named("exp"), Binary::Mul, &[g, y])?,
+            Unary::Neg => step.apply("neg", Unary::Neg, &[g])?,
+            Unary::Exp => step.apply("exp", Binary::Mul, &[g, y])?,
             Unary::Log => {
-                let divisor = singular::above_zero(graph, step, x)?;
-                graph.apply(&step.named("log"), Binary::Div, &[g, divisor])?
+                let divisor = singular::above_zero(step, x)?;
+                step.apply("log", Binary::Div, &[g, divisor])?
             }
             Unary::Sqrt => {
                 // ½ g / √x.
-                let divisor = singular::above_zero(graph, step, y)?;
-                let half = graph.scalar(&step.named("half"), 0.5);
-                let halved = graph.apply(&step.named("halved"), Binary::Mul, &[g, half])?;
-                graph.apply(&step.named("sqrt"), Binary::Div, &[halved, divisor])?
+                let divisor = singular::above_zero(step, y)?;
+                let half = step.scalar("half", 0.5);
+                let halved = step.apply("halved", Binary::Mul, &[g, half])?;
+                step.apply("sqrt", Binary::Div, &[halved, divisor])?
             }
             Unary::Reciprocal => {
                 // −g / x².
-                let divisor = singular::not_zero(graph, step, x)?;
+                let divisor = singular::not_zero(step, x)?;
                 let y = match divisor == x {
                     true => y,
-                    false => graph.apply(&step.named("quotient"), Unary::Reciprocal, &[divisor])?,
+                    false => step.apply("quotient", Unary::Reciprocal, &[divisor])?,
                 };
-                let square = graph.apply(&step.named("square"), Binary::Mul, &[y, y])?;
-                let product = graph.apply(&step.named("product"), Binary::Mul, &[g, square])?;
-                graph.apply(&step.named("neg"), Unary::Neg, &[product])?
+                let square = step.apply("square", Binary::Mul, &[y, y])?;
+                let product = step.apply("product", Binary::Mul, &[g, square])?;
+                step.apply("neg", Unary::Neg, &[product])?
             }
             Unary::Erf => {
                 // g · 2/√π · e^(−x²).
-                let square = graph.apply(&step.named("square"), Binary::Mul, &[x, x])?;
-                let exponent = graph.apply(&step.named("exponent"), Unary::Neg, &[square])?;
-                let bell = graph.apply(&step.named("bell"), Unary::Exp, &[exponent])?;
-                let factor = graph.scalar(&step.named("factor"), std::f32::consts::FRAC_2_SQRT_PI);
-                let scaled = graph.apply(&step.named("scaled"), Binary::Mul, &[bell, factor])?;
-                graph.apply(&step.named("erf"), Binary::Mul, &[g, scaled])?
+                let square = step.apply("square", Binary::Mul, &[x, x])?;
+                let exponent = step.apply("exponent", Unary::Neg, &[square])?;
+                let bell = step.apply("bell", Unary::Exp, &[exponent])?;
+                let factor = step.scalar("factor", std::f32::consts::FRAC_2_SQRT_PI);
+                let scaled = step.apply("scaled", Binary::Mul, &[bell, factor])?;
+                step.apply("erf", Binary::Mul, &[g, scaled])?
             }
             Unary::Abs => {
-                let sign = graph.apply(&step.named("sign"), Unary::Sign, &[x])?;
-                graph.apply(&step.named("abs"), Binary::Mul, &[g, sign])?
+                let sign = step.apply("sign", Unary::Sign, &[x])?;
+                step.apply("abs", Binary::Mul, &[g, sign])?
             }
             // Constant almost everywhere.
             Unary::Sign | Unary::Floor | Unary::Round => return Ok(vec![None]),
             Unary::Sin => {
-                let cos = graph.apply(&step.named("cos"), Unary::Cos, &[x])?;
-                graph.apply(&step.named("sin"), Binary::Mul, &[g, cos])?
+                let cos = step.apply("cos", Unary::Cos, &[x])?;
+                step.apply("sin", Binary::Mul, &[g, cos])?
             }
             Unary::Cos => {
-                let sin = graph.apply(&step.named("sin"), Unary::Sin, &[x])?;
-                let product = graph.apply(&step.named("product"), Binary::Mul, &[g, sin])?;
-                graph.apply(&step.named("neg"), Unary::Neg, &[product])?
+                let sin = step.apply("sin", Unary::Sin, &[x])?;
+                let product = step.apply("product", Binary::Mul, &[g, sin])?;
+                step.apply("neg", Unary::Neg, &[product])?
             }
             // 1/√((1 − x)(1 + x)) and 1/√((x − 1)(x + 1)).
             Unary::Asin | Unary::Acosh => {
@@ -309,26 +306,26 @@ impl Operator for Unary {
                 } else {
                     Order::XFirst
                 };
-                let radicand = difference_of_squares(graph, step, order)?;
-                let root = graph.apply(&step.named("root"), Unary::Sqrt, &[radicand])?;
-                let divisor = singular::above_zero(graph, step, root)?;
-                graph.apply(&step.named("inverse"), Binary::Div, &[g, divisor])?
+                let radicand = difference_of_squares(step, order)?;
+                let root = step.apply("root", Unary::Sqrt, &[radicand])?;
+                let divisor = singular::above_zero(step, root)?;
+                step.apply("inverse", Binary::Div, &[g, divisor])?
             }
             // 1/((1 − x)(1 + x)).
             Unary::Atanh => {
-                let product = difference_of_squares(graph, step, Order::OneFirst)?;
-                let divisor = singular::not_zero(graph, step, product)?;
-                graph.apply(&step.named("inverse"), Binary::Div, &[g, divisor])?
+                let product = difference_of_squares(step, Order::OneFirst)?;
+                let divisor = singular::not_zero(step, product)?;
+                step.apply("inverse", Binary::Div, &[g, divisor])?
             }
             // 1/(1 + x²) and 1/√(1 + x²).
             Unary::Atan | Unary::Asinh => {
-                let one = graph.scalar(&step.named("one"), 1.0);
-                let square = graph.apply(&step.named("square"), Binary::Mul, &[x, x])?;
-                let mut divisor = graph.apply(&step.named("sum"), Binary::Add, &[one, square])?;
+                let one = step.scalar("one", 1.0);
+                let square = step.apply("square", Binary::Mul, &[x, x])?;
+                let mut divisor = step.apply("sum", Binary::Add, &[one, square])?;
                 if *self == Unary::Asinh {
-                    divisor = graph.apply(&step.named("root"), Unary::Sqrt, &[divisor])?;
+                    divisor = step.apply("root", Unary::Sqrt, &[divisor])?;
                 }
-                graph.apply(&step.named("inverse"), Binary::Div, &[g, divisor])?
+                step.apply("inverse", Binary::Div, &[g, divisor])?
             }
         };
         Ok(vec![Some(gradient)])
@@ -343,20 +340,16 @@ enum Order {
 }
 
 /// `1 − x²` or `x² − 1` as a product, which is exact where it is small.
-fn difference_of_squares(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-    order: Order,
-) -> Result<Value> {
+fn difference_of_squares(step: &mut BackwardStep<'_>, order: Order) -> Result<Value> {
     let x = step.inputs[0];
-    let one = graph.scalar(&step.named("one"), 1.0);
+    let one = step.scalar("one", 1.0);
     let operands = match order {
         Order::OneFirst => [one, x],
         Order::XFirst => [x, one],
     };
-    let difference = graph.apply(&step.named("difference"), Binary::Sub, &operands)?;
-    let sum = graph.apply(&step.named("sum"), Binary::Add, &operands)?;
-    graph.apply(&step.named("product"), Binary::Mul, &[difference, sum])
+    let difference = step.apply("difference", Binary::Sub, &operands)?;
+    let sum = step.apply("sum", Binary::Add, &operands)?;
+    step.apply("product", Binary::Mul, &[difference, sum])
 }
 
 fn is_constant(graph: &Graph, value: Value) -> bool {
@@ -384,7 +377,7 @@ impl Operator for Compare {
     }
 
     /// Constant almost everywhere.
-    fn gradient(&self, _graph: &mut Graph, _step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+    fn gradient(&self, _step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         Ok(vec![None, None])
     }
 }
@@ -413,12 +406,12 @@ impl Operator for Cast {
     }
 
     /// Back in the operand's type; booleans and integers have no derivative.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let to = graph.value_type(step.inputs[0]).dtype;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let to = step.graph.value_type(step.inputs[0]).dtype;
         if !to.is_float() {
             return Ok(vec![None]);
         }
-        let gradient = graph.apply(&step.named("cast"), Cast { to }, &[step.cotangent])?;
+        let gradient = step.apply("cast", Cast { to }, &[step.cotangent])?;
         Ok(vec![Some(gradient)])
     }
 }

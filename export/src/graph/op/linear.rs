@@ -4,7 +4,7 @@ use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Dimension, Ix2, IxDyn, indic
 
 use super::{Arithmetic, BackwardStep, Expand, OnnxOperator, Operator, Transpose, floats};
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{Dim, Shape, Value, ValueType};
 
 /// `MatMul`: `[.., M, K] · [.., K, P] → [.., M, P]`, the leading axes broadcast. The batch may stand on any axis but K.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,21 +60,21 @@ impl Operator for MatMul {
         result
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let one_matrix = graph.shape(step.inputs[1]).rank() == 2;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let one_matrix = step.graph.shape(step.inputs[1]).rank() == 2;
         let cotangent = match one_matrix && !step.wanted[1] {
-            true => cotangent_of_rows(graph, step)?,
-            false => step.full_cotangent(graph)?,
+            true => cotangent_of_rows(step)?,
+            false => step.full_cotangent()?,
         };
         let mut gradients = vec![None, None];
         for operand in (0..2).filter(|&operand| step.wanted[operand]) {
-            let other = transposed(graph, step, step.inputs[1 - operand])?;
+            let other = transposed(step, step.inputs[1 - operand])?;
             let factors = match operand {
                 0 => [cotangent, other],
                 _ => [other, cotangent],
             };
-            let product = graph.apply(&step.named("matmul"), MatMul, &factors)?;
-            gradients[operand] = Some(step.unbroadcast(graph, product, step.inputs[operand])?);
+            let product = step.apply("matmul", MatMul, &factors)?;
+            gradients[operand] = Some(step.unbroadcast(product, step.inputs[operand])?);
         }
         Ok(gradients)
     }
@@ -91,9 +91,9 @@ impl Operator for MatMul {
 
 /// The cotangent, whole only along the columns, which are summed over: times one fixed matrix, rows of the same cotangent stay
 /// the same.
-fn cotangent_of_rows(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
-    let result = graph.shape(step.output);
-    let current = graph.shape(step.cotangent);
+fn cotangent_of_rows(step: &mut BackwardStep<'_>) -> Result<Value> {
+    let result = step.graph.shape(step.output);
+    let current = step.graph.shape(step.cotangent);
     let missing = result.rank() - current.rank();
     let mut shape = Shape(vec![Dim::Size(1); missing]);
     shape.0.extend(&current.0);
@@ -104,7 +104,7 @@ fn cotangent_of_rows(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value
     if shape == *current {
         return Ok(step.cotangent);
     }
-    graph.apply(&step.named("expand"), Expand { shape }, &[step.cotangent])
+    step.apply("expand", Expand { shape }, &[step.cotangent])
 }
 
 /// The matrix at a place of the leading axes.
@@ -119,11 +119,11 @@ fn matrix_at<'a>(matrices: &ArrayViewD<'a, f64>, place: &IxDyn) -> ArrayView2<'a
 }
 
 /// The matrices with rows as columns.
-fn transposed(graph: &mut Graph, step: &BackwardStep<'_>, matrices: Value) -> Result<Value> {
-    let rank = graph.shape(matrices).rank();
+fn transposed(step: &mut BackwardStep<'_>, matrices: Value) -> Result<Value> {
+    let rank = step.graph.shape(matrices).rank();
     let mut axes: Vec<usize> = (0..rank).collect();
     axes.swap(rank - 2, rank - 1);
-    graph.apply(&step.named("transpose"), Transpose { axes }, &[matrices])
+    step.apply("transpose", Transpose { axes }, &[matrices])
 }
 
 #[cfg(test)]
@@ -131,6 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::graph::Graph;
     use crate::graph::op::Reshape;
     use crate::graph::op::testing::{
         Operand, check_derivatives, check_gradients, evaluate, random_array,

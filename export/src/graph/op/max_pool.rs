@@ -37,8 +37,8 @@ impl MaxPool {
     }
 
     /// The same windows along the rows' axis, 0, or along that of the columns, 1.
-    fn line(&self, direction: usize) -> Line {
-        Line {
+    fn line(&self, direction: usize) -> AxisWindows {
+        AxisWindows {
             axis: direction + 2,
             taps: self.kernel[direction],
             stride: self.strides[direction],
@@ -76,7 +76,7 @@ impl Operator for MaxPool {
 
     /// A maximum over a window is one over its rows of those over their columns, and so the first pixel that holds it is the
     /// first in the first row that does: the cotangent goes to rows first, then to pixels.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (x, y) = (step.inputs[0], step.output);
         if self.kernel.iter().any(|&taps| taps > MAX_TAPS) {
             return Err(step.unsupported(
@@ -88,31 +88,21 @@ impl Operator for MaxPool {
             ));
         }
         let [down, across] = [self.line(0), self.line(1)];
-        let cotangent = step.full_cotangent(graph)?;
+        let cotangent = step.full_cotangent()?;
         if down.is_identity() {
-            return Ok(vec![Some(across.backward(
-                graph,
-                step,
-                [x, y],
-                cotangent,
-            )?)]);
+            return Ok(vec![Some(across.backward(step, [x, y], cotangent)?)]);
         }
         let rows = match across.is_identity() {
             true => x,
-            false => graph.apply(&step.named("rows"), self.across(), &[x])?,
+            false => step.apply("rows", self.across(), &[x])?,
         };
-        let of_rows = down.backward(graph, step, [rows, y], cotangent)?;
-        Ok(vec![Some(across.backward(
-            graph,
-            step,
-            [x, rows],
-            of_rows,
-        )?)])
+        let of_rows = down.backward(step, [rows, y], cotangent)?;
+        Ok(vec![Some(across.backward(step, [x, rows], of_rows)?)])
     }
 }
 
 /// Windows along one axis.
-struct Line {
+struct AxisWindows {
     axis: usize,
     /// Pixels of a window.
     taps: usize,
@@ -121,7 +111,7 @@ struct Line {
     pads: [usize; 2],
 }
 
-impl Line {
+impl AxisWindows {
     /// Is each pixel a window of its own?
     fn is_identity(&self) -> bool {
         self.taps == 1 && self.stride == 1
@@ -130,19 +120,18 @@ impl Line {
     /// The cotangent of the pixels from that of the maxima.
     fn backward(
         &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
+        step: &mut BackwardStep<'_>,
         [pixels, maxima]: [Value; 2],
         cotangent: Value,
     ) -> Result<Value> {
         if self.is_identity() {
             return Ok(cotangent);
         }
-        let shares = self.shares(graph, step, [pixels, maxima], cotangent)?;
-        let lanes = self.lanes(graph, step, shares)?;
-        let joined = self.interleaved(graph, step, lanes)?;
-        let extent = self.extent(graph, pixels);
-        self.cropped(graph, step, joined, extent)
+        let shares = self.shares(step, [pixels, maxima], cotangent)?;
+        let lanes = self.lanes(step, shares)?;
+        let joined = self.interleaved(step, lanes)?;
+        let extent = self.extent(step.graph, pixels);
+        self.cropped(step, joined, extent)
     }
 
     fn extent(&self, graph: &Graph, value: Value) -> usize {
@@ -152,14 +141,13 @@ impl Line {
     /// What each tap of the windows gets of the cotangent: all of it, if its pixel holds the maximum and none before it does.
     fn shares(
         &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
+        step: &mut BackwardStep<'_>,
         [pixels, maxima]: [Value; 2],
         cotangent: Value,
     ) -> Result<Vec<Value>> {
-        let n_windows = self.extent(graph, maxima);
-        let dtype = graph.value_type(cotangent).dtype;
-        let padded = self.padded(graph, step, pixels)?;
+        let n_windows = self.extent(step.graph, maxima);
+        let dtype = step.graph.value_type(cotangent).dtype;
+        let padded = self.padded(step, pixels)?;
         let mut shares = Vec::with_capacity(self.taps);
         let mut rest = cotangent;
         for tap in 0..self.taps - 1 {
@@ -169,12 +157,11 @@ impl Line {
                 end: tap + (n_windows - 1) * self.stride + 1,
                 step: self.stride,
             };
-            let of_tap = graph.apply(&step.named("tap"), of_tap, &[padded])?;
-            let is_below =
-                graph.apply(&step.named("below"), Compare::Greater, &[maxima, of_tap])?;
-            let mask = graph.apply(&step.named("mask"), Cast { to: dtype }, &[is_below])?;
-            let passed = graph.apply(&step.named("passed"), Binary::Mul, &[rest, mask])?;
-            shares.push(graph.apply(&step.named("share"), Binary::Sub, &[rest, passed])?);
+            let of_tap = step.apply("tap", of_tap, &[padded])?;
+            let is_below = step.apply("below", Compare::Greater, &[maxima, of_tap])?;
+            let mask = step.apply("mask", Cast { to: dtype }, &[is_below])?;
+            let passed = step.apply("passed", Binary::Mul, &[rest, mask])?;
+            shares.push(step.apply("share", Binary::Sub, &[rest, passed])?);
             rest = passed;
         }
         shares.push(rest);
@@ -182,25 +169,20 @@ impl Line {
     }
 
     /// The pixels among padding that holds no maximum.
-    fn padded(&self, graph: &mut Graph, step: &BackwardStep<'_>, pixels: Value) -> Result<Value> {
+    fn padded(&self, step: &mut BackwardStep<'_>, pixels: Value) -> Result<Value> {
         if self.pads == [0, 0] {
             return Ok(pixels);
         }
         let pad = Pad {
             value: f32::NEG_INFINITY,
-            ..Pad::zeros_along(self.axis, self.pads, graph.shape(pixels).rank())
+            ..Pad::zeros_along(self.axis, self.pads, step.graph.shape(pixels).rank())
         };
-        graph.apply(&step.named("padded"), pad, &[pixels])
+        step.apply("padded", pad, &[pixels])
     }
 
     /// The padded axis is seen as groups of `stride` pixels. A lane is one place in the groups; the sum of what the taps that
     /// fall on it get. There are as many lanes as places that any tap falls on.
-    fn lanes(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        shares: Vec<Value>,
-    ) -> Result<Vec<Value>> {
+    fn lanes(&self, step: &mut BackwardStep<'_>, shares: Vec<Value>) -> Result<Vec<Value>> {
         let last = (self.taps - 1) / self.stride;
         let mut lanes: Vec<Value> = Vec::new();
         for (tap, share) in shares.into_iter().enumerate() {
@@ -209,14 +191,12 @@ impl Line {
                 0 => share,
                 _ => {
                     let around = [group, last - group];
-                    let pad = Pad::zeros_along(self.axis, around, graph.shape(share).rank());
-                    graph.apply(&step.named("shifted"), pad, &[share])?
+                    let pad = Pad::zeros_along(self.axis, around, step.graph.shape(share).rank());
+                    step.apply("shifted", pad, &[share])?
                 }
             };
             match lanes.get_mut(place) {
-                Some(lane) => {
-                    *lane = graph.apply(&step.named("lane"), Binary::Add, &[*lane, shifted])?
-                }
+                Some(lane) => *lane = step.apply("lane", Binary::Add, &[*lane, shifted])?,
                 None => lanes.push(shifted),
             }
         }
@@ -224,57 +204,46 @@ impl Line {
     }
 
     /// The lanes side by side, and zeros where no tap falls.
-    fn interleaved(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        lanes: Vec<Value>,
-    ) -> Result<Value> {
+    fn interleaved(&self, step: &mut BackwardStep<'_>, lanes: Vec<Value>) -> Result<Value> {
         if self.stride == 1 {
             return Ok(lanes[0]);
         }
         let places = self.axis + 1;
-        let lane = graph.shape(lanes[0]).clone();
+        let lane = step.graph.shape(lanes[0]).clone();
         let mut columns = lanes;
         for column in &mut columns {
             let mut shape = lane.clone();
             shape.0.insert(places, Dim::Size(1));
-            *column = graph.apply(&step.named("column"), Reshape { shape }, &[*column])?;
+            *column = step.apply("column", Reshape { shape }, &[*column])?;
         }
         let mut groups = match columns.as_slice() {
             [single] => *single,
-            _ => graph.apply(&step.named("groups"), Concat { axis: places }, &columns)?,
+            _ => step.apply("groups", Concat { axis: places }, &columns)?,
         };
         if columns.len() < self.stride {
             let around = [0, self.stride - columns.len()];
             let pad = Pad::zeros_along(places, around, lane.rank() + 1);
-            groups = graph.apply(&step.named("groups"), pad, &[groups])?;
+            groups = step.apply("groups", pad, &[groups])?;
         }
         let mut shape = lane;
         shape.0[self.axis] = Dim::Size(shape.0[self.axis].concrete(1) * self.stride);
-        graph.apply(&step.named("joined"), Reshape { shape }, &[groups])
+        step.apply("joined", Reshape { shape }, &[groups])
     }
 
     /// The part of the padded axis that holds pixels; zeros for those behind the last group.
-    fn cropped(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        joined: Value,
-        extent: usize,
-    ) -> Result<Value> {
+    fn cropped(&self, step: &mut BackwardStep<'_>, joined: Value, extent: usize) -> Result<Value> {
         let [before, _] = self.pads;
-        let covered = self.extent(graph, joined);
+        let covered = self.extent(step.graph, joined);
         let end = covered.min(before + extent);
         let mut pixels = joined;
         if (before, end) != (0, covered) {
             let inner = Slice::range(self.axis, before..end);
-            pixels = graph.apply(&step.named("inner"), inner, &[pixels])?;
+            pixels = step.apply("inner", inner, &[pixels])?;
         }
         if end < before + extent {
             let around = [0, before + extent - end];
-            let pad = Pad::zeros_along(self.axis, around, graph.shape(pixels).rank());
-            pixels = graph.apply(&step.named("whole"), pad, &[pixels])?;
+            let pad = Pad::zeros_along(self.axis, around, step.graph.shape(pixels).rank());
+            pixels = step.apply("whole", pad, &[pixels])?;
         }
         Ok(pixels)
     }

@@ -69,6 +69,7 @@ pub use slice::Slice;
 pub use softmax::Softmax;
 
 use crate::error::{Error, Result};
+use crate::graph::tensor::Tensor;
 use crate::graph::{DType, Dim, Graph, Shape, Value, ValueType};
 
 /// What every operator can do.
@@ -84,15 +85,15 @@ pub trait Operator {
     /// The ONNX node that computes it.
     fn to_onnx(&self) -> OnnxOperator;
 
-    /// The result in f64 by the plainest loop there is. Truth values are 0 and 1. Shapes were checked by [`Operator::infer`].
+    /// The result in f64 by the plainest loop there is. Booleans are 0 and 1. Shapes were checked by [`Operator::infer`].
     fn evaluate(&self, inputs: &[ArrayD<f64>]) -> ArrayD<f64>;
 
     /// Adds to `graph` what takes the cotangent of the result to those of the operands, one per operand:
-    /// `None` where an operand has none, or where `step.wanted` says that nobody asks for it.
+    /// `None` if an operand has none, or if `step.wanted` says that nobody asks for it.
     ///
     /// # Errors
     /// There is no rule for an operand that is wanted.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>>;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>>;
 
     /// How it works, for the choice of the type that it works in.
     fn arithmetic(&self) -> Arithmetic {
@@ -118,6 +119,8 @@ pub enum Arithmetic {
 
 /// One node on the way back from the output to the input.
 pub struct BackwardStep<'a> {
+    /// The graph to which it adds.
+    pub graph: &'a mut Graph,
     /// Name of the node; those that its rule adds are named after it.
     pub name: &'a str,
     /// The operands.
@@ -132,8 +135,23 @@ pub struct BackwardStep<'a> {
 
 impl BackwardStep<'_> {
     /// A name for a node of the backward pass.
-    pub fn named(&self, suffix: &str) -> String {
+    fn named(&self, suffix: &str) -> String {
         format!("{}.grad.{suffix}", self.name)
+    }
+
+    /// Adds an operator of the backward pass.
+    pub fn apply(&mut self, suffix: &str, op: impl Into<Op>, inputs: &[Value]) -> Result<Value> {
+        self.graph.apply(&self.named(suffix), op, inputs)
+    }
+
+    /// Adds a number of the backward pass.
+    pub fn scalar(&mut self, suffix: &str, value: f32) -> Value {
+        self.graph.scalar(&self.named(suffix), value)
+    }
+
+    /// Adds a constant of the backward pass.
+    pub fn constant(&mut self, suffix: &str, tensor: Tensor) -> Value {
+        self.graph.constant(&self.named(suffix), tensor)
     }
 
     /// Why no rule applies.
@@ -146,9 +164,9 @@ impl BackwardStep<'_> {
     }
 
     /// The cotangent with every extent as in the result, or as in that of a batch of one where it is the same for all images.
-    pub fn full_cotangent(&self, graph: &mut Graph) -> Result<Value> {
-        let result = graph.shape(self.output);
-        let current = graph.shape(self.cotangent);
+    pub fn full_cotangent(&mut self) -> Result<Value> {
+        let result = self.graph.shape(self.output);
+        let current = self.graph.shape(self.cotangent);
         let missing = result.rank() - current.rank();
         let own = |axis: usize| axis.checked_sub(missing).map(|axis| current.0[axis]);
         let extent = |(axis, &dim): (usize, &Dim)| match own(axis) {
@@ -159,18 +177,13 @@ impl BackwardStep<'_> {
         if shape == *current {
             return Ok(self.cotangent);
         }
-        graph.apply(&self.named("expand"), Expand { shape }, &[self.cotangent])
+        self.apply("expand", Expand { shape }, &[self.cotangent])
     }
 
     /// Sums a cotangent over the extents along which an operand was stretched, to the operand's shape.
-    pub fn unbroadcast(
-        &self,
-        graph: &mut Graph,
-        cotangent: Value,
-        operand: Value,
-    ) -> Result<Value> {
-        let target = graph.shape(operand).clone();
-        let current = graph.shape(cotangent).clone();
+    pub fn unbroadcast(&mut self, cotangent: Value, operand: Value) -> Result<Value> {
+        let target = self.graph.shape(operand).clone();
+        let current = self.graph.shape(cotangent).clone();
         let missing = current.rank() - target.rank();
         let axes: Vec<usize> = (0..current.rank())
             .filter(|&axis| current.size(axis) != Some(1))
@@ -183,12 +196,12 @@ impl BackwardStep<'_> {
                 axes,
                 keep_dims: KeepDims::Yes,
             };
-            sum = graph.apply(&self.named("sum"), reduce, &[sum])?;
+            sum = self.apply("sum", reduce, &[sum])?;
         }
         if missing == 0 {
             return Ok(sum);
         }
-        graph.apply(&self.named("reshape"), Reshape { shape: target }, &[sum])
+        self.apply("reshape", Reshape { shape: target }, &[sum])
     }
 }
 

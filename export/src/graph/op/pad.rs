@@ -7,7 +7,7 @@ use super::{
     floats,
 };
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{Dim, Shape, Value, ValueType};
 
 /// A margin of one value around the operand: `[.., A, ..] → [.., before + A + after, ..]` for each axis.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,13 +86,13 @@ impl Operator for Pad {
     }
 
     /// What lies within the margin.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let mut gradient = step.full_cotangent(graph)?;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let mut gradient = step.full_cotangent()?;
         for axis in self.axes() {
             let [before, _] = self.pads[axis];
-            let extent = graph.shape(step.inputs[0]).0[axis].concrete(1);
+            let extent = step.graph.shape(step.inputs[0]).0[axis].concrete(1);
             let inner = Slice::range(axis, before..before + extent);
-            gradient = graph.apply(&step.named("inner"), inner, &[gradient])?;
+            gradient = step.apply("inner", inner, &[gradient])?;
         }
         Ok(vec![Some(gradient)])
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::graph::tensor::Tensor;
-use crate::graph::{Graph, Value, ValueType};
+use crate::graph::{Value, ValueType};
 
 /// `AveragePool`: the mean over windows of `kernel` pixels, padding counted as zeros:
 /// `[N, C, H, W] → [N, C, H', W']` with `H' = (H + top + bottom − kernel) / stride + 1`.
@@ -140,9 +140,9 @@ impl Operator for AveragePool {
 
     /// Three forms, the plainest that is exact: overlapping windows of stride 1 are their own kind of transpose; windows that
     /// tile the image spread their cotangent evenly; anything else is a depthwise transposed convolution.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
-        let image = image_extents(graph.shape(step.inputs[0]))
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
+        let image = image_extents(step.graph.shape(step.inputs[0]))
             .map_err(|p| step.unsupported(self.name(), &p))?;
         let [channels, height, width] = image;
         let tiles = self.kernel == self.strides
@@ -151,8 +151,8 @@ impl Operator for AveragePool {
             && width % self.kernel[1] == 0;
         let gradient = if self.strides == [1, 1] {
             let pads = std::array::from_fn(|side| self.kernel[side % 2] - 1 - self.pads[side]);
-            graph.apply(
-                &step.named("pool"),
+            step.apply(
+                "pool",
                 AveragePool {
                     pads,
                     ..self.clone()
@@ -160,17 +160,17 @@ impl Operator for AveragePool {
                 &[cotangent],
             )?
         } else if tiles {
-            let weight = graph.scalar(&step.named("weight"), self.weight());
-            let share = graph.apply(&step.named("share"), Binary::Mul, &[cotangent, weight])?;
-            graph.apply(
-                &step.named("upsample"),
+            let weight = step.scalar("weight", self.weight());
+            let share = step.apply("share", Binary::Mul, &[cotangent, weight])?;
+            step.apply(
+                "upsample",
                 Upsample {
                     scales: self.kernel,
                 },
                 &[share],
             )?
         } else {
-            let [_, rows, columns] = image_extents(graph.shape(step.output))
+            let [_, rows, columns] = image_extents(step.graph.shape(step.output))
                 .map_err(|p| step.unsupported(self.name(), &p))?;
             let left_over = |axis: usize, extent: usize, outputs: usize| {
                 extent + self.pads[axis] + self.pads[axis + 2]
@@ -188,12 +188,8 @@ impl Operator for AveragePool {
                 &[channels, 1, self.kernel[0], self.kernel[1]],
                 self.weight(),
             );
-            let window = graph.constant(&step.named("window"), window);
-            graph.apply(
-                &step.named("conv_transpose"),
-                transpose,
-                &[cotangent, window],
-            )?
+            let window = step.constant("window", window);
+            step.apply("conv_transpose", transpose, &[cotangent, window])?
         };
         Ok(vec![Some(gradient)])
     }

@@ -5,47 +5,43 @@ use crate::error::Result;
 use crate::graph::{Graph, Source, Value};
 
 /// `∂y/∂x = p · x^(p−1)`.
-pub(super) fn slope_of_base(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
+pub(super) fn slope_of_base(step: &mut BackwardStep<'_>) -> Result<Value> {
     let [x, p] = [step.inputs[0], step.inputs[1]];
-    if let Some(exponent) = known_exponent(graph, p) {
-        return slope_of_known_power(graph, step, exponent);
+    if let Some(exponent) = known_exponent(step.graph, p) {
+        return slope_of_known_power(step, exponent);
     }
-    let one = graph.scalar(&step.named("one"), 1.0);
-    let mut lowered = graph.apply(&step.named("lowered"), Binary::Sub, &[p, one])?;
+    let one = step.scalar("one", 1.0);
+    let mut lowered = step.apply("lowered", Binary::Sub, &[p, one])?;
     if !step.wanted[1] {
         // An exponent 0 stays 0: then 0 · x⁰ is right for all x, while 0 · x⁻¹ is not a number at 0.
-        let zero = graph.scalar(&step.named("zero"), 0.0);
-        let is_flat = graph.apply(&step.named("is_flat"), Compare::Equal, &[p, zero])?;
-        lowered = graph.apply(&step.named("lowered"), Where, &[is_flat, zero, lowered])?;
+        let zero = step.scalar("zero", 0.0);
+        let is_flat = step.apply("is_flat", Compare::Equal, &[p, zero])?;
+        lowered = step.apply("lowered", Where, &[is_flat, zero, lowered])?;
     }
     // Where the slope is infinite or no number it is 0, and so is what its own derivatives come from.
-    let raw = graph.apply(&step.named("raw"), Binary::Pow, &[x, lowered])?;
+    let raw = step.apply("raw", Binary::Pow, &[x, lowered])?;
     let [zero, one, infinity] =
-        [0.0, 1.0, f32::INFINITY].map(|value| graph.scalar(&step.named("constant"), value));
-    let size = graph.apply(&step.named("size"), Unary::Abs, &[raw])?;
-    let is_finite = graph.apply(
-        &step.named("is_finite"),
-        Compare::Greater,
-        &[infinity, size],
-    )?;
-    let base = graph.apply(&step.named("finite"), Where, &[is_finite, x, one])?;
-    let power = graph.apply(&step.named("power"), Binary::Pow, &[base, lowered])?;
-    let slope = graph.apply(&step.named("slope"), Binary::Mul, &[p, power])?;
-    graph.apply(&step.named("slope"), Where, &[is_finite, slope, zero])
+        [0.0, 1.0, f32::INFINITY].map(|value| step.scalar("constant", value));
+    let size = step.apply("size", Unary::Abs, &[raw])?;
+    let is_finite = step.apply("is_finite", Compare::Greater, &[infinity, size])?;
+    let base = step.apply("finite", Where, &[is_finite, x, one])?;
+    let power = step.apply("power", Binary::Pow, &[base, lowered])?;
+    let slope = step.apply("slope", Binary::Mul, &[p, power])?;
+    step.apply("slope", Where, &[is_finite, slope, zero])
 }
 
 /// `∂y/∂p = y · ln x`, and 0 where x is not above 0.
-pub(super) fn slope_of_exponent(graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
+pub(super) fn slope_of_exponent(step: &mut BackwardStep<'_>) -> Result<Value> {
     let x = step.inputs[0];
-    let [zero, one] = [0.0, 1.0].map(|value| graph.scalar(&step.named("constant"), value));
-    let above = graph.apply(&step.named("above"), Compare::Greater, &[x, zero])?;
-    let base = graph.apply(&step.named("base"), Where, &[above, x, one])?;
-    let power = graph.apply(&step.named("finite"), Where, &[above, step.output, zero])?;
-    let log = graph.apply(&step.named("log"), Unary::Log, &[base])?;
-    graph.apply(&step.named("slope"), Binary::Mul, &[power, log])
+    let [zero, one] = [0.0, 1.0].map(|value| step.scalar("constant", value));
+    let above = step.apply("above", Compare::Greater, &[x, zero])?;
+    let base = step.apply("base", Where, &[above, x, one])?;
+    let power = step.apply("finite", Where, &[above, step.output, zero])?;
+    let log = step.apply("log", Unary::Log, &[base])?;
+    step.apply("slope", Binary::Mul, &[power, log])
 }
 
-/// The exponent, where it is one number that stands in the graph.
+/// The exponent, if it is one number that stands in the graph.
 fn known_exponent(graph: &Graph, exponent: Value) -> Option<f32> {
     match &graph.node(exponent).source {
         Source::Constant(tensor) => match tensor.data() {
@@ -57,37 +53,33 @@ fn known_exponent(graph: &Graph, exponent: Value) -> Option<f32> {
 }
 
 /// Powers that need no power: those of a constant, a line and a parabola.
-fn slope_of_known_power(
-    graph: &mut Graph,
-    step: &BackwardStep<'_>,
-    exponent: f32,
-) -> Result<Value> {
+fn slope_of_known_power(step: &mut BackwardStep<'_>, exponent: f32) -> Result<Value> {
     let x = step.inputs[0];
-    let factor = graph.scalar(&step.named("factor"), exponent);
+    let factor = step.scalar("factor", exponent);
     if exponent == 0.0 || exponent == 1.0 {
         return Ok(factor);
     }
     let mut power = x;
     if exponent != 2.0 {
-        let base = base_of_known_power(graph, step, exponent)?;
-        let lowered = graph.scalar(&step.named("lowered"), exponent - 1.0);
-        power = graph.apply(&step.named("power"), Binary::Pow, &[base, lowered])?;
+        let base = base_of_known_power(step, exponent)?;
+        let lowered = step.scalar("lowered", exponent - 1.0);
+        power = step.apply("power", Binary::Pow, &[base, lowered])?;
     }
-    graph.apply(&step.named("slope"), Binary::Mul, &[factor, power])
+    step.apply("slope", Binary::Mul, &[factor, power])
 }
 
 /// x, or where the power has no slope what gives the lowered power 0: infinity to a negative exponent, or 0 to a positive one.
-fn base_of_known_power(graph: &mut Graph, step: &BackwardStep<'_>, exponent: f32) -> Result<Value> {
+fn base_of_known_power(step: &mut BackwardStep<'_>, exponent: f32) -> Result<Value> {
     let x = step.inputs[0];
     match (exponent.fract() == 0.0, exponent < 1.0) {
-        (true, true) => singular::not_zero(graph, step, x),
+        (true, true) => singular::not_zero(step, x),
         (true, false) => Ok(x),
-        (false, true) => singular::above_zero(graph, step, x),
+        (false, true) => singular::above_zero(step, x),
         // x^1.5 of negative numbers is not a number; its slope is 0 at 0.
         (false, false) => {
-            let zero = graph.scalar(&step.named("zero"), 0.0);
-            let above = graph.apply(&step.named("above"), Compare::Greater, &[x, zero])?;
-            graph.apply(&step.named("base"), Where, &[above, x, zero])
+            let zero = step.scalar("zero", 0.0);
+            let above = step.apply("above", Compare::Greater, &[x, zero])?;
+            step.apply("base", Where, &[above, x, zero])
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     Operator, Reshape, as_i64, check_axes, floats,
 };
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{Dim, Shape, Value, ValueType};
 
 members! {
     "Reduce";
@@ -118,19 +118,19 @@ impl Operator for Reduce {
 
     /// The cotangent goes unstretched: it is constant along the reduced axes. That of a mean is divided by the count, which f32 holds
     /// where it does not hold one over it.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let operand = graph.shape(step.inputs[0]).clone();
-        let cotangent = step.full_cotangent(graph)?;
-        let mut gradient = self.unreduced(graph, step, cotangent)?;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let operand = step.graph.shape(step.inputs[0]).clone();
+        let cotangent = step.full_cotangent()?;
+        let mut gradient = self.unreduced(step, cotangent)?;
         let (op, operand) = match self.kind {
             ReduceKind::Sum => return Ok(vec![Some(gradient)]),
             ReduceKind::Mean => {
-                let count = graph.scalar(&step.named("count"), self.count(&operand) as f32);
+                let count = step.scalar("count", self.count(&operand) as f32);
                 (Binary::Div, count)
             }
-            ReduceKind::Max => (Binary::Mul, self.share_of_greatest(graph, step)?),
+            ReduceKind::Max => (Binary::Mul, self.share_of_greatest(step)?),
         };
-        gradient = graph.apply(&step.named("scaled"), op, &[gradient, operand])?;
+        gradient = step.apply("scaled", op, &[gradient, operand])?;
         Ok(vec![Some(gradient)])
     }
 
@@ -149,27 +149,27 @@ fn greater(a: &f64, b: &f64) -> f64 {
 
 impl Reduce {
     /// A value of the result's shape with the reduced axes in it.
-    fn unreduced(&self, graph: &mut Graph, step: &BackwardStep<'_>, value: Value) -> Result<Value> {
+    fn unreduced(&self, step: &mut BackwardStep<'_>, value: Value) -> Result<Value> {
         if self.keep_dims == KeepDims::Yes {
             return Ok(value);
         }
-        let shape = self.kept(graph.shape(step.inputs[0]));
-        graph.apply(&step.named("reshape"), Reshape { shape }, &[value])
+        let shape = self.kept(step.graph.shape(step.inputs[0]));
+        step.apply("reshape", Reshape { shape }, &[value])
     }
 
     /// Per element: 0 where a greater one is reduced with it, else 1 over the number of those that are as great.
-    fn share_of_greatest(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Value> {
-        let greatest = self.unreduced(graph, step, step.output)?;
+    fn share_of_greatest(&self, step: &mut BackwardStep<'_>) -> Result<Value> {
+        let greatest = self.unreduced(step, step.output)?;
         let operands = [step.inputs[0], greatest];
-        let is_greatest = graph.apply(&step.named("is_greatest"), Compare::Equal, &operands)?;
-        let mask = graph.apply(&step.named("mask"), Cast::F32, &[is_greatest])?;
+        let is_greatest = step.apply("is_greatest", Compare::Equal, &operands)?;
+        let mask = step.apply("mask", Cast::F32, &[is_greatest])?;
         let sum = Reduce {
             kind: ReduceKind::Sum,
             axes: self.axes.clone(),
             keep_dims: KeepDims::Yes,
         };
-        let n_greatest = graph.apply(&step.named("n_greatest"), sum, &[mask])?;
-        graph.apply(&step.named("share"), Binary::Div, &[mask, n_greatest])
+        let n_greatest = step.apply("n_greatest", sum, &[mask])?;
+        step.apply("share", Binary::Div, &[mask, n_greatest])
     }
 }
 
@@ -182,6 +182,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
+    use crate::graph::Graph;
     use crate::graph::op::testing::{Operand, check_gradients, evaluate};
     use crate::graph::reference;
     use crate::transform::gradient::gradient;

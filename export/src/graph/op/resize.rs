@@ -7,7 +7,7 @@ use super::{
     image_extents, image_type,
 };
 use crate::error::Result;
-use crate::graph::{Graph, Value, ValueType};
+use crate::graph::{Value, ValueType};
 
 /// Each pixel repeated `scales` times: `[N, C, H, W] → [N, C, s·H, t·W]`; ONNX's `Resize`, nearest, asymmetric, floor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,20 +66,17 @@ impl Operator for Upsample {
     }
 
     /// The sum over the pixels that came from one, which is their mean times their number.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
         let pool = AveragePool {
             kernel: self.scales,
             strides: self.scales,
             pads: [0; 4],
         };
-        let mean = graph.apply(&step.named("mean"), pool, &[cotangent])?;
-        let count = graph.scalar(
-            &step.named("count"),
-            (self.scales[0] * self.scales[1]) as f32,
-        );
-        Ok(vec![Some(graph.apply(
-            &step.named("sum"),
+        let mean = step.apply("mean", pool, &[cotangent])?;
+        let count = step.scalar("count", (self.scales[0] * self.scales[1]) as f32);
+        Ok(vec![Some(step.apply(
+            "sum",
             Binary::Mul,
             &[mean, count],
         )?)])

@@ -5,7 +5,7 @@ use ndarray::{ArrayD, Zip};
 use super::elementwise::common_shape;
 use super::{BackwardStep, OnnxOperator, Operator, floats};
 use crate::error::Result;
-use crate::graph::{DType, Graph, Value, ValueType};
+use crate::graph::{DType, Value, ValueType};
 
 /// `a` where the condition holds, else `b`. Operands are the condition, of booleans, and a and b; all three broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,22 +49,22 @@ impl Operator for Where {
 
     /// The cotangent where the operand was chosen, else 0. A product with a mask would make no number of an infinite cotangent
     /// where the operand was not chosen.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let condition = step.inputs[0];
         let mut gradients = vec![None; 3];
         for operand in (1..3).filter(|&operand| step.wanted[operand]) {
-            let g = if graph.shape(step.inputs[operand]) == graph.shape(step.output) {
+            let g = if step.graph.shape(step.inputs[operand]) == step.graph.shape(step.output) {
                 step.cotangent
             } else {
-                step.full_cotangent(graph)?
+                step.full_cotangent()?
             };
-            let zero = graph.scalar(&step.named("zero"), 0.0);
+            let zero = step.scalar("zero", 0.0);
             let (suffix, operands) = match operand {
                 1 => ("holds", [condition, g, zero]),
                 _ => ("fails", [condition, zero, g]),
             };
-            let chosen = graph.apply(&step.named(suffix), Where, &operands)?;
-            gradients[operand] = Some(step.unbroadcast(graph, chosen, step.inputs[operand])?);
+            let chosen = step.apply(suffix, Where, &operands)?;
+            gradients[operand] = Some(step.unbroadcast(chosen, step.inputs[operand])?);
         }
         Ok(gradients)
     }
@@ -78,10 +78,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::graph::Shape;
     use crate::graph::op::testing::{Operand, check_gradients, evaluate};
     use crate::graph::op::{Binary, Compare, Unary};
     use crate::graph::reference;
+    use crate::graph::{Graph, Shape};
     use crate::transform::gradient::{gradient, hessian_vector_product};
 
     #[test]

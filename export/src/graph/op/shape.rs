@@ -6,7 +6,7 @@ use super::{
     BackwardStep, OnnxAttribute, OnnxInput, OnnxOperator, Operator, as_i64, check_axes, floats,
 };
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Shape, Value, ValueType};
+use crate::graph::{Dim, Shape, Value, ValueType};
 
 /// The same elements under another shape, the elements of each image at the same places. An operand that does not carry the
 /// batch is taken for as many images as it has elements for.
@@ -102,11 +102,11 @@ impl Operator for Reshape {
             .expect("checked by infer")
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
-        let shape = graph.shape(step.inputs[0]).clone();
-        Ok(vec![Some(graph.apply(
-            &step.named("reshape"),
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
+        let shape = step.graph.shape(step.inputs[0]).clone();
+        Ok(vec![Some(step.apply(
+            "reshape",
             Reshape { shape },
             &[cotangent],
         )?)])
@@ -137,16 +137,16 @@ impl Operator for Transpose {
         inputs[0].clone().permuted_axes(self.axes.clone())
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
         let mut inverse = vec![0; self.axes.len()];
         self.axes
             .iter()
             .enumerate()
             .for_each(|(to, &from)| inverse[from] = to);
         let transpose = Transpose { axes: inverse };
-        Ok(vec![Some(graph.apply(
-            &step.named("transpose"),
+        Ok(vec![Some(step.apply(
+            "transpose",
             transpose,
             &[cotangent],
         )?)])
@@ -191,13 +191,9 @@ impl Operator for Expand {
             .to_owned()
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
-        Ok(vec![Some(step.unbroadcast(
-            graph,
-            cotangent,
-            step.inputs[0],
-        )?)])
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
+        Ok(vec![Some(step.unbroadcast(cotangent, step.inputs[0])?)])
     }
 }
 
@@ -227,10 +223,10 @@ impl Operator for Reverse {
         result
     }
 
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
-        Ok(vec![Some(graph.apply(
-            &step.named("reverse"),
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
+        Ok(vec![Some(step.apply(
+            "reverse",
             self.clone(),
             &[cotangent],
         )?)])

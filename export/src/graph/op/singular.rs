@@ -10,25 +10,25 @@ use crate::graph::{Graph, Source, Value};
 const DEPTH: usize = 12;
 
 /// x where it is above 0, else infinity.
-pub(super) fn above_zero(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value> {
-    if sign(graph, x, DEPTH) == Sign::Positive {
+pub(super) fn above_zero(step: &mut BackwardStep<'_>, x: Value) -> Result<Value> {
+    if sign(step.graph, x, DEPTH) == Sign::Positive {
         return Ok(x);
     }
-    let zero = graph.scalar(&step.named("zero"), 0.0);
-    let infinity = graph.scalar(&step.named("infinity"), f32::INFINITY);
-    let above = graph.apply(&step.named("above"), Compare::Greater, &[x, zero])?;
-    graph.apply(&step.named("divisor"), Where, &[above, x, infinity])
+    let zero = step.scalar("zero", 0.0);
+    let infinity = step.scalar("infinity", f32::INFINITY);
+    let above = step.apply("above", Compare::Greater, &[x, zero])?;
+    step.apply("divisor", Where, &[above, x, infinity])
 }
 
 /// x where it is not 0, else infinity.
-pub(super) fn not_zero(graph: &mut Graph, step: &BackwardStep<'_>, x: Value) -> Result<Value> {
-    if is_never_zero(graph, x) {
+pub(super) fn not_zero(step: &mut BackwardStep<'_>, x: Value) -> Result<Value> {
+    if is_never_zero(step.graph, x) {
         return Ok(x);
     }
-    let zero = graph.scalar(&step.named("zero"), 0.0);
-    let infinity = graph.scalar(&step.named("infinity"), f32::INFINITY);
-    let none = graph.apply(&step.named("none"), Compare::Equal, &[x, zero])?;
-    graph.apply(&step.named("divisor"), Where, &[none, infinity, x])
+    let zero = step.scalar("zero", 0.0);
+    let infinity = step.scalar("infinity", f32::INFINITY);
+    let none = step.apply("none", Compare::Equal, &[x, zero])?;
+    step.apply("divisor", Where, &[none, infinity, x])
 }
 
 /// Is no element ever 0, whatever the inputs are?

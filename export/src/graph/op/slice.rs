@@ -8,7 +8,7 @@ use super::{
     BackwardStep, OnnxInput, OnnxOperator, Operator, Pad, Reshape, as_i64, check_axes, floats,
 };
 use crate::error::Result;
-use crate::graph::{Dim, Graph, Value, ValueType};
+use crate::graph::{Dim, Value, ValueType};
 
 /// Every `step`-th element along an axis, from `start` on and before `end`: `[.., A, ..] → [.., ⌈(end − start) / step⌉, ..]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,15 +71,15 @@ impl Operator for Slice {
     }
 
     /// Zeros around the elements and, where the step is above 1, between them.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
-        let cotangent = step.full_cotangent(graph)?;
-        let extent = graph.shape(step.inputs[0]).0[self.axis].concrete(1);
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+        let cotangent = step.full_cotangent()?;
+        let extent = step.graph.shape(step.inputs[0]).0[self.axis].concrete(1);
         let gradient = if self.step == 1 || self.count() == 1 {
             let around = [self.start, extent - self.start - self.count()];
-            let pad = Pad::zeros_along(self.axis, around, graph.shape(cotangent).rank());
-            graph.apply(&step.named("pad"), pad, &[cotangent])?
+            let pad = Pad::zeros_along(self.axis, around, step.graph.shape(cotangent).rank());
+            step.apply("pad", pad, &[cotangent])?
         } else {
-            self.spread(graph, step, cotangent, extent)?
+            self.spread(step, cotangent, extent)?
         };
         Ok(vec![Some(gradient)])
     }
@@ -87,30 +87,24 @@ impl Operator for Slice {
 
 impl Slice {
     /// Puts the elements at their places among zeros: the axis is seen as groups of `step` elements, each with one place that is taken.
-    fn spread(
-        &self,
-        graph: &mut Graph,
-        step: &BackwardStep<'_>,
-        elements: Value,
-        extent: usize,
-    ) -> Result<Value> {
+    fn spread(&self, step: &mut BackwardStep<'_>, elements: Value, extent: usize) -> Result<Value> {
         let groups = extent.div_ceil(self.step);
         let [group, place] = [self.start / self.step, self.start % self.step];
-        let mut shape = graph.shape(elements).clone();
+        let mut shape = step.graph.shape(elements).clone();
         let mut pads = vec![[0, 0]; shape.rank() + 1];
         pads[self.axis] = [group, groups - group - self.count()];
         pads[self.axis + 1] = [place, self.step - 1 - place];
         shape.0.insert(self.axis + 1, Dim::Size(1));
-        let singles = graph.apply(&step.named("singles"), Reshape { shape }, &[elements])?;
-        let grouped = graph.apply(&step.named("pad"), Pad { pads, value: 0.0 }, &[singles])?;
-        let mut shape = graph.shape(elements).clone();
+        let singles = step.apply("singles", Reshape { shape }, &[elements])?;
+        let grouped = step.apply("pad", Pad { pads, value: 0.0 }, &[singles])?;
+        let mut shape = step.graph.shape(elements).clone();
         shape.0[self.axis] = Dim::Size(groups * self.step);
-        let whole = graph.apply(&step.named("reshape"), Reshape { shape }, &[grouped])?;
+        let whole = step.apply("reshape", Reshape { shape }, &[grouped])?;
         if groups * self.step == extent {
             return Ok(whole);
         }
         let cut = Slice::range(self.axis, 0..extent);
-        graph.apply(&step.named("cut"), cut, &[whole])
+        step.apply("cut", cut, &[whole])
     }
 }
 

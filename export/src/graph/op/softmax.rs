@@ -7,7 +7,7 @@ use super::{
     ReduceKind, check_axes, floats,
 };
 use crate::error::Result;
-use crate::graph::{Graph, Value, ValueType};
+use crate::graph::{Value, ValueType};
 
 /// `e^x / Σ e^x`, the sum taken along one axis other than the batch. The shape stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +39,17 @@ impl Operator for Softmax {
     }
 
     /// `y · (g − Σ g·y)`, the sum along the axis.
-    fn gradient(&self, graph: &mut Graph, step: &BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
+    fn gradient(&self, step: &mut BackwardStep<'_>) -> Result<Vec<Option<Value>>> {
         let (y, g) = (step.output, step.cotangent);
         let sum = Reduce {
             kind: ReduceKind::Sum,
             axes: vec![self.axis],
             keep_dims: KeepDims::Yes,
         };
-        let products = graph.apply(&step.named("products"), Binary::Mul, &[g, y])?;
-        let mean = graph.apply(&step.named("mean"), sum, &[products])?;
-        let rest = graph.apply(&step.named("rest"), Binary::Sub, &[g, mean])?;
-        let gradient = graph.apply(&step.named("softmax"), Binary::Mul, &[y, rest])?;
+        let products = step.apply("products", Binary::Mul, &[g, y])?;
+        let mean = step.apply("mean", sum, &[products])?;
+        let rest = step.apply("rest", Binary::Sub, &[g, mean])?;
+        let gradient = step.apply("softmax", Binary::Mul, &[y, rest])?;
         Ok(vec![Some(gradient)])
     }
 

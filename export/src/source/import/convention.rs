@@ -173,7 +173,7 @@ impl<'a> Names<'a> {
         self.map.weights.insert(from, target);
     }
 
-    /// The weight of a layer, divided by its spectral norm where it has one.
+    /// The weight of a layer, divided by its spectral norm if it has one.
     fn weight(&mut self, layer: &str, to: String, mut steps: Vec<Step>) {
         for (weight, u, v, of_no_use) in SPECTRAL_NORMS {
             let [weight, u, of_no_use] =

@@ -64,7 +64,7 @@ pub fn weights(source: &Source, graph: &Graph, map: &NameMap) -> Result<Tensors>
     Ok(weights)
 }
 
-/// The first of the roots below which there is a tensor; the file itself where there are none to choose from.
+/// The first of the roots below which there is a tensor; the file itself if there are none to choose from.
 fn root_of<'a>(source: &Source, roots: &[&'a str]) -> Result<&'a str> {
     let holds_any = |root: &&&str| {
         let below = full_name(root, "");

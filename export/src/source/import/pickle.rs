@@ -53,7 +53,7 @@ impl Pickle {
     pub fn read(bytes: &[u8]) -> Result<Pickle, String> {
         let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
         let mut machine = Machine {
-            input: Input { bytes, position: 0 },
+            input: Unread { bytes, position: 0 },
             items: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
@@ -124,7 +124,7 @@ impl Pickle {
 }
 
 struct Machine<'a> {
-    input: Input<'a>,
+    input: Unread<'a>,
     items: Vec<Item>,
     stack: Vec<Id>,
     /// Heights of the stack that were marked.
@@ -430,12 +430,12 @@ fn integer(bytes: &[u8]) -> Item {
     }
 }
 
-struct Input<'a> {
+struct Unread<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
-impl<'a> Input<'a> {
+impl<'a> Unread<'a> {
     fn take(&mut self, count: usize) -> Step<&'a [u8]> {
         let rest = &self.bytes[self.position..];
         let taken = rest.get(..count).ok_or("it ends in the middle")?;

@@ -82,7 +82,7 @@ impl Source {
         Some(self.tensors.get(name)?.sizes.as_slice())
     }
 
-    /// A tensor by name, in f32; `None` where there is none.
+    /// A tensor by name, in f32; `None` if there is none.
     ///
     /// # Errors
     /// It is none of floats, or it reaches beyond its storage.

@@ -30,7 +30,7 @@ impl Node<'_, '_> {
         self.apply(suffix, Binary::Mul, &[x, x])
     }
 
-    /// Sum, mean or maximum along axes that stay with extent 1; x itself where there are none.
+    /// Sum, mean or maximum along axes that stay with extent 1; x itself if there are none.
     pub fn along(
         &mut self,
         suffix: &str,

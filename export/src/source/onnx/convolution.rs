@@ -85,7 +85,7 @@ fn conv_transpose(node: &mut Node<'_, '_>) -> Outputs {
         let (stride, extent) = (windows.strides[axis], operands.image[axis]);
         let full =
             stride * extent.saturating_sub(1) + windows.reach(axis) + transpose.output_pads[axis];
-        // As many pixels as asked for, or else as many as the image has strides where there are so many.
+        // As many pixels as asked for; else `stride · extent`, or all if there are fewer.
         let wanted = match wanted {
             Some(wanted) => wanted[axis],
             None => full.min(stride * extent),

@@ -95,7 +95,7 @@ fn element_type(input: &ValueInfoProto) -> Result<DataType> {
     }
 }
 
-/// The extents that the file states, `None` each where it leaves one open, and `None` where it states no shape.
+/// The extents that the file states, `None` each where it leaves one open, and `None` if it states no shape.
 pub(super) fn declared_extents(input: &ValueInfoProto) -> Result<Option<Vec<Option<usize>>>> {
     let Some(extents) = stated_extents(input) else {
         return Ok(None);

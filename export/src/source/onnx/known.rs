@@ -165,7 +165,7 @@ impl Number {
             .or_else(|| self.holds(other, Ordering::is_le)?.then_some(other))
     }
 
-    /// The number, `None` where it depends on the batch.
+    /// The number, `None` if it depends on the batch.
     pub fn fixed(self) -> Option<i64> {
         match self {
             Number::Fixed(number) => Some(number),
@@ -213,7 +213,7 @@ impl std::fmt::Display for Number {
 pub(super) enum Kind {
     /// Integers.
     Integer,
-    /// Truth values, as 0 and 1.
+    /// Booleans, as 0 and 1.
     Truth,
 }
 

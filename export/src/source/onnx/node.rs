@@ -125,7 +125,7 @@ impl Node<'_, '_> {
         self.operands.len()
     }
 
-    /// An operand, `None` where it is left out.
+    /// An operand, `None` if it is left out.
     pub fn optional(&self, position: usize) -> Option<&Operand> {
         self.asked.borrow_mut().0.insert(position);
         self.operands.get(position)?.as_ref()
@@ -158,7 +158,7 @@ impl Node<'_, '_> {
         }
     }
 
-    /// A float operand, `None` where it is left out.
+    /// A float operand, `None` if it is left out.
     pub fn optional_value(&self, position: usize) -> Result<Option<Value>> {
         match self.optional(position) {
             Some(_) => self.value(position).map(Some),
@@ -211,7 +211,7 @@ impl Node<'_, '_> {
         })
     }
 
-    /// A value as numbers, `None` where it depends on an input.
+    /// A value as numbers, `None` if it depends on an input.
     pub fn constant_of(&mut self, value: Value) -> Result<Option<Tensor>> {
         let Reader {
             graph,
@@ -412,7 +412,7 @@ impl Node<'_, '_> {
         self.apply("truth", Compare::Greater, &[numbers, half])
     }
 
-    /// Truth values as 0 and 1.
+    /// Booleans as 0 and 1.
     pub fn as_numbers(&mut self, truth: Value) -> Result<Value> {
         self.apply("numbers", Cast::F32, &[truth])
     }

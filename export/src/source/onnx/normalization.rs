@@ -19,7 +19,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("LpNormalization", lp_normalization),
 ];
 
-/// What is added to a variance where nothing else is said.
+/// What is added to a variance if nothing else is said.
 const EPSILON: f32 = 1e-5;
 /// The first opset whose batch norm says by an attribute whether it learns.
 const TRAINING_MODE: i64 = 14;

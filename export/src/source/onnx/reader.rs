@@ -165,7 +165,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Axis 0 is the batch where it is open, or as long as the fixed batch.
+    /// Axis 0 is the batch if it is open, or as long as the fixed batch.
     fn input_shape(
         &self,
         input: &ValueInfoProto,

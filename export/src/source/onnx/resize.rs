@@ -2,6 +2,9 @@
 //!
 //! ONNX operators: `Resize`, `Upsample`; see [the specification](https://onnx.ai/onnx/operators/).
 
+use std::str::FromStr;
+
+use super::interpolation::{Border, Coordinates, Cubic, Extents, Mode, Nearest, Taps};
 use super::known::{Number, check_count};
 use super::node::{Node, Outputs, Rule};
 use super::numbers::{axes_of, size_of};
@@ -17,59 +20,6 @@ const MAX_MATRIX: usize = 1 << 24;
 
 /// The first opset whose `Resize` says how coordinates are transformed.
 const FIRST_WITH_COORDINATES: i64 = 11;
-
-/// Where an element of the result lies among those of the operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coordinates {
-    HalfPixel,
-    HalfPixelSymmetric,
-    PytorchHalfPixel,
-    AlignCorners,
-    Asymmetric,
-    TfHalfPixel,
-}
-
-/// Which neighbour is nearest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nearest {
-    RoundPreferFloor,
-    RoundPreferCeil,
-    Floor,
-    Ceil,
-}
-
-/// What elements are made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
-    Nearest(Nearest),
-    Linear,
-    Cubic(Cubic),
-}
-
-/// Interpolation between four elements.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Cubic {
-    /// The `a` of Keys, "Cubic convolution interpolation for digital image processing" (1981).
-    a: f32,
-    border: Border,
-}
-
-/// What stands outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Border {
-    /// The elements at the border.
-    Repeated,
-    /// Nothing: the weights of those inside add up to 1.
-    Excluded,
-}
-
-/// An axis before and after.
-#[derive(Clone, Copy, Debug)]
-struct Extents {
-    old: usize,
-    new: usize,
-    scale: f32,
-}
 
 /// `Resize(x, roi, scales, sizes)`; in opset 10 `Resize(x, scales)`, which is the `Upsample` of older ones.
 fn resize(node: &mut Node<'_, '_>) -> Outputs {
@@ -92,26 +42,9 @@ fn resize(node: &mut Node<'_, '_>) -> Outputs {
     if policy.is_some_and(|policy| policy != "stretch") {
         return Err("expected the keep_aspect_ratio_policy stretch".to_string());
     }
-    let coordinates = match node.text("coordinate_transformation_mode")?.as_deref() {
-        None | Some("half_pixel") => Coordinates::HalfPixel,
-        Some("half_pixel_symmetric") => Coordinates::HalfPixelSymmetric,
-        Some("pytorch_half_pixel") => Coordinates::PytorchHalfPixel,
-        Some("align_corners") => Coordinates::AlignCorners,
-        Some("asymmetric") => Coordinates::Asymmetric,
-        Some("tf_half_pixel_for_nn") => Coordinates::TfHalfPixel,
-        Some(other) => {
-            return Err(format!(
-                "coordinate_transformation_mode {other:?} is not supported"
-            ));
-        }
-    };
-    let nearest = match node.text("nearest_mode")?.as_deref() {
-        None | Some("round_prefer_floor") => Nearest::RoundPreferFloor,
-        Some("round_prefer_ceil") => Nearest::RoundPreferCeil,
-        Some("floor") => Nearest::Floor,
-        Some("ceil") => Nearest::Ceil,
-        Some(other) => return Err(format!("nearest_mode {other:?} is not supported")),
-    };
+    let coordinates = known_name(node, "coordinate_transformation_mode")?;
+    let coordinates = coordinates.unwrap_or(Coordinates::HalfPixel);
+    let nearest = known_name(node, "nearest_mode")?.unwrap_or(Nearest::RoundPreferFloor);
     let mode = match (node.text("mode")?.as_deref(), border) {
         (Some("cubic"), _) => Mode::Cubic(cubic),
         (_, Border::Excluded) => {
@@ -147,6 +80,16 @@ fn resize(node: &mut Node<'_, '_>) -> Outputs {
         }
     };
     resized(node, x, &extents, mode, coordinates)
+}
+
+/// What the name in an attribute stands for.
+fn known_name<T: FromStr>(node: &Node<'_, '_>, attribute: &str) -> Result<Option<T>> {
+    let name = node.text(attribute)?;
+    let known = |name: String| {
+        let known = name.parse();
+        known.map_err(|_| format!("{attribute} {name:?} is not supported"))
+    };
+    name.map(known).transpose()
 }
 
 /// The `Resize` of old opsets, whose scales stand in an attribute or an input.
@@ -266,101 +209,6 @@ fn resized(
         x = combined(node, x, axis, old, &taps)?;
     }
     Ok(vec![repeated_along(node, x, &repeated)?.into()])
-}
-
-/// An element of the result: elements of the operand and their weights.
-type Taps = Vec<(usize, f32)>;
-
-impl Mode {
-    /// What each element of the result is made of.
-    fn taps(self, extents: Extents, coordinates: Coordinates) -> Vec<Taps> {
-        let last = extents.old - 1;
-        (0..extents.new)
-            .map(|index| {
-                let place = coordinates.place(index, extents);
-                match self {
-                    Mode::Nearest(nearest) => {
-                        let nearest = nearest.of(place).clamp(0.0, last as f32);
-                        vec![(nearest as usize, 1.0)]
-                    }
-                    Mode::Linear => {
-                        let place = place.clamp(0.0, last as f32);
-                        let first = place.floor() as usize;
-                        let share = place - place.floor();
-                        match share == 0.0 || first == last {
-                            true => vec![(first, 1.0)],
-                            false => vec![(first, 1.0 - share), (first + 1, share)],
-                        }
-                    }
-                    Mode::Cubic(cubic) => cubic.taps(place, last),
-                }
-            })
-            .collect()
-    }
-}
-
-impl Cubic {
-    /// The four elements around a place.
-    fn taps(self, place: f32, last: usize) -> Taps {
-        let share = place - place.floor();
-        let a = self.a;
-        // |t|³ and so on for the distances t = 1 + share, share, 1 − share and 2 − share.
-        let near = |t: f32| ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0;
-        let far = |t: f32| ((a * t - 5.0 * a) * t + 8.0 * a) * t - 4.0 * a;
-        let weights = [
-            far(1.0 + share),
-            near(share),
-            near(1.0 - share),
-            far(2.0 - share),
-        ];
-        let first = place.floor() as i64 - 1;
-        let places = (first..).zip(weights);
-        let (inside, scale): (Vec<(i64, f32)>, f32) = match self.border {
-            Border::Repeated => (places.collect(), 1.0),
-            Border::Excluded => {
-                let inside = places.filter(|(place, _)| (0..=last as i64).contains(place));
-                let inside: Vec<(i64, f32)> = inside.collect();
-                let sum = inside.iter().map(|(_, weight)| weight).sum();
-                (inside, sum)
-            }
-        };
-        let taps = inside.into_iter().filter(|(_, weight)| *weight != 0.0);
-        taps.map(|(place, weight)| (place.clamp(0, last as i64) as usize, weight / scale))
-            .collect()
-    }
-}
-
-impl Coordinates {
-    /// In f32, as ONNX Runtime reckons it.
-    fn place(self, index: usize, extents: Extents) -> f32 {
-        let Extents { old, new, scale } = extents;
-        let index = index as f32;
-        match self {
-            Coordinates::HalfPixel => (index + 0.5) / scale - 0.5,
-            Coordinates::HalfPixelSymmetric => {
-                let adjustment = new as f32 / (scale * old as f32);
-                let offset = old as f32 / 2.0 * (1.0 - adjustment);
-                offset + (index + 0.5) / scale - 0.5
-            }
-            Coordinates::PytorchHalfPixel if new == 1 => 0.0,
-            Coordinates::PytorchHalfPixel => (index + 0.5) / scale - 0.5,
-            Coordinates::AlignCorners if new == 1 => 0.0,
-            Coordinates::AlignCorners => index * (old - 1) as f32 / (new - 1) as f32,
-            Coordinates::Asymmetric => index / scale,
-            Coordinates::TfHalfPixel => (index + 0.5) / scale,
-        }
-    }
-}
-
-impl Nearest {
-    fn of(self, place: f32) -> f32 {
-        match self {
-            Nearest::RoundPreferFloor => (place - 0.5).ceil(),
-            Nearest::RoundPreferCeil => (place + 0.5).floor(),
-            Nearest::Floor => place.floor(),
-            Nearest::Ceil => place.ceil(),
-        }
-    }
 }
 
 /// The factor, where each element is repeated that often.

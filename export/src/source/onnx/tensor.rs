@@ -25,7 +25,7 @@ pub(super) enum Decoded {
 }
 
 impl Decoded {
-    /// Reads a tensor; `folder` is that of the model's file, where it is a file.
+    /// Reads a tensor; `folder` is that of the model's file, if it is a file.
     ///
     /// The elements are taken out of `proto`, so that they are not in memory twice.
     pub fn take(proto: &mut TensorProto, folder: Option<&Path>) -> Result<Decoded> {

@@ -186,7 +186,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// As attributes say it, over an image of those extents. The kernel is that of the weight, where there is one.
+    /// As attributes say it, over an image of those extents. The kernel is that of the weight, if there is one.
     pub fn read(
         node: &Node<'_, '_>,
         layout: Layout,

@@ -90,7 +90,7 @@ mod tests {
     use crate::graph::op::{Binary, Cast};
     use crate::graph::{DType, Shape};
 
-    /// `y = x·x`, in f16 where it is so asked.
+    /// `y = x·x`, in f16 if it is so asked.
     fn square(dtype: DType) -> Graph {
         let mut graph = Graph::new();
         let x = graph.input("x", Shape::batched(&[2])).unwrap();

@@ -47,7 +47,7 @@ named! {
 }
 
 impl Precision {
-    /// The low type, where there is one.
+    /// The low type, if there is one.
     pub fn low_type(self) -> Option<DType> {
         match self {
             Precision::F32 => None,
@@ -176,7 +176,7 @@ fn output_sums(graph: &Graph) -> Vec<bool> {
     ends_output
 }
 
-/// Per constant: the type that all who use it work in, where there is one such.
+/// Per constant: the type that all who use it work in, if there is one such.
 fn sole_types(graph: &Graph, working_types: &[DType]) -> BTreeMap<Value, DType> {
     let mut wanted: BTreeMap<Value, BTreeSet<DType>> = BTreeMap::new();
     for value in graph.values() {

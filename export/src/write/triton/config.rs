@@ -7,7 +7,7 @@ use std::fmt::Write;
 pub struct TensorConfig {
     /// Its name.
     pub name: String,
-    /// Its extents behind the batch; none where it is one number per image.
+    /// Its extents behind the batch; none if it is one number per image.
     pub dims: Vec<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! A model repository of Triton Inference Server: a purifier, and where there is a classifier, that and an ensemble of both.
+//! A model repository of Triton Inference Server: a purifier, and if there is a classifier, that and an ensemble of both.
 
 mod classifier;
 mod config;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use ebm_runtime::{PictureEncoding, PictureFormat};
 
 use super::{ImageArguments, PurificationArguments};
 
@@ -100,6 +101,22 @@ pub enum OutputFormat {
     Lossless,
     /// JPEG of quality 95 under the same name
     Same,
+}
+
+/// The quality of JPEG pictures, if they are asked for.
+const JPEG_QUALITY: u8 = 95;
+
+impl OutputFormat {
+    /// What a picture of some format is written as.
+    pub fn encoding(self, picture: Option<PictureFormat>) -> PictureEncoding {
+        match (picture, self) {
+            (Some(PictureFormat::WebP), _) => PictureEncoding::WebP,
+            (Some(PictureFormat::Jpeg), OutputFormat::Same) => PictureEncoding::Jpeg {
+                quality: JPEG_QUALITY,
+            },
+            _ => PictureEncoding::Png,
+        }
+    }
 }
 
 /// A share above 0 and up to 100 %.

@@ -62,7 +62,7 @@ fn models_that_are_none_or_foreign() {
             "has no `format_version`",
         ),
         (
-            "with a contract that is no JSON",
+            "with a contract that is not JSON",
             step_with("poem"),
             "is not JSON",
         ),
@@ -202,7 +202,7 @@ fn backends_that_are_not_there() {
     run(&ort).env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so").assert().code(1)
         .stderr(contains("`/nowhere/libonnxruntime.so`: the library of ONNX Runtime (named in ORT_DYLIB_PATH) cannot be used"))
         .stderr(contains("or use the backend `auto`").and(contains("panicked").not()));
-    let no_library = bench.file("libonnxruntime.so", b"this is no library");
+    let no_library = bench.file("libonnxruntime.so", b"this is not a library");
     run(&ort)
         .env("ORT_DYLIB_PATH", &no_library)
         .assert()
@@ -456,7 +456,7 @@ fn folders_without_permission() {
         ));
 }
 
-/// A file that is no picture takes no more memory than one.
+/// A file that is not a picture takes no more memory than one.
 #[cfg(unix)]
 #[test]
 fn endless_files_and_folders_with_the_names_of_images() {

@@ -47,7 +47,7 @@ fn bench_checks_before_it_measures_and_prints_a_line_per_case() {
             time > 0.0 && time <= case["p99"].as_f64().unwrap(),
             "{case}"
         );
-        // With two threads `native` runs a batch on two sessions. One session alone is no fair comparison then, and none is made.
+        // If `native` divides a batch between two sessions, there is no single session to compare with.
         let compared = case["batch"] == 1 || case["threads"] == 1;
         assert_eq!(case["loop_percent"].is_number(), compared, "{case}");
     }

@@ -84,7 +84,7 @@ fn backends_are_listed_with_the_reason_where_one_is_missing() {
         .stdout(contains("native: available").and(contains("ort: missing: ")));
 }
 
-/// A reader that goes away is no error.
+/// It is not an error if the reader goes away.
 #[test]
 fn a_broken_pipe_is_harmless() {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_purify"))

@@ -128,7 +128,7 @@ fn settings_replace_what_the_model_recommends() {
 fn leaves_out_what_it_cannot_read_and_says_so() {
     let bench = Workbench::new();
     bench.image("in/a.png", GREY, 90);
-    bench.file("in/b.png", b"this is no PNG");
+    bench.file("in/b.png", b"this is not a PNG");
     bench.image("in/c.png", COLOUR, 90);
     bench.image("in/d.png", GREY, 200);
     bench

@@ -12,7 +12,7 @@ use super::front::Front;
 use super::judge::{Judge, Verdict, WORST_OF};
 use super::kind::{Attack, Circumstances, Climb, View};
 use super::oracle::{Backward, Oracle, Replay};
-use super::outcome::{Parameters, Row};
+use super::outcome::{Outcome, Parameters};
 use super::purification::{Noise, Purification, Stride};
 use super::pursuit::{Plan, Suspicion, pursue};
 use crate::config::{Begin, Dynamics};
@@ -79,7 +79,7 @@ impl Facing {
 #[derive(Debug)]
 pub struct Attempt {
     /// What goes into the table.
-    pub row: Row,
+    pub row: Outcome,
     /// Per image the confirmed break, else the image of the largest loss.
     pub images: Tensor,
 }
@@ -207,7 +207,7 @@ impl<'a> Audit<'a> {
         let (clean, labels) = (&facing.images, &facing.labels);
         if clean.size()[0] == 0 {
             return Ok(Attempt {
-                row: Row::of_nothing(attack, &self.parameters.votes),
+                row: Outcome::of_nothing(attack, &self.parameters.votes),
                 images: clean.shallow_clone(),
             });
         }
@@ -241,7 +241,7 @@ impl<'a> Audit<'a> {
             false => judge.verdict(images, labels, votes),
         };
         Ok(Attempt {
-            row: Row {
+            row: Outcome {
                 attack,
                 best: verdict(&found.best)?,
                 last: verdict(&found.last)?,

@@ -14,7 +14,7 @@ use super::health::{Health, slope_by_differences};
 use super::images::{self, IMAGES, flags};
 use super::judge::Verdict;
 use super::kind::{Attack, View};
-use super::outcome::{BaselineResult, Line, Made, Report, Results, union};
+use super::outcome::{Accuracies, BaselineResult, Made, Results, TableLine, union};
 use super::sweep::go_on;
 use crate::evaluate::interval::Accuracy;
 
@@ -165,7 +165,7 @@ impl Campaign<'_> {
             strongest: None,
             baselines: Vec::new(),
             curves: Vec::new(),
-            report: Report {
+            report: Accuracies {
                 clean: nothing,
                 attacked: nothing,
                 defended_clean: nothing,
@@ -226,16 +226,21 @@ impl Campaign<'_> {
         let (n, n_in_all) = (results.n_images, self.audit.parameters.n_in_all);
         let all: Vec<usize> = (0..n).collect();
         let survivors = union(&results.on_clean, &results.attacks);
-        let mut lines = vec![Line::new(self.clean_title(), n, &all, &results.on_clean)];
+        let mut lines = vec![TableLine::new(
+            self.clean_title(),
+            n,
+            &all,
+            &results.on_clean,
+        )];
         for made in &results.attacks {
-            lines.push(Line::new(
+            lines.push(TableLine::new(
                 made.row.attack.title(),
                 n_in_all,
                 &made.images,
                 &made.row.best,
             ));
         }
-        lines.push(Line::new("what no attack broke", n, &all, &survivors));
+        lines.push(TableLine::new("what no attack broke", n, &all, &survivors));
         let attacks = results.attacks.iter().map(|made| made.row.attack);
         let attacks = attacks.filter(|attack| attack.is_of_the_union());
         results.strongest = attacks.min_by_key(|attack| {
@@ -247,7 +252,7 @@ impl Campaign<'_> {
             })
         });
         results.lines = lines;
-        results.report = Report {
+        results.report = Accuracies {
             clean: Accuracy::of(&bare.right_when_clean),
             attacked: Accuracy::of(&bare.broken.iter().map(|broken| !broken).collect::<Vec<_>>()),
             defended_clean: Accuracy::of(results.on_clean.decisive()),

@@ -45,7 +45,9 @@ pub use kind::{Attack, Circumstances};
 pub use loss::Loss;
 pub use model::AttackedModel;
 pub use oracle::{Backward, Metric, Oracle, Question, Replay};
-pub use outcome::{BaselineResult, Line, Made, Parameters, Report, Results, Row, union};
+pub use outcome::{
+    Accuracies, BaselineResult, Made, Outcome, Parameters, Results, TableLine, union,
+};
 pub use protocol::Protocol;
 pub use purification::{Noise, Purification, Stride};
 pub use pursuit::{Course, Found, Plan, Suspicion, pursue};

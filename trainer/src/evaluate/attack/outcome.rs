@@ -99,7 +99,7 @@ impl fmt::Display for Parameters {
 
 /// One attack on some images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct Outcome {
     /// Which.
     pub attack: Attack,
     /// On the images that it found: confirmed breaks, else those of the largest loss.
@@ -114,15 +114,15 @@ pub struct Row {
     pub seconds: f64,
 }
 
-impl Row {
+impl Outcome {
     /// Of an attack on no images, since none stands.
-    pub fn of_nothing(attack: Attack, votes: &[usize]) -> Row {
+    pub fn of_nothing(attack: Attack, votes: &[usize]) -> Outcome {
         let verdict = Verdict {
             single: Vec::new(),
             votes: votes.iter().map(|&copies| (copies, Vec::new())).collect(),
             worst: Vec::new(),
         };
-        Row {
+        Outcome {
             attack,
             best: verdict.clone(),
             last: verdict,
@@ -140,12 +140,12 @@ pub struct Made {
     pub images: Vec<usize>,
     /// What came of it.
     #[serde(flatten)]
-    pub row: Row,
+    pub row: Outcome,
 }
 
 /// Accuracies of the bare and the defended classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct Accuracies {
     /// Bare, on clean images.
     pub clean: Accuracy,
     /// Bare, on images attacked for it.
@@ -158,7 +158,7 @@ pub struct Report {
 
 /// Accuracies of one line of the table, each of the same images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct TableLine {
     /// Of what.
     pub title: String,
     /// After one purification.
@@ -181,7 +181,7 @@ pub struct Results {
     /// Images attacked.
     pub n_images: usize,
     /// The table.
-    pub lines: Vec<Line>,
+    pub lines: Vec<TableLine>,
     /// What it is compared with.
     #[serde(default)]
     pub baselines: Vec<BaselineResult>,
@@ -192,7 +192,7 @@ pub struct Results {
     pub strongest: Option<Attack>,
     /// What came out.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: Accuracies,
     /// Whether all attacks were made.
     pub complete: bool,
     /// Whether the gradients can be believed.
@@ -207,9 +207,14 @@ pub struct Results {
     pub weights_sha256: BTreeMap<String, String>,
 }
 
-impl Line {
+impl TableLine {
     /// Of the first `n` images: those that were wrong from the start count as wrong.
-    pub fn new(title: impl fmt::Display, n: usize, images: &[usize], verdict: &Verdict) -> Line {
+    pub fn new(
+        title: impl fmt::Display,
+        n: usize,
+        images: &[usize],
+        verdict: &Verdict,
+    ) -> TableLine {
         let accuracy = |right: &[bool]| {
             let right = images
                 .iter()
@@ -217,7 +222,7 @@ impl Line {
                 .filter(|(image, right)| **image < n && **right);
             Accuracy::new(right.count(), n)
         };
-        Line {
+        TableLine {
             title: title.to_string(),
             single: accuracy(&verdict.single),
             votes: verdict
@@ -257,13 +262,13 @@ pub struct BaselineResult {
 
 impl BaselineResult {
     /// Its lines of the table.
-    pub fn lines(&self) -> [Line; 2] {
+    pub fn lines(&self) -> [TableLine; 2] {
         let n = self.on_clean.single.len();
         let all: Vec<usize> = (0..n).collect();
         let survivors = union(&self.on_clean, &self.attacks);
         [
-            Line::new(format!("{}, clean", self.title), n, &all, &self.on_clean),
-            Line::new(format!("{}, attacked", self.title), n, &all, &survivors),
+            TableLine::new(format!("{}, clean", self.title), n, &all, &self.on_clean),
+            TableLine::new(format!("{}, attacked", self.title), n, &all, &survivors),
         ]
     }
 }
@@ -306,13 +311,13 @@ impl Results {
         is that of BPDA and says nothing about the strength of the defence. Learn it with a smooth activation, or look at the attacks with softened masks.";
 
     /// The table: the bare classifier first, the baselines last.
-    pub fn all_lines(&self) -> Vec<Line> {
+    pub fn all_lines(&self) -> Vec<TableLine> {
         let bare = [
             ("bare classifier, clean", self.report.clean),
             ("bare classifier, attacked (PGD)", self.report.attacked),
         ];
         let bare = bare.into_iter();
-        let bare = bare.map(|(title, accuracy)| Line {
+        let bare = bare.map(|(title, accuracy)| TableLine {
             title: title.to_string(),
             single: accuracy,
             votes: Vec::new(),
@@ -325,7 +330,7 @@ impl Results {
     }
 }
 
-impl Line {
+impl TableLine {
     /// By the vote of that many purifications.
     pub fn vote(&self, copies: usize) -> Option<Accuracy> {
         let found = self.votes.iter().find(|(own, _)| *own == copies);
@@ -410,7 +415,7 @@ mod tests {
     }
 
     fn made(attack: Attack, images: &[usize], right: [bool; 3], broken: [bool; 3]) -> Made {
-        let row = Row {
+        let row = Outcome {
             attack,
             best: verdict(right),
             last: verdict([true; 3]),
@@ -441,7 +446,7 @@ mod tests {
         assert_eq!(union.votes, [(32, vec![true, false, false, true, false])]);
         // A break that was confirmed by a vote is one of the vote; each other verdict is by its own draws.
         assert_eq!(union.single, [true, false, true, true, true]);
-        let line = Line::new("x", 2, &[0, 1, 3], &verdict([true, false, true]));
+        let line = TableLine::new("x", 2, &[0, 1, 3], &verdict([true, false, true]));
         assert_eq!((line.single.n_right, line.single.n), (1, 2));
     }
 }

@@ -24,7 +24,7 @@ const N: &str = "n";
 pub struct Cache(PathBuf);
 
 impl Cache {
-    /// That of the user: `$EBM_CACHE_DIR/frechet`, or `ebm-life-cycle/frechet` below `$XDG_CACHE_HOME` or `~/.cache`. None where none of
+    /// That of the user: `$EBM_CACHE_DIR/frechet`, or `ebm-life-cycle/frechet` below `$XDG_CACHE_HOME` or `~/.cache`. None if none of
     /// these is set.
     pub fn of_user() -> Option<Cache> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::super::run::{Run, names};
 use super::words;
-use crate::run::record::metrics::Line;
+use crate::run::record::metrics::MetricsLine;
 use crate::run::record::quantity;
 
 /// The number of checkpoints of a run that are shown, and of sessions: the newest.
@@ -83,7 +83,7 @@ pub fn incidents(run: &Run) -> Markup {
 }
 
 /// Lines of a file of JSON lines, a row each.
-pub fn lines(lines: &[Line]) -> Markup {
+pub fn lines(lines: &[MetricsLine]) -> Markup {
     let names = names(lines);
     html! {
         div.wide {

@@ -303,7 +303,7 @@ mod tests {
             }),
             piecewise_linear: true,
             n_images: 20,
-            lines: vec![attack::Line::new("BPDA+EOT", 20, &all, &on_clean)],
+            lines: vec![attack::TableLine::new("BPDA+EOT", 20, &all, &on_clean)],
             strongest: Some(attack::Attack::Bpda),
             baselines: Vec::new(),
             curves: vec![attack::Curve {
@@ -317,7 +317,7 @@ mod tests {
                     .to_vec(),
                 complete: true,
             }],
-            report: attack::Report {
+            report: attack::Accuracies {
                 clean,
                 attacked,
                 defended_clean,

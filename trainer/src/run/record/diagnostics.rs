@@ -17,7 +17,7 @@ use super::correlation::{correlation, normalised, rescaled};
 use super::quantity;
 use super::{LEVELS, PSNR};
 use crate::draw::panel::Panel;
-use crate::run::record::metrics::{Line, curve};
+use crate::run::record::metrics::{MetricsLine, curve};
 use crate::run::record::updates::Recent;
 
 /// The largest number of updates over which correlations are computed.
@@ -32,7 +32,7 @@ const GRADIENT_STRENGTH: &str = "gradient_strength";
 const CURVES: [&str; 4] = [ENERGY_DIFFERENCE, GRADIENT_STRENGTH, "loss", "accuracy"];
 
 /// The panels, from the lines of `metrics.jsonl` and the newest rows of `updates.csv`.
-pub fn panels(lines: &[Line], recent: &Recent) -> Vec<Panel> {
+pub fn panels(lines: &[MetricsLine], recent: &Recent) -> Vec<Panel> {
     let mut panels: Vec<Panel> = CURVES
         .into_iter()
         .filter(|name| shows(name, lines))
@@ -49,7 +49,7 @@ pub fn panels(lines: &[Line], recent: &Recent) -> Vec<Panel> {
 }
 
 /// Whether that is one of the panels.
-pub fn shows(name: &str, lines: &[Line]) -> bool {
+pub fn shows(name: &str, lines: &[MetricsLine]) -> bool {
     let has_panel = CURVES.contains(&name) || is_loss_of_level(name) || is_psnr(name);
     has_panel && lines.iter().any(|line| line.contains_key(name))
 }
@@ -63,8 +63,8 @@ fn is_psnr(name: &str) -> bool {
 }
 
 /// One panel of all values of such names, if there are any.
-fn together(lines: &[Line], title: &str, belongs: fn(&str) -> bool) -> Option<Panel> {
-    let names = lines.iter().flat_map(Line::keys);
+fn together(lines: &[MetricsLine], title: &str, belongs: fn(&str) -> bool) -> Option<Panel> {
+    let names = lines.iter().flat_map(MetricsLine::keys);
     let names: BTreeSet<&String> = names.filter(|name| belongs(name)).collect();
     let panel = Panel::new(title, "update");
     (!names.is_empty()).then(|| {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::run::record::updates::Updates;
 
-    fn lines(name: &str) -> Vec<Line> {
+    fn lines(name: &str) -> Vec<MetricsLine> {
         let line = |update| json!({"update": update, name: 0.5, "learning_rate": 0.1});
         let lines = (1..4).map(|update| line(update).as_object().unwrap().clone());
         lines.collect()

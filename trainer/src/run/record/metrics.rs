@@ -18,7 +18,7 @@ pub struct Metrics {
 }
 
 /// A line of it: values by name, `update` and `seconds` among them.
-pub type Line = Map<String, Value>;
+pub type MetricsLine = Map<String, Value>;
 
 impl Metrics {
     /// Goes on behind the lines up to `update`; later ones, of a run that got further than its last checkpoint, are dropped.
@@ -51,7 +51,7 @@ impl Metrics {
         learning_rate: f64,
         seconds: f64,
     ) -> Result<()> {
-        let mut line = Line::new();
+        let mut line = MetricsLine::new();
         line.insert("update".to_string(), update.into());
         line.extend(
             means
@@ -64,26 +64,26 @@ impl Metrics {
     }
 }
 
-fn parse(line: &str) -> Option<Line> {
+fn parse(line: &str) -> Option<MetricsLine> {
     serde_json::from_str(line).ok()
 }
 
-fn is_until(line: &Line, update: u64) -> bool {
+fn is_until(line: &MetricsLine, update: u64) -> bool {
     line.get("update")
         .and_then(Value::as_u64)
         .is_some_and(|of| of <= update)
 }
 
 /// The lines of a `metrics.jsonl`, without a last one that is half-written.
-pub fn read(path: &Path) -> Result<Vec<Line>> {
+pub fn read(path: &Path) -> Result<Vec<MetricsLine>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.lines().filter_map(parse).collect())
 }
 
 /// A curve of such lines: pairs (update, value). Values that are not finite are left out.
-pub fn curve(lines: &[Line], name: &str) -> Vec<(f64, f64)> {
-    let point = |line: &Line| {
+pub fn curve(lines: &[MetricsLine], name: &str) -> Vec<(f64, f64)> {
+    let point = |line: &MetricsLine| {
         let value = line.get(name)?.as_f64()?;
         Some((line.get("update")?.as_f64()?, value))
     };

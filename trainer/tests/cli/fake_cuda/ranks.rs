@@ -30,7 +30,7 @@ impl Gpus {
     }
 }
 
-/// What becomes of a tiny run in so many processes. The network is smooth, so that no drift jumps where rounding differs.
+/// What becomes of a tiny run in that many processes. The network is smooth, so that no drift jumps where rounding differs.
 fn learned_by(device: FakeCuda, n_ranks: usize, gpus: Gpus, run: &Path) -> Vec<Output> {
     let arguments = format!(
         "fit digits-midrun TINY --set network.activation=silu --device cuda -o {}",
