@@ -327,17 +327,23 @@ fn check(
     n_values: usize,
     n_images: &mut Option<usize>,
 ) -> Result<()> {
-    let mut expected = port.shape.extents.clone();
-    if let Some(axis) = port.shape.batch_axis() {
-        let own = expected[axis];
-        let given = shape.get(axis).map_or(1, |extent| extent / own.max(1));
-        expected[axis] = own * *n_images.get_or_insert(given);
-    }
-    match shape == expected && n_values == expected.iter().product() {
+    let extents = &port.shape.extents;
+    let axis = port.shape.batch_axis();
+    let given = |axis: usize| {
+        let given = shape
+            .get(axis)
+            .map_or(1, |extent| extent / extents[axis].max(1));
+        *n_images.get_or_insert(given)
+    };
+    let factor = axis.map_or(1, given);
+    let extent = |at: usize| extents[at] * if axis == Some(at) { factor } else { 1 };
+    let expected = (0..extents.len()).map(extent);
+    match shape.iter().copied().eq(expected.clone()) && n_values == expected.clone().product() {
         true => Ok(()),
         false => Err(Error::Misfit(format!(
-            "`{}`: expected the shape {expected:?}, got {shape:?} with {n_values} values",
-            port.name
+            "`{}`: expected the shape {:?}, got {shape:?} with {n_values} values",
+            port.name,
+            expected.collect::<Vec<_>>()
         ))),
     }
 }
