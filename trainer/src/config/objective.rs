@@ -201,9 +201,9 @@ impl Warming {
     pub fn at(&self, time: f64) -> f64 {
         // Of many steps 0.01 each the sum is not exactly 1.
         const SLACK: f64 = 1e-9;
-        match time + SLACK {
-            time if time >= 1.0 => self.temperature,
-            time if time < self.from => 0.0,
+        match time {
+            time if time + SLACK >= 1.0 => self.temperature,
+            time if time < self.from + SLACK => 0.0,
             time => self.temperature * (time - self.from) / (1.0 - self.from),
         }
     }
