@@ -32,7 +32,7 @@ pub struct BackendArguments {
     /// Let ort-tensorrt compute in f16
     #[arg(long)]
     pub f16: bool,
-    /// Error of native: high computes convolutions through tiles of 2×2 pixels at most in place of 4×4, with about half the
+    /// Error of native: high computes convolutions through tiles of 2×2 pixels at most in place of 4×4, with 0.7 to 0.9 of the
     /// error, and slower
     #[arg(long, value_name = "ACCURACY", value_enum, default_value_t)]
     pub accuracy: Accuracy,
