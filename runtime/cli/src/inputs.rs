@@ -227,7 +227,7 @@ pub fn find_inputs(
             .map(|path| format!("`{}`", path.display()))
             .collect();
         bail!(
-            "{}: expected images, got none; from folders, only files named {}, *.npy, *.npz, *.idx, *idx3-ubyte and CIFAR's *.bin are taken",
+            "{}: expected images, got none; from folders, only files named {}, *.npy, *.npz, *.idx, *idx3-ubyte, data_batch_*.bin, test_batch.bin, train.bin and test.bin (CIFAR) are taken",
             paths.join(", "),
             PictureFormat::patterns()
         );

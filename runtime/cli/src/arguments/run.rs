@@ -29,8 +29,8 @@ Pictures are seen as viewers show them: upright as their Exif notes say, on whit
 size or colour than the model's are refused unless --crop, --resize or --colour is given. Truncated files and animations \
 are refused.
 
-Folders are searched for *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx3-ubyte (plain or .gz) and CIFAR's *.bin, \
-sorted by name, and keep their tree below OUT. Links are followed; hidden files and files that systems put beside data are passed over. \
+Folders are searched for *.png, *.jpg, *.jpeg, *.webp, *.npy, *.npz, *.idx, *idx3-ubyte (plain or .gz), \
+data_batch_*.bin, test_batch.bin, train.bin and test.bin (CIFAR), sorted by name, and keep their tree below OUT. Links are followed; hidden files and files that systems put beside data are passed over. \
 The noise of an image depends on its place in that list and on the seed, not \
 on batch, threads or backend. Whoever knows the seed knows the noise, and can attack through it: each run draws a fresh one. \
 A file of many images that cannot be read counts as one image of that list.

@@ -297,11 +297,11 @@ fn settings_out_of_range() {
 fn no_images() {
     let bench = Workbench::new();
     bench.file("in/notes.txt", b"");
-    bench
-        .run(&["in", "-o", "out"])
-        .assert()
-        .code(1)
-        .stderr(contains("`in`: expected images, got none"));
+    bench.file("in/images.bin", b"");
+    bench.run(&["in", "-o", "out"]).assert().code(1).stderr(
+        contains("`in`: expected images, got none")
+            .and(contains("data_batch_*.bin, test_batch.bin")),
+    );
     bench
         .run(&["nowhere.png", "-o", "out"])
         .assert()
