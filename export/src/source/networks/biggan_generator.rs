@@ -13,7 +13,7 @@ use super::check::Checker;
 use super::layers::Layers;
 use super::sngan_generator::BOTTOM;
 use crate::error::Result;
-use crate::graph::op::{self, Binary, Concat, Slice, Upsample};
+use crate::graph::op::{self, Binary, Concat, Slice};
 use crate::graph::{Graph, Shape, Value};
 
 /// A BigGAN-deep generator of square images. `widths` and `upsamples` have one entry per block.
@@ -233,13 +233,8 @@ impl Block<'_> {
         let mut branch = self.active(layers, 1, branch)?;
         let mut shortcut = self.first_channels(layers, x, width)?;
         if upsamples {
-            let twice = Upsample { scales: [2, 2] };
-            branch = layers
-                .0
-                .apply(&format!("{name}.doubled"), twice.clone(), &[branch])?;
-            shortcut = layers
-                .0
-                .apply(&format!("{name}.shortcut.doubled"), twice, &[shortcut])?;
+            branch = layers.repeated(&format!("{name}.doubled"), branch)?;
+            shortcut = layers.repeated(&format!("{name}.shortcut.doubled"), shortcut)?;
         }
         let branch = layers.conv(&format!("{name}.conv1"), branch, inner, 3)?;
         let branch = self.active(layers, 2, branch)?;

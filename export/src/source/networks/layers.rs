@@ -3,7 +3,7 @@
 use super::Activation;
 use crate::error::Result;
 use crate::graph::op::{
-    AveragePool, Binary, Conv, KeepDims, MatMul, Reduce, ReduceKind, Reshape, Transpose, Upsample,
+    AveragePool, Binary, Conv, KeepDims, MatMul, Reduce, ReduceKind, Reshape, Upsample,
 };
 use crate::graph::{Dim, Graph, Shape, Value};
 
@@ -114,8 +114,7 @@ impl Layers {
     pub fn pixels(&mut self, name: &str, x: Value) -> Result<Value> {
         let [channels, height, width] = [1, 2, 3].map(|axis| self.extent(x, axis));
         let flat = self.reshaped(&format!("{name}.flat"), x, &[channels, height * width])?;
-        let axes = vec![0, 2, 1];
-        self.0.apply(name, Transpose { axes }, &[flat])
+        self.swapped(name, flat)
     }
 
     /// The value in another shape for each image.

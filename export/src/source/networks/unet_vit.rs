@@ -12,10 +12,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Activation;
 use super::check::{Checker, MAX_BLOCKS};
 use super::layers::Layers;
 use super::tokens::Offset;
+use super::{Activation, glorot};
 use crate::error::Result;
 use crate::graph::op::{Binary, Concat, Conv, KeepDims, Reduce, ReduceKind, Reshape};
 use crate::graph::tensor::Tensor;
@@ -194,11 +194,11 @@ impl UnetVit {
 
     /// How far from 0 a first weight is drawn: as PyTorch's layers do, but patches as Glorot and Bengio, and not at all if the layer is the
     /// last one of what is added to something, so that each of these begins as nothing.
-    pub(super) fn bound(name: &str, [fan_in, fan_out]: [usize; 2]) -> f32 {
+    pub(super) fn bound(name: &str, fans: [usize; 2]) -> f32 {
         match name {
-            "patches.weight" => (6.0 / (fan_in + fan_out) as f32).sqrt(),
+            "patches.weight" => glorot(name, fans),
             name if name.ends_with(".last.weight") => 0.0,
-            _ => (fan_in as f32).sqrt().recip(),
+            _ => (fans[0] as f32).sqrt().recip(),
         }
     }
 }
