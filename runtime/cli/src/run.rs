@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ebm_common::target::{Existing, Target};
-use ebm_runtime::{ModelFolder, PictureFit};
+use ebm_runtime::ModelFolder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -197,13 +197,7 @@ fn settings(
         "format": format!("{:?}", arguments.format).to_lowercase(),
         "range": arguments.images.range.unwrap_or_default().to_string(),
     });
-    let fit = arguments.images.fit();
-    if fit != PictureFit::default() {
-        settings["fit"] = json!(format!("{fit:?}"));
-    }
-    if arguments.images.padding > 0 {
-        settings["padding"] = json!(arguments.images.padding);
-    }
+    arguments.images.record(&mut settings);
     if let Treatment::Purify { purifier, .. } = treatment {
         chosen::record(&mut settings, [purifier.model()]);
         settings["f16"] = json!(arguments.purification.backend.f16);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use ebm_runtime::{ImageShape, PictureColours, PictureCrop, PictureFit};
+use serde_json::{Value, json};
 
 use super::ModelArguments;
 use crate::dataset::FloatRange;
@@ -75,5 +76,16 @@ impl ImageArguments {
             false => PictureColours::Kept,
         };
         PictureFit { crop, colours }
+    }
+
+    /// States in the settings of a run what becomes of its images, beside their range, if anything does.
+    pub fn record(&self, settings: &mut Value) {
+        let fit = self.fit();
+        if fit != PictureFit::default() {
+            settings["fit"] = json!(format!("{fit:?}"));
+        }
+        if self.padding > 0 {
+            settings["padding"] = json!(self.padding);
+        }
     }
 }

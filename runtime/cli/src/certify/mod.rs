@@ -10,8 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use ebm_common::target::{Existing, Target};
 use ebm_runtime::{
-    Classifier, Model, ModelFolder, PictureFit, Prepared, Purifier, Seed, SmoothedClassifier,
-    Smoothing,
+    Classifier, Model, ModelFolder, Prepared, Purifier, Seed, SmoothedClassifier, Smoothing,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -220,13 +219,7 @@ fn settings(
         "holds": "for the smoothed classifier, with confidence 1 - alpha for each image, in exact arithmetic, for the image after resizing",
     });
     chosen::record(&mut settings, prepared(smoothed));
-    let fit = arguments.images.fit();
-    if fit != PictureFit::default() {
-        settings["fit"] = json!(format!("{fit:?}"));
-    }
-    if arguments.images.padding > 0 {
-        settings["padding"] = json!(arguments.images.padding);
-    }
+    arguments.images.record(&mut settings);
     if let Some(energy) = smoothed.energy() {
         settings["model_sha256"] = json!(format!("{:x}", Sha256::digest(models.step.bytes()?)));
         settings["steps"] = json!(energy.n_steps());
