@@ -26,7 +26,7 @@ mod session;
 mod steps;
 
 pub use error::{Error, Result};
-pub use lanes::Processor;
+pub use lanes::{Processor, on_widest_vectors};
 pub use plan::{Limits, Plan};
 pub use session::{Input, Output, Session};
 pub use tiles::Tiles;

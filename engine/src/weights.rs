@@ -207,15 +207,12 @@ pub(crate) struct Packer<'p, 'a> {
 impl<'a> Packer<'_, 'a> {
     /// Panels over all blocks of outputs that read all channels.
     fn panels(&self, n_blocks: usize, depth: usize) -> Vec<Panel> {
-        let rows = self.processor.rows();
         let mut panels = Vec::new();
         let mut block = 0;
         while block < n_blocks {
             // At least two panels, if there are two blocks, are work for two threads.
             let most = (n_blocks / 2).clamp(1, n_blocks - block);
-            let fits =
-                |&vectors: &usize| vectors <= most && rows[vectors.trailing_zeros() as usize] > 0;
-            let vectors = [4, 2].into_iter().find(fits).unwrap_or(1);
+            let vectors = self.processor.most_vectors(most);
             panels.push(Panel {
                 block,
                 vectors,

@@ -11,5 +11,6 @@
 
 pub(crate) mod elements;
 pub(crate) mod product;
+pub(crate) mod softmax;
 pub(crate) mod table;
 pub(crate) mod winograd;

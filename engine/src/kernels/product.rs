@@ -274,60 +274,96 @@ impl Kernel for Pixels<'_> {
     }
 }
 
-/// `y = left · right`, plain matrices `[rows, depth]` and `[depth, columns]`.
-pub(crate) struct Matrices<'a> {
-    pub left: &'a [f32],
-    pub right: &'a [f32],
-    pub y: &'a mut [f32],
+/// `y = left · panel`: rows of a plain matrix, or of a transposed one, with some vectors of columns of another.
+pub(crate) struct Matrices {
+    pub n_rows: usize,
     pub depth: usize,
-    pub columns: usize,
+    pub vectors: usize,
+    pub left: *const f32,
+    /// From a row to the next, and from an element of the depth to the next, in floats.
+    pub left_steps: [usize; 2],
+    /// `[depth, vectors, 16]`
+    pub panel: *const f32,
+    pub y: *mut f32,
+    /// From a row of the result to the next, in floats; its vectors lie beside each other.
+    pub y_row: usize,
 }
 
-/// Rows of plain matrices that are computed together.
-const MATRIX_ROWS: usize = 4;
+/// Some rows of a plain matrix from a first one on, with a slice of the depth.
+struct MatrixBlock<'a> {
+    matrices: &'a Matrices,
+    first: usize,
+    slice: Range<usize>,
+}
 
-impl Matrices<'_> {
-    /// A vector of columns of some rows.
+impl<const ROWS: usize, const VECTORS: usize, const LINES: usize> Kernel
+    for Sized<MatrixBlock<'_>, ROWS, VECTORS, LINES>
+{
+    type Output = ();
+
     #[inline(always)]
-    fn block<V: Lanes, const ROWS: usize>(&mut self, row: usize, column: usize) {
-        let mut sums = [V::zero(); ROWS];
-        for k in 0..self.depth {
-            // SAFETY: the columns of a vector from here on lie in the row.
-            let right = unsafe { V::load(self.right[k * self.columns + column..].as_ptr()) };
-            for of in 0..ROWS {
-                let left = V::splat(self.left[(row + of) * self.depth + k]);
-                sums[of] = left.mul_add(right, sums[of]);
+    fn run<V: Lanes>(self) {
+        let MatrixBlock {
+            matrices,
+            first,
+            slice,
+        } = self.0;
+        let [to_row, to_deeper] = matrices.left_steps;
+        // SAFETY: who made the matrices says that the pointers reach as far as the numbers say.
+        unsafe {
+            let y = matrices.y.add(first * matrices.y_row);
+            let mut sums = [[V::zero(); VECTORS]; ROWS];
+            if slice.start > 0 {
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = V::load(y.add(row * matrices.y_row + vector * LANES));
+                    }
+                }
             }
-        }
-        for of in 0..ROWS {
-            // SAFETY: as above.
-            unsafe { sums[of].store(self.y[(row + of) * self.columns + column..].as_mut_ptr()) };
+            let mut left = matrices.left.add(first * to_row + slice.start * to_deeper);
+            let mut panel = matrices.panel.add(slice.start * VECTORS * LANES);
+            for _ in slice {
+                let mut weights = [V::zero(); VECTORS];
+                for vector in 0..VECTORS {
+                    weights[vector] = V::load(panel.add(vector * LANES));
+                }
+                for row in 0..ROWS {
+                    let x = V::splat(*left.add(row * to_row));
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = x.mul_add(weights[vector], sums[row][vector]);
+                    }
+                }
+                left = left.wrapping_add(to_deeper);
+                panel = panel.add(VECTORS * LANES);
+            }
+            for row in 0..ROWS {
+                for vector in 0..VECTORS {
+                    sums[row][vector].store(y.add(row * matrices.y_row + vector * LANES));
+                }
+            }
         }
     }
 }
 
-impl Kernel for Matrices<'_> {
+impl Kernel for Matrices {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes>(mut self) {
-        let n_rows = self.y.len() / self.columns;
-        let whole = self.columns / LANES * LANES;
-        for column in (0..whole).step_by(LANES) {
-            let of_four = n_rows / MATRIX_ROWS * MATRIX_ROWS;
-            for row in (0..of_four).step_by(MATRIX_ROWS) {
-                self.block::<V, MATRIX_ROWS>(row, column);
-            }
-            for row in of_four..n_rows {
-                self.block::<V, 1>(row, column);
-            }
-        }
-        for row in 0..n_rows {
-            for column in whole..self.columns {
-                let left = &self.left[row * self.depth..(row + 1) * self.depth];
-                let right = self.right[column..].iter().step_by(self.columns);
-                let products = left.iter().zip(right).map(|(a, b)| a * b);
-                self.y[row * self.columns + column] = products.map(f64::from).sum::<f64>() as f32;
+    fn run<V: Lanes>(self) {
+        let n_blocks = self.n_rows.div_ceil(most_rows::<V>(self.vectors));
+        let n_slices = (self.depth * self.vectors * LANES * size_of::<f32>()).div_ceil(SLICE_BYTES);
+        for slice in 0..n_slices {
+            let bound = |slice: usize| slice * self.depth / n_slices;
+            let slice = bound(slice)..bound(slice + 1);
+            for block in 0..n_blocks {
+                let bound = |block: usize| block * self.n_rows / n_blocks;
+                let (first, end) = (bound(block), bound(block + 1));
+                let block = MatrixBlock {
+                    matrices: &self,
+                    first,
+                    slice: slice.clone(),
+                };
+                with_sizes!(block, end - first, self.vectors, 1)
             }
         }
     }

@@ -161,6 +161,14 @@ impl Processor {
         self.run(Rows)
     }
 
+    /// Vectors of outputs that kernels compute at once, if that many and no more are there.
+    pub(crate) fn most_vectors(self, n_vectors: usize) -> usize {
+        let rows = self.rows();
+        let fits =
+            |&vectors: &usize| vectors <= n_vectors && rows[vectors.trailing_zeros() as usize] > 0;
+        [4, 2].into_iter().find(fits).unwrap_or(1)
+    }
+
     #[inline(always)]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
@@ -177,6 +185,22 @@ impl Processor {
             Self::Portable => kernel.run::<portable::Array>(),
         }
     }
+}
+
+/// Runs work as the compiler makes it for the widest vectors that this machine has.
+///
+/// The work has to be plain code that the compiler can inline, loops over numbers for example. Its results do not depend on the vectors, since no
+/// operation on numbers is put in another's place.
+pub fn on_widest_vectors<R>(work: impl FnOnce() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnOnce() -> R> Kernel for Work<F> {
+        type Output = R;
+        #[inline(always)]
+        fn run<V: Lanes>(self) -> R {
+            self.0()
+        }
+    }
+    Processor::best().run(Work(work))
 }
 
 impl fmt::Display for Processor {

@@ -15,7 +15,9 @@ use crate::lanes::{LANES, Processor};
 use crate::layout::{Layout, Pictures, arrange, axis_places, floats, sums};
 use crate::program::Program;
 use crate::shape::Shape;
-use crate::steps::{Concat, Domain, MatMul, Order, Place, Reduce, Reorder, Softmax, Step, Work};
+use crate::steps::{
+    Concat, Domain, Factor, MatMul, Order, Place, Reduce, Reorder, Softmax, Step, Work,
+};
 use crate::tiles::Tiles;
 
 /// An input or output of the file.
@@ -259,6 +261,8 @@ impl<'a> Lowering<'a> {
             | Op::MaxPool(_) => {
                 return self.with_program(anchor, &op, &operands);
             }
+            Op::Move { .. }
+                if self.transposed(anchor).is_some() && self.is_only_multiplied(anchor) => {}
             Op::Move { axes, fill } => self.moved(anchor, &axes, fill, operands[0]),
             Op::Reshape => {
                 let place = self.place(operands[0], Layout::Plain);
@@ -293,6 +297,7 @@ impl<'a> Lowering<'a> {
                 let reduce = Reduce {
                     kind,
                     first,
+                    lie_side_by_side: lie_side_by_side(&offset),
                     offset,
                     from,
                     n_from,
@@ -309,6 +314,7 @@ impl<'a> Lowering<'a> {
                     name,
                     Work::Softmax(Softmax {
                         first,
+                        lie_side_by_side: lie_side_by_side(&offset),
                         offset,
                         from,
                         to,
@@ -344,19 +350,36 @@ impl<'a> Lowering<'a> {
             .zip(first_floats(&shapes[1]))
             .collect();
         let k = shapes[0].extents[shapes[0].rank() - 1];
-        let [n_left, n_right] = shapes.each_ref().map(Shape::n_elements);
-        let [left, right] = [left, right].map(|value| self.place(value, Layout::Plain));
+        let [left, right] = [left, right].map(|value| self.factor(value));
         let to = self.fresh(anchor, Layout::Plain);
+        let columns = result[rank - 1];
         let product = MatMul {
             pairs,
-            sizes: [result[rank - 2], k, result[rank - 1]],
+            sizes: [result[rank - 2], k, columns],
             left,
             right,
-            n_left,
-            n_right,
             to,
+            vectors: self.processor.most_vectors(columns.div_ceil(LANES)),
         };
-        self.step(name, Work::MatMul(product), &[left, right], &[to]);
+        let from = [left.place, right.place];
+        self.step(name, Work::MatMul(product), &from, &[to]);
+    }
+
+    /// A factor of a product, as it lies.
+    fn factor(&mut self, value: Value) -> Factor {
+        let columns = self.graph.shape(value).extents.last().copied();
+        let (value, steps) = match self.transposed(value) {
+            Some(operand) => {
+                let rows = self.graph.shape(operand).extents.last().copied();
+                (operand, [1, rows.unwrap_or(1)])
+            }
+            None => (value, [columns.unwrap_or(1), 1]),
+        };
+        Factor {
+            place: self.place(value, Layout::Plain),
+            n_floats: self.graph.shape(value).n_elements(),
+            steps,
+        }
     }
 }
 
@@ -371,4 +394,8 @@ fn split(shape: &Shape, layout: Layout, axes: &[usize]) -> (Vec<u32>, Vec<u32>) 
         sums(&lists).into_iter().map(|place| place as u32).collect()
     };
     (of(false), of(true))
+}
+
+fn lie_side_by_side(offsets: &[u32]) -> bool {
+    (0..).zip(offsets).all(|(index, &offset)| index == offset)
 }

@@ -18,7 +18,7 @@ use crate::program::{Program, STRIP, Source, Target};
 use crate::tiles::Tiles;
 
 pub(crate) use conv::{Columns, Direct, Panel};
-pub(crate) use plain::{Concat, Gather, MatMul, Order, Reduce, Reorder, Softmax};
+pub(crate) use plain::{Concat, Factor, Gather, MatMul, Order, Reduce, Reorder, Softmax, Unit};
 pub(crate) use winograd::Winograd;
 
 /// Where an operand lies: in a slot of the arena, or at a place of the constants, which all images share.
@@ -86,6 +86,8 @@ impl Step {
             Work::Columns(columns) => columns.scratch(n_images),
             Work::Winograd(winograd) => winograd.scratch(n_images),
             Work::Pool { .. } => (0, STRIP * LANES),
+            Work::Softmax(softmax) => (0, softmax.scratch()),
+            Work::MatMul(product) => (0, product.scratch()),
             _ => (0, 0),
         };
         (shared, registers + own)
@@ -132,8 +134,8 @@ impl Step {
             Work::Gather(gather) => gather.run(run),
             Work::Concat(concat) => concat.run(run),
             Work::Reduce(reduce) => reduce.run(run),
-            Work::Softmax(softmax) => softmax.run(run),
-            Work::MatMul(product) => product.run(run),
+            Work::Softmax(softmax) => softmax.run(self, run),
+            Work::MatMul(product) => product.run(self, run),
         }
         run.wait();
     }

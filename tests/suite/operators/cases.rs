@@ -664,10 +664,16 @@ fn choices() -> Vec<Case> {
 }
 
 fn softmaxes() -> Vec<Case> {
-    [1, 2, 3]
-        .into_iter()
-        .map(|axis| plain(&format!("Softmax of {axis}"), [2, 3, 4], Softmax { axis }))
-        .collect()
+    // Rows shorter and longer than a vector, side by side and not.
+    let images = [[2, 3, 4], [2, 35, 37]];
+    let cases = images.into_iter().flat_map(|image| {
+        let of = move |axis| {
+            let name = format!("Softmax of axis {axis} of {image:?}");
+            plain(&name, image, Softmax { axis })
+        };
+        [1, 2, 3].map(of)
+    });
+    cases.collect()
 }
 
 fn flat(graph: &mut Graph, x: Value) -> Value {
@@ -720,6 +726,16 @@ fn batched_products() -> Vec<Case> {
             let columns = swapped(graph, x, &[0, 1, 3, 2]);
             graph.apply("y", MatMul, &[x, columns]).unwrap()
         }),
+        case(
+            "MatMul, more rows than a thread takes",
+            [1, 100, 37],
+            move |graph, x| {
+                let columns = swapped(graph, x, &[0, 1, 3, 2]);
+                let y = graph.apply("products", MatMul, &[x, columns]).unwrap();
+                let columns = swapped(graph, y, &[0, 1, 3, 2]);
+                graph.apply("y", MatMul, &[columns, x]).unwrap()
+            },
+        ),
         case(
             "MatMul, both of the image, one stretched",
             image,
