@@ -6,13 +6,15 @@
 mod normal;
 mod runs;
 
+#[cfg(feature = "native")]
+use ebm_engine::on_widest_vectors;
 use normal::{LANES, box_muller, uniform};
 pub(crate) use runs::{NoiseCoordinates, NoiseOfRuns, NoiseThread};
 
 /// The four pseudo-random words that belong to a counter under a key: Philox 4x32 with 10 rounds.
 ///
 /// Source: Salmon, Moraes, Dror, Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC 2011.
-#[inline]
+#[inline(always)]
 pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -37,9 +39,14 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 ///
 /// `step` counts from 0. The values do not depend on how long `noise` is.
 pub fn fill_normal(seed: u64, image: u32, replica: u32, step: u32, noise: &mut [f32]) {
+    on_widest_vectors(|| fill(seed, [step, image, replica], noise));
+}
+
+#[inline(always)]
+fn fill(seed: u64, counter: [u32; 3], noise: &mut [f32]) {
     let key = [seed as u32, (seed >> 32) as u32];
     for (group, values) in noise.chunks_mut(4 * LANES).enumerate() {
-        let words = words(group * LANES, [step, image, replica], key);
+        let words = words(group * LANES, counter, key);
         let (z0, z1) = box_muller(&words[0], &words[1]);
         let (z2, z3) = box_muller(&words[2], &words[3]);
         for (lane, values) in values.chunks_mut(4).enumerate() {
@@ -61,8 +68,14 @@ pub fn fill_uniform(seed: u64, image: u32, replica: u32, step: u32, values: &mut
     }
 }
 
+/// Without the engine, the vectors that every processor of this kind has.
+#[cfg(not(feature = "native"))]
+fn on_widest_vectors(work: impl FnOnce()) {
+    work();
+}
+
 /// The words of [`LANES`] blocks from `first_block` on: number `w` of all blocks together, for each `w`.
-#[inline]
+#[inline(always)]
 fn words(first_block: usize, counter: [u32; 3], key: [u32; 2]) -> [[u32; LANES]; 4] {
     let mut words = [[0; LANES]; 4];
     for lane in 0..LANES {

@@ -11,13 +11,14 @@ pub(super) const LANES: usize = 8;
 const SCALE: f64 = 1.0 / 4_294_967_296.0;
 
 /// `(word + ½)·2⁻³²`, which is never 0 or 1.
-#[inline]
+#[inline(always)]
 pub(super) fn uniform(word: u32) -> f64 {
     (f64::from(word) + 0.5) * SCALE
 }
 
 /// Two independent standard normals of each pair of words: `√(−2 ln u₁)·cos 2πu₂` and `√(−2 ln u₁)·sin 2πu₂` with their [`uniform`] numbers, computed in f64 and
 /// rounded once.
+#[inline(always)]
 pub(super) fn box_muller(
     words_1: &[u32; LANES],
     words_2: &[u32; LANES],
@@ -36,7 +37,7 @@ pub(super) fn box_muller(
 ///
 /// With `x = 2ᵏ·m`, `m` between `√½` and `√2`, and `s = (m − 1) / (m + 1)`, it is `k·ln 2 + 2·artanh s`, whose series after the first term is a
 /// polynomial of `s²`. Coefficients: fdlibm, `e_log.c` (Sun Microsystems 1993).
-#[inline]
+#[inline(always)]
 fn logarithm(x: f64) -> f64 {
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
@@ -68,7 +69,7 @@ fn logarithm(x: f64) -> f64 {
 /// `cos 2πu` and `sin 2πu` of the uniform number u of a word, to about one unit in the last place.
 ///
 /// The word's quarter of the circle and its place in it, between −π/4 and π/4, are exact. Coefficients: fdlibm, `k_cos.c` and `k_sin.c`.
-#[inline]
+#[inline(always)]
 fn cosine_and_sine(word: u32) -> (f64, f64) {
     const OF_COSINE: [f64; 6] = [
         4.166_666_666_666_66e-2,
@@ -102,7 +103,7 @@ fn cosine_and_sine(word: u32) -> (f64, f64) {
 }
 
 /// `c₀ + c₁x + c₂x² + …`
-#[inline]
+#[inline(always)]
 fn polynomial<const N: usize>(coefficients: &[f64; N], x: f64) -> f64 {
     let lower = coefficients[..N - 1].iter().rev();
     lower.fold(coefficients[N - 1], |sum, coefficient| {
