@@ -12,6 +12,9 @@ use super::{Accuracy, Backend, Footprint, Input, Output, Recurrence, Recurrent, 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Model;
 
+/// The variable that asks for lesser vectors than the processor has, so that they can be measured, or a fault be found.
+const VECTORS: &str = "EBM_VECTORS";
+
 /// Plans the model. Its sessions share the plan with its weights.
 pub(super) fn prepare(
     model: &Model,
@@ -20,6 +23,20 @@ pub(super) fn prepare(
 ) -> Result<Box<dyn Session>> {
     let prepared = Prepared::new(model, backend)?;
     Ok(Box::new(NativeSession::new(&Arc::new(prepared), n_threads)))
+}
+
+/// The vectors of that name.
+fn named(name: &str) -> Result<Processor> {
+    let all = Processor::all();
+    let found = all.iter().find(|vectors| vectors.to_string() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(Processor::to_string).collect();
+        let message = format!(
+            "{VECTORS} is `{name}`, expected one of {}, which this processor has",
+            names.join(", ")
+        );
+        Error::new(ErrorKind::Argument, message)
+    })
 }
 
 struct Prepared {
@@ -46,7 +63,10 @@ impl Prepared {
                 Accuracy::High => Tiles::Two,
             },
             bytes: backend.memory.unwrap_or(usize::MAX),
-            ..Limits::default()
+            processor: match std::env::var_os(VECTORS) {
+                Some(name) => named(&name.to_string_lossy())?,
+                None => Processor::best(),
+            },
         };
         let plan = Plan::within(&limits, model.bytes()?).map_err(|error| match error {
             ebm_engine::Error::TooLarge { needed } => {
@@ -192,6 +212,19 @@ mod tests {
         let output = Output::new("logits", &[3, 2], &mut logits);
         session.run(&[input], &mut [output]).unwrap();
         assert_eq!(logits, [1.0, -1.0].repeat(3)[..]);
+    }
+
+    #[test]
+    fn vectors_are_named_as_they_are_shown() {
+        for vectors in Processor::all() {
+            assert_eq!(named(&vectors.to_string()).unwrap(), vectors);
+        }
+        let error = named("AVX9").unwrap_err().to_string();
+        assert!(
+            error.contains("EBM_VECTORS is `AVX9`, expected one of"),
+            "{error}"
+        );
+        assert!(error.contains("plain scalars"), "{error}");
     }
 
     #[test]
