@@ -73,7 +73,7 @@ impl Purifier {
             &self.dynamics,
             n_rows,
             0,
-            self.noise_thread(),
+            self.noise_thread(n_rows),
         )?;
         let steps_per_run = self.dynamics.steps_per_run;
         Ok(Trajectory {

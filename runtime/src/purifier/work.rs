@@ -12,6 +12,9 @@ use crate::error::Result;
 use crate::langevin::{Batch, Chain, Measurement};
 use crate::noise::NoiseThread;
 
+/// Values of noise that take as long as handing them from thread to thread: some 30 microseconds. The thread takes a processor from the model meanwhile.
+const WORTH_A_THREAD: usize = 16_384;
+
 /// The end of a batch of chains.
 pub(crate) struct Finished {
     /// `[chains, C, H, W]`
@@ -91,10 +94,16 @@ impl Purifier {
         }
     }
 
-    /// Noise is made on a thread of its own if the model uses its threads by itself and there is more than one.
-    pub(super) fn noise_thread(&self) -> NoiseThread {
+    /// Noise is made on a thread of its own if the model uses its threads by itself, there is more than one, and a run wants much noise.
+    pub(super) fn noise_thread(&self, n_rows: usize) -> NoiseThread {
+        let n_steps = self.dynamics.steps_per_run as usize;
+        let n_values = n_steps * n_rows * self.contract().image.n_values();
         match self.model.backend().parallelism() {
-            Parallelism::WithinSession if self.model.n_threads() > 1 => NoiseThread::Own,
+            Parallelism::WithinSession
+                if self.model.n_threads() > 1 && n_values >= WORTH_A_THREAD =>
+            {
+                NoiseThread::Own
+            }
             _ => NoiseThread::Asking,
         }
     }
@@ -125,7 +134,7 @@ impl<'a> Watched<'a> {
             &purifier.dynamics,
             n_rows,
             request.first_step,
-            purifier.noise_thread(),
+            purifier.noise_thread(n_rows),
         )?;
         let mut this = Self {
             batch,

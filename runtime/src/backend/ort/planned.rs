@@ -80,9 +80,7 @@ impl Opener {
         let builder = OrtSession::builder(&self.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(self.n_threads)?
-            .with_parallel_execution(false)?
-            // Threads that wait by spinning would take the processor from the noise between two steps.
-            .with_config_entry("session.force_spinning_stop", "1")?;
+            .with_parallel_execution(false)?;
         provider::register(builder, self, largest_batch)?.commit_from_memory(file)
     }
 
