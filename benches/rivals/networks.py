@@ -14,14 +14,18 @@ def energy_of(description, weights, x, algebra):
     return NETWORKS[description["name"]](description, Layers(weights, description["activation"], algebra), x)
 
 
+ACTIVATIONS = {"relu": functional.relu, "silu": functional.silu}
+
+
 class Layers:
     """Weights by name, and what networks do with them."""
 
     def __init__(self, weights, activation, algebra):
         if algebra not in ("as described", "rewritten"):
             raise ValueError(f"unknown algebra {algebra!r}")
-        if activation != "relu":
-            raise ValueError(f"expected the activation relu, got {activation!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"expected one of the activations {', '.join(ACTIVATIONS)}, got {activation!r}")
+        self.activated = ACTIVATIONS[activation]
         self.weights = weights
         self.is_rewritten = algebra == "rewritten"
 
@@ -30,9 +34,6 @@ class Layers:
 
     def weight(self, name):
         return self.weights[f"{name}.weight"]
-
-    def activated(self, x):
-        return functional.relu(x)
 
     def pixelwise(self, name, x):
         """A linear map of the channels, without a bias."""

@@ -68,7 +68,7 @@ fn bench_help(name: &str, minutes: u32, variables: &str) -> String {
     format!(
         "Examples:\n{}{}{}\n\
          Variables:\n  \
-         EBM_BENCH_PYTHON    a python with torch, onnxruntime, safetensors and numpy [default: an environment that is made in the cache]\n\
+         EBM_BENCH_PYTHON    a python with torch, onnxruntime, openvino, safetensors and numpy [default: an environment that is made in the cache]\n\
          {variables}\n\
          Leave the machine alone meanwhile: the forms take turns, but what else runs still widens the quartiles.",
         line("", &all),

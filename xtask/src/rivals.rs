@@ -11,10 +11,17 @@ use crate::surroundings::Surroundings;
 use crate::tool;
 
 /// What the environment holds, as pip reads it.
-const REQUIREMENTS: &str = "torch==2.11.0\nonnxruntime==1.32.0\nsafetensors==0.8.0\nnumpy==2.4.6\n";
+const REQUIREMENTS: &str =
+    "torch==2.11.0\nonnxruntime==1.32.0\nopenvino==2026.4.1\nsafetensors==0.8.0\nnumpy==2.4.6\n";
 
 /// What the rivals import.
-const MODULES: [&str; 4] = ["torch", "onnxruntime", "safetensors.torch", "numpy"];
+const MODULES: [&str; 5] = [
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "safetensors.torch",
+    "numpy",
+];
 
 /// Name of the environment in the cache.
 const FOLDER: &str = "bench-python";

@@ -15,8 +15,15 @@ const WORK: &str = "target/bench-learning";
 /// The program that times one case.
 const RIVAL: &str = "benches/rivals/learning.py";
 
-/// Width and number of threads.
-const CASES: [(usize, usize); 4] = [(64, 1), (64, 2), (256, 1), (256, 2)];
+/// Objective, width and number of threads.
+const CASES: [(&str, usize, usize); 6] = [
+    ("maximum-likelihood", 64, 1),
+    ("maximum-likelihood", 64, 2),
+    ("maximum-likelihood", 256, 1),
+    ("maximum-likelihood", 256, 2),
+    ("matching", 32, 1),
+    ("matching", 32, 2),
+];
 
 /// Builds the trainer, times all cases, prints the table, and keeps the rows where `json` says.
 pub fn learning(surroundings: &Surroundings, effort: Effort, json: Option<&Path>) -> Result<()> {
@@ -40,10 +47,12 @@ fn steps(surroundings: &Surroundings, python: &str, effort: Effort) -> (Vec<Step
     };
     let mut steps = vec![programs::build(programs::EVERYTHING)];
     let mut rows = Vec::new();
-    for (width, threads) in cases {
-        let output = format!("{width}-{threads}.json");
+    for (objective, width, threads) in cases {
+        let case = format!("{objective}-{width}-{threads}");
+        let output = format!("{case}.json");
         let line = format!(
-            "{RIVAL} --trainer {} --width {width} --threads {threads} --rounds {rounds} --work {WORK}/{width}-{threads} --output {WORK}/{output}",
+            "{RIVAL} --objective {objective} --trainer {} --width {width} --threads {threads} --rounds {rounds} --work {WORK}/{case} \
+             --output {WORK}/{output}",
             trainer.display()
         );
         steps.push(Step::new("measurement", python, &line));
