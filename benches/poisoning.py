@@ -92,11 +92,11 @@ class Workplace:
 
     def purified(self, name, images):
         """The images after the model's recommended purification, which is made once per name."""
-        given, made = self.folder / f"{name}.npy", self.folder / f"{name}-purified.npy"
-        if not made.exists():
+        given, folder = self.folder / f"{name}.npy", self.folder / "purified"
+        if not (folder / given.name).exists():
             numpy.save(given, images)
-            self.call("purify", "run", given, "--model", MODEL, "--seed", 1, "-o", made)
-        return numpy.load(made)
+            self.call("purify", "run", given, "--model", MODEL, "--seed", 1, "-o", folder, "--threads", 1)
+        return numpy.load(folder / given.name)
 
     def data(self, name, images, labels):
         """A folder with these training images and the true test images."""
