@@ -43,6 +43,43 @@ impl Error for FileError {
     }
 }
 
+/// Endings of names that every command takes for files.
+const OF_FILES: [&str; 15] = [
+    "bin",
+    "csv",
+    "gz",
+    "html",
+    "idx",
+    "jpeg",
+    "jpg",
+    "json",
+    "npy",
+    "npz",
+    "onnx",
+    "png",
+    "safetensors",
+    "toml",
+    "webp",
+];
+
+/// The name of a folder to write into, unless it is that of a file: `-o model.onnx` would become a folder of that name.
+///
+/// # Errors
+/// The name ends as those of files do, and there is no such folder.
+pub fn folder_name(path: PathBuf) -> Result<PathBuf, String> {
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    let is_of_file = ending.is_some_and(|ending| OF_FILES.contains(&ending.as_str()));
+    match is_of_file && !path.is_dir() {
+        true => Err(format!(
+            "expected a folder, got the name of a file: give `{}`, or a folder of that name that you made",
+            path.with_extension("").display()
+        )),
+        false => Ok(path),
+    }
+}
+
 /// Writes a file under a temporary name in the same folder, syncs it and renames it to `path`. An existing file is replaced.
 ///
 /// # Errors
@@ -197,6 +234,21 @@ mod tests {
                 target.map(PathBuf::from),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn names_of_files_are_no_folders() {
+        let made = tempfile::tempdir().unwrap();
+        let folder = made.path().join("made.onnx");
+        std::fs::create_dir(&folder).unwrap();
+        for name in ["model", "runs/mine", "v1.2", "-", "a.b/c"].map(PathBuf::from) {
+            assert_eq!(folder_name(name.clone()), Ok(name));
+        }
+        assert_eq!(folder_name(folder.clone()), Ok(folder));
+        for name in ["model.onnx", "out/x.NPY", "a.png"] {
+            let error = folder_name(PathBuf::from(name)).unwrap_err();
+            assert!(error.contains("the name of a file: give `"), "{error}");
         }
     }
 }

@@ -4,8 +4,10 @@ mod evaluate;
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use ebm_common::files::folder_name;
 
 use crate::config::Source;
 use crate::machine::device::DeviceName;
@@ -243,7 +245,7 @@ pub struct LearnArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the run [default: runs/NAME].
-    #[arg(short, long, value_name = "RUN")]
+    #[arg(short, long, value_name = "RUN", value_parser = PathBufValueParser::new().try_map(folder_name))]
     pub output: Option<PathBuf>,
     /// Seed of all random draws [default: as configured]; it is recorded in config.toml.
     #[arg(long)]
@@ -291,7 +293,7 @@ pub struct LifeCycleArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder in which each stage has one for its run.
-    #[arg(short, long, value_name = "RUN")]
+    #[arg(short, long, value_name = "RUN", value_parser = PathBufValueParser::new().try_map(folder_name))]
     pub output: PathBuf,
     /// Seed of all random draws [default: as configured]; it is recorded in each config.toml.
     #[arg(long)]

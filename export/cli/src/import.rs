@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::network::{Dynamics, Parameters};
 use crate::print;
+use ebm_common::files::folder_name;
 use ebm_common::staged::check_writable;
 use ebm_export::source::checkpoint::{self, WEIGHTS};
 use ebm_export::source::import::{self, Convention, NameMap, Output, Pooling, Reading, Source};
@@ -27,7 +29,7 @@ pub struct Arguments {
     #[arg(long)]
     network: String,
     /// Folder of the new checkpoint
-    #[arg(short, long, value_name = "DIR", required_unless_present = "show_map")]
+    #[arg(short, long, value_name = "DIR", required_unless_present = "show_map", value_parser = PathBufValueParser::new().try_map(folder_name))]
     output: Option<PathBuf>,
     #[command(flatten)]
     parameters: Parameters,

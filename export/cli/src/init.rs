@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::network::{Dynamics, Parameters};
 use crate::print;
+use ebm_common::files::folder_name;
 use ebm_common::staged::check_writable;
 use ebm_export::source::checkpoint::{self, WEIGHTS};
 
@@ -22,7 +24,7 @@ pub struct Arguments {
     /// gen_biggan128, gen_biggan_cond128, gen_biggan_cond256, wrn28_10, mimicry_sngan32, mimicry_sngan64, mimicry_sngan128, or a description as JSON
     network: String,
     /// Folder of the new checkpoint
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = PathBufValueParser::new().try_map(folder_name))]
     output: PathBuf,
     #[command(flatten)]
     parameters: Parameters,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::output::{check_is_none_of, check_output, files_of};
@@ -11,6 +12,7 @@ use crate::precision::PrecisionArguments;
 use crate::target::RewriteArguments;
 use crate::triton::TritonArguments;
 use crate::{print, summary};
+use ebm_common::files::folder_name;
 use ebm_common::staged::Staged;
 use ebm_common::target::Existing;
 use ebm_export::graph::Batch;
@@ -37,7 +39,7 @@ pub struct Arguments {
     /// A checkpoint folder, or a run folder (its latest checkpoint is taken)
     checkpoint: PathBuf,
     /// Folder to write into; made if it is not there
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = PathBufValueParser::new().try_map(folder_name))]
     output: PathBuf,
     /// Version of ONNX's operators, 13 to 22; 17 unless given, 22 for bf16
     #[arg(long)]

@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ebm_common::FloatRange;
+use ebm_common::files::folder_name;
 use serde::Serialize;
 
 use super::MachineArgs;
@@ -87,7 +89,7 @@ pub struct AttackArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the results; `trainer report RUN` shows them if it is RUN/attack.
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = PathBufValueParser::new().try_map(folder_name))]
     pub output: PathBuf,
     /// Replace results that are in the folder already.
     #[arg(long)]
@@ -139,7 +141,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the sample [default: RUN/sampled].
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = PathBufValueParser::new().try_map(folder_name))]
     pub output: Option<PathBuf>,
     /// Replace another sample that is in the folder already.
     #[arg(long)]

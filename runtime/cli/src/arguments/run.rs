@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use ebm_common::files::folder_name;
 use ebm_runtime::{PictureEncoding, PictureFormat};
 
 use super::{ImageArguments, PurificationArguments};
@@ -47,7 +49,7 @@ pub struct RunArguments {
     #[command(flatten)]
     pub images: ImageArguments,
     /// Folder for the purified images, made if it does not exist; `-` writes one file to standard output
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = PathBufValueParser::new().try_map(folder_name))]
     pub output: PathBuf,
     /// Independent purifications of each image; several are written as NAME-r0.png, NAME-r1.png, …
     #[arg(
