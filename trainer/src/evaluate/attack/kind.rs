@@ -9,7 +9,8 @@ use super::loss::Loss;
 use super::oracle::Metric;
 use crate::config::{Begin, Norm};
 
-/// An attack on a defended classifier, or a control beside it. In the order in which an audit makes them: the cheapest first.
+/// An attack on a defended classifier, or a control beside it. In the order in which an audit makes them: what breaks most images
+/// for its time first, since those ask no further questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attack {
@@ -19,10 +20,6 @@ pub enum Attack {
     Random,
     /// PGD on the bare classifier, judged on the defended one.
     Transfer,
-    /// Square: random squares, without gradients (ℓ∞ only).
-    Square,
-    /// Gradients estimated from differences of losses.
-    Differences,
     /// BPDA+EOT: the purification is taken for the identity in the backward pass (the reference's).
     Bpda,
     /// Exact gradients through a chain of fewer, larger steps (Lee and Kim 2023).
@@ -49,6 +46,10 @@ pub enum Attack {
     SoftenedWidely,
     /// Exact gradients by an attacker who knows the seed of a device that purifies once.
     KnownNoise,
+    /// Square: random squares, without gradients (ℓ∞ only).
+    Square,
+    /// Gradients estimated from differences of losses.
+    Differences,
 }
 
 /// How an attack is made.
@@ -107,11 +108,6 @@ impl Attack {
             Attack::None => ("no perturbation", Climb::Still, View::Identity),
             Attack::Random => ("random perturbations", Climb::Scatter, View::Identity),
             Attack::Transfer => ("transfer of PGD on the bare classifier", pgd, View::Bare),
-            Attack::Square => ("Square", Climb::Square, View::Identity),
-            Attack::Differences => {
-                let title = "differences of losses (NES)";
-                (title, Climb::Differences, View::Identity)
-            }
             Attack::Bpda => ("BPDA+EOT", pgd, View::Identity),
             Attack::Surrogate => ("surrogate chain (Lee and Kim)", pgd, View::Shorter),
             Attack::Exact => ("exact PGD+EOT", pgd, View::Exact),
@@ -125,6 +121,11 @@ impl Attack {
             Attack::Softened => ("softened masks, e = 0.1", pgd, View::Softened(0.1)),
             Attack::SoftenedWidely => ("softened masks, e = 0.3", pgd, View::Softened(0.3)),
             Attack::KnownNoise => ("known noise, exact PGD", pgd, View::Exact),
+            Attack::Square => ("Square", Climb::Square, View::Identity),
+            Attack::Differences => {
+                let title = "differences of losses (NES)";
+                (title, Climb::Differences, View::Identity)
+            }
         }
     }
 
