@@ -109,14 +109,15 @@ class Workplace:
 
     def classifier(self, data, seed):
         """A session of a classifier that learned on that folder."""
-        run, model = self.folder / f"{data.name}-{seed}", self.folder / f"{data.name}-{seed}.onnx"
+        run = self.folder / f"{data.name}-{seed}"
+        model = run / "model" / "classifier.onnx"
         if not model.exists():
             n = self.options.updates
             rates = f"[[0,1e-3],[{n // 2},5e-4],[{n * 3 // 4},2e-4],[{n * 7 // 8},5e-5]]"
             sets = [f"learning.updates={n}", f"learning.learning_rate={rates}", f"seed={seed}"]
             sets = [word for text in sets for word in ("--set", text)]
-            self.call("trainer", "classifier", CLASSIFIER, "--data", data, *sets, "--threads", 1, "-o", run)
-            self.call("ebm-export", "classifier", run, "-o", model)
+            self.call("trainer", "classifier", CLASSIFIER, "--data", data, *sets, "--threads", 1, "-o", run, "--force")
+            self.call("ebm-export", "onnx", run, "-o", model.parent)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

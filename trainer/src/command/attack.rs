@@ -302,16 +302,17 @@ fn fit_to(parameters: &mut Parameters, clean: &Tensor) {
 /// The attacks in their order, without those of the protocol that cannot be made, which is said.
 fn attacks(args: &AttackArgs, circumstances: &Circumstances) -> Result<Vec<Attack>> {
     let typed = !args.attacks.is_empty();
-    let mut attacks = match (typed, circumstances.has_front) {
+    let wanted = match (typed, circumstances.has_front) {
         (true, _) => args.attacks.clone(),
         // A bare classifier costs little: all that can be made of it.
         (false, false) => Attack::all().to_vec(),
         (false, true) => args.protocol.defaults().attacks.to_vec(),
     };
-    attacks.sort_unstable();
-    attacks.dedup();
     let mut suitable = Vec::new();
-    for attack in attacks {
+    for &attack in Attack::all()
+        .iter()
+        .filter(|attack| wanted.contains(attack))
+    {
         match attack.obstacle(circumstances) {
             None => suitable.push(attack),
             Some(obstacle) if typed => bail!("--attacks {attack}: {obstacle}"),

@@ -10,46 +10,46 @@ use super::oracle::Metric;
 use crate::config::{Begin, Norm};
 
 /// An attack on a defended classifier, or a control beside it. In the order in which an audit makes them: what breaks most images
-/// for its time first, since those ask no further questions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+/// for its time first, since those ask no further questions. The number of each is a part of the seed of its draws, so it never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attack {
     /// Control: no perturbation, asked about as often as an attack asks.
-    None,
+    None = 0,
     /// Control: random perturbations, each question another.
-    Random,
+    Random = 1,
     /// PGD on the bare classifier, judged on the defended one.
-    Transfer,
+    Transfer = 2,
     /// BPDA+EOT: the purification is taken for the identity in the backward pass (the reference's).
-    Bpda,
+    Bpda = 5,
     /// Exact gradients through a chain of fewer, larger steps (Lee and Kim 2023).
-    Surrogate,
+    Surrogate = 6,
     /// Exact gradients through the whole chain, from a random start.
-    Exact,
+    Exact = 7,
     /// The same from the clean image.
-    ExactFromClean,
+    ExactFromClean = 8,
     /// Auto-PGD on exact gradients with the cross-entropy.
-    ApgdCe,
+    ApgdCe = 9,
     /// Auto-PGD on exact gradients with the difference of logits ratio.
-    ApgdDlr,
+    ApgdDlr = 10,
     /// Exact gradients where masks of ReLU are softened on the way back, by a bend of width e = 0.01.
     #[value(name = "softened-0.01")]
     #[serde(rename = "softened-0.01")]
-    SoftenedSharply,
+    SoftenedSharply = 11,
     /// The same with e = 0.1.
     #[value(name = "softened-0.1", alias = "softened")]
     #[serde(rename = "softened-0.1", alias = "softened")]
-    Softened,
+    Softened = 12,
     /// The same with e = 0.3.
     #[value(name = "softened-0.3")]
     #[serde(rename = "softened-0.3")]
-    SoftenedWidely,
+    SoftenedWidely = 13,
     /// Exact gradients by an attacker who knows the seed of a device that purifies once.
-    KnownNoise,
+    KnownNoise = 14,
     /// Square: random squares, without gradients (ℓ∞ only).
-    Square,
+    Square = 3,
     /// Gradients estimated from differences of losses.
-    Differences,
+    Differences = 4,
 }
 
 /// How an attack is made.
