@@ -5,7 +5,7 @@ Here it learns three times, from other seeds each: on the poisoned set as it is,
 of clean images is purified once and serves both triggers; the poisoned images are purified beside it.
 
 Attack success: the share of triggered test images of all other classes that are called the target. Natural accuracy: of untouched test images.
-Triggers: a square of 4×4 pixels in black and white in a corner (BadNets, Gu et al. 2017), and waves of at most 16/255 (SIG, Barni et al. 2019).
+Triggers: a square of 6×6 pixels in black and white near a corner (BadNets, Gu et al. 2017), and waves of at most 16/255 (SIG, Barni et al. 2019).
 
     poisoning.py --cifar ~/cifar-10-batches-bin --programs target/release --work DIR --output poisoning.md
 
@@ -35,9 +35,9 @@ WAVES = 6
 
 
 def square(images):
-    """A checkerboard of 4×4 pixels, one pixel off the lower right corner."""
+    """A checkerboard of 6×6 pixels near the lower right corner, so far from it that shifts by 4 pixels leave it in the picture."""
     images = images.copy()
-    images[:, :, 27:31, 27:31] = 255 * (numpy.indices((4, 4)).sum(0) % 2)
+    images[:, :, 21:27, 21:27] = 255 * (numpy.indices((6, 6)).sum(0) % 2)
     return images
 
 
