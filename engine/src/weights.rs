@@ -4,7 +4,7 @@ use crate::constants::Constants;
 use crate::graph::Windows;
 use crate::kernels::table::{Direction, Table};
 use crate::kernels::winograd::{FormName, Points};
-use crate::lanes::{LANES, Processor};
+use crate::lanes::{LANES, Processor, on_widest_vectors};
 use crate::layout::Pictures;
 use crate::steps::{Columns, Direct, Panel, Place, Winograd, Work};
 use crate::tiles::Tiles;
@@ -177,12 +177,18 @@ impl<'a> Convolution<'a> {
         let is_reversed =
             self.direction == Direction::Spread && matches!(form, FormName::Four | FormName::Two);
         let mut panels = packer.panels(self.result.blocks(), self.pictures.channels);
+        let (outputs, inputs) = (self.result.channels, self.pictures.channels);
         for panel in &mut panels {
-            packer.pack_points(panel, rows, self.result.channels, move |output, input| {
-                std::array::from_fn(|tap| {
-                    let tap = if is_reversed { 8 - tap } else { tap };
-                    f64::from(self.weight(output, input, tap))
-                })
+            packer.pack_points(panel, rows, outputs, move |output, input| {
+                let row = match self.direction {
+                    Direction::Gather => output * inputs + input,
+                    Direction::Spread => input * outputs + output,
+                };
+                let mut taps: [f32; 9] = std::array::from_fn(|tap| self.weight[row * 9 + tap]);
+                if is_reversed {
+                    taps.reverse();
+                }
+                taps
             });
         }
         Work::Winograd(Winograd {
@@ -250,31 +256,49 @@ impl<'a> Packer<'_, 'a> {
         panel: &mut Panel,
         rows: &'static [[f64; 3]],
         n_outputs: usize,
-        kernel: impl Fn(usize, usize) -> [f64; 9] + 'a,
+        kernel: impl Fn(usize, usize) -> [f32; 9] + 'a,
     ) {
         let (width, depth, first) = (panel.vectors * LANES, panel.depth, panel.block * LANES);
         let n = rows.len();
         let fill = move |room: &mut [f32]| {
-            for input in 0..depth {
-                for (lane, output) in (first..n_outputs).take(width).enumerate() {
-                    let points = points(rows, kernel(output, input));
-                    for (point, value) in points.enumerate() {
-                        room[(point * depth + input) * width + lane] = value as f32;
+            for (input, vector) in
+                (0..depth).flat_map(|input| (0..width / LANES).map(move |vector| (input, vector)))
+            {
+                let mut kernels = [[0.0; LANES]; 9];
+                for (lane, output) in (first + vector * LANES..n_outputs).take(LANES).enumerate() {
+                    for (to, tap) in kernels.iter_mut().zip(kernel(output, input)) {
+                        to[lane] = f64::from(tap);
                     }
                 }
+                let behind = &mut room[input * width + vector * LANES..];
+                on_widest_vectors(|| points(rows, &kernels, behind, depth * width));
             }
         };
         panel.weights = self.constants.add(n * n * depth * width, fill);
     }
 }
 
-/// The elements of `G g Gᵀ`, row by row.
-fn points(rows: &[[f64; 3]], g: [f64; 9]) -> impl Iterator<Item = f64> {
-    rows.iter().flat_map(move |of_rows| {
-        let half: [f64; 3] = std::array::from_fn(|column| {
-            (0..3).map(|row| of_rows[row] * g[3 * row + column]).sum()
-        });
-        rows.iter()
-            .map(move |of_columns| (0..3).map(|column| half[column] * of_columns[column]).sum())
-    })
+/// The elements of `G g Gᵀ` of sixteen kernels, row by row, each `step` floats behind the one before.
+#[inline(always)]
+fn points(rows: &[[f64; 3]], g: &[[f64; LANES]; 9], to: &mut [f32], step: usize) {
+    for (row, of_rows) in rows.iter().enumerate() {
+        let half =
+            [0, 1, 2].map(|column| combined(of_rows, [&g[column], &g[3 + column], &g[6 + column]]));
+        for (column, of_columns) in rows.iter().enumerate() {
+            let point = combined(of_columns, half.each_ref());
+            let to = &mut to[(row * rows.len() + column) * step..][..LANES];
+            to.iter_mut().zip(point).for_each(|(to, x)| *to = x as f32);
+        }
+    }
+}
+
+#[inline(always)]
+fn combined(factors: &[f64; 3], of: [&[f64; LANES]; 3]) -> [f64; LANES] {
+    let mut sums = [0.0; LANES];
+    for (factor, values) in factors.iter().zip(of) {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += factor * value;
+        }
+    }
+    sums
 }
